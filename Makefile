@@ -1,0 +1,61 @@
+# Everything that is done with this repository. `make help` lists it; Python 3.11 or later and make are all it needs.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PORT ?= 50051
+IMAGE ?= abstractllm:0.1.0
+BASE ?= cpu
+
+BIN := .venv/bin
+PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
+
+.PHONY: help run demo test check lint types contracts generate checkgenerate bench docs image
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/.installed-run ## Set up, start the server with the demo model, show a streamed answer, serve until Ctrl-C (PORT=50051)
+	@$(BIN)/python tools/demo.py --port $(PORT)
+
+demo: .venv/.installed-run ## As run, then exit
+	@$(BIN)/python tools/demo.py --port $(PORT) --exit
+
+test: .venv/.installed ## Set up and run every test
+	$(BIN)/python -m pytest
+
+check: lint types contracts checkgenerate test ## Lint, types, import contracts, buf, generated code, every test
+
+lint: .venv/.installed ## Format and lint: Python, the .proto files and their compatibility, the Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against proto/baseline.binpb
+	$(BIN)/hadolint Dockerfile
+
+types: .venv/.installed ## mypy, strict
+	$(BIN)/mypy
+
+contracts: .venv/.installed ## The imports that must never exist
+	$(BIN)/lint-imports
+
+generate: .venv/.installed ## Write the generated code anew from the .proto files
+	$(BIN)/python tools/generate.py
+
+checkgenerate: .venv/.installed ## Fail where the generated code differs from the .proto files
+	$(BIN)/python tools/generate.py --check
+
+bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model
+	$(BIN)/python benchmarks/generation.py
+
+docs: .venv/.installed ## Write the Python reference to build/docs
+	$(BIN)/pdoc --docformat google --output-directory build/docs abstractllm abstractllm_client '!abstractllm.providers.huggingface.worker'
+
+image: ## Build the container image (BASE=cpu or cuda)
+	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+
+.venv/.installed-run: $(PINS)
+	@sh tools/setup_environment.sh run
+
+.venv/.installed: $(PINS)
+	@sh tools/setup_environment.sh test
