@@ -30,7 +30,7 @@ lint: .venv/.installed ## Format and lint: Python, the .proto files and their co
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/buf lint
-	$(BIN)/buf breaking --against proto/baseline.binpb
+	$(BIN)/buf breaking --against proto/released/0.1.0.binpb
 	$(BIN)/hadolint Dockerfile
 
 types: .venv/.installed ## mypy, strict

@@ -1,0 +1,32 @@
+"""What every test shares: the repository's root, and the markers for what a machine may lack."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root folder of the repository."""
+    return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable."""
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu_tests and not _cuda_is_available():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    for item in items:
+        marker = item.get_closest_marker("real_key")
+        if marker and not os.environ.get(marker.args[0]):
+            item.add_marker(pytest.mark.skip(reason=f"{marker.args[0]} is not set"))
+
+
+def _cuda_is_available() -> bool:
+    import torch  # takes seconds: only where a test needs the answer
+
+    return torch.cuda.is_available()

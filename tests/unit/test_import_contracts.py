@@ -1,0 +1,135 @@
+"""The imports that must never exist: each contract fails on a planted one, and importing stays light."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"][
+    "importlinter"
+]["contracts"]
+FORBIDDEN_CONTRACTS = [contract for contract in CONTRACTS if contract["type"] == "forbidden"]
+
+PACKAGES = {
+    "abstractllm": Path("abstractllm"),
+    "abstractllm_server": Path("server/abstractllm_server"),
+    "abstractllm_cli": Path("cli/abstractllm_cli"),
+    "abstractllm_client": Path("clients/python/src/abstractllm_client"),
+    "abstractllm_api": Path("clients/python/gen/abstractllm_api"),
+}
+SDKS = {"anthropic", "ollama", "openai", "ray", "torch", "transformers"}
+HEAVY = {"accelerate", "huggingface_hub", "llguidance", "numpy", "safetensors", "tokenizers"}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the product's packages and of the contracts, to plant imports in."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for path in PACKAGES.values():
+        shutil.copytree(
+            ROOT / path, tmp_path / path, ignore=shutil.ignore_patterns("__pycache__", "demo_model")
+        )
+    return tmp_path
+
+
+def lint_imports(tree: Path, contract: str) -> subprocess.CompletedProcess[str]:
+    """Runs one contract over a copy of the packages, whatever of them is installed."""
+    folders = [str((tree / path).parent) for path in PACKAGES.values()]
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--contract", contract],
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(folders), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract["id"])
+def test_contract_holds(contract: dict[str, Any], tree: Path) -> None:
+    result = lint_imports(tree, contract["id"])
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("contract", FORBIDDEN_CONTRACTS, ids=lambda contract: contract["id"])
+def test_forbidden_import_breaks_its_contract(contract: dict[str, Any], tree: Path) -> None:
+    for source in contract["source_modules"]:
+        lines = [f"import {name}\n" for name in contract["forbidden_modules"]]
+        (tree / PACKAGES[source] / "planted.py").write_text("".join(lines), "utf-8")
+
+    result = lint_imports(tree, contract["id"])
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"{contract['name']} BROKEN" in result.stdout
+    for source in contract["source_modules"]:
+        for name in contract["forbidden_modules"]:
+            assert f"{source}.planted -> {name}" in result.stdout
+
+
+def test_provider_importing_another_breaks_its_contract(tree: Path) -> None:
+    providers = tree / PACKAGES["abstractllm"] / "providers"
+    (providers / "planted.py").write_text("import abstractllm.providers.huggingface.provider\n", "utf-8")
+
+    result = lint_imports(tree, "providers")
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "No provider imports another provider BROKEN" in result.stdout
+    assert "abstractllm.providers.planted -> abstractllm.providers.huggingface.provider" in result.stdout
+
+
+def test_library_imports_no_sdk_and_nothing_of_grpc() -> None:
+    loaded = modules_after("import abstractllm")
+    assert "abstractllm" in loaded
+    assert not loaded & (SDKS | HEAVY | {"grpc", "google", "msgspec", "rich", "typer", "yaml"})
+
+
+def test_every_module_of_the_library_but_the_engine_process_imports_no_sdk() -> None:
+    loaded = modules_after(WALK.format(package="abstractllm"))
+    assert "abstractllm.providers.huggingface.provider" in loaded
+    assert not loaded & (SDKS | HEAVY | {"grpc", "google"})
+
+
+def test_every_module_of_the_server_imports_no_sdk_and_no_client() -> None:
+    loaded = modules_after(WALK.format(package="abstractllm_server"))
+    assert {"abstractllm", "abstractllm_api", "abstractllm_server.app", "grpc"} <= loaded
+    assert not loaded & (SDKS | HEAVY | {"abstractllm_client", "abstractllm_cli"})
+
+
+def test_client_imports_grpc_and_protobuf_alone() -> None:
+    loaded = modules_after(WALK.format(package="abstractllm_client"))
+    assert {"abstractllm_client", "abstractllm_api", "grpc", "google"} <= loaded
+    ours_or_allowed = {"abstractllm_api", "abstractllm_client", "google", "grpc", "grpc_status"}
+    # typing_extensions is grpcio's own dependency; a leading underscore marks parts of the interpreter.
+    top_level = {name for name in loaded if "." not in name and not name.startswith("_")}
+    assert top_level - sys.stdlib_module_names - ours_or_allowed - {"typing_extensions"} == set()
+
+
+# Imports a package and every module under it, except programs and what only the engine process loads.
+WALK = """
+import importlib, pkgutil
+package = importlib.import_module("{package}")
+for module in pkgutil.walk_packages(package.__path__, "{package}.", onerror=lambda name: None):
+    if "__main__" not in module.name and ".huggingface.worker" not in module.name:
+        importlib.import_module(module.name)
+"""
+
+
+def modules_after(code: str) -> set[str]:
+    """The full and the top-level names in `sys.modules` of a fresh interpreter that ran `code`."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint('\\n'.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    names = result.stdout.split()
+    return set(names) | {name.partition(".")[0] for name in names}
