@@ -1,0 +1,134 @@
+"""The configuration of one LLM: a line under `llms` in the configuration file, or the arguments of `create_llm`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from abstractllm.errors import ConfigurationError, InvalidRequestError
+from abstractllm.parameters import (
+    GENERATION_PARAMETERS,
+    GenerationParameters,
+    error_from_validation,
+    parse_parameters,
+)
+
+__all__ = ["LLMConfig", "Seconds"]
+
+REDACTED = "**********"
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _parse_seconds(value: object) -> object:
+    """Reads `90`, `"90s"`, `"10m"` or `"1h"` as seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
+        if match is None:
+            raise ValueError("must be a number of seconds, or a number with ms, s, m, h or d")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0, le=604_800)]
+"""A span in seconds, at most a week; text such as `10m` is read too."""
+
+
+class LLMConfig(BaseModel):
+    """What every LLM can be configured with. Providers add their own keys in a subclass.
+
+    Generation parameters may stand under `parameters` or, as in `create_llm("openai", temperature=0)`, beside the other
+    keys; both mean the LLM's defaults for requests that do not set them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] = ""
+    models: tuple[str, ...] = ()
+    """Further models that a request may name in its `model` parameter."""
+    system_prompt: str | None = None
+    parameters: GenerationParameters = Field(default_factory=GenerationParameters)
+    timeout: Seconds | None = None
+    max_retries: Annotated[int, Field(ge=0, le=10)] = 0
+    """How often a request that failed before its first event is tried again, if the error is retryable."""
+    provider_options: dict[str, Any] = Field(default_factory=dict)
+    log_content: bool = False
+    """Write prompts and answers to the log at DEBUG level."""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Reads a configuration from a mapping, which is not kept.
+
+        Raises:
+            ConfigurationError: Naming the key that is unknown, malformed or out of range.
+        """
+        return cls._build(cls._nest(values))
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """This configuration with `changes` merged in; a value of `None` clears its key.
+
+        Raises:
+            ConfigurationError: As `parse` does.
+        """
+        nested = self._nest(changes)
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
+        values["parameters"] = self.parameters.set_fields() | nested.pop("parameters", {})
+        values |= nested
+        return self._build({name: value for name, value in values.items() if value is not None})
+
+    def public(self) -> dict[str, Any]:
+        """A deep copy as plain values, flat, without unset keys, secrets replaced by asterisks."""
+        values: dict[str, Any] = {}
+        for name, value in self.model_copy(deep=True):
+            if name == "parameters":
+                continue
+            if isinstance(value, SecretStr):
+                value = REDACTED
+            if value is not None and value != () and value != {}:
+                values[name] = list(value) if isinstance(value, tuple) else value
+        parameters = self.parameters.set_fields()
+        parameters.pop("model", None)
+        return values | {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
+
+    @classmethod
+    def _nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Moves generation parameters that stand beside the other keys under `parameters`."""
+        nested = {str(key): value for key, value in values.items()}
+        parameters = nested.pop("parameters", None) or {}
+        if isinstance(parameters, GenerationParameters):
+            parameters = parameters.set_fields()
+        if not isinstance(parameters, Mapping):
+            raise ConfigurationError("parameters must be a mapping of generation parameters", field="parameters")
+        flat = {name: nested.pop(name) for name in GENERATION_PARAMETERS if name in nested and name != "model"}
+        if flat or parameters:
+            nested["parameters"] = {**parameters, **flat}
+        return nested
+
+    @classmethod
+    def _build(cls, values: dict[str, Any]) -> Self:
+        try:
+            if "parameters" in values:
+                values = values | {"parameters": parse_parameters(values["parameters"])}
+            return cls.model_validate(values)
+        except ValidationError as error:
+            fault = error_from_validation(error)
+            known = f"; known are {', '.join(cls.known_keys())}" if "not a known" in fault.message else ""
+            raise ConfigurationError(
+                fault.message + known, field=fault.field, limit=fault.limit, requested=_hide(cls, fault)
+            ) from None
+        except InvalidRequestError as error:
+            raise ConfigurationError(
+                error.message, field=error.field, limit=error.limit, requested=error.requested
+            ) from None
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Every key that a configuration of this kind may hold."""
+        return sorted({*cls.model_fields, *GENERATION_PARAMETERS})
+
+
+def _hide(cls: type[LLMConfig], fault: Any) -> object:
+    """Never repeats the value of a key that may be a secret."""
+    return None if fault.field and "key" in fault.field else fault.requested

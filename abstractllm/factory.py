@@ -1,0 +1,69 @@
+"""From a provider's name to an LLM."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from abstractllm.errors import ConfigurationError, UnknownProviderError
+from abstractllm.interface import AbstractLLMInterface
+
+__all__ = ["ENTRY_POINT_GROUP", "available_providers", "create_llm", "provider_class"]
+
+ENTRY_POINT_GROUP = "abstractllm.providers"
+"""Packages register providers of their own in this entry-point group."""
+
+_PROVIDERS = {
+    "huggingface": "abstractllm.providers.huggingface:HuggingFaceProvider",
+    "scripted": "abstractllm.testing:ScriptedProvider",
+}
+
+
+def create_llm(provider: str, **config: Any) -> AbstractLLMInterface:
+    """Creates an LLM.
+
+    Args:
+        provider: A name that `available_providers` gives, such as `huggingface`.
+        **config: What a line under `llms` in the configuration file may hold: `model`, `api_key`, `timeout`, generation
+            parameters that become the LLM's defaults, and so on.
+
+    Raises:
+        UnknownProviderError: If there is no such provider.
+        ConfigurationError: If a key is unknown, its value malformed, or the provider's package is not installed.
+    """
+    return provider_class(provider)(config)
+
+
+def available_providers() -> list[str]:
+    """The names of all providers, those of other installed packages included."""
+    return sorted({*_PROVIDERS, *entry_points(group=ENTRY_POINT_GROUP).names})
+
+
+def provider_class(provider: str) -> type[AbstractLLMInterface]:
+    """The class behind a provider's name; importing it imports no SDK.
+
+    Raises:
+        UnknownProviderError: If there is no such provider.
+        ConfigurationError: If its entry point does not lead to a provider class.
+    """
+    if provider in _PROVIDERS:
+        module, name = _PROVIDERS[provider].split(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    found = entry_points(group=ENTRY_POINT_GROUP, name=provider)
+    if not found:
+        known = ", ".join(available_providers())
+        raise UnknownProviderError(
+            f"unknown provider {provider!r}; available: {known}",
+            field="provider",
+            limit=known,
+            requested=provider,
+        )
+    return _load(next(iter(found)))
+
+
+def _load(entry: EntryPoint) -> type[AbstractLLMInterface]:
+    found = entry.load()
+    if not (isinstance(found, type) and issubclass(found, AbstractLLMInterface)):
+        raise ConfigurationError(f"provider {entry.name!r} ({entry.value}) is not an AbstractLLMInterface class")
+    return found

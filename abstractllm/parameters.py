@@ -1,0 +1,146 @@
+"""Generation parameters and their limits, and how a bad value becomes an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from abstractllm.errors import AbstractLLMError, InvalidRequestError, UnsupportedParameterError
+from abstractllm.types import ReasoningEffort
+
+__all__ = ["GENERATION_PARAMETERS", "GenerationParameters", "error_from_validation", "parse_parameters"]
+
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+
+
+class GenerationParameters(BaseModel):
+    """What a caller may set for one request. `None` means the LLM's own default, never zero.
+
+    Sampling follows the usual definitions: `temperature` divides the logits (0 is greedy); `top_k`, `top_p` (nucleus)
+    and `min_p` cut the distribution's tail; `presence_penalty` and `frequency_penalty` are subtracted from the logits
+    of tokens already generated (https://platform.openai.com/docs/api-reference); `repetition_penalty` divides or
+    multiplies those of all tokens seen (CTRL, https://arxiv.org/abs/1909.05858).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """0 keeps every token."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """New tokens at most, reasoning included."""
+    seed: Annotated[int, Field(ge=_INT64_MIN, le=_INT64_MAX)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    stop: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
+            Field(max_length=16, strict=False),
+        ]
+        | None
+    ) = None
+    logit_bias: (
+        Annotated[
+            dict[
+                Annotated[int, Field(ge=0, le=2**31 - 1, strict=False)],
+                Annotated[float, Field(ge=-100, le=100)],
+            ],
+            Field(max_length=1024),
+        ]
+        | None
+    ) = None
+    """Token id -> what is added to its logit."""
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """How many of the likeliest tokens to report at each position; 0 reports the chosen token's own."""
+    reasoning_effort: Annotated[ReasoningEffort, Field(strict=False)] | None = None
+
+    def set_fields(self) -> dict[str, Any]:
+        """The parameters that are set, by name."""
+        return {name: value for name, value in self if value is not None}
+
+    def over(self, defaults: GenerationParameters) -> GenerationParameters:
+        """These parameters, with `defaults` where they are unset."""
+        if not (given := defaults.set_fields()):
+            return self
+        return self.model_copy(update={name: value for name, value in given.items() if getattr(self, name) is None})
+
+
+GENERATION_PARAMETERS: tuple[str, ...] = tuple(GenerationParameters.model_fields)
+"""The names of all generation parameters, in the contract's order."""
+
+
+def parse_parameters(values: Mapping[str, Any]) -> GenerationParameters:
+    """Checks generation parameters.
+
+    Args:
+        values: Values by name; `None` counts as unset. A single string for `stop` counts as a list of one.
+
+    Raises:
+        UnsupportedParameterError: For a name that is no generation parameter.
+        InvalidRequestError: For a value of the wrong type or out of range; `field`, `limit` and `requested` say which.
+    """
+    values = {str(name): value for name, value in values.items() if value is not None}
+    if isinstance(values.get("stop"), str):
+        values["stop"] = (values["stop"],)
+    try:
+        return GenerationParameters.model_validate(values)
+    except ValidationError as error:
+        raise error_from_validation(error, "parameters") from None
+
+
+_LIMITS = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "greater than {gt}",
+    "less_than_equal": "at most {le}",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length} items",
+    "too_long": "at most {max_length} items",
+    "finite_number": "finite",
+}
+
+
+def error_from_validation(error: ValidationError, path: str = "") -> AbstractLLMError:
+    """Turns pydantic's report into one error that names the field, the limit and the value.
+
+    Args:
+        error: What pydantic raised.
+        path: The path of the object that was checked, such as `parameters`.
+
+    Returns:
+        An UnsupportedParameterError for an unknown key, an InvalidRequestError for the rest.
+    """
+    fault = error.errors(include_url=False)[0]
+    context = {key: _plain(value) for key, value in fault.get("ctx", {}).items()}
+    field = path
+    for step in fault["loc"]:
+        if isinstance(step, int):
+            field += f"[{step}]"
+        elif step != "[key]":
+            field += f".{step}" if field else str(step)
+    if fault["type"] == "extra_forbidden":
+        return UnsupportedParameterError(f"{field} is not a known parameter", field=field)
+    rule = _LIMITS.get(fault["type"])
+    limit = rule.format(**context) if rule else None
+    value = fault["input"]
+    shown = f"{len(value)} items" if "items" in (limit or "") else _shown(value)
+    if limit and "characters" in limit:
+        shown = f"{len(value)} characters"
+    wish = f"must be {limit}" if limit and "characters" not in limit and "items" not in limit else None
+    wish = wish or (f"must have {limit}" if limit else fault["msg"][:1].lower() + fault["msg"][1:])
+    return InvalidRequestError(f"{field}: {wish}, got {shown}", field=field, limit=limit, requested=shown)
+
+
+def _plain(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

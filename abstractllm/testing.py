@@ -1,0 +1,286 @@
+"""A provider without a model, for tests: it plays a script of text, tool calls, delays and failures.
+
+    llm = ScriptedProvider({"script": [{"text": "Hello"}, {"delay": 0.1}, {"error": "RATE_LIMITED", "retry_after": 2}]})
+
+It goes through the same checks, deadlines, retries and events as every provider, is available to the configuration
+file as `provider: scripted`, and can be scripted by a single request, from any language, through the provider options
+`script`, `reply` and `delay`.
+
+A script is a list of steps. A step is an `Event`, an exception to raise, a number of seconds to wait, or a mapping:
+
+    {"text": "..."}                                  text, sent word by word
+    {"reasoning": "..."}                             reasoning, sent word by word
+    {"tool_call": {"id": "1", "name": "f", "arguments": {...}}}
+    {"delay": 0.5}                                   seconds to wait
+    {"error": "RATE_LIMITED", "message": "...", "retry_after": 1.5, "upstream_status": 429}
+    {"finish": "refusal"}                            the finish reason; `stop` or `tool_calls` if absent
+    {"break_off": true}                              the stream ends without a finish reason
+
+Without a script it says what the last message said. A token is a word with the white space before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, cast
+
+from pydantic import Field
+
+from abstractllm import errors
+from abstractllm.config import LLMConfig
+from abstractllm.errors import AbstractLLMError, ErrorReason, InvalidRequestError, ModelLoadError
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.parameters import GENERATION_PARAMETERS
+from abstractllm.requests import GenerationRequest
+from abstractllm.stops import StopScanner
+from abstractllm.types import (
+    Capabilities,
+    Event,
+    Finished,
+    FinishReason,
+    LlmState,
+    Reasoning,
+    ReasoningDelta,
+    Started,
+    Text,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+__all__ = ["ScriptedConfig", "ScriptedProvider", "Step"]
+
+Step = Event | BaseException | float | Mapping[str, Any]
+
+_BREAK_OFF = object()
+_CAPABILITIES = Capabilities(
+    tools=True,
+    image_input=True,
+    json_object=True,
+    json_schema=True,
+    regex=True,
+    grammar=True,
+    logprobs=True,
+    seed=True,
+    token_counting=True,
+    parameters=tuple(name for name in GENERATION_PARAMETERS if name != "model"),
+    provider_options=("script", "reply", "delay"),
+)
+_BY_REASON = {
+    found.default_reason: found
+    for found in vars(errors).values()
+    if isinstance(found, type) and issubclass(found, AbstractLLMError) and "default_reason" in vars(found)
+} | {ErrorReason.MESSAGE_TOO_LARGE: InvalidRequestError}
+
+
+class ScriptedConfig(LLMConfig):
+    """What a scripted LLM can be configured with."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] = "script"
+    script: tuple[Any, ...] | None = None
+    reply: str | None = None
+    """Short for a script of one text."""
+    delay: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """Seconds before each word."""
+    load_delay: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """Seconds that `load` takes."""
+    load_error: str | None = None
+    """If set, `load` fails with this message."""
+
+
+class ScriptedProvider(AbstractLLMInterface):
+    """Plays a script instead of asking a model.
+
+    Args:
+        config: The keys of `ScriptedConfig`.
+        script: The steps, or a function from the request to its steps; overrides the configuration's.
+        capabilities: What it claims to be able to do, to test refusals; everything if absent.
+
+    Attributes:
+        requests: Every request that was answered, in order, defaults filled in.
+        released: How many of them have ended, however they ended.
+    """
+
+    provider = "scripted"
+    config_type = ScriptedConfig
+
+    def __init__(
+        self,
+        config: Mapping[Any, Any] | None = None,
+        *,
+        script: Sequence[Step] | Callable[[GenerationRequest], Iterable[Step]] | None = None,
+        capabilities: Capabilities = _CAPABILITIES,
+    ) -> None:
+        super().__init__(config)
+        self._script = script
+        self._capabilities = capabilities
+        self._state = (LlmState.READY, "")
+        if self._settings(self.config).load_delay or self._settings(self.config).load_error:
+            self._state = (LlmState.UNLOADED, "")
+        self._loading = asyncio.Lock()
+        self.requests: list[GenerationRequest] = []
+        self.released = 0
+
+    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+        """What it was told to claim."""
+        return self._capabilities
+
+    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+        """The number of words in the conversation."""
+        return _count_tokens(request)
+
+    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+        """Plays the script, cut by `max_tokens` and `stop` as a model's answer would be."""
+        await self.load()
+        self.requests.append(request)
+        try:
+            performance = _Performance(request, self._delay(request, config))
+            async for event in performance.play(self._steps(request, config)):
+                yield event
+        finally:
+            self.released += 1
+
+    def _steps(self, request: GenerationRequest, config: LLMConfig) -> Iterable[Step]:
+        settings, options = self._settings(config), request.provider_options
+        if "script" in options or "reply" in options:
+            reply = options.get("reply")
+            return cast(Iterable[Step], options.get("script") or [{"text": str(reply)}])
+        if callable(self._script):
+            return self._script(request)
+        if self._script is not None:
+            return self._script
+        if settings.script is not None:
+            return settings.script
+        said = request.conversation()[-1]
+        return [{"text": said.text if settings.reply is None else settings.reply}]
+
+    def _delay(self, request: GenerationRequest, config: LLMConfig) -> float:
+        delay = request.provider_options.get("delay", self._settings(config).delay)
+        if not isinstance(delay, int | float) or not 0 <= delay <= 3600:
+            raise InvalidRequestError(
+                f"provider_options.delay: must be 0 to 3600 seconds, got {delay!r}",
+                field="provider_options.delay",
+                limit="0 to 3600 seconds",
+                requested=delay,
+            )
+        return float(delay)
+
+    @staticmethod
+    def _settings(config: LLMConfig) -> ScriptedConfig:
+        return cast(ScriptedConfig, config)
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """READY, unless a load delay or a load error is configured."""
+        return self._state
+
+    async def load(self) -> None:
+        """Takes `load_delay` seconds the first time, or fails with `load_error`."""
+        settings = self._settings(self.config)
+        async with self._loading:
+            if self._state[0] is LlmState.READY:
+                return
+            self._become(LlmState.LOADING, "loading the script")
+            await asyncio.sleep(settings.load_delay)
+            if settings.load_error is not None:
+                self._become(LlmState.FAILED, settings.load_error)
+                raise ModelLoadError(settings.load_error)
+            self._become(LlmState.READY, "")
+
+    def _become(self, state: LlmState, reason: str) -> None:
+        self._state = (state, reason)
+        self._changed()
+
+
+class _Performance:
+    """One script being played for one request."""
+
+    def __init__(self, request: GenerationRequest, delay: float) -> None:
+        self._request = request
+        self._delay = delay
+        self._limit = request.parameters.max_tokens
+        self._stops = StopScanner(request.parameters.stop or ())
+        self._tokens = 0
+        self._calls = 0
+
+    async def play(self, steps: Iterable[Step]) -> AsyncGenerator[Event, None]:
+        for step in steps:
+            for item in _expand(step, self._calls):
+                if item is _BREAK_OFF:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                if isinstance(item, float):
+                    await asyncio.sleep(item)
+                    continue
+                event = cast(Event, item)
+                if isinstance(event, Finished):
+                    yield event
+                    return
+                if isinstance(event, ToolCallDelta):
+                    self._calls += 1
+                elif not isinstance(event, Started):
+                    await asyncio.sleep(self._delay)
+                    if self._tokens == self._limit:
+                        yield self._finished(FinishReason.MAX_TOKENS)
+                        return
+                    self._tokens += 1
+                if isinstance(event, TextDelta):
+                    event = TextDelta(self._stops.push(event.text), event.logprobs)
+                yield event
+                if self._stops.found:
+                    yield self._finished(FinishReason.STOP_SEQUENCE)
+                    return
+        if rest := self._stops.flush():
+            yield TextDelta(rest)
+        yield self._finished(FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP)
+
+    def _finished(self, reason: FinishReason) -> Finished:
+        usage = Usage(input_tokens=_count_tokens(self._request), output_tokens=self._tokens)
+        return Finished(reason, self._stops.found, usage)
+
+
+def _expand(step: Step, calls: int) -> Iterable[object]:
+    """Turns a step into events, waits (floats), exceptions and the mark for breaking off."""
+    if not isinstance(step, Mapping):
+        return [float(step) if isinstance(step, int) else step]
+    match dict(step):
+        case {"text": str(text)}:
+            return [TextDelta(piece) for piece in _pieces(text)]
+        case {"reasoning": str(text)}:
+            return [ReasoningDelta(piece) for piece in _pieces(text)]
+        case {"delay": int() | float() as seconds}:
+            return [float(seconds)]
+        case {"tool_call": {"name": str(name), **call}}:
+            arguments = json.dumps(call.get("arguments", {}))
+            half = len(arguments) // 2
+            call_id = str(call.get("id", f"call_{calls}"))
+            return [
+                ToolCallDelta(calls, call_id, name, arguments[:half]),
+                ToolCallDelta(calls, arguments_fragment=arguments[half:]),
+            ]
+        case {"error": str(name), **facts} if name in _BY_REASON:
+            reason = ErrorReason(name)
+            message = str(facts.pop("message", f"scripted {name}"))
+            return [_BY_REASON[reason](message, reason=reason, **{str(key): value for key, value in facts.items()})]
+        case {"finish": str(finish)} if finish in list(FinishReason):
+            return [Finished(FinishReason(finish))]
+        case {"break_off": True}:
+            return [_BREAK_OFF]
+    return [
+        InvalidRequestError(
+            f"script: unknown step {step!r}", field="provider_options.script", requested=repr(step)[:200]
+        )
+    ]
+
+
+def _pieces(text: str) -> list[str]:
+    return re.findall(r"\s*\S+|\s+", text)
+
+
+def _count_tokens(request: GenerationRequest) -> int:
+    parts = [part for message in request.conversation() for part in message.parts]
+    return sum(len(_pieces(part.text)) for part in parts if isinstance(part, Text | Reasoning))
