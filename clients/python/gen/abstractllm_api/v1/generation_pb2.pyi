@@ -33,7 +33,7 @@ class _ParametersPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Para
     PARAMETERS_POLICY_REJECT: _ParametersPolicy.ValueType  # 1
     """The call fails with UNSUPPORTED_PARAMETER, which names the parameter."""
     PARAMETERS_POLICY_DROP_UNSUPPORTED: _ParametersPolicy.ValueType  # 2
-    """The parameter is left out, and its name is listed in `dropped_parameters`."""
+    """The parameter is left out, and its path is listed in `dropped_parameters`."""
 
 class ParametersPolicy(_ParametersPolicy, metaclass=_ParametersPolicyEnumTypeWrapper):
     """What happens to parameters that the LLM does not support."""
@@ -43,7 +43,7 @@ PARAMETERS_POLICY_UNSPECIFIED: ParametersPolicy.ValueType  # 0
 PARAMETERS_POLICY_REJECT: ParametersPolicy.ValueType  # 1
 """The call fails with UNSUPPORTED_PARAMETER, which names the parameter."""
 PARAMETERS_POLICY_DROP_UNSUPPORTED: ParametersPolicy.ValueType  # 2
-"""The parameter is left out, and its name is listed in `dropped_parameters`."""
+"""The parameter is left out, and its path is listed in `dropped_parameters`."""
 Global___ParametersPolicy: _TypeAlias = ParametersPolicy  # noqa: Y015
 
 class _ReasoningEffort:
@@ -233,7 +233,9 @@ class GenerateRequest(_message.Message):
     absent: the LLM's configured system prompt, if any.
     """
     request_id: _builtins.str
-    """The caller's own id for logs, traces and errors; empty: the server makes one. It does not deduplicate."""
+    """The caller's own id for logs, traces and errors, at most 256 characters; empty: the server makes one.
+    It does not deduplicate.
+    """
     parameters_policy: Global___ParametersPolicy.ValueType
     """What happens to parameters that the LLM does not support; UNSPECIFIED is REJECT."""
     @_builtins.property
@@ -250,7 +252,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
-        """The functions that the model may ask to have called; names are unique."""
+        """The functions that the model may ask to have called; at most 128, names are unique."""
 
     @_builtins.property
     def tool_choice(self) -> Global___ToolChoice:
@@ -264,7 +266,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The caller's labels for logs and traces; metrics carry only the keys that the operator lists."""
+        """The caller's labels for logs and traces, at most 32; metrics carry only the keys that the operator lists."""
 
     def __init__(
         self,
@@ -346,11 +348,11 @@ class GenerationParameters(_message.Message):
     top_p: _builtins.float
     """Nucleus sampling: the smallest set of tokens with this total probability; above 0, up to 1 (off)."""
     top_k: _builtins.int
-    """Sample among this many likeliest tokens only; at least 1."""
+    """Sample among this many likeliest tokens only; 0 keeps every token."""
     min_p: _builtins.float
     """Drop tokens less likely than this fraction of the likeliest one; from 0 (off) to 1."""
     max_tokens: _builtins.int
-    """The most tokens to generate, reasoning included; at least 1."""
+    """The most tokens to generate, reasoning included; from 1 to 10,000,000."""
     seed: _builtins.int
     """Makes sampling repeatable, as far as the provider can."""
     presence_penalty: _builtins.float
@@ -358,20 +360,24 @@ class GenerationParameters(_message.Message):
     frequency_penalty: _builtins.float
     """Lowers the logits of tokens already generated, once per occurrence; from -2 to 2."""
     repetition_penalty: _builtins.float
-    """Divides positive, and multiplies negative, logits of tokens already seen; above 0, 1 is off."""
+    """Divides positive, and multiplies negative, logits of tokens already seen; above 0 to 10, 1 is off."""
     top_logprobs: _builtins.int
     """Asks for log-probabilities: how many of the likeliest alternatives to list for each token;
-    0 lists the sampled token's own alone, absent lists none.
+    0 lists the sampled token's own alone, absent lists none; at most 20.
     """
     reasoning_effort: Global___ReasoningEffort.ValueType
     """How long a reasoning model may think; absent: the LLM's own default."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Texts that end the answer; they are not part of it. Empty: the LLM's own default."""
+        """Texts that end the answer and are not part of it: at most 16, of 1 to 256 characters each.
+        Empty: the LLM's own default.
+        """
 
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
-        """Added to the logits of tokens, by token id of the LLM's own vocabulary; from -100 to 100."""
+        """Added to the logits of tokens, by token id of the LLM's own vocabulary; from -100 to 100, at most
+        1024 entries.
+        """
 
     def __init__(
         self,
@@ -518,7 +524,7 @@ class Part(_message.Message):
     """
     @_builtins.property
     def image(self) -> Global___Image:
-        """A picture, for an LLM with image input."""
+        """A picture, for an LLM with image input; in USER messages."""
 
     @_builtins.property
     def tool_call(self) -> Global___ToolCall:
@@ -759,7 +765,7 @@ class Tool(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_JSON_SCHEMA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The function's name."""
+    """The function's name: 1 to 64 letters, digits, _ or -."""
     description: _builtins.str
     """What it does and when to call it, for the model to read."""
     parameters_json_schema: _builtins.str
@@ -827,7 +833,7 @@ class GenerateResponse(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     DROPPED_PARAMETERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The request's id: the caller's `request_id`, or the server's own."""
+    """The answer's id, made by the server; distinct from the caller's `request_id`."""
     text: _builtins.str
     """The answer's text parts, joined; without reasoning and tool calls."""
     finish_reason: Global___FinishReason.ValueType
@@ -850,7 +856,7 @@ class GenerateResponse(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """The attempts that failed before this answer, in order."""
+        """The attempts at this answer, in order; the last one, without an error reason, gave it."""
 
     @_builtins.property
     def timing(self) -> Global___Timing:
@@ -862,7 +868,7 @@ class GenerateResponse(_message.Message):
 
     @_builtins.property
     def dropped_parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parameters left out under DROP_UNSUPPORTED."""
+        """The paths of what was left out under DROP_UNSUPPORTED, such as `parameters.top_k`."""
 
     def __init__(
         self,
@@ -954,7 +960,7 @@ class Started(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DROPPED_PARAMETERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The request's id: the caller's `request_id`, or the server's own."""
+    """The answer's id, made by the server; distinct from the caller's `request_id`."""
     llm: _builtins.str
     """The name of the LLM that answers; with a `fallback` LLM, the one that it chose."""
     provider: _builtins.str
@@ -963,7 +969,7 @@ class Started(_message.Message):
     """The model that answers, as the provider names it."""
     @_builtins.property
     def dropped_parameters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parameters left out under DROP_UNSUPPORTED."""
+        """The paths of what was left out under DROP_UNSUPPORTED, such as `parameters.top_k`."""
 
     def __init__(
         self,
@@ -1088,7 +1094,7 @@ class Finished(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """The attempts that failed before this answer, in order."""
+        """The attempts at this answer, in order; the last one, without an error reason, gave it."""
 
     @_builtins.property
     def timing(self) -> Global___Timing:
@@ -1167,7 +1173,7 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """One attempt to get an answer that failed before its first event."""
+    """One attempt to get an answer. It failed before its first event, or it is the one that answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1184,9 +1190,9 @@ class Attempt(_message.Message):
     model: _builtins.str
     """Its model."""
     error_reason: _errors_pb2.ErrorReason.ValueType
-    """Why it failed."""
+    """Why it failed; UNSPECIFIED: it did not."""
     message: _builtins.str
-    """The failure in words, without secrets."""
+    """The failure in words, without secrets; empty: it did not fail."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long the attempt took."""
