@@ -46,7 +46,7 @@ checkgenerate: .venv/.installed ## Fail where the generated code differs from th
 	$(BIN)/python tools/generate.py --check
 
 bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model
-	$(BIN)/python benchmarks/generation.py
+	@$(BIN)/python -m benchmarks.generation --port $(PORT)
 
 docs: .venv/.installed ## Write the Python reference to build/docs
 	$(BIN)/pdoc --docformat google --output-directory build/docs abstractllm abstractllm_client '!abstractllm.providers.huggingface.worker'

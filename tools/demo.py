@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -31,26 +32,36 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=50051, help="port on 127.0.0.1 (default: 50051)")
     parser.add_argument("--exit", action="store_true", help="stop the server after the answer")
     arguments = parser.parse_args()
-    address = f"{HOST}:{arguments.port}"
-    check_port_is_free(arguments.port)
     signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with serving(arguments.port) as (server, address):
+            show_answer(address)
+            if not arguments.exit:
+                show_next_steps(address)
+                code = server.wait()
+                sys.exit(f"The server ended by itself with exit code {code}.")
+    except KeyboardInterrupt:
+        print("\nThe server has stopped.")
 
-    # A session of its own: Ctrl-C reaches this program alone, which then stops the server once.
+
+@contextmanager
+def serving(port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server with the demo model: its process and its address, once it is ready; stopped at the end.
+
+    Exits with a message if the port is taken, or the server does not get ready.
+    """
+    check_port_is_free(port)
+    address = f"{HOST}:{port}"
     program = str(Path(sys.executable).with_name("abstractllm"))
+    # A session of its own: Ctrl-C reaches this program alone, which then stops the server once.
     server = subprocess.Popen(
-        [program, "serve", "--model", "demo", "--host", HOST, "--port", str(arguments.port)],
+        [program, "serve", "--model", "demo", "--host", HOST, "--port", str(port)],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
         wait_until_ready(server, address)
-        show_answer(address)
-        if not arguments.exit:
-            show_next_steps(address)
-            code = server.wait()
-            sys.exit(f"The server ended by itself with exit code {code}.")
-    except KeyboardInterrupt:
-        print("\nStopping the server.", flush=True)
+        yield server, address
     finally:
         stop(server)
 
@@ -67,9 +78,7 @@ def check_port_is_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            sys.exit(
-                f"Port {port} of {HOST} cannot be used ({error}). Choose another: make run PORT={port + 1}"
-            )
+            sys.exit(f"Port {port} of {HOST} cannot be used ({error}). Name another: make run PORT=50052")
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], address: str) -> None:
