@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"][
-    "importlinter"
-]["contracts"]
+CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
+    "contracts"
+]
 FORBIDDEN_CONTRACTS = [contract for contract in CONTRACTS if contract["type"] == "forbidden"]
 
 PACKAGES = {
@@ -32,9 +32,7 @@ def tree(tmp_path: Path) -> Path:
     """A copy of the product's packages and of the contracts, to plant imports in."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for path in PACKAGES.values():
-        shutil.copytree(
-            ROOT / path, tmp_path / path, ignore=shutil.ignore_patterns("__pycache__", "demo_model")
-        )
+        shutil.copytree(ROOT / path, tmp_path / path, ignore=shutil.ignore_patterns("__pycache__", "demo_model"))
     return tmp_path
 
 
