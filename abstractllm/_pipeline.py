@@ -74,8 +74,8 @@ async def run(llm: AbstractLLMInterface, request: GenerationRequest) -> AsyncGen
         model = choose_model(llm, config, request.parameters.model)
         request, dropped = await prepare(llm, config, request, model)
         log_request(llm.provider, request, config.log_content, request_id=request_id, model=model, llm=llm.name)
-        budget = config.timeout if request.timeout is None else request.timeout
-        deadline = None if budget is None else asyncio.get_running_loop().time() + budget
+        budgets = [seconds for seconds in (request.timeout, config.timeout) if seconds is not None]
+        deadline = asyncio.get_running_loop().time() + min(budgets) if budgets else None
         events, event, attempts = await _open(llm, request, config, model, deadline)
         async with aclosing(events):
             first_token = time.monotonic() - arrival

@@ -51,6 +51,7 @@ class LLMConfig(BaseModel):
     system_prompt: str | None = None
     parameters: GenerationParameters = Field(default_factory=GenerationParameters)
     timeout: Seconds | None = None
+    """Seconds that an answer may take at most; a request may ask for less."""
     max_retries: Annotated[int, Field(ge=0, le=10)] = 0
     """How often a request that failed before its first event is tried again, if the error is retryable."""
     provider_options: dict[str, Any] = Field(default_factory=dict)
@@ -109,6 +110,8 @@ class LLMConfig(BaseModel):
     @classmethod
     def _build(cls, values: dict[str, Any]) -> Self:
         try:
+            if "model" in values.get("parameters", ()):
+                raise InvalidRequestError("parameters.model: set model itself", field="parameters.model")
             if "parameters" in values:
                 values = values | {"parameters": parse_parameters(values["parameters"])}
             return cls.model_validate(values)

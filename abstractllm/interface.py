@@ -15,7 +15,7 @@ from abstractllm._answer import fold
 from abstractllm.config import LLMConfig
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.requests import GenerationRequest, make_request
-from abstractllm.types import Capabilities, Completion, Event, LlmState, Prompt, TextDelta, Tool
+from abstractllm.types import CachedModel, Capabilities, Completion, Event, LlmState, Prompt, TextDelta, Tool
 
 __all__ = ["AbstractLLMInterface"]
 
@@ -69,6 +69,18 @@ class AbstractLLMInterface(ABC):
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts the tokens of a checked request's prompt, as the model would be given it."""
         raise UnsupportedFeatureError(f"{self.provider} cannot count tokens", field="CountTokens")
+
+    async def cached_models(self) -> list[CachedModel]:
+        """The models that the provider keeps on a disk, this machine's or its own server's, sorted by name."""
+        raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
+
+    async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
+        """Deletes one model, or all of them if `model` is None, from the provider's cache.
+
+        Returns:
+            The names of what was (or, in a dry run, would be) deleted, and the bytes that it frees.
+        """
+        raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
 
     def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """`values` with what the provider takes from elsewhere, such as a key from the environment."""

@@ -1,0 +1,1 @@
+"""The gRPC server: it decodes a request, asks an LLM of `abstractllm`, and encodes the answer."""

@@ -1,0 +1,189 @@
+"""The server's configuration: a YAML file and flags. The one file of the server that reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from abstractllm.config import Seconds
+from abstractllm.errors import ConfigurationError
+from abstractllm.parameters import error_from_validation
+
+__all__ = ["ServerSettings", "load_settings"]
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LARGEST_FILE = 1024 * 1024
+
+
+class ServerSettings(BaseModel):
+    """What a server runs with; the keys are those of the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    listen: str = "127.0.0.1:50051"
+    """`HOST:PORT` (port 0 takes a free one), `[IPV6]:PORT`, or `unix:///PATH`."""
+    insecure: bool = False
+    """Whether it may listen beyond this machine without credentials."""
+    default: str | None = None
+    """The LLM meant by an empty name; the first one if absent."""
+    llms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    preload: tuple[str, ...] | None = None
+    """The LLMs to load at start; the default one if absent."""
+    reflection: bool = True
+    grace: Annotated[Seconds, Field(le=600)] = 20.0
+    """Seconds that running requests have to end after SIGTERM."""
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+
+    def check(self) -> None:
+        """Checks what concerns several keys.
+
+        Raises:
+            ConfigurationError: Naming the key.
+        """
+        if not self.llms:
+            raise ConfigurationError("llms: at least one LLM must be configured", field="llms")
+        for name in self.llms:
+            if not _LLM_NAME.fullmatch(name):
+                raise ConfigurationError(
+                    f"llms: {name[:80]!r} is no name: up to 64 letters, digits, dots, _ and -", field=f"llms.{name}"
+                )
+        for field, names in (("default", (self.default,) if self.default else ()), ("preload", self.preload or ())):
+            for name in names:
+                if name not in self.llms:
+                    known = ", ".join(self.llms)
+                    raise ConfigurationError(f"{field}: no LLM is named {name!r}; there are {known}", field=field)
+        if not self.insecure and not is_local(self.listen):
+            raise ConfigurationError(
+                f"listen: {self.listen} can be reached from other machines and no credentials are configured; "
+                "listen on 127.0.0.1 or a unix socket, or say --insecure",
+                field="listen",
+                requested=self.listen,
+            )
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine can connect to an address.
+
+    Raises:
+        ConfigurationError: If it is no address.
+    """
+    if listen.startswith("unix:"):
+        return True
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(
+            f"listen: {listen!r} is no address; write HOST:PORT or unix:///PATH", field="listen", requested=listen
+        )
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings:
+    """Reads and checks the whole configuration.
+
+    Args:
+        path: The configuration file; none if absent.
+        flags: Keys that override the file's; None values are passed over.
+
+    Raises:
+        ConfigurationError: Naming the file, the line and the key.
+    """
+    values, lines = _read(path) if path else ({}, {})
+    values |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        try:
+            settings = ServerSettings.model_validate(values)
+        except ValidationError as error:
+            fault = error_from_validation(error)
+            message = fault.message.replace("is not a known parameter", "is not a known key")
+            raise ConfigurationError(message, field=fault.field, limit=fault.limit, requested=fault.requested) from None
+        settings.check()
+        return settings
+    except ConfigurationError as error:
+        raise at_line(error, path, lines) from error.__cause__
+
+
+def at_line(error: ConfigurationError, path: Path | None, lines: Mapping[str, int]) -> ConfigurationError:
+    """The same error with the file and the line of its key in front, as far as they are known."""
+    field = error.field or ""
+    while field and field not in lines:
+        field = field.rpartition(".")[0]
+    if path is None or not field:
+        return error
+    message = f"{path}:{lines[field]}: {error.message}"
+    return ConfigurationError(message, field=error.field, limit=error.limit, requested=error.requested)
+
+
+def key_lines(path: Path | None) -> dict[str, int]:
+    """The line of each key of a configuration file, by its path; empty without a file."""
+    return _read(path)[1] if path else {}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    import yaml
+
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ConfigurationError(f"{path}: the file is larger than {_LARGEST_FILE} bytes")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigurationError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+    if values is None:
+        return {}, {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path}:1: the file must hold a mapping")
+    lines: dict[str, int] = {}
+    for key, line in _key_lines(root, ""):
+        if key in lines:
+            raise ConfigurationError(f"{path}:{line}: {key} stands twice; first in line {lines[key]}", field=key)
+        lines[key] = line
+    try:
+        return _filled(values, ""), lines
+    except ConfigurationError as error:
+        raise at_line(error, path, lines) from None
+
+
+def _key_lines(node: Any, path: str) -> Iterator[tuple[str, int]]:
+    """The path and the line, from 1, of every key below a YAML node."""
+    if not isinstance(node.value, list) or node.id != "mapping":
+        return
+    for key, value in node.value:
+        name = f"{path}.{key.value}" if path else str(key.value)
+        yield name, key.start_mark.line + 1
+        yield from _key_lines(value, name)
+
+
+def _filled(value: Any, path: str) -> Any:
+    """Replaces `${NAME}` in strings by the environment's value, after parsing, so that a value cannot add keys."""
+    if isinstance(value, dict):
+        return {str(key): _filled(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def lookup(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise ConfigurationError(f"{path}: the environment variable {match[1]} is not set", field=path)
+        return found
+
+    return _VARIABLE.sub(lookup, value)

@@ -1,0 +1,35 @@
+"""The limits of a connection, in one place; the shipped clients' defaults match them."""
+
+from __future__ import annotations
+
+__all__ = ["MAX_MESSAGE_BYTES", "server_options"]
+
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""A request or an answer, after decompression."""
+
+MAX_CONCURRENT_STREAMS = 4096
+"""Calls on one connection. It must not be less than an LLM can run and queue, or it hides OVERLOADED in the clients."""
+
+_KEEPALIVE_MS = 10_000
+_PING_TIMEOUT_MS = 8_000
+
+
+def server_options() -> list[tuple[str, int]]:
+    """The channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+        # A second server on the same port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+        # A burst of calls waits here instead of ending as a bare CANCELLED.
+        ("grpc.server.max_pending_requests", 20_000),
+        ("grpc.server.max_pending_requests_hard_limit", 40_000),
+        # A client that froze is noticed within 20 seconds; the ping's own timeout is the one that works.
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]

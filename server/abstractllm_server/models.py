@@ -1,0 +1,114 @@
+"""ModelService: which LLMs there are, what they can do, which models are cached."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from abstractllm.enums import LlmState
+from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
+from abstractllm.factory import create_llm
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.registry import LLMRegistry
+from abstractllm.types import CachedModel
+from abstractllm_api.v1 import models_pb2 as pb
+from abstractllm_api.v1 import models_pb2_grpc
+from abstractllm_server import encode
+
+__all__ = ["ModelServicer"]
+
+_DEFAULT_PAGE, _LARGEST_PAGE = 100, 1000
+
+
+class ModelServicer(models_pb2_grpc.ModelServiceServicer):
+    """Shows the registry's LLMs and manages the caches behind them."""
+
+    def __init__(self, registry: LLMRegistry) -> None:
+        self._registry = registry
+
+    async def ListLlms(self, request: pb.ListLlmsRequest, context: Any) -> pb.ListLlmsResponse:
+        """Lists the LLMs by name."""
+        found = sorted(self._registry.list(), key=lambda info: info.name)
+        return pb.ListLlmsResponse(llms=[encode.llm_info(info) for info in found])
+
+    async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Any) -> pb.GetCapabilitiesResponse:
+        """Tells what an LLM can do."""
+        model = request.model if request.HasField("model") else None
+        found = await self._registry[request.llm].describe(model)
+        return pb.GetCapabilitiesResponse(capabilities=encode.capabilities(found))
+
+    async def ListCachedModels(self, request: pb.ListCachedModelsRequest, context: Any) -> pb.ListCachedModelsResponse:
+        """Lists the models of a cache by name, a page at a time."""
+        size = request.page_size or _DEFAULT_PAGE
+        if not 0 < size <= _LARGEST_PAGE:
+            raise InvalidRequestError(
+                f"page_size: must be 0 (the default) to {_LARGEST_PAGE}, got {size}",
+                field="page_size",
+                limit=_LARGEST_PAGE,
+                requested=size,
+            )
+        after = _last_name(request.page_token)
+        found = sorted(await self._cache(request.llm).cached_models(), key=lambda model: model.name)
+        rest = [model for model in found if model.name > after]
+        page = [replace(model, used_by=self._users(model)) for model in rest[:size]]
+        token = base64.urlsafe_b64encode(page[-1].name.encode()).decode() if len(rest) > size else ""
+        return pb.ListCachedModelsResponse(models=[encode.cached_model(model) for model in page], next_page_token=token)
+
+    async def ClearCache(self, request: pb.ClearCacheRequest, context: Any) -> pb.ClearCacheResponse:
+        """Deletes one model or, if asked for in so many words, all of them."""
+        target = request.WhichOneof("target")
+        if target is None or (target == "model" and not request.model):
+            raise InvalidRequestError(
+                "target: name a model, or all", field="target", limit="model or all", requested="nothing"
+            )
+        model = request.model if target == "model" else None
+        removed, freed = await self._cache(request.llm).clear_cache(model, dry_run=request.dry_run)
+        return pb.ClearCacheResponse(removed=removed, freed_bytes=freed)
+
+    async def PullModel(self, request: pb.PullModelRequest, context: Any) -> AsyncGenerator[pb.PullModelResponse, None]:
+        """Not offered by this version."""
+        self._refuse(request.llm, "PullModel")
+        yield pb.PullModelResponse()
+
+    async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> AsyncGenerator[pb.LoadModelResponse, None]:
+        """Not offered by this version."""
+        self._refuse(request.llm, "LoadModel")
+        yield pb.LoadModelResponse()
+
+    async def UnloadModel(
+        self, request: pb.UnloadModelRequest, context: Any
+    ) -> AsyncGenerator[pb.UnloadModelResponse, None]:
+        """Not offered by this version."""
+        self._refuse(request.llm, "UnloadModel")
+        yield pb.UnloadModelResponse()
+
+    def _refuse(self, name: str, method: str) -> NoReturn:
+        llm = self._registry[name]
+        raise UnsupportedFeatureError(f"{method} is not offered by this version of the server", llm=llm.name)
+
+    def _cache(self, name: str) -> AbstractLLMInterface:
+        """The LLM whose cache is meant; the empty name means the local engine's, whether or not it is configured."""
+        if name:
+            return self._registry[name]
+        local = (llm for llm in self._registry if llm.provider == "huggingface")
+        return next(local, None) or create_llm("huggingface")
+
+    def _users(self, model: CachedModel) -> tuple[str, ...]:
+        """The LLMs that have the model loaded."""
+        return tuple(
+            llm.name
+            for llm in self._registry
+            if llm.config.model == model.name and llm.state[0] in (LlmState.LOADING, LlmState.READY)
+        )
+
+
+def _last_name(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token.encode()).decode()
+    except (binascii.Error, UnicodeError):
+        raise InvalidRequestError(
+            "page_token: must be the next_page_token of an earlier answer", field="page_token", requested=token[:80]
+        ) from None
