@@ -1,0 +1,131 @@
+"""The LLM that a command talks to: in this process, or on a server. Both have the same methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from abstractllm_cli._options import usage
+from abstractllm_cli._output import working
+
+if TYPE_CHECKING:
+    from abstractllm import AbstractLLMInterface, LLMRegistry
+    from abstractllm_client import RemoteLLM
+
+# Events, completions and messages are the library's or the client's, two sets of classes with the same names and
+# fields: hence `Any`.
+Message = Any
+Event = Any
+Completion = Any
+
+
+class LLM(Protocol):
+    """What the commands use of `AbstractLLMInterface` and of `RemoteLLM`."""
+
+    def complete(
+        self, prompt: str | Sequence[Message], system_prompt: str | None = None, **parameters: Any
+    ) -> Completion:
+        """The whole answer."""
+
+    def stream(
+        self, prompt: str | Sequence[Message], system_prompt: str | None = None, **parameters: Any
+    ) -> Iterator[Event]:
+        """The answer's events."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which LLM the command line asks for."""
+
+    provider: str | None
+    model: str | None
+    config: Path | None
+    llm: str | None
+    address: str | None
+    token: str | None
+
+    def check(self) -> None:
+        """Refuses options that contradict each other.
+
+        Raises:
+            typer.BadParameter: Naming the option that has no meaning beside the others.
+        """
+        if self.address is not None:
+            if self.provider is not None:
+                usage("a server has its own providers: leave out --provider or --address", "--provider")
+            if self.config is not None:
+                usage("a server has its own configuration: leave out --config or --address", "--config")
+            return
+        if self.config is not None:
+            if self.provider is not None:
+                usage("the file names the providers: leave out --provider or --config", "--provider")
+        elif self.llm is not None:
+            usage("only --address and --config have LLMs by name", "--llm")
+
+    def parameters(self) -> dict[str, Any]:
+        """What every request to this LLM has to say: the model, where the LLM has a configuration of its own."""
+        configured_elsewhere = self.address is not None or self.config is not None
+        return {"model": self.model} if configured_elsewhere and self.model is not None else {}
+
+
+@contextmanager
+def open_llm(target: Target) -> Iterator[LLM]:
+    """The LLM that is asked for, loaded if it is in this process, closed at the end.
+
+    Raises:
+        AbstractLLMError: The library's or the client's, if there is no such LLM or it cannot be loaded.
+    """
+    if target.address is not None:
+        with connect(target.address, target.token, target.llm) as remote:
+            yield remote
+    elif target.config is not None:
+        registry = read_registry(target.config)
+        with registry[target.llm or ""] as local:
+            _load(local)
+            yield local
+    else:
+        from abstractllm import create_llm
+
+        settings: Mapping[str, Any] = {} if target.model is None else {"model": target.model}
+        with create_llm(target.provider or "huggingface", **settings) as local:
+            _load(local)
+            yield local
+
+
+def connect(address: str, token: str | None, llm: str | None = None) -> RemoteLLM:
+    """The client of an LLM on a server; nothing is sent yet."""
+    from abstractllm_client import RemoteLLM
+
+    return RemoteLLM(address, llm or "", token=token)
+
+
+def read_registry(path: Path) -> LLMRegistry:
+    """The LLMs of a configuration file; nothing is loaded or connected yet.
+
+    Raises:
+        ConfigurationError: Naming what is wrong in the file, and where.
+    """
+    from abstractllm.errors import ConfigurationError
+    from abstractllm.registry import LLMRegistry
+    from abstractllm_server.config import at_line, key_lines, load_settings
+
+    # Nothing listens here, so where the file would have a server listen does not matter.
+    settings = load_settings(path, {"insecure": True})
+    try:
+        return LLMRegistry.from_config(settings.llms, settings.default)
+    except ConfigurationError as error:
+        raise at_line(error, path, key_lines(path)) from error
+
+
+def _load(llm: AbstractLLMInterface) -> None:
+    import asyncio
+
+    from abstractllm import LlmState
+
+    if llm.state[0] is LlmState.READY:
+        return
+    with working(f"Loading {llm.config.model or llm.provider}"):
+        asyncio.run(llm.load())

@@ -1,0 +1,166 @@
+"""Options that several commands share, and how `KEY=VALUE` is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+"""Where `abstractllm serve` listens if nothing else is said."""
+
+Provider = Annotated[
+    str | None,
+    typer.Option("--provider", metavar="NAME", help="The provider to use in this process.  [default: huggingface]"),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A hub id, a directory, a hosted model's name; the LLM's own default if absent. With --address or "
+        "--config one of those that the LLM's configuration lists.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", exists=True, dir_okay=False, help="Use the LLMs of this YAML file."),
+]
+LLMName = Annotated[
+    str | None,
+    typer.Option("--llm", metavar="NAME", help="Which LLM of --config or of the server; its default one if absent."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="Use the server at this address, not this process."),
+]
+ServerAddress = Annotated[str, typer.Option("--address", metavar="HOST:PORT", help="The server's address.")]
+ServerLLM = Annotated[
+    str | None, typer.Option("--llm", metavar="NAME", help="Which LLM of the server; its default one if absent.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="ABSTRACTLLM_TOKEN",
+        show_envvar=True,
+        help="The server's token for you; safer in the environment, as others can see a command's arguments.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+
+System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="The system prompt.")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", metavar="NUMBER", help="0 to 2; 0 always takes the likeliest token.")
+]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", metavar="NUMBER", help="Sample from the likeliest tokens of this total.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", metavar="COUNT", help="Sample from this many tokens; 0: all.")]
+MinP = Annotated[
+    float | None,
+    typer.Option("--min-p", metavar="NUMBER", help="Leave out tokens less likely than this times the likeliest."),
+]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", metavar="COUNT", help="New tokens at most.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="NUMBER", help="The same seed gives the same sample.")]
+Stop = Annotated[
+    list[str] | None, typer.Option("--stop", metavar="TEXT", help="End the answer before this text; repeatable.")
+]
+RepetitionPenalty = Annotated[
+    float | None, typer.Option("--repetition-penalty", metavar="NUMBER", help="Above 1 discourages repetition.")
+]
+PresencePenalty = Annotated[
+    float | None, typer.Option("--presence-penalty", metavar="NUMBER", help="-2 to 2; against tokens used already.")
+]
+FrequencyPenalty = Annotated[
+    float | None,
+    typer.Option("--frequency-penalty", metavar="NUMBER", help="-2 to 2; against tokens by how often they came."),
+]
+ReasoningEffort = Annotated[
+    str | None,
+    typer.Option("--reasoning-effort", metavar="LEVEL", help="none, minimal, low, medium, high or xhigh."),
+]
+ProviderOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="An option of the provider's own; repeatable. JSON values are read as such, others as text.",
+    ),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up if the answer is not whole by then.")
+]
+
+_REQUEST_PARAMETERS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "max_tokens",
+    "seed",
+    "stop",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "reasoning_effort",
+    "timeout",
+)
+
+
+def request_parameters(context: typer.Context) -> dict[str, Any]:
+    """The parameters of a request that the command line sets, as `generate` of every LLM takes them.
+
+    They are read from the context, where the command's arguments are by name, so that each command need not spell
+    them a second time. Their limits are the library's and the server's matter.
+    """
+    given = {name: context.params[name] for name in _REQUEST_PARAMETERS if context.params[name] not in (None, [])}
+    if options := read_pairs(context.params["option"] or (), "--option"):
+        given["provider_options"] = options
+    return given
+
+
+def read_pairs(pairs: Sequence[str], name: str) -> dict[str, Any]:
+    """Reads `KEY=VALUE` arguments; a value that is JSON (`0.5`, `true`, `null`, `"7"`, `[1]`) is read as such.
+
+    Args:
+        pairs: The arguments.
+        name: What the command line calls them.
+
+    Raises:
+        typer.BadParameter: For an argument without a key or `=`, and for a key that comes twice.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            usage(f"must be KEY=VALUE, got {pair!r}", name)
+        if key in values:
+            usage(f"{key} is given twice", name)
+        values[key] = _read_value(text)
+    return values
+
+
+def _read_value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_json(name: str) -> NoReturn:
+    """Python's parser takes NaN and Infinity, which are no JSON."""
+    raise ValueError(name)
+
+
+def usage(message: str, name: str) -> NoReturn:
+    """Ends the command with exit code 2 and a message that names the wrong argument.
+
+    Raises:
+        typer.BadParameter: Always.
+    """
+    raise typer.BadParameter(message, param_hint=name)

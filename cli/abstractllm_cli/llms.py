@@ -1,0 +1,63 @@
+"""`abstractllm llms`: which LLMs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from abstractllm_cli import _options as options
+from abstractllm_cli._llm import connect, read_registry
+from abstractllm_cli._output import print_json, print_table, reporting, size
+
+_TITLES = ("name", "provider", "model", "state", "device", "memory", "running", "queued", "why")
+
+
+def llms(
+    config: options.Config = None,
+    address: options.Address = None,
+    token: options.Token = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the LLMs of a server (--address) or of a configuration file (--config), else the installed providers.
+
+    The default LLM is marked with an asterisk.
+    """
+    if address is not None and config is not None:
+        options.usage("a server has its own configuration: leave out --config or --address", "--config")
+    with reporting(as_json=as_json):
+        if address is None and config is None:
+            _print_providers(as_json)
+            return
+        if address is not None:
+            with connect(address, token) as remote:
+                found: Sequence[Any] = remote.list_llms()
+        elif config is not None:
+            found = read_registry(config).list()
+        if as_json:
+            print_json({"llms": found})
+        else:
+            print_table(_TITLES, [_row(llm) for llm in found])
+
+
+def _row(llm: Any) -> list[str]:
+    return [
+        llm.name + ("*" if llm.is_default else ""),
+        llm.provider,
+        llm.model,
+        str(llm.state),
+        llm.device,
+        size(llm.memory_bytes),
+        str(llm.running),
+        str(llm.queued),
+        llm.state_reason,
+    ]
+
+
+def _print_providers(as_json: bool) -> None:
+    from abstractllm import available_providers
+
+    found = available_providers()
+    if as_json:
+        print_json({"providers": [{"name": name} for name in found]})
+    else:
+        print_table(("provider",), [[name] for name in found])

@@ -1,0 +1,80 @@
+"""`abstractllm serve`: the gRPC server."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from abstractllm_cli import _options as options
+from abstractllm_cli._output import print_failure
+
+EXIT_MISCONFIGURED = 2
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="A hub id, a directory, a hosted model's name.  [default: demo]"),
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Whose model it is.  [default: huggingface]")
+    ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", metavar="NAME", help="What clients call this LLM.  [default: the provider's name]"),
+    ] = None,
+    config: options.Config = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="HOST", help="The network address to listen on.  [default: 127.0.0.1]"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", metavar="PORT", min=0, max=65535, help="The port; 0 takes a free one.  [default: 50051]"
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Let other machines in without credentials, if --host is theirs to reach."),
+    ] = False,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option("--log-level", help="What to log on the standard error.  [default: info]", show_default=False),
+    ] = None,
+) -> None:
+    """Serve the LLMs of --config, or one that the options describe, until Ctrl-C or SIGTERM.
+
+    It answers health checks at once and loads the default LLM meanwhile. --host and --port together replace the address
+    of the configuration file.
+    """
+    if config is not None:
+        for name, value in (("--model", model), ("--provider", provider), ("--llm", llm)):
+            if value is not None:
+                options.usage("the file describes the LLMs: leave out this or --config", name)
+    from abstractllm.errors import ConfigurationError
+    from abstractllm_server.config import load_settings
+
+    flags: dict[str, Any] = {"log_level": log_level, "insecure": insecure or None, "listen": _listen(host, port)}
+    if config is None:
+        line = {"provider": provider or "huggingface", "model": model}
+        flags["llms"] = {llm or line["provider"]: {key: value for key, value in line.items() if value is not None}}
+    try:
+        settings = load_settings(config, flags)
+    except ConfigurationError as error:
+        print_failure(error, as_json=False)
+        raise typer.Exit(EXIT_MISCONFIGURED) from None
+    from abstractllm_server.app import run
+
+    raise typer.Exit(run(settings, config))
+
+
+def _listen(host: str | None, port: int | None) -> str | None:
+    """The address that the options name; none if they name nothing."""
+    if host is None and port is None:
+        return None
+    name, address = host or "127.0.0.1", options.DEFAULT_ADDRESS
+    if ":" in name and not name.startswith("["):
+        name = f"[{name}]"
+    return f"{name}:{address.rpartition(':')[2] if port is None else port}"
