@@ -1,0 +1,117 @@
+"""Asynchronous gRPC calls that end with their caller and raise the client's errors."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from abstractllm_api.v1.config_pb2_grpc import ConfigServiceStub
+from abstractllm_api.v1.generation_pb2_grpc import GenerationServiceStub
+from abstractllm_api.v1.models_pb2_grpc import ModelServiceStub
+from abstractllm_client._base import closed_error
+from abstractllm_client._channel import Connection
+from abstractllm_client._status import error_from
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Calls:
+    """One event loop's channel, its stubs, and the two kinds of calls on it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._metadata = connection.metadata
+        self._channel = connection.open_async()
+        self._closed = False
+        self.generation = GenerationServiceStub(self._channel)
+        self.models = ModelServiceStub(self._channel)
+        self.config = ConfigServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Closes the channel; running calls end."""
+        self._closed = True
+        await self._channel.close(None)
+
+    async def unary(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+    ) -> Response:
+        """Calls and waits; cancelling the task cancels the call."""
+        with self._translated():
+            return await method(request, timeout=timeout, metadata=self._metadata)
+
+    async def stream(
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+    ) -> AsyncGenerator[Response, None]:
+        """Calls and iterates; closing the generator cancels the call."""
+        with self._translated():
+            call = method(request, timeout=timeout, metadata=self._metadata)
+            try:
+                async for message in call:
+                    yield message
+            finally:
+                call.cancel()  # merely leaving a call would let the server go on
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            trailers: Any = error.trailing_metadata()
+            raise error_from(error.code(), error.details(), trailers) from error
+        except grpc.aio.UsageError:
+            if self._closed:
+                raise closed_error() from None
+            raise
+        except asyncio.CancelledError:
+            # Closing the channel looks like a cancelled task to the calls on it.
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise closed_error() from None
+            raise
+
+
+class CallsByLoop:
+    """The calls of every event loop that the client was used in: a channel belongs to one loop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._by_loop: dict[asyncio.AbstractEventLoop, Calls] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def get(self) -> Calls:
+        """The running loop's calls; those of loops that were closed are forgotten."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._closed:
+                raise closed_error()
+            for other in [other for other in self._by_loop if other.is_closed()]:
+                del self._by_loop[other]
+            if loop not in self._by_loop:
+                self._by_loop[loop] = Calls(self._connection)
+            return self._by_loop[loop]
+
+    def close_soon(self) -> list[Future[None]]:
+        """Closes everything, without waiting for it.
+
+        Returns:
+            What ends when they are closed.
+        """
+        with self._lock:
+            self._closed = True
+            found, self._by_loop = list(self._by_loop.items()), {}
+        # A loop that is not running has no calls; its channel goes with the last reference to it.
+        return [asyncio.run_coroutine_threadsafe(calls.close(), loop) for loop, calls in found if loop.is_running()]

@@ -1,0 +1,202 @@
+"""The contract's answers -> the client's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from abstractllm_api.v1 import generation_pb2 as pb
+from abstractllm_api.v1 import models_pb2
+from abstractllm_client._enum_codec import ERROR_REASONS, FINISH_REASONS, LLM_STATES, ROLES
+from abstractllm_client.answers import (
+    Attempt,
+    CachedModel,
+    Capabilities,
+    ClearedModels,
+    Completion,
+    Event,
+    Finished,
+    LlmInfo,
+    LoadProgress,
+    PullProgress,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    Timing,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    UnloadProgress,
+    Usage,
+)
+from abstractllm_client.messages import ChatMessage, Image, Part, Reasoning, Text, ToolCall, ToolResult
+
+T = TypeVar("T")
+
+
+def completion(response: pb.GenerateResponse) -> Completion:
+    """Decodes a whole answer."""
+    return Completion(
+        id=response.id,
+        text=response.text,
+        message=_message(response.message),
+        finish_reason=FINISH_REASONS.decode(response.finish_reason),
+        stop_sequence=response.stop_sequence,
+        usage=_usage(response.usage),
+        llm=response.llm,
+        provider=response.provider,
+        model=response.model,
+        attempts=_attempts(response.attempts),
+        timing=_timing(response.timing),
+        logprobs=_logprobs(response.logprobs),
+        dropped_parameters=tuple(response.dropped_parameters),
+    )
+
+
+def event(response: pb.StreamGenerateResponse) -> Event | None:
+    """Decodes an event; `None` for a kind that only newer contracts know."""
+    match response.WhichOneof("event"):
+        case "started":
+            started = response.started
+            dropped = tuple(started.dropped_parameters)
+            return Started(started.id, started.llm, started.provider, started.model, dropped)
+        case "text_delta":
+            return TextDelta(response.text_delta.text, _logprobs(response.text_delta.logprobs))
+        case "reasoning_delta":
+            return ReasoningDelta(response.reasoning_delta.text)
+        case "tool_call_delta":
+            delta = response.tool_call_delta
+            return ToolCallDelta(delta.index, delta.id, delta.name, delta.arguments_fragment)
+        case "finished":
+            finished = response.finished
+            return Finished(
+                finish_reason=FINISH_REASONS.decode(finished.finish_reason),
+                stop_sequence=finished.stop_sequence,
+                usage=_usage(finished.usage),
+                attempts=_attempts(finished.attempts),
+                timing=_timing(finished.timing),
+                message=_message(finished.message) if finished.HasField("message") else None,
+            )
+    return None
+
+
+def capabilities(response: models_pb2.Capabilities) -> dict[str, Any]:
+    """Decodes capabilities, by the names of `ModelCapability`."""
+    return _values(Capabilities, response)
+
+
+def llm_info(response: models_pb2.Llm) -> LlmInfo:
+    """Decodes an LLM's state."""
+    return LlmInfo(**_values(LlmInfo, response) | {"state": LLM_STATES.decode(response.state)})
+
+
+def cached_model(response: models_pb2.CachedModel) -> CachedModel:
+    """Decodes a model of the server's cache."""
+    return CachedModel(**_values(CachedModel, response))
+
+
+def cleared_models(response: models_pb2.ClearCacheResponse) -> ClearedModels:
+    """Decodes what was deleted."""
+    return ClearedModels(**_values(ClearedModels, response))
+
+
+def pull_progress(response: models_pb2.PullModelResponse) -> PullProgress:
+    """Decodes a download's progress."""
+    return PullProgress(**_values(PullProgress, response))
+
+
+def load_progress(response: models_pb2.LoadModelResponse) -> LoadProgress:
+    """Decodes a load's progress."""
+    return LoadProgress(**_values(LoadProgress, response) | {"state": LLM_STATES.decode(response.state)})
+
+
+def unload_progress(response: models_pb2.UnloadModelResponse) -> UnloadProgress:
+    """Decodes an unload's progress."""
+    return UnloadProgress(**_values(UnloadProgress, response) | {"state": LLM_STATES.decode(response.state)})
+
+
+def _values(kind: Any, message: Message) -> dict[str, Any]:
+    """Reads the fields of a message that is named field by field like a dataclass."""
+    return {field.name: _value(message, field.name) for field in fields(kind)}
+
+
+def _value(message: Message, name: str) -> Any:
+    descriptor = message.DESCRIPTOR.fields_by_name[name]
+    value = getattr(message, name)
+    if descriptor.is_repeated:
+        return tuple(value)
+    if descriptor.has_presence and not message.HasField(name):
+        return None
+    if isinstance(value, Timestamp):
+        return value.ToNanoseconds() / 1e9
+    return value
+
+
+def _message(message: pb.ChatMessage) -> ChatMessage:
+    parts = (_part(part) for part in message.parts)
+    return ChatMessage(ROLES.decode(message.role), tuple(part for part in parts if part is not None))
+
+
+def _part(part: pb.Part) -> Part | None:
+    state = part.provider_state
+    match part.WhichOneof("part"):
+        case "text":
+            return Text(part.text, state)
+        case "image":
+            return Image(part.image.data, part.image.mime_type, state)
+        case "tool_call":
+            return ToolCall(part.tool_call.id, part.tool_call.name, part.tool_call.arguments_json, state)
+        case "tool_result":
+            result = part.tool_result
+            return ToolResult(result.tool_call_id, result.content, result.is_error, state)
+        case "reasoning":
+            return Reasoning(part.reasoning.text, state)
+    return None
+
+
+def _usage(usage: pb.Usage) -> Usage:
+    return Usage(**_values(Usage, usage))
+
+
+def _timing(timing: pb.Timing) -> Timing:
+    return Timing(
+        queued=_seconds(timing.queued) if timing.HasField("queued") else None,
+        first_token=_seconds(timing.first_token) if timing.HasField("first_token") else None,
+        total=_seconds(timing.total) if timing.HasField("total") else None,
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.ToNanoseconds() / 1e9
+
+
+def _attempts(attempts: Iterable[pb.Attempt]) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(
+            llm=attempt.llm,
+            provider=attempt.provider,
+            model=attempt.model,
+            error_reason=ERROR_REASONS.decode(attempt.error_reason) or "",
+            message=attempt.message,
+            duration=_seconds(attempt.duration),
+        )
+        for attempt in attempts
+    )
+
+
+def _logprobs(entries: Iterable[pb.TokenLogprob]) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(
+            entry.token_id,
+            entry.token,
+            entry.token_bytes,
+            entry.logprob,
+            tuple(TopLogprob(top.token_id, top.token, top.token_bytes, top.logprob) for top in entry.top),
+        )
+        for entry in entries
+    )

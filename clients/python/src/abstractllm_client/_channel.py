@@ -1,0 +1,114 @@
+"""How a client connects: channel options, retry policy, credentials. They match the server's limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from abstractllm_client.errors import ConfigurationError
+
+MESSAGE_LIMIT = 16 * 1024 * 1024
+"""Bytes that one request or one answer may have; the server's default, too."""
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            # gRPC waits as long as the server's `grpc-retry-pushback-ms` says, and gives up where it says -1.
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "10s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ]
+}
+
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    # What no longer fits this buffer is not retried. It also holds the request's metadata.
+    ("grpc.per_rpc_retry_buffer_size", MESSAGE_LIMIT + 64 * 1024),
+    # A server that is gone without a word is noticed within 40 seconds while a call runs.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where and as whom to connect.
+
+    Args:
+        address: `host:port`, or `unix:/path/of/a/socket`.
+        token: A bearer token; sent with every call.
+        tls: Whether to use TLS with the system's root certificates; certificates given below imply it.
+        root_certificates: PEM of the roots to trust instead of the system's.
+        private_key: PEM of the client's key, for mutual TLS.
+        certificate_chain: PEM of the client's certificates, for mutual TLS.
+        options: Further gRPC channel options; they win over the client's own.
+
+    Raises:
+        ConfigurationError: For an address or token that cannot be one, or half a key pair.
+    """
+
+    address: str
+    token: str | None = field(default=None, repr=False)
+    tls: bool = False
+    root_certificates: bytes | None = field(default=None, repr=False)
+    private_key: bytes | None = field(default=None, repr=False)
+    certificate_chain: bytes | None = field(default=None, repr=False)
+    options: Sequence[tuple[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        if not self.address or self.address.startswith(("http:", "https:")):
+            raise ConfigurationError(
+                f"address must be host:port or unix:/path, got {self.address!r:.80}",
+                field="address",
+                limit="host:port or unix:/path",
+                requested=f"{self.address!r:.80}",
+            )
+        if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
+            raise ConfigurationError("token must be printable ASCII, and not empty", field="token")
+        if (self.private_key is None) != (self.certificate_chain is None):
+            raise ConfigurationError(
+                "private_key and certificate_chain must be given together", field="certificate_chain"
+            )
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+    def open(self) -> grpc.Channel:
+        """Makes a channel for synchronous calls; it connects with the first call."""
+        credentials = self._credentials()
+        if credentials is None:
+            return grpc.insecure_channel(self.address, self._options())
+        return grpc.secure_channel(self.address, credentials, self._options())
+
+    def open_async(self) -> grpc.aio.Channel:
+        """Makes a channel for asynchronous calls on the running event loop; it connects with the first call."""
+        credentials = self._credentials()
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.address, self._options())
+        return grpc.aio.secure_channel(self.address, credentials, self._options())
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        if not (self.tls or self.root_certificates or self.private_key):
+            return None
+        return grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate_chain)
+
+    def _options(self) -> list[tuple[str, Any]]:
+        return list({**dict(OPTIONS), **dict(self.options)}.items())

@@ -1,0 +1,73 @@
+"""Synchronous gRPC calls that end with their caller and raise the client's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+
+from abstractllm_api.v1.config_pb2_grpc import ConfigServiceStub
+from abstractllm_api.v1.generation_pb2_grpc import GenerationServiceStub
+from abstractllm_api.v1.models_pb2_grpc import ModelServiceStub
+from abstractllm_client._base import closed_error
+from abstractllm_client._channel import Connection
+from abstractllm_client._status import error_from
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Calls:
+    """A channel, its stubs, and the two kinds of calls on it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._metadata = connection.metadata
+        self._channel = connection.open()
+        self.generation = GenerationServiceStub(self._channel)
+        self.models = ModelServiceStub(self._channel)
+        self.config = ConfigServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Closes the channel; running calls end."""
+        self._channel.close()
+
+    def unary(
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float | None
+    ) -> Response:
+        """Calls and waits; an interrupt (Ctrl-C) cancels the call."""
+        with _translated():
+            # A future, because a plain call would go on at the server after an interrupt.
+            call: Any = method.future(request, timeout=timeout, metadata=self._metadata)
+            try:
+                response: Response = call.result()
+                return response
+            finally:
+                call.cancel()
+
+    def stream(
+        self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request, timeout: float | None
+    ) -> Generator[Response, None, None]:
+        """Calls and iterates; leaving the iterator cancels the call."""
+        with _translated():
+            call: Any = method(request, timeout=timeout, metadata=self._metadata)
+            try:
+                yield from call
+            finally:
+                call.cancel()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except grpc.FutureCancelledError:
+        raise closed_error() from None
+    except grpc.RpcError as error:
+        call: Any = error  # every RpcError of a call is also that call
+        raise error_from(call.code(), call.details(), call.trailing_metadata()) from error
+    except ValueError as error:
+        if "closed channel" in str(error):
+            raise closed_error() from None
+        raise

@@ -1,0 +1,153 @@
+"""The closed sets of words: roles, finish reasons, states, and the keys of parameters and capabilities.
+
+A value that a newer server sends and this client does not know comes through as its number.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "FinishReason",
+    "LlmState",
+    "ModelCapability",
+    "ModelParameter",
+    "ParametersPolicy",
+    "Quantization",
+    "ReasoningEffort",
+    "Role",
+    "ToolChoiceMode",
+]
+
+
+class Role(StrEnum):
+    """Who speaks a chat message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    """The model ended its answer by itself."""
+    MAX_TOKENS = "max_tokens"
+    """`max_tokens`, or the end of the context window, was reached."""
+    STOP_SEQUENCE = "stop_sequence"
+    """One of `stop` was found; the answer ends before it."""
+    TOOL_CALLS = "tool_calls"
+    """The model asks for tools to be called."""
+    CONTENT_FILTER = "content_filter"
+    """The provider's filter cut the answer."""
+    REFUSAL = "refusal"
+    """The model declined to answer."""
+
+
+class ReasoningEffort(StrEnum):
+    """How much a reasoning model may think before it answers."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+
+
+class ToolChoiceMode(StrEnum):
+    """Whether the model may, must not, or must call a tool."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+class ParametersPolicy(StrEnum):
+    """What happens to a parameter that the LLM cannot honour."""
+
+    REJECT = "reject"
+    """The request is refused and the parameter is named (the default)."""
+    DROP_UNSUPPORTED = "drop_unsupported"
+    """The parameter is left out and listed in `dropped_parameters`."""
+
+
+class LlmState(StrEnum):
+    """Where an LLM is in its life."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Quantization(StrEnum):
+    """The precision a local model's weights are loaded in."""
+
+    NONE = "none"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class ModelParameter(StrEnum):
+    """The keys of a configuration and of a call: generation parameters and an LLM's own settings."""
+
+    MODEL = "model"
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    TOP_K = "top_k"
+    MIN_P = "min_p"
+    MAX_TOKENS = "max_tokens"
+    SEED = "seed"
+    PRESENCE_PENALTY = "presence_penalty"
+    FREQUENCY_PENALTY = "frequency_penalty"
+    REPETITION_PENALTY = "repetition_penalty"
+    STOP = "stop"
+    LOGIT_BIAS = "logit_bias"
+    TOP_LOGPROBS = "top_logprobs"
+    REASONING_EFFORT = "reasoning_effort"
+    SYSTEM_PROMPT = "system_prompt"
+    TIMEOUT = "timeout"
+    MAX_RETRIES = "max_retries"
+    KEEP_ALIVE = "keep_alive"
+    QUANTIZATION = "quantization"
+    PROVIDER_OPTIONS = "provider_options"
+    MODELS = "models"
+    API_KEY = "api_key"
+    BASE_URL = "base_url"
+    ORGANIZATION = "organization"
+    CACHE_DIR = "cache_dir"
+    REVISION = "revision"
+    DEVICE_MAP = "device_map"
+    DTYPE = "dtype"
+    ATTN_IMPLEMENTATION = "attn_implementation"
+    TRUST_REMOTE_CODE = "trust_remote_code"
+    LOAD_IN_8BIT = "load_in_8bit"
+    LOAD_IN_4BIT = "load_in_4bit"
+    LOG_CONTENT = "log_content"
+
+
+class ModelCapability(StrEnum):
+    """The keys of what `get_capabilities` returns."""
+
+    STREAMING = "streaming"
+    SYSTEM_PROMPT = "system_prompt"
+    CHAT = "chat"
+    TOOLS = "tools"
+    IMAGE_INPUT = "image_input"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    GRAMMAR = "grammar"
+    LOGPROBS = "logprobs"
+    SEED = "seed"
+    TOKEN_COUNTING = "token_counting"
+    PARAMETERS = "parameters"
+    PROVIDER_OPTIONS = "provider_options"
+    CONTEXT_WINDOW = "context_window"
+    MAX_OUTPUT_TOKENS = "max_output_tokens"
+    QUANTIZATION = "quantization"
+    DEVICE = "device"
+    MAX_CONCURRENT_REQUESTS = "max_concurrent_requests"

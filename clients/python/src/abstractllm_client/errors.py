@@ -1,0 +1,282 @@
+"""Every failure is one of these classes, each with one `reason` that a program can branch on.
+
+They have the names, bases and attributes of the library's own errors.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+__all__ = [
+    "AbstractLLMError",
+    "AuthenticationError",
+    "ConfigurationError",
+    "ContentBlockedError",
+    "ContextLengthExceededError",
+    "EngineCrashedError",
+    "ErrorReason",
+    "GenerationCancelledError",
+    "GenerationTimeoutError",
+    "IncompleteStreamError",
+    "InternalError",
+    "InvalidRequestError",
+    "ModelInUseError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "ProviderCredentialsError",
+    "ProviderProtocolError",
+    "ProviderUnavailableError",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "ServerShuttingDownError",
+    "StaleConfigError",
+    "UnknownLLMError",
+    "UnsupportedFeatureError",
+    "UnsupportedParameterError",
+]
+
+
+class ErrorReason(StrEnum):
+    """What went wrong; the values are the names of the contract's `ErrorReason` without their prefix."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    UNSUPPORTED_PARAMETER = "UNSUPPORTED_PARAMETER"
+    CONTEXT_LENGTH_EXCEEDED = "CONTEXT_LENGTH_EXCEEDED"
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
+    UNSUPPORTED_FEATURE = "UNSUPPORTED_FEATURE"
+    UNKNOWN_LLM = "UNKNOWN_LLM"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    PROVIDER_CREDENTIALS = "PROVIDER_CREDENTIALS"
+    NOT_CONFIGURED = "NOT_CONFIGURED"
+    MODEL_LOAD_FAILED = "MODEL_LOAD_FAILED"
+    MODEL_IN_USE = "MODEL_IN_USE"
+    CONTENT_BLOCKED = "CONTENT_BLOCKED"
+    RATE_LIMITED = "RATE_LIMITED"
+    OVERLOADED = "OVERLOADED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    PROVIDER_PROTOCOL = "PROVIDER_PROTOCOL"
+    INCOMPLETE_STREAM = "INCOMPLETE_STREAM"
+    ENGINE_CRASHED = "ENGINE_CRASHED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    TIMEOUT = "TIMEOUT"
+    CANCELLED = "CANCELLED"
+    STALE_CONFIG = "STALE_CONFIG"
+    INTERNAL = "INTERNAL"
+
+
+class AbstractLLMError(Exception):
+    """The root of all errors of this package.
+
+    Attributes:
+        message: What happened, for a person.
+        reason: What happened, for a program; plain text where a newer server sends one that is not known here.
+        retryable: Whether the same request may succeed later, unchanged.
+        retry_after: Seconds to wait before a retry, where known.
+        provider: The provider that failed.
+        llm: The name of the LLM that was asked.
+        model: The model that was asked.
+        upstream_status: The hosted provider's HTTP status.
+        request_id: The request's id, to find it in the logs.
+        field: The path of the field that is wrong, such as `parameters.temperature`.
+        limit: What the field may hold.
+        requested: What it held.
+        output_tokens: Tokens that were generated before the failure.
+        partial_text: The text that came before the failure.
+    """
+
+    default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: ErrorReason | str | None = None,
+        retry_after: float | None = None,
+        provider: str | None = None,
+        llm: str | None = None,
+        model: str | None = None,
+        upstream_status: int | None = None,
+        request_id: str | None = None,
+        field: str | None = None,
+        limit: object = None,
+        requested: object = None,
+        output_tokens: int | None = None,
+        partial_text: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason: ErrorReason | str = reason or self.default_reason
+        self.retry_after = retry_after
+        self.provider = provider
+        self.llm = llm
+        self.model = model
+        self.upstream_status = upstream_status
+        self.request_id = request_id
+        self.field = field
+        self.limit = limit
+        self.requested = requested
+        self.output_tokens = output_tokens
+        self.partial_text = partial_text
+
+
+class InvalidRequestError(AbstractLLMError):
+    """The request is malformed: `field` names what, `limit` and `requested` say why."""
+
+    default_reason = ErrorReason.INVALID_REQUEST
+
+
+class UnsupportedParameterError(AbstractLLMError):
+    """The LLM does not take this parameter or provider option."""
+
+    default_reason = ErrorReason.UNSUPPORTED_PARAMETER
+
+
+class ContextLengthExceededError(AbstractLLMError):
+    """Prompt and answer do not fit the model's context window: `requested` tokens against `limit`."""
+
+    default_reason = ErrorReason.CONTEXT_LENGTH_EXCEEDED
+
+
+class UnsupportedFeatureError(AbstractLLMError):
+    """The LLM, or the server, cannot do this kind of request."""
+
+    default_reason = ErrorReason.UNSUPPORTED_FEATURE
+
+
+class UnknownLLMError(AbstractLLMError):
+    """No LLM of this name is configured."""
+
+    default_reason = ErrorReason.UNKNOWN_LLM
+
+
+class ModelNotFoundError(AbstractLLMError):
+    """The provider, the hub or the cache has no such model."""
+
+    default_reason = ErrorReason.MODEL_NOT_FOUND
+
+
+class AuthenticationError(AbstractLLMError):
+    """The caller did not prove who it is."""
+
+    default_reason = ErrorReason.UNAUTHENTICATED
+
+
+class PermissionDeniedError(AbstractLLMError):
+    """The caller's role does not allow this."""
+
+    default_reason = ErrorReason.NOT_ALLOWED
+
+
+class ProviderCredentialsError(AbstractLLMError):
+    """The provider's key is missing or refused."""
+
+    default_reason = ErrorReason.PROVIDER_CREDENTIALS
+
+
+class ConfigurationError(AbstractLLMError, ValueError):
+    """The configuration is wrong or incomplete."""
+
+    default_reason = ErrorReason.NOT_CONFIGURED
+
+
+class ModelLoadError(AbstractLLMError):
+    """A local model cannot be loaded."""
+
+    default_reason = ErrorReason.MODEL_LOAD_FAILED
+
+
+class ModelInUseError(AbstractLLMError):
+    """A model cannot be removed or unloaded while it is used."""
+
+    default_reason = ErrorReason.MODEL_IN_USE
+
+
+class ContentBlockedError(AbstractLLMError):
+    """The provider refuses the request's content."""
+
+    default_reason = ErrorReason.CONTENT_BLOCKED
+
+
+class RateLimitedError(AbstractLLMError):
+    """The provider asks to slow down."""
+
+    default_reason = ErrorReason.RATE_LIMITED
+    retryable = True
+
+
+class OverloadedError(AbstractLLMError):
+    """Too many requests wait already."""
+
+    default_reason = ErrorReason.OVERLOADED
+    retryable = True
+
+
+class QuotaExceededError(AbstractLLMError):
+    """The account's quota at the provider is used up."""
+
+    default_reason = ErrorReason.QUOTA_EXCEEDED
+
+
+class ProviderUnavailableError(AbstractLLMError):
+    """The provider cannot be reached, or failed by itself."""
+
+    default_reason = ErrorReason.PROVIDER_UNAVAILABLE
+    retryable = True
+
+
+class ProviderProtocolError(AbstractLLMError):
+    """The provider's answer cannot be understood."""
+
+    default_reason = ErrorReason.PROVIDER_PROTOCOL
+    retryable = True
+
+
+class IncompleteStreamError(AbstractLLMError):
+    """The answer broke off; `partial_text` holds what came. Whether to ask again is the caller's choice."""
+
+    default_reason = ErrorReason.INCOMPLETE_STREAM
+
+
+class EngineCrashedError(AbstractLLMError):
+    """The local engine's process ended; it is started again by itself."""
+
+    default_reason = ErrorReason.ENGINE_CRASHED
+    retryable = True
+
+
+class ServerShuttingDownError(AbstractLLMError):
+    """The server, or the LLM, is closing; ask another one."""
+
+    default_reason = ErrorReason.SHUTTING_DOWN
+    retryable = True
+
+
+class GenerationTimeoutError(AbstractLLMError):
+    """The deadline passed."""
+
+    default_reason = ErrorReason.TIMEOUT
+
+
+class GenerationCancelledError(AbstractLLMError):
+    """The caller, or an operator, cancelled the request."""
+
+    default_reason = ErrorReason.CANCELLED
+
+
+class StaleConfigError(AbstractLLMError):
+    """The configuration changed since it was read; read it again."""
+
+    default_reason = ErrorReason.STALE_CONFIG
+
+
+class InternalError(AbstractLLMError):
+    """A fault of this software; the full text is in the log, under the request's id."""
+
+    default_reason = ErrorReason.INTERNAL
