@@ -25,6 +25,7 @@ _READ_AHEAD = 256
 _lock = threading.Lock()
 _portal: BlockingPortal | None = None
 _context: AbstractContextManager[BlockingPortal] | None = None
+_lost: list[object] = []
 
 
 def _get() -> BlockingPortal:
@@ -48,6 +49,8 @@ def _shut() -> None:
 def _after_fork() -> None:
     """A fork copies the memory, not the thread: the child starts a portal of its own."""
     global _portal, _context, _lock
+    # Kept, not collected: closing it would wait for the thread that the child does not have.
+    _lost.append(_context)
     _portal, _context, _lock = None, None, threading.Lock()
     atexit.unregister(_shut)
 

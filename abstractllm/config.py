@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
@@ -65,7 +66,7 @@ class LLMConfig(BaseModel):
         Raises:
             ConfigurationError: Naming the key that is unknown, malformed or out of range.
         """
-        return cls._build(cls._nest(values))
+        return cls._build(cls._nest(copy.deepcopy(dict(values))))
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """This configuration with `changes` merged in; a value of `None` clears its key.
@@ -73,7 +74,7 @@ class LLMConfig(BaseModel):
         Raises:
             ConfigurationError: As `parse` does.
         """
-        nested = self._nest(changes)
+        nested = self._nest(copy.deepcopy(dict(changes)))
         values: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
         values["parameters"] = self.parameters.set_fields() | nested.pop("parameters", {})
         values |= nested
@@ -116,10 +117,11 @@ class LLMConfig(BaseModel):
                 values = values | {"parameters": parse_parameters(values["parameters"])}
             return cls.model_validate(values)
         except ValidationError as error:
-            fault = error_from_validation(error)
+            secrets = [name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)]
+            fault = error_from_validation(error, secrets=secrets)
             known = f"; known are {', '.join(cls.known_keys())}" if "not a known" in fault.message else ""
             raise ConfigurationError(
-                fault.message + known, field=fault.field, limit=fault.limit, requested=_hide(cls, fault)
+                fault.message + known, field=fault.field, limit=fault.limit, requested=fault.requested
             ) from None
         except InvalidRequestError as error:
             raise ConfigurationError(
@@ -130,8 +132,3 @@ class LLMConfig(BaseModel):
     def known_keys(cls) -> list[str]:
         """Every key that a configuration of this kind may hold."""
         return sorted({*cls.model_fields, *GENERATION_PARAMETERS})
-
-
-def _hide(cls: type[LLMConfig], fault: Any) -> object:
-    """Never repeats the value of a key that may be a secret."""
-    return None if fault.field and "key" in fault.field else fault.requested

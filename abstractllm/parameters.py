@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -106,12 +106,13 @@ _LIMITS = {
 }
 
 
-def error_from_validation(error: ValidationError, path: str = "") -> AbstractLLMError:
+def error_from_validation(error: ValidationError, path: str = "", secrets: Collection[str] = ()) -> AbstractLLMError:
     """Turns pydantic's report into one error that names the field, the limit and the value.
 
     Args:
         error: What pydantic raised.
         path: The path of the object that was checked, such as `parameters`.
+        secrets: Top-level keys whose value must not be repeated.
 
     Returns:
         An UnsupportedParameterError for an unknown key, an InvalidRequestError for the rest.
@@ -130,6 +131,8 @@ def error_from_validation(error: ValidationError, path: str = "") -> AbstractLLM
     limit = rule.format(**context) if rule else None
     value = fault["input"]
     shown = f"{len(value)} items" if "items" in (limit or "") else _shown(value)
+    if fault["loc"] and fault["loc"][0] in secrets:
+        shown = "a value that is not shown"
     if limit and "characters" in limit:
         shown = f"{len(value)} characters"
     wish = f"must be {limit}" if limit and "characters" not in limit and "items" not in limit else None
