@@ -1,0 +1,159 @@
+"""What every LLM does, whichever way it is asked."""
+
+import asyncio
+
+import pytest
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PARIS = "What is the capital of France?"
+CHAT = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi"},
+    {"role": "user", "content": PARIS},
+]
+
+
+async def eventually(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in a provider
+            await asyncio.sleep(0.01)
+
+
+async def test_a_prompt_is_answered(llm):
+    answer = await llm.complete(PARIS, temperature=0)
+    assert "France" in answer.text
+    assert await llm.generate(PARIS, temperature=0) == answer.text
+    assert answer.message.text == answer.text
+    assert answer.message.role == llm.package.Role.ASSISTANT
+    assert answer.finish_reason == llm.package.FinishReason.STOP
+
+
+async def test_the_answer_says_where_it_comes_from_and_what_it_took(llm, provider):
+    answer = await llm.complete(PARIS, temperature=0)
+    assert (answer.llm, answer.provider, answer.model) == (provider.name, provider.provider, provider.config.model)
+    assert answer.usage.input_tokens == await llm.ask("count_tokens", PARIS)
+    assert answer.usage.output_tokens > 0
+    assert answer.id
+    assert 0 <= answer.timing.first_token <= answer.timing.total
+    assert [(attempt.llm, attempt.error_reason) for attempt in answer.attempts] == [(provider.name, "")]
+
+
+async def test_a_stream_joins_to_the_whole_answer(llm):
+    whole = await llm.generate(PARIS, temperature=0)
+    pieces = await llm.pieces(PARIS, temperature=0)
+    assert "".join(pieces) == whole
+    assert len(pieces) > 1
+
+
+async def test_events_begin_with_started_and_end_with_finished(llm):
+    events = await llm.events(PARIS, temperature=0)
+    package = llm.package
+    assert isinstance(events[0], package.Started)
+    assert isinstance(events[-1], package.Finished)
+    assert all(isinstance(event, package.TextDelta) for event in events[1:-1])
+    assert events[-1].message.text == "".join(event.text for event in events[1:-1])
+    assert events[-1].usage.output_tokens > 0
+
+
+async def test_a_conversation_is_answered(llm):
+    assert "France" in await llm.generate(CHAT, temperature=0)
+
+
+async def test_a_system_prompt_counts_as_input(llm):
+    assert await llm.ask("count_tokens", PARIS, "Answer in JSON.") > await llm.ask("count_tokens", PARIS)
+
+
+async def test_max_tokens_ends_the_answer(llm):
+    answer = await llm.complete(PARIS, temperature=0, max_tokens=2)
+    assert answer.usage.output_tokens == 2
+    assert answer.finish_reason == llm.package.FinishReason.MAX_TOKENS
+    assert (await llm.generate(PARIS, temperature=0)).startswith(answer.text)
+
+
+async def test_a_stop_sequence_ends_the_answer_before_it(llm):
+    whole = await llm.generate(PARIS, temperature=0)
+    answer = await llm.complete(PARIS, temperature=0, stop=["zzz", "Fra"])
+    assert answer.text == whole[: whole.index("Fra")]
+    assert answer.finish_reason == llm.package.FinishReason.STOP_SEQUENCE
+    assert answer.stop_sequence == "Fra"
+
+
+async def test_a_seed_gives_the_same_text_again(llm):
+    answers = {await llm.generate(PARIS, temperature=1.5, seed=7) for _ in range(3)}
+    assert len(answers) == 1
+
+
+async def test_unicode_survives_the_way(llm):
+    text = "ä\u0301 🜁 \u202eabc\u0000 مرحبا 漢字"
+    assert await llm.ask("count_tokens", text) > 0
+    assert isinstance(await llm.generate(text, temperature=0, max_tokens=8), str)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "field"),
+    [
+        ({"prompt": ""}, "InvalidRequestError", "prompt"),
+        ({"prompt": []}, "InvalidRequestError", "prompt"),
+        ({"temperature": 3}, "InvalidRequestError", "parameters.temperature"),
+        ({"temperature": float("nan")}, "InvalidRequestError", "parameters.temperature"),
+        ({"max_tokens": -1}, "InvalidRequestError", "parameters.max_tokens"),
+        ({"top_p": 0}, "InvalidRequestError", "parameters.top_p"),
+        ({"stop": [""]}, "InvalidRequestError", "parameters.stop[0]"),
+        ({"model": "another"}, "ModelNotFoundError", "parameters.model"),
+        ({"max_new_tokens": 5}, "UnsupportedParameterError", "parameters.max_new_tokens"),
+        ({"provider_options": {"colour": "red"}}, "UnsupportedParameterError", "provider_options.colour"),
+        ({"prompt": "\ud800"}, "InvalidRequestError", "prompt"),
+    ],
+)
+async def test_a_bad_request_is_refused_by_field_and_the_next_is_answered(llm, arguments, error, field):
+    with pytest.raises(getattr(llm.package, error)) as caught:
+        await llm.complete(**({"prompt": PARIS, "max_tokens": 4} | arguments))
+    assert caught.value.field == field
+    assert not caught.value.retryable
+    assert await llm.generate(PARIS, max_tokens=4, temperature=0)
+
+
+async def test_what_is_not_supported_is_dropped_and_listed_on_request(llm):
+    answer = await llm.complete(
+        PARIS, max_tokens=4, provider_options={"colour": "red"}, parameters_policy="drop_unsupported"
+    )
+    assert answer.dropped_parameters == ("provider_options.colour",)
+
+
+async def test_leaving_a_stream_frees_the_llm(llm, provider):
+    parameters = {"provider_options": {"delay": 0.05, "reply": "a " * 400}} if provider.provider == "scripted" else {}
+    assert await llm.leave_early("Tell me a story.", **parameters)
+    await eventually(lambda: provider.running == 0)
+
+
+async def test_a_deadline_ends_the_request(llm, provider):
+    slow = {"provider_options": {"delay": 5}} if provider.provider == "scripted" else {}
+    timeout = 0.3 if slow else 0.001
+    with pytest.raises(llm.package.GenerationTimeoutError):
+        await llm.complete("Tell me a story.", timeout=timeout, **slow)
+    await eventually(lambda: provider.running == 0)
+
+
+async def test_many_requests_at_once_each_get_their_own_answer(llm):
+    prompts = [f"What is {n} + 1?" for n in range(8)]
+    alone = [await llm.generate(prompt, temperature=0) for prompt in prompts]
+    together = await asyncio.gather(*(llm.generate(prompt, temperature=0) for prompt in prompts))
+    assert list(together) == alone
+
+
+async def test_capabilities_tell_what_is_supported(llm, provider):
+    found = await llm.ask("get_capabilities")
+    assert found[llm.package.ModelCapability.STREAMING] is True
+    assert "temperature" in found["parameters"]
+    if provider.provider == "huggingface":
+        assert found["context_window"] > 0
+
+
+async def test_the_configuration_can_be_read_and_changed(llm, provider):
+    before = await llm.ask("get_config")
+    assert before["model"] == provider.config.model
+    changed = await llm.ask("set_config", {"max_tokens": 2})
+    assert changed == before | {"max_tokens": 2}
+    assert (await llm.complete(PARIS, temperature=0)).usage.output_tokens == 2
+    assert await llm.ask("set_config", {"max_tokens": None}) == before
