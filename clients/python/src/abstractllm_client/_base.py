@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from google.protobuf.message import Message
+
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import _answers, _check, _config, _requests
 from abstractllm_client._channel import Connection
 from abstractllm_client.answers import Event, Finished, TextDelta
 from abstractllm_client.errors import (
     AbstractLLMError,
+    ErrorReason,
     GenerationCancelledError,
     IncompleteStreamError,
     InvalidRequestError,
@@ -74,18 +77,33 @@ class Client:
         request = _requests.generate_request(
             self._llm, prompt, self._choose_system_prompt(system_prompt), self._defaults | given
         )
+        self._check_size(request)
         return request, self._timeout if timeout is None else _check.seconds(timeout, "timeout")
 
     def _count_request(
         self, prompt: object, system_prompt: str | None, tools: Sequence[object], model: str | None
     ) -> generation_pb2.CountTokensRequest:
-        return _requests.count_tokens_request(
+        request = _requests.count_tokens_request(
             self._llm,
             prompt,
             self._choose_system_prompt(system_prompt),
             tools or self._defaults.get("tools", ()),
             self._defaults.get("model") if model is None else model,
         )
+        self._check_size(request)
+        return request
+
+    def _check_size(self, request: Message) -> None:
+        """Refuses what gRPC would refuse too, but only after retrying it for seconds."""
+        size, limit = request.ByteSize(), self._connection.send_limit
+        if size > limit:
+            raise InvalidRequestError(
+                f"request: must have at most {limit} bytes, got {size}",
+                reason=ErrorReason.MESSAGE_TOO_LARGE,
+                field="request",
+                limit=limit,
+                requested=size,
+            )
 
     def _choose_system_prompt(self, system_prompt: str | None) -> str | None:
         return self._system_prompt if system_prompt is None else system_prompt

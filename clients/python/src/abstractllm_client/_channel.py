@@ -87,6 +87,11 @@ class Connection:
             )
 
     @property
+    def send_limit(self) -> int:
+        """Bytes that a request may have."""
+        return int(dict(self._options())["grpc.max_send_message_length"])
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)

@@ -25,19 +25,21 @@ class Calls:
     def __init__(self, connection: Connection) -> None:
         self._metadata = connection.metadata
         self._channel = connection.open()
+        self._closed = False
         self.generation = GenerationServiceStub(self._channel)
         self.models = ModelServiceStub(self._channel)
         self.config = ConfigServiceStub(self._channel)
 
     def close(self) -> None:
         """Closes the channel; running calls end."""
+        self._closed = True
         self._channel.close()
 
     def unary(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float | None
     ) -> Response:
         """Calls and waits; an interrupt (Ctrl-C) cancels the call."""
-        with _translated():
+        with self._translated():
             # A future, because a plain call would go on at the server after an interrupt.
             call: Any = method.future(request, timeout=timeout, metadata=self._metadata)
             try:
@@ -50,24 +52,23 @@ class Calls:
         self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request, timeout: float | None
     ) -> Generator[Response, None, None]:
         """Calls and iterates; leaving the iterator cancels the call."""
-        with _translated():
+        with self._translated():
             call: Any = method(request, timeout=timeout, metadata=self._metadata)
             try:
                 yield from call
             finally:
                 call.cancel()
 
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except grpc.FutureCancelledError:
-        raise closed_error() from None
-    except grpc.RpcError as error:
-        call: Any = error  # every RpcError of a call is also that call
-        raise error_from(call.code(), call.details(), call.trailing_metadata()) from error
-    except ValueError as error:
-        if "closed channel" in str(error):
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.FutureCancelledError:
             raise closed_error() from None
-        raise
+        except grpc.RpcError as error:
+            call: Any = error  # every RpcError of a call is also that call
+            raise error_from(call.code(), call.details(), call.trailing_metadata()) from error
+        except ValueError:
+            if self._closed:
+                raise closed_error() from None
+            raise
