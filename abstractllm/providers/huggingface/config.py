@@ -1,0 +1,105 @@
+"""What a local LLM can be configured with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from abstractllm.config import LLMConfig, Seconds
+from abstractllm.enums import Quantization
+from abstractllm.providers.huggingface.worker.protocol import Load
+
+__all__ = ["DEFAULT_CACHE_DIR", "DEMO_MODEL", "HuggingFaceConfig"]
+
+DEFAULT_CACHE_DIR = "~/.cache/abstractllm/models"
+DEMO_MODEL = "demo"
+"""The name of the model that comes with the package."""
+
+_FLAGS = {"load_in_8bit": Quantization.INT8, "load_in_4bit": Quantization.INT4}
+_OFFLINE = ("1", "ON", "YES", "TRUE")
+
+
+class HuggingFaceConfig(LLMConfig):
+    """What a local LLM can be configured with, beside the keys of every LLM.
+
+    `load_in_8bit` and `load_in_4bit` are read as `quantization` `int8` and `int4`.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=1024)] = DEMO_MODEL
+    """`demo`, a directory, or the id of a model on the hub, such as `Qwen/Qwen3-0.6B`."""
+    cache_dir: Annotated[str, Field(min_length=1)] = DEFAULT_CACHE_DIR
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """A branch, tag or commit on the hub."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """`auto` is the checkpoint's own; float32 on a CPU without bfloat16 arithmetic."""
+    quantization: Quantization = Quantization.NONE
+    device_map: str | dict[str, int | str] | None = None
+    """`auto`, a device such as `cuda:1`, or a map from modules to devices; the first GPU, else the CPU, if absent."""
+    attn_implementation: str | None = None
+    """One of transformers' attention implementations, such as `sdpa`."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    local_files_only: bool = Field(
+        default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE
+    )
+    """Never ask the hub; the environment's HF_HUB_OFFLINE is the default."""
+    keep_alive: Seconds | None = None
+    """Seconds without a request after which the model is unloaded; never, if absent."""
+    max_queue: Annotated[int, Field(ge=0, le=100_000)] = 256
+    """Requests that may wait for their turn; one more is refused."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads of the engine; as many as the CPUs it may use, if absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold_flags(cls, values: dict[str, Any]) -> dict[str, Any]:
+        values = dict(values)
+        given = {name: values.pop(name) for name in _FLAGS if name in values}
+        for name, flag in given.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} must be true or false")
+            if flag:
+                if given.keys() == _FLAGS.keys() and all(given.values()):
+                    raise ValueError("load_in_8bit and load_in_4bit exclude each other")
+                values["quantization"] = _FLAGS[name]
+            elif values.get("quantization") == _FLAGS[name]:
+                values["quantization"] = Quantization.NONE
+        return values
+
+    @field_validator("models")
+    @classmethod
+    def _one_model(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if models:
+            raise ValueError("must be empty: a local LLM has one model; configure one LLM for each")
+        return models
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """Every key that a configuration of this kind may hold."""
+        return sorted({*super().known_keys(), *_FLAGS})
+
+    def load_settings(self) -> Load:
+        """What an engine needs to load the model; equal settings mean the same engine."""
+        model, is_directory = self.model, True
+        if model == DEMO_MODEL:
+            model = str(Path(__file__).with_name("demo_model"))
+        elif model.startswith(("~", ".", os.sep)) or Path(model).is_dir():
+            model = str(Path(model).expanduser().resolve())
+        else:
+            is_directory = False
+        return Load(
+            model=model,
+            is_directory=is_directory,
+            cache_dir=str(Path(self.cache_dir).expanduser()),
+            revision=self.revision,
+            dtype=self.dtype,
+            quantization=self.quantization.value,
+            device_map=self.device_map,
+            attn_implementation=self.attn_implementation,
+            trust_remote_code=self.trust_remote_code,
+            local_files_only=self.local_files_only,
+            threads=self.threads,
+        )

@@ -1,0 +1,505 @@
+"""The handle of one engine: its queue, its process, and what happens when that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+from abstractllm import errors
+from abstractllm.enums import LlmState
+from abstractllm.errors import (
+    AbstractLLMError,
+    ContextLengthExceededError,
+    EngineCrashedError,
+    InvalidRequestError,
+    ModelLoadError,
+    OverloadedError,
+    ServerShuttingDownError,
+)
+from abstractllm.providers.huggingface.process import EngineProcess
+from abstractllm.providers.huggingface.worker.channel import encode
+from abstractllm.providers.huggingface.worker.protocol import (
+    Begun,
+    Cancel,
+    Count,
+    Counted,
+    Delta,
+    Done,
+    Failed,
+    FromEngine,
+    Generate,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    Sampling,
+    Turn,
+)
+
+__all__ = ["Answer", "Engine", "LoadProgress", "Ticket", "live_engines"]
+
+logger = logging.getLogger("abstractllm.engine")
+
+Answer = Begun | Delta | Done | Counted | AbstractLLMError
+
+_IN_FLIGHT = 2
+"""Requests given to the process at a time: one that is answered, and one that is tokenized meanwhile."""
+_LONGEST_PAUSE = 30.0
+"""Seconds between two starts of an engine that keeps crashing."""
+
+_ERRORS: dict[str, type[AbstractLLMError]] = {
+    kind.default_reason: kind
+    for kind in (
+        errors.InternalError,
+        errors.InvalidRequestError,
+        errors.ContextLengthExceededError,
+        errors.UnsupportedFeatureError,
+        errors.ConfigurationError,
+        errors.ModelNotFoundError,
+        errors.ModelLoadError,
+        errors.ProviderCredentialsError,
+    )
+}
+"""What an engine process reports; see `Failed` and `LoadFailed`."""
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Where loading is."""
+
+    state: LlmState
+    phase: str = ""
+    """`starting`, `tokenizer`, `weights`, `preparing`; empty when not loading."""
+    fraction: float | None = None
+    """Of this phase, from 0 to 1."""
+
+
+class Ticket:
+    """One request's place in an engine. It belongs to the event loop that it was made in."""
+
+    def __init__(self, request_id: int, message: Generate | Count) -> None:
+        self.id = request_id
+        self.is_count = isinstance(message, Count)
+        self.frame = encode(message)
+        self.longest = max((len(turn.text.strip()) for turn in message.conversation if turn.role == "user"), default=0)
+        self.answers: asyncio.Queue[Answer] = asyncio.Queue()
+        self.began: float | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def put(self, answer: Answer) -> None:
+        """Hands an answer to the waiting request, from any thread; one whose event loop has ended gets none."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.answers.put_nowait, answer)
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether nobody can read the answers any more."""
+        return self._loop.is_closed()
+
+
+class Engine:
+    """Keeps one model loaded in a process and gives it requests, from any thread and any event loop.
+
+    The process starts with the first request or `load`. When it ends unasked, the requests it was working on fail with
+    `EngineCrashedError`, those that wait stay, and it is started again, at once the first time and then after growing
+    pauses. A model that cannot be loaded fails all that wait; the next request tries again.
+
+    Args:
+        settings: What to load.
+        name: The model's name in messages.
+        max_queue: Requests that may wait.
+        keep_alive: Seconds without a request after which the process is ended.
+        on_change: Called, from any thread, when `state` has changed.
+    """
+
+    def __init__(
+        self,
+        settings: Load,
+        *,
+        name: str,
+        max_queue: int,
+        keep_alive: float | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.name = name
+        self.max_queue = max_queue
+        self.keep_alive = keep_alive
+        self.loaded: Loaded | None = None
+        """The loaded model; None while there is none."""
+        self._on_change = on_change
+        self._next_id = 1
+        self._seconds_each = 1.0
+        self._reset()
+        _engines.add(self)
+
+    def _reset(self) -> None:
+        """Sets the state of an engine without a process."""
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._ended.set()
+        self._wake = threading.Event()
+        self._process: EngineProcess | None = None
+        self._state, self._reason = LlmState.UNLOADED, ""
+        self._progress = LoadProgress(LlmState.UNLOADED)
+        self._failure: AbstractLLMError | None = None
+        self._waiting: deque[Ticket] = deque()
+        self._sent: dict[int, Ticket] = {}
+        self._watchers: list[concurrent.futures.Future[None]] = []
+        self._idle_timer: threading.Timer | None = None
+        self._stopping = self._closed = False
+        self._crashes = 0
+        self.loaded = None
+
+    # What the provider asks.
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """Whether it can answer, and why not."""
+        return self._state, self._reason
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, while there is one."""
+        process = self._process
+        return process.pid if process else None
+
+    @property
+    def queued(self) -> int:
+        """Requests whose turn has not come."""
+        with self._lock:
+            begun = sum(ticket.began is not None for ticket in self._sent.values())
+            return len(self._waiting) + len(self._sent) - begun
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in it."""
+        return not (self._waiting or self._sent)
+
+    def submit(self, conversation: tuple[Turn, ...], sampling: Sampling | None) -> Ticket:
+        """Takes a request, starting the process if need be; to be called in the request's event loop.
+
+        Args:
+            conversation: At least one message.
+            sampling: How to answer; None to count the conversation's tokens instead.
+
+        Raises:
+            InvalidRequestError: If the request is too long to be sent to the engine.
+            ContextLengthExceededError: If it certainly does not fit the context window.
+            OverloadedError: If too many requests wait already.
+            ServerShuttingDownError: If the engine was closed.
+        """
+        with self._lock:
+            request_id, self._next_id = self._next_id, self._next_id + 1
+        message = Count(request_id, conversation) if sampling is None else Generate(request_id, conversation, sampling)
+        try:
+            ticket = Ticket(request_id, message)
+        except ValueError as error:
+            raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
+        with self._lock:
+            if self._closed:
+                raise ServerShuttingDownError(f"LLM {self.name} is closed")
+            if self.loaded and (error := self._too_long(ticket)):
+                raise error
+            if len(self._waiting) >= self.max_queue and not self._has_room(ticket):
+                raise OverloadedError(
+                    f"{len(self._waiting)} requests wait for model {self.name} already, the limit is {self.max_queue}",
+                    retry_after=min(60.0, max(0.5, self._seconds_each * len(self._waiting))),
+                    limit=self.max_queue,
+                )
+            self._waiting.append(ticket)
+            self._start()
+            self._pump()
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Gives up a request; nothing happens if it is over."""
+        with self._lock:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                self._watch_idleness()
+            elif ticket.id in self._sent and self._process:
+                self._process.channel.send(encode(Cancel(ticket.id)), urgent=True)
+
+    async def progress(self) -> AsyncGenerator[LoadProgress, None]:
+        """Starts loading if need be, and follows it; the last state is READY.
+
+        Raises:
+            AbstractLLMError: The reason, if the model cannot be loaded.
+        """
+        with self._lock:
+            if self._closed:
+                raise ServerShuttingDownError(f"LLM {self.name} is closed")
+            self._start()
+        while True:
+            with self._lock:
+                progress, failure = self._progress, self._failure
+                change: concurrent.futures.Future[None] = concurrent.futures.Future()
+                self._watchers.append(change)
+            if failure:
+                raise _copy(failure)
+            if progress.state is LlmState.UNLOADED:
+                raise ServerShuttingDownError(f"model {self.name} was unloaded")
+            yield progress
+            if progress.state is LlmState.READY:
+                return
+            await asyncio.wrap_future(change)
+
+    def unload(self, wait: bool = True) -> None:
+        """Ends the process; requests in it fail, and the next one starts it again."""
+        with self._lock:
+            self._stopping = True
+            if self._process:
+                self._process.channel.close()
+            self._wake.set()
+        if wait:
+            self._ended.wait()
+
+    def close(self, wait: bool = True) -> None:
+        """Ends the process for good; requests in it fail. Waits for its end in the calling thread, if asked to."""
+        with self._lock:
+            self._closed = True
+            self._stop_idle_timer()
+        self.unload(wait)
+
+    # The life of the process, in a thread of its own.
+
+    def _start(self) -> None:
+        """Starts the thread that keeps the process; the lock is held."""
+        self._stop_idle_timer()
+        if self._ended.is_set():
+            self._ended.clear()
+            self._wake.clear()
+            self._stopping = False
+            self._failure = None
+            self._set(LlmState.LOADING, "", LoadProgress(LlmState.LOADING, "starting"))
+            threading.Thread(target=self._live, name="engine", daemon=True).start()
+
+    def _live(self) -> None:
+        """Keeps a process running until it is not wanted or cannot be started."""
+        while True:
+            process, failure = None, None
+            try:
+                process = EngineProcess()
+                failure = self._follow(process)
+            except Exception as error:  # not to be left out of any state: nobody else would tell the requests
+                logger.exception("engine of model %s failed", self.name)
+                failure = ModelLoadError(f"engine of model {self.name}: {type(error).__name__}: {error}")
+            status = process.end() if process else None
+            with self._lock:
+                pause = self._after(process, status, failure)
+                if pause is None:
+                    self._ended.set()
+                    return
+            self._wake.wait(pause)
+
+    def _follow(self, process: EngineProcess) -> AbstractLLMError | None:
+        """Reads what the process says until its channel closes; returns why loading failed, if it did."""
+        failure = None
+        with self._lock:
+            self._process = process
+            if self._stopping:
+                return None
+        process.channel.send(encode(self.settings))
+        for message in process.channel:
+            if isinstance(message, LoadFailed):
+                kind = _ERRORS.get(message.reason, ModelLoadError)
+                failure = kind(message.message, field=message.field)
+                break
+            with self._lock:
+                self._receive(message)
+        return failure
+
+    def _receive(self, message: FromEngine) -> None:
+        match message:
+            case Progress():
+                self._set(self._state, self._reason, LoadProgress(self._state, message.phase, message.fraction))
+            case Loaded():
+                self.loaded = message
+                self._set(LlmState.READY, "", LoadProgress(LlmState.READY))
+                for ticket in [ticket for ticket in self._waiting if self._too_long(ticket)]:
+                    self._waiting.remove(ticket)
+                    ticket.put(self._too_long(ticket) or EngineCrashedError(""))
+                self._pump()
+            case Begun(id=id):
+                self._sent[id].began = time.monotonic()
+                self._sent[id].put(message)
+            case Delta(id=id):
+                if self._sent[id].is_orphaned:
+                    self.cancel(self._sent[id])
+                self._sent[id].put(message)
+            case Done(id=id) | Counted(id=id):
+                self._crashes = 0
+                self._finish(id, message)
+            case Failed(id=id):
+                self._finish(id, _error(message))
+
+    def _finish(self, request_id: int, answer: Answer) -> None:
+        ticket = self._sent.pop(request_id)
+        if ticket.began is not None:
+            seconds = time.monotonic() - ticket.began
+            self._seconds_each += 0.2 * (seconds - self._seconds_each)
+        ticket.put(answer)
+        self._pump()
+        self._watch_idleness()
+
+    def _after(self, process: EngineProcess | None, status: int | None, failure: AbstractLLMError | None) -> float | None:
+        """Settles what a process left behind; the lock is held.
+
+        Returns:
+            Seconds until the next start; None if there shall be none.
+        """
+        was_loaded, self.loaded, self._process = self.loaded is not None, None, None
+        sent, self._sent = self._sent, {}
+        if self._stopping or self._closed:
+            error: AbstractLLMError = ServerShuttingDownError(f"model {self.name} was unloaded")
+            self._fail([*sent.values(), *(self._waiting if self._closed else ())], error)
+            if self._closed:
+                self._waiting.clear()
+            self._set(LlmState.UNLOADED, "", LoadProgress(LlmState.UNLOADED))
+            if not self._waiting:
+                return None
+            self._stopping = False
+            self._wake.clear()
+            self._set(LlmState.LOADING, "", LoadProgress(LlmState.LOADING, "starting"))
+            return 0.0
+        how = f"ended by signal {-status}" if (status or 0) < 0 else f"ended with status {status}"
+        words = f": {process.last_words()}" if process and process.last_words() else ""
+        if was_loaded:
+            pause = 0.0 if self._crashes == 0 else min(_LONGEST_PAUSE, 2.0 ** (self._crashes - 1))
+            self._crashes += 1
+            logger.error("engine of model %s %s, starting it again in %.0f s%s", self.name, how, pause, words)
+            for ticket in sent.values():
+                ticket.put(
+                    EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause))
+                )
+            self._set(LlmState.LOADING, f"the engine {how}", LoadProgress(LlmState.LOADING, "starting"))
+            return pause
+        failure = failure or ModelLoadError(f"model {self.name}: the engine {how} while it was loading{words}")
+        logger.error("model %s cannot be loaded: %s", self.name, failure.message)
+        self._failure = failure
+        self._fail([*sent.values(), *self._waiting], failure)
+        self._waiting.clear()
+        self._set(LlmState.FAILED, failure.message, LoadProgress(LlmState.FAILED))
+        return None
+
+    # Helpers; the lock is held in all of them.
+
+    def _fail(self, tickets: list[Ticket], error: AbstractLLMError) -> None:
+        for ticket in tickets:
+            ticket.put(_copy(error))
+
+    def _has_room(self, ticket: Ticket) -> bool:
+        """Whether a request could be sent at once."""
+        return self.loaded is not None and (ticket.is_count or self._generating < _IN_FLIGHT)
+
+    @property
+    def _generating(self) -> int:
+        return sum(not ticket.is_count for ticket in self._sent.values())
+
+    def _pump(self) -> None:
+        """Sends what waits, as far as there is room."""
+        for ticket in [ticket for ticket in self._waiting if ticket.is_count or ticket.is_orphaned]:
+            if ticket.is_orphaned:
+                self._waiting.remove(ticket)
+            elif self.loaded:
+                self._waiting.remove(ticket)
+                self._send(ticket)
+        while self._waiting and self._has_room(self._waiting[0]):
+            self._send(self._waiting.popleft())
+
+    def _send(self, ticket: Ticket) -> None:
+        assert self._process is not None
+        self._sent[ticket.id] = ticket
+        self._process.channel.send(ticket.frame)
+
+    def _too_long(self, ticket: Ticket) -> ContextLengthExceededError | None:
+        """The error of a message that cannot fit the window, whatever its tokens are."""
+        limit = self.loaded.max_characters if self.loaded else None
+        if limit is None or ticket.longest <= limit:
+            return None
+        assert self.loaded is not None
+        return ContextLengthExceededError(
+            f"prompt: {ticket.longest} characters cannot fit the context window of {self.loaded.context_window} tokens",
+            field="prompt",
+            limit=self.loaded.context_window,
+            requested=f"{ticket.longest} characters",
+        )
+
+    def _set(self, state: LlmState, reason: str, progress: LoadProgress) -> None:
+        changed = (state, reason) != (self._state, self._reason)
+        self._state, self._reason, self._progress = state, reason, progress
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if watcher.set_running_or_notify_cancel():
+                watcher.set_result(None)
+        if changed:
+            self._on_change()
+        if state is LlmState.READY:
+            self._watch_idleness()
+
+    def _watch_idleness(self) -> None:
+        """Starts to count the seconds until an idle model is unloaded."""
+        self._stop_idle_timer()
+        if self.keep_alive is not None and self.loaded and self.is_idle:
+            self._idle_timer = threading.Timer(self.keep_alive, self._unload_if_idle)
+            self._idle_timer.daemon = True
+            self._idle_timer.start()
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def _unload_if_idle(self) -> None:
+        with self._lock:
+            if self.is_idle and self._idle_timer is threading.current_thread() and self._process:
+                self._stopping = True
+                self._process.channel.close()
+
+    def forget(self) -> None:
+        """To be called in a forked child: the parent's process and requests are not the child's."""
+        process = self._process
+        self._reset()
+        if process:
+            process.forget()
+
+
+def live_engines() -> list[Engine]:
+    """The engines of this process that have a model loaded, or are loading one."""
+    return [engine for engine in tuple(_engines) if engine.state[0] in (LlmState.LOADING, LlmState.READY)]
+
+
+def _error(message: Failed) -> AbstractLLMError:
+    kind = _ERRORS.get(message.reason, errors.InternalError)
+    return kind(
+        message.message,
+        field=message.field,
+        limit=message.limit,
+        requested=message.requested,
+        output_tokens=message.output_tokens,
+    )
+
+
+def _copy(error: AbstractLLMError) -> AbstractLLMError:
+    """The same error for another request: each is filled with its own request id."""
+    return type(error)(error.message, field=error.field)
+
+
+def _after_fork() -> None:
+    for engine in tuple(_engines):
+        engine.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,379 @@
+"""Local models: the provider that keeps a model in an engine process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from abstractllm.config import LLMConfig
+from abstractllm.enums import FinishReason, LlmState, Role
+from abstractllm.errors import AbstractLLMError, GenerationCancelledError, UnsupportedFeatureError
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.providers.huggingface import cache
+from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig
+from abstractllm.providers.huggingface.engine import Engine, LoadProgress, Ticket, live_engines
+from abstractllm.providers.huggingface.worker.protocol import (
+    Begun,
+    Counted,
+    Delta,
+    Done,
+    Logprob,
+    Sampling,
+    TopToken,
+    Turn,
+)
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import (
+    CachedModel,
+    Capabilities,
+    ChatMessage,
+    Event,
+    Finished,
+    Reasoning,
+    TextDelta,
+    Timing,
+    TokenLogprob,
+    ToolResult,
+    TopLogprob,
+    Usage,
+)
+
+__all__ = ["HuggingFaceProvider"]
+
+_PARAMETERS = Sampling.__struct_fields__
+
+
+class HuggingFaceProvider(AbstractLLMInterface):
+    """A causal language model from a directory or the Hugging Face hub, run on this machine.
+
+    The model is loaded by `load` or by the first request, in a process of its own; this process imports no torch. The
+    default model, `demo`, comes with the package.
+
+    What a request leaves unset comes from the model's own `generation_config`. Where that is silent too the answer is
+    greedy, unless `top_p`, `top_k` or `min_p` is given: then the temperature is 1. Without `max_tokens` the answer may
+    fill the context window. `usage.output_tokens` counts every generated token, the end token included. The same seed
+    gives the same text where the arithmetic is the same: in float32 on one kind of CPU.
+
+    A prompt of a model without a chat template is its messages joined by empty lines. Text of a caller never becomes a
+    special token. What a message's reasoning was is given to templates that ask for it.
+
+    Args:
+        config: The keys of `HuggingFaceConfig`.
+    """
+
+    provider: ClassVar[str] = "huggingface"
+    config_type: ClassVar[type[LLMConfig]] = HuggingFaceConfig
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self._engines: list[Engine] = []
+        self._closed = False
+        # An LLM that is dropped without `close` must not leave a loaded model behind.
+        weakref.finalize(self, _close_all, self._engines)
+
+    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+        """Answers a request; see `AbstractLLMInterface.events`.
+
+        Raises:
+            ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the context window.
+            OverloadedError: If `max_queue` requests wait already.
+            EngineCrashedError: If the engine process ended meanwhile; it is started again by itself.
+            ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
+        """
+        chosen = request.parameters.set_fields()
+        engine = self._engine(cast(HuggingFaceConfig, config))
+        arrival = time.monotonic()
+        ticket = engine.submit(
+            _conversation(request), Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
+        )
+        queued: float | None = None
+        try:
+            while True:
+                match await ticket.answers.get():
+                    case Begun():
+                        queued = time.monotonic() - arrival
+                    case Delta() as delta:
+                        yield TextDelta(delta.text, tuple(_token_logprob(logprob) for logprob in delta.logprobs))
+                    case Done(finish_reason="cancelled"):
+                        raise GenerationCancelledError("the request was cancelled")
+                    case Done() as done:
+                        yield Finished(
+                            FinishReason(done.finish_reason),
+                            done.stop_sequence,
+                            Usage(input_tokens=done.input_tokens, output_tokens=done.output_tokens),
+                            timing=Timing(queued=queued),
+                        )
+                        return
+                    case AbstractLLMError() as error:
+                        raise error
+        finally:
+            self._leave(engine, ticket)
+
+    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+        """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
+        engine = self._engine(cast(HuggingFaceConfig, config))
+        ticket = engine.submit(_conversation(request), None)
+        try:
+            match await ticket.answers.get():
+                case Counted(tokens=tokens):
+                    return tokens
+                case AbstractLLMError() as error:
+                    raise error
+                case other:
+                    raise AssertionError(f"the engine answered a count with {other!r}")
+        finally:
+            self._leave(engine, ticket)
+
+    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+        """What the model can do; what only the loaded model tells (window, device, ...) is unset until it is loaded."""
+        engine = self._current()
+        loaded = engine.loaded if engine else None
+        known = Capabilities(
+            logprobs=True,
+            seed=True,
+            token_counting=True,
+            parameters=_PARAMETERS,
+            max_concurrent_requests=1,
+        )
+        if loaded is None:
+            return known
+        return Capabilities(
+            logprobs=known.logprobs,
+            seed=known.seed,
+            token_counting=known.token_counting,
+            parameters=known.parameters,
+            max_concurrent_requests=known.max_concurrent_requests,
+            system_prompt=loaded.system_prompt,
+            context_window=loaded.context_window,
+            quantization=loaded.quantization,
+            device=loaded.device,
+        )
+
+    # Life.
+
+    async def load(self) -> None:
+        """Loads the model, if it is not loaded.
+
+        Raises:
+            ModelNotFoundError: If the directory, the cache or the hub has no such model.
+            ModelLoadError: If it cannot be loaded.
+            ConfigurationError: If a package is missing.
+        """
+        async for _ in self.load_progress():
+            pass
+
+    def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
+        """Loads the model, if it is not loaded, and follows it; the last progress has the state READY.
+
+        Leaving the generator does not stop the load. Errors are those of `load`.
+        """
+        return self._engine(cast(HuggingFaceConfig, self.config)).progress()
+
+    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+        """Lets the engine of the old settings finish what it has, if the model or how it is loaded has changed."""
+        changed = cast(HuggingFaceConfig, after)
+        with self._lock:
+            for engine in self._engines:
+                if engine.settings == changed.load_settings():
+                    engine.max_queue, engine.keep_alive = changed.max_queue, changed.keep_alive
+        self._sweep()
+        self._changed()
+
+    async def close_async(self) -> None:
+        """Ends the engine process; running requests end with a ServerShuttingDownError."""
+        self._closed = True
+        with self._lock:
+            engines = self._engines.copy()
+            self._engines.clear()
+        await asyncio.to_thread(_close_all, engines)
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """Whether the model is loaded, and why not."""
+        engine = self._current()
+        return engine.state if engine else (LlmState.UNLOADED, "")
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+        return sum(engine.queued for engine in tuple(self._engines))
+
+    @property
+    def device(self) -> str:
+        """Where the model is: `cpu`, `cuda:0`; empty while it is not loaded."""
+        engine = self._current()
+        return engine.loaded.device if engine and engine.loaded else ""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the model's weights take; None while it is not loaded."""
+        engine = self._current()
+        return engine.loaded.memory_bytes if engine and engine.loaded else None
+
+    @property
+    def engine_pid(self) -> int | None:
+        """The id of the engine process, while there is one."""
+        engine = self._current()
+        return engine.pid if engine else None
+
+    # The model cache.
+
+    async def cached_models(self) -> list[CachedModel]:
+        """The models in `cache_dir`, sorted by name."""
+        directory = cast(HuggingFaceConfig, self.config).load_settings().cache_dir
+        return await asyncio.to_thread(cache.list_models, directory, _used_by(directory))
+
+    async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
+        """Deletes one model, or all of them if `model` is None, from `cache_dir`.
+
+        Returns:
+            The names of what was (or, in a dry run, would be) deleted, and the bytes that it frees.
+
+        Raises:
+            ModelNotFoundError: If the cache holds no such model.
+            ModelInUseError: If one of them is loaded in this process; nothing is deleted then.
+        """
+        directory = cast(HuggingFaceConfig, self.config).load_settings().cache_dir
+        return await asyncio.to_thread(cache.clear, directory, model, used_by=_used_by(directory), dry_run=dry_run)
+
+    @staticmethod
+    def list_cached_models(cache_dir: str | None = None) -> list[dict[str, Any]]:
+        """The models in the local cache, sorted by name; empty if there is no cache.
+
+        Args:
+            cache_dir: `~/.cache/abstractllm/models` if absent.
+
+        Returns:
+            For each model `name`, `size` (bytes), `last_used` and `last_modified` (seconds since the epoch, or None),
+            `revisions`, `used_by` (names of models loaded by this process) and `partial` (a download is incomplete).
+        """
+        directory = _directory(cache_dir)
+        return [
+            {
+                "name": model.name,
+                "size": model.size_bytes,
+                "last_used": model.last_used_time,
+                "last_modified": model.last_modified_time,
+                "revisions": list(model.revisions),
+                "used_by": list(model.used_by),
+                "partial": model.partial,
+            }
+            for model in cache.list_models(directory, _used_by(directory))
+        ]
+
+    @staticmethod
+    def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
+        """Deletes one model from the local cache, or all of them.
+
+        Args:
+            model_name: A name that `list_cached_models` gives; all models if absent.
+            cache_dir: `~/.cache/abstractllm/models` if absent.
+
+        Returns:
+            `removed` (names) and `freed_bytes`.
+
+        Raises:
+            ModelNotFoundError: If the cache holds no such model.
+            ModelInUseError: If one of them is loaded in this process; nothing is deleted then.
+        """
+        directory = _directory(cache_dir)
+        removed, freed = cache.clear(directory, model_name, used_by=_used_by(directory))
+        return {"removed": removed, "freed_bytes": freed}
+
+    # Engines: one, and after a change of settings the old one until its requests are answered.
+
+    def _current(self) -> Engine | None:
+        settings = cast(HuggingFaceConfig, self.config).load_settings()
+        return next((engine for engine in tuple(self._engines) if engine.settings == settings), None)
+
+    def _engine(self, config: HuggingFaceConfig) -> Engine:
+        settings = config.load_settings()
+        with self._lock:
+            for engine in self._engines:
+                if engine.settings == settings:
+                    return engine
+            engine = Engine(
+                settings,
+                name=config.model,
+                max_queue=config.max_queue,
+                keep_alive=config.keep_alive,
+                on_change=_weak(self._changed),
+            )
+            if self._closed:
+                engine.close()
+            else:
+                self._engines.append(engine)
+            return engine
+
+    def _leave(self, engine: Engine, ticket: Ticket) -> None:
+        engine.cancel(ticket)
+        if len(self._engines) > 1:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Closes the engines of former settings that have nothing left to do."""
+        settings = cast(HuggingFaceConfig, self.config).load_settings()
+        with self._lock:
+            done = [engine for engine in self._engines if engine.settings != settings and engine.is_idle]
+            for engine in done:
+                self._engines.remove(engine)
+        for engine in done:
+            engine.close(wait=False)
+
+
+def _close_all(engines: list[Engine]) -> None:
+    for engine in engines:
+        engine.close(wait=False)
+    for engine in engines:
+        engine.close()
+
+
+def _weak(method: Callable[[], None]) -> Callable[[], None]:
+    """The method, as long as its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (found := reference()) is not None:
+            found()
+
+    return call
+
+
+def _directory(cache_dir: str | None) -> str:
+    return str(Path(cache_dir or DEFAULT_CACHE_DIR).expanduser())
+
+
+def _used_by(directory: str) -> dict[str, list[str]]:
+    """The cached models that this process has loaded, and the names of the LLMs' models that use them."""
+    used: dict[str, list[str]] = {}
+    for engine in live_engines():
+        settings = engine.settings
+        if not settings.is_directory and Path(settings.cache_dir).resolve() == Path(directory).resolve():
+            used.setdefault(settings.model, []).append(engine.name)
+    return used
+
+
+def _conversation(request: GenerationRequest) -> tuple[Turn, ...]:
+    return tuple(_turn(message, index) for index, message in enumerate(request.conversation()))
+
+
+def _turn(message: ChatMessage, index: int) -> Turn:
+    if message.role is Role.TOOL or any(isinstance(part, ToolResult) for part in message.parts):
+        raise UnsupportedFeatureError(
+            "this model's tools are not supported", field=f"chat.messages[{index}].tool_result"
+        )
+    reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
+    return Turn(message.role.value, message.text, reasoning)
+
+
+def _token_logprob(found: Logprob) -> TokenLogprob:
+    top = tuple(TopLogprob(token.token_id, _text(token), token.token_bytes, token.logprob) for token in found.top)
+    return TokenLogprob(found.token_id, _text(found), found.token_bytes, found.logprob, top)
+
+
+def _text(token: Logprob | TopToken) -> str:
+    return token.token_bytes.decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""The engine process: one local model, torch, and nothing of the network."""

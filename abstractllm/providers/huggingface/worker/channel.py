@@ -1,0 +1,103 @@
+"""Length-prefixed msgpack messages over a stream socket, the same on both sides."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+__all__ = ["MAX_FRAME_BYTES", "Channel", "encode"]
+
+MAX_FRAME_BYTES = 256 * 2**20
+"""A longer frame is refused by its sender; one that arrives all the same is a fault of the peer."""
+
+_PREFIX = 4
+_encoder = msgspec.msgpack.Encoder()
+
+Received = TypeVar("Received")
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """A message as a frame.
+
+    Raises:
+        ValueError: If it is longer than `MAX_FRAME_BYTES`.
+    """
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise ValueError(f"a message of {len(body)} bytes is longer than {MAX_FRAME_BYTES}")
+    return len(body).to_bytes(_PREFIX, "big") + body
+
+
+class Channel(Generic[Received]):
+    """One end of the connection between a provider and its engine process.
+
+    Writing never blocks the caller: a thread of its own writes. Reading is iteration, in one thread.
+
+    Args:
+        connection: The connected socket; owned from here on.
+        received: The union of the message types that the other side sends.
+    """
+
+    def __init__(self, connection: socket.socket, received: Any) -> None:
+        self._socket = connection
+        self._decoder = msgspec.msgpack.Decoder(received)
+        self._urgent: deque[bytes] = deque()
+        self._frames: deque[bytes] = deque()
+        self._work = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._write, name="engine-writer", daemon=True).start()
+
+    def send(self, frame: bytes, urgent: bool = False) -> None:
+        """Hands over a frame to be written; an urgent one goes before all that wait."""
+        with self._work:
+            (self._urgent if urgent else self._frames).append(frame)
+            self._work.notify()
+
+    def __iter__(self) -> Iterator[Received]:
+        """The messages of the other side, until the connection ends.
+
+        Raises:
+            ValueError: For a frame that is too long or not understood.
+        """
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as stream:
+            while len(prefix := stream.read(_PREFIX)) == _PREFIX:
+                length = int.from_bytes(prefix, "big")
+                if length > MAX_FRAME_BYTES:
+                    raise ValueError(f"a frame of {length} bytes is longer than {MAX_FRAME_BYTES}")
+                body = stream.read(length)
+                if len(body) < length:
+                    return
+                yield self._decoder.decode(body)
+
+    def close(self) -> None:
+        """Ends the connection for both sides; what was not written is lost."""
+        with self._work:
+            self._closed = True
+            self._work.notify()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Closes this process's copy of the socket, which ends the connection only with the last copy."""
+        self._closed = True
+        self._socket.close()
+
+    def _write(self) -> None:
+        while True:
+            with self._work:
+                self._work.wait_for(lambda: self._urgent or self._frames or self._closed)
+                if self._closed:
+                    return
+                waiting = b"".join((*self._urgent, *self._frames))
+                self._urgent.clear()
+                self._frames.clear()
+            try:
+                self._socket.sendall(waiting)
+            except OSError:  # the reader sees the end of the connection too, and deals with it
+                return

@@ -1,0 +1,246 @@
+"""One answer at a time through transformers' `model.generate`, which runs every architecture."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from abstractllm.enums import FinishReason
+from abstractllm.providers.huggingface.worker.protocol import (
+    Begun,
+    Delta,
+    Done,
+    FromEngine,
+    Logprob,
+    Sampling,
+    TopToken,
+)
+from abstractllm.providers.huggingface.worker.vocabulary import Detokenizer, Vocabulary
+from abstractllm.stops import StopScanner
+
+if TYPE_CHECKING:
+    from abstractllm.providers.huggingface.worker.loop import Job
+    from abstractllm.providers.huggingface.worker.model import LoadedModel
+
+__all__ = ["generate"]
+
+CANCELLED = "cancelled"
+
+_LEAST_TEMPERATURE = 1e-6
+"""Dividing by less could overflow; at this one the likeliest token is already certain."""
+
+
+def generate(loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) -> Done:
+    """Answers a request whose prompt is tokenized and fits the context window.
+
+    What the request leaves unset comes from the model's own `generation_config`, and where that is silent too, nothing
+    is cut off, penalized or, without a temperature, sampled.
+
+    Returns:
+        The last message of the answer; `output_tokens` counts every generated token, an end token included.
+    """
+    model, request = loaded.model, job.request
+    send(Begun(request.id))
+    prompt = torch.tensor([job.prompt], device=model.device)
+    follower = _Follower(loaded, job, send)
+    torch.manual_seed(secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed)
+    hook = follower.logprobs and model.register_forward_hook(follower.logprobs.keep)
+    try:
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=_generation_config(loaded, request.sampling, job.max_tokens),
+            logits_processor=_processors(model.generation_config, request.sampling, len(job.prompt)),
+            stopping_criteria=StoppingCriteriaList([follower]),
+        )
+    finally:
+        if hook:
+            hook.remove()
+    return follower.done()
+
+
+def _generation_config(loaded: LoadedModel, sampling: Sampling, max_tokens: int) -> GenerationConfig:
+    """The model's own configuration with the request's parameters in it.
+
+    Everything that has a default of transformers' own is set: `generate` would put that, such as a `top_k` of 50, in
+    place of what is not.
+    """
+    config = copy.deepcopy(loaded.model.generation_config)
+    asks_to_sample = any(value is not None for value in (sampling.top_p, sampling.top_k, sampling.min_p))
+    samples = bool(config.do_sample or asks_to_sample) if sampling.temperature is None else sampling.temperature > 0
+    temperature = _first(sampling.temperature, config.temperature, 1.0)
+    ends = sorted(loaded.ends)
+    config.update(
+        do_sample=samples,
+        temperature=max(temperature, _LEAST_TEMPERATURE) if samples else 1.0,
+        top_p=_first(sampling.top_p, config.top_p, 1.0) if samples else 1.0,
+        top_k=_first(sampling.top_k, config.top_k, 0) if samples else 0,
+        min_p=_first(sampling.min_p, config.min_p, 0.0) if samples else 0.0,
+        repetition_penalty=1.0,  # applied in `_processors`, in a fixed order
+        max_new_tokens=max_tokens,
+        max_length=None,
+        eos_token_id=ends,
+        pad_token_id=_first(config.pad_token_id, ends[0] if ends else 0),
+        num_beams=1,
+        num_return_sequences=1,
+        return_dict_in_generate=False,
+        output_scores=False,
+        output_logits=False,
+        max_time=None,
+        stop_strings=None,
+        use_cache=True,
+    )
+    return config
+
+
+def _processors(config: GenerationConfig, sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
+    """What changes the logits before temperature and cuts: bias, then penalties."""
+    processors = LogitsProcessorList()
+    if sampling.logit_bias:
+        processors.append(_LogitBias(sampling.logit_bias))
+    repetition: float = _first(sampling.repetition_penalty, config.repetition_penalty, 1.0)
+    if repetition != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(repetition))
+    presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
+    if presence or frequency:
+        processors.append(_Penalties(presence, frequency, prompt_tokens))
+    return processors
+
+
+class _LogitBias(LogitsProcessor):  # type: ignore[misc]
+    """Adds to the logits of some tokens."""
+
+    def __init__(self, bias: dict[int, float]) -> None:
+        self._ids = torch.tensor(list(bias))
+        self._values = torch.tensor(list(bias.values()))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        values = self._values.to(scores).expand(scores.shape[0], -1)
+        return scores.index_add(1, self._ids.to(scores.device), values)
+
+
+class _Penalties(LogitsProcessor):  # type: ignore[misc]
+    """Subtracts from the logits of tokens that were generated before, once and for each time."""
+
+    def __init__(self, presence: float, frequency: float, prompt_tokens: int) -> None:
+        self._presence = presence
+        self._frequency = frequency
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        counts = torch.zeros_like(scores)
+        generated = input_ids[:, self._prompt_tokens :]
+        counts.scatter_add_(1, generated, torch.ones_like(generated, dtype=scores.dtype))
+        return scores - self._frequency * counts - self._presence * (counts > 0)
+
+
+class _Logprobs:
+    """Log-probabilities under the model's raw logits.
+
+    Args:
+        vocabulary: The tokens' meaning.
+        count: How many of the likeliest tokens to report beside the chosen one.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, count: int) -> None:
+        self._vocabulary = vocabulary
+        self._count = count
+        self._logits: torch.Tensor | None = None
+
+    def keep(self, module: Any, arguments: Any, output: Any) -> None:
+        """Keeps the logits of the last position; a forward hook, because processors already see them changed."""
+        self._logits = output.logits[0, -1]
+
+    def of(self, token: int) -> Logprob:
+        """The log-probabilities at the position where `token` was chosen."""
+        assert self._logits is not None
+        values = torch.log_softmax(self._logits.float(), dim=-1)
+        likeliest = values.topk(self._count)
+        top = tuple(
+            TopToken(id, self._vocabulary.token_bytes(id), value)
+            for id, value in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+        )
+        return Logprob(token, self._vocabulary.token_bytes(token), values[token].item(), top)
+
+
+class _Follower(StoppingCriteria):  # type: ignore[misc]
+    """Follows an answer token by token: sends its text, and says when it is over."""
+
+    def __init__(self, loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) -> None:
+        sampling = job.request.sampling
+        self._ends = loaded.ends
+        self._job = job
+        self._send = send
+        self._text = Detokenizer(loaded.vocabulary)
+        self._stops = StopScanner(sampling.stop or ())
+        self.logprobs = None
+        if sampling.top_logprobs is not None:
+            self.logprobs = _Logprobs(loaded.vocabulary, min(sampling.top_logprobs, loaded.vocabulary_size))
+        self._held: list[tuple[int, Logprob]] = []
+        """Log-probabilities of tokens whose text is not sent yet, with the place where that text begins."""
+        self._sent = 0
+        """Characters sent."""
+        self._finish_reason = ""
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        if not self._finish_reason:
+            self._take(int(input_ids[0, -1]))
+        return torch.full((input_ids.shape[0],), bool(self._finish_reason), device=input_ids.device, dtype=torch.bool)
+
+    def _take(self, token: int) -> None:
+        if self._job.cancelled:
+            self._finish_reason = CANCELLED
+            return
+        self._job.output_tokens += 1
+        if token in self._ends:
+            self._finish_reason = FinishReason.STOP
+            return
+        if self.logprobs:
+            self._held.append((len(self._text.text), self.logprobs.of(token)))
+        self._give(self._stops.push(self._text.push(token)))
+        if self._stops.found:
+            self._finish_reason = FinishReason.STOP_SEQUENCE
+        elif self._job.output_tokens >= self._job.max_tokens:
+            self._finish_reason = FinishReason.MAX_TOKENS
+
+    def _give(self, text: str, last: bool = False) -> None:
+        self._sent += len(text)
+        ready = [logprob for begin, logprob in self._held if begin < self._sent or last]
+        if not text and not (ready and last):
+            return
+        self._held = self._held[len(ready) :]
+        self._send(Delta(self._job.request.id, text, tuple(ready)))
+
+    def done(self) -> Done:
+        """Sends what was held back and says how the answer ended."""
+        if self._finish_reason in (FinishReason.STOP, FinishReason.MAX_TOKENS):
+            rest = self._stops.push(self._text.flush())
+            if self._stops.found:
+                self._finish_reason = FinishReason.STOP_SEQUENCE
+                self._give(rest)
+            else:
+                self._give(rest + self._stops.flush(), last=True)
+        return Done(
+            self._job.request.id,
+            self._finish_reason,
+            self._stops.found,
+            len(self._job.prompt),
+            self._job.output_tokens,
+        )
+
+
+def _first(*values: Any) -> Any:
+    """The first value that is set."""
+    return next(value for value in values if value is not None)

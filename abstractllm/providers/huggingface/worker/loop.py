@@ -1,0 +1,233 @@
+"""The engine process's threads: read, tokenize, generate; the channel writes in a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from abstractllm.errors import (
+    AbstractLLMError,
+    ConfigurationError,
+    ContextLengthExceededError,
+    InternalError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
+from abstractllm.providers.huggingface.worker.channel import Channel, encode
+from abstractllm.providers.huggingface.worker.protocol import (
+    Cancel,
+    Count,
+    Counted,
+    Done,
+    Failed,
+    FromEngine,
+    Generate,
+    Load,
+    LoadFailed,
+    Progress,
+    ToEngine,
+)
+
+if TYPE_CHECKING:
+    from abstractllm.providers.huggingface.worker.model import LoadedModel
+
+__all__ = ["Job", "Worker"]
+
+
+@dataclass(eq=False)
+class Job:
+    """A request inside the engine."""
+
+    request: Generate
+    cancelled: bool = False
+    prompt: tuple[int, ...] = ()
+    max_tokens: int = 0
+    """New tokens at most."""
+    output_tokens: int = 0
+
+
+class Worker:
+    """Loads one model and answers requests with it until the channel closes.
+
+    The reader only reads, so a cancellation never waits; tokenizing a long prompt does not hold up the generation of
+    another answer. When the channel closes, the process and those that it started end at once, whatever they do.
+
+    Args:
+        channel: The connection to the provider.
+    """
+
+    def __init__(self, channel: Channel[ToEngine]) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._jobs: dict[int, Job] = {}
+        self._cancelled_early: set[int] = set()
+        self._newest = 0
+        self._settings: queue.SimpleQueue[Load] = queue.SimpleQueue()
+        self._to_tokenize: queue.SimpleQueue[Job | Count] = queue.SimpleQueue()
+        self._to_generate: queue.SimpleQueue[Job] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Serves until the channel closes; returns only after a model that cannot be loaded."""
+        threading.Thread(target=self._guarded, args=(self._read,), name="reader", daemon=True).start()
+        settings = self._settings.get()
+        try:
+            model = _load(settings, self.send)
+        except AbstractLLMError as error:
+            traceback.print_exc()
+            self.send(LoadFailed(error.reason, error.message, error.field))
+            threading.Event().wait(30)  # the provider closes the channel as soon as it has read this
+            return
+        self.send(model.description)
+        threading.Thread(
+            target=self._guarded, args=(self._tokenize, model), name="tokenizer", daemon=True
+        ).start()
+        self._guarded(self._generate, model)
+
+    def send(self, message: FromEngine) -> None:
+        """Sends a message to the provider without waiting."""
+        self._channel.send(encode(message))
+
+    def _guarded(self, function: object, *arguments: object) -> None:
+        """Runs a thread's function, with which the whole process ends: a provider waits for none but the process."""
+        try:
+            function(*arguments)  # type: ignore[operator]
+        except BaseException:
+            traceback.print_exc()
+            end_process(1)
+
+    def _read(self) -> None:
+        for message in self._channel:
+            match message:
+                case Load():
+                    self._settings.put(message)
+                case Generate(id=id):
+                    job = Job(message)
+                    with self._lock:
+                        job.cancelled = id in self._cancelled_early
+                        self._cancelled_early.discard(id)
+                        self._jobs[id] = job
+                        self._newest = id
+                    self._to_tokenize.put(job)
+                case Count():
+                    self._to_tokenize.put(message)
+                case Cancel(id=id):
+                    with self._lock:
+                        if id in self._jobs:
+                            self._jobs[id].cancelled = True
+                        elif id > self._newest:
+                            self._cancelled_early.add(id)
+        end_process(0)
+
+    def _tokenize(self, model: LoadedModel) -> None:
+        while True:
+            item = self._to_tokenize.get()
+            try:
+                if isinstance(item, Count):
+                    self.send(Counted(item.id, len(model.prompts.encode(item.conversation))))
+                elif item.cancelled:
+                    self._finish(item, Done(item.request.id, "cancelled", "", 0, 0))
+                else:
+                    item.prompt = model.prompts.encode(item.request.conversation)
+                    item.max_tokens = _room(item, model.description.context_window)
+                    _check_bias(item, model.vocabulary_size)
+                    self._to_generate.put(item)
+            except Exception as error:
+                if isinstance(item, Count):
+                    self.send(_failure(item.id, error))
+                else:
+                    self._finish(item, _failure(item.request.id, error))
+
+    def _generate(self, model: LoadedModel) -> None:
+        from abstractllm.providers.huggingface.worker.generation import generate
+
+        while True:
+            job = self._to_generate.get()
+            try:
+                done = generate(model, job, self.send)
+            except Exception as error:
+                model.recover(error)
+                self._finish(job, _failure(job.request.id, error, job.output_tokens))
+            else:
+                self._finish(job, done)
+
+    def _finish(self, job: Job, message: Done | Failed) -> None:
+        with self._lock:
+            del self._jobs[job.request.id]
+        self.send(message)
+
+
+def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
+    if settings.is_directory and not Path(settings.model).is_dir():
+        raise ModelNotFoundError(f"model: there is no directory {settings.model}", field="model")
+    try:
+        # Importing torch takes seconds, during which the reader already watches the channel.
+        from abstractllm.providers.huggingface.worker.model import load_model
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the package {error.name} is not installed; local models need: pip install 'abstractllm-grpc[huggingface]'"
+        ) from error
+    return load_model(settings, lambda phase, fraction=None: send(Progress(phase, fraction)))
+
+
+def _room(job: Job, window: int) -> int:
+    """How many new tokens may be generated.
+
+    Raises:
+        ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the window.
+    """
+    prompt, asked = len(job.prompt), job.request.sampling.max_tokens
+    if prompt >= window:
+        raise ContextLengthExceededError(
+            f"prompt: {prompt} tokens leave no room for an answer in the context window of {window}",
+            field="prompt",
+            limit=window,
+            requested=prompt,
+        )
+    if asked is not None and prompt + asked > window:
+        raise ContextLengthExceededError(
+            f"parameters.max_tokens: {prompt} prompt tokens and {asked} new ones do not fit the context window of {window}",
+            field="parameters.max_tokens",
+            limit=window - prompt,
+            requested=asked,
+        )
+    return asked or window - prompt
+
+
+def _check_bias(job: Job, vocabulary_size: int) -> None:
+    strange = [token for token in job.request.sampling.logit_bias or () if token >= vocabulary_size]
+    if strange:
+        raise InvalidRequestError(
+            f"parameters.logit_bias: token ids must be below {vocabulary_size}, got {strange[0]}",
+            field="parameters.logit_bias",
+            limit=f"below {vocabulary_size}",
+            requested=strange[0],
+        )
+
+
+def _failure(request_id: int, error: Exception, output_tokens: int | None = None) -> Failed:
+    if not isinstance(error, AbstractLLMError):
+        traceback.print_exception(error)
+        error = InternalError(f"{type(error).__name__}: {error}")
+    return Failed(
+        request_id,
+        error.reason,
+        error.message,
+        error.field,
+        error.limit if isinstance(error.limit, (int, str)) else None,
+        error.requested if isinstance(error.requested, (int, str)) else None,
+        output_tokens,
+    )
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends the process at once, with all that it started: it leads a process group of its own."""
+    if code == 0 and os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(code)

@@ -1,0 +1,249 @@
+"""Loading a model and its tokenizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from abstractllm.errors import (
+    AbstractLLMError,
+    ConfigurationError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ProviderCredentialsError,
+)
+from abstractllm.providers.huggingface.worker.prompts import Prompts
+from abstractllm.providers.huggingface.worker.protocol import Load, Loaded
+from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
+
+__all__ = ["LoadedModel", "load_model"]
+
+_WINDOW_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
+_DEFAULT_WINDOW = 4096
+"""For a model that names none, such as a state-space model or one with ALiBi positions."""
+
+
+class Report(Protocol):
+    """Is told where loading is."""
+
+    def __call__(self, phase: str, fraction: float | None = None) -> None: ...
+
+
+class LoadedModel:
+    """A model that is ready to generate.
+
+    Args:
+        model: A transformers causal language model.
+        tokenizer: Its tokenizer.
+        settings: How it was loaded.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Load) -> None:
+        self.model = model
+        self.vocabulary = Vocabulary(tokenizer)
+        self.vocabulary_size: int = model.get_output_embeddings().weight.shape[0]
+        """Logits at each position."""
+        self.prompts = Prompts(tokenizer, model.get_input_embeddings().weight.shape[0])
+        self.ends = _end_tokens(model, tokenizer)
+        """Tokens that end an answer."""
+        window = _context_window(model.config, tokenizer)
+        self.description = Loaded(
+            device=str(model.device),
+            memory_bytes=model.get_memory_footprint(),
+            dtype=str(model.dtype).removeprefix("torch."),
+            quantization=_quantization(model, settings),
+            context_window=window,
+            max_characters=self.vocabulary.most_characters(window),
+            system_prompt=self.prompts.takes_system_prompt(),
+        )
+
+    def recover(self, error: Exception) -> None:
+        """Makes the model usable after a failed request; ends the process if the device is not."""
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+        elif isinstance(error, torch.AcceleratorError):
+            raise error
+
+
+def load_model(settings: Load, report: Report) -> LoadedModel:
+    """Loads a model.
+
+    Raises:
+        ModelNotFoundError: If the hub and the cache have no such model or revision.
+        ProviderCredentialsError: If the hub asks for a token.
+        ConfigurationError: If a package is missing that the settings need.
+        ModelLoadError: For everything else.
+    """
+    torch.set_num_threads(settings.threads or min(torch.get_num_threads(), _usable_cpus()))
+    transformers_logging.set_verbosity_error()
+    try:
+        return _load(settings, report)
+    except AbstractLLMError:
+        raise
+    except ImportError as error:
+        raise ConfigurationError(f"model {settings.model}: a package is missing: {error}") from error
+    except Exception as error:
+        raise _explained(settings, error) from error
+
+
+def _load(settings: Load, report: Report) -> LoadedModel:
+    source: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    if not settings.is_directory:
+        source |= {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
+        source |= {"local_files_only": settings.local_files_only}
+    report("tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
+    report("weights", 0.0)
+    previous = transformers_logging.set_tqdm_hook(_reporting(report))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            settings.model, use_safetensors=True, **source, **_precision(settings), **_placement(settings)
+        )
+    finally:
+        transformers_logging.set_tqdm_hook(previous)
+    model.eval()
+    report("preparing")
+    return LoadedModel(model, tokenizer, settings)
+
+
+def _precision(settings: Load) -> dict[str, Any]:
+    options: dict[str, Any] = {"dtype": settings.dtype}
+    if settings.dtype == "auto" and _device(settings) == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        options["dtype"] = torch.float32
+    if settings.quantization == "none":
+        return options
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            f"quantization: {settings.quantization} needs the package bitsandbytes: pip install bitsandbytes",
+            field="quantization",
+        ) from error
+    options["quantization_config"] = BitsAndBytesConfig(
+        load_in_8bit=settings.quantization == "int8", load_in_4bit=settings.quantization == "int4"
+    )
+    return options
+
+
+def _placement(settings: Load) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if settings.attn_implementation:
+        options["attn_implementation"] = settings.attn_implementation
+    if settings.device_map is not None:
+        options["device_map"] = settings.device_map
+    elif (device := _device(settings)) != "cpu":
+        options["device_map"] = {"": device}
+    return options
+
+
+def _device(settings: Load) -> str:
+    if isinstance(settings.device_map, str) and settings.device_map.partition(":")[0] == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _usable_cpus() -> int:
+    """The CPUs that this process may use: its affinity and its control group's quota (cgroup v2 `cpu.max`)."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        usable = min(usable, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control group, or one without a quota ("max")
+        pass
+    return usable
+
+
+def _reporting(report: Report) -> Callable[..., Any]:
+    """A hook that turns the progress bar of the weights' loading into reports."""
+
+    def hook(factory: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        items = arguments[0] if arguments else options.get("iterable")
+        return factory(*arguments, **options) if items is None else _Reported(items, report)
+
+    return hook
+
+
+class _Reported:
+    """Iterates and reports, at most a hundred times."""
+
+    def __init__(self, items: Any, report: Report) -> None:
+        self._items = items
+        self._report = report
+
+    def __iter__(self) -> Any:
+        total = max(1, len(self._items))
+        percent = 0
+        for index, item in enumerate(self._items):
+            if (now := index * 100 // total) > percent:
+                percent = now
+                self._report("weights", index / total)
+            yield item
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: None  # the rest of a progress bar: set_postfix, update, close
+
+
+def _explained(settings: Load, error: Exception) -> AbstractLLMError:
+    """What an exception of transformers or of the hub means."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    text = str(error).strip().split("\n\n")[0]
+
+    def is_caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if is_caused_by(GatedRepoError):
+        return ProviderCredentialsError(f"model {settings.model}: the hub asks for a token that may read it: {text}")
+    if is_caused_by(RepositoryNotFoundError, RevisionNotFoundError):
+        return ModelNotFoundError(f"model {settings.model}: {text}", field="model")
+    if is_caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled):
+        return ModelNotFoundError(
+            f"model {settings.model} is not in the cache {settings.cache_dir}, and the hub is not reachable: {text}",
+            field="model",
+        )
+    return ModelLoadError(f"model {settings.model} cannot be loaded: {type(error).__name__}: {text}", field="model")
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The end tokens of the model's generation configuration and the tokenizer's own."""
+    named = model.generation_config.eos_token_id
+    ends = named if isinstance(named, list) else [named]
+    return frozenset(id for id in (*ends, tokenizer.eos_token_id) if id is not None)
+
+
+def _context_window(config: Any, tokenizer: Any) -> int:
+    text_config = config.get_text_config(decoder=True)
+    for name in _WINDOW_NAMES:
+        if isinstance(window := getattr(text_config, name, None), int) and window > 0:
+            return window
+    # transformers gives 1e30 where the tokenizer names no length.
+    return int(tokenizer.model_max_length) if tokenizer.model_max_length < 1e9 else _DEFAULT_WINDOW
+
+
+def _quantization(model: Any, settings: Load) -> str:
+    """`int8` or `int4` as asked for, or the method of a checkpoint that comes quantized."""
+    if settings.quantization != "none":
+        return settings.quantization
+    found = getattr(model.config, "quantization_config", None)
+    if found is None:
+        return ""
+    method = found.get("quant_method", "") if isinstance(found, dict) else getattr(found, "quant_method", "")
+    return str(getattr(method, "value", method))

@@ -1,0 +1,192 @@
+"""The messages between a provider and its engine process; both sides import this file, so it stays light.
+
+Times are seconds, token counts and ids are integers. A request's `id` is an integer of the provider's own, rising by
+one with each request that is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+__all__ = [
+    "FromEngine",
+    "Begun",
+    "Cancel",
+    "Count",
+    "Counted",
+    "Delta",
+    "Done",
+    "Failed",
+    "Generate",
+    "Load",
+    "LoadFailed",
+    "Loaded",
+    "Logprob",
+    "Progress",
+    "Sampling",
+    "ToEngine",
+    "TopToken",
+    "Turn",
+]
+
+
+class Load(Struct, tag=True, frozen=True, kw_only=True):
+    """The first message to an engine: which model, and how."""
+
+    model: str
+    """A directory or a hub id."""
+    is_directory: bool
+    cache_dir: str
+    revision: str | None = None
+    dtype: str = "auto"
+    quantization: str = "none"
+    device_map: str | dict[str, Any] | None = None
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+    local_files_only: bool = False
+    threads: int | None = None
+
+
+class Turn(Struct, frozen=True):
+    """One message of a conversation."""
+
+    role: str
+    text: str
+    reasoning: str = ""
+
+
+class Sampling(Struct, frozen=True, kw_only=True):
+    """The parameters of `abstractllm.parameters.GenerationParameters` that the engine honours; `None` is unset."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: tuple[str, ...] | None = None
+    logit_bias: dict[int, float] | None = None
+    top_logprobs: int | None = None
+
+
+class Generate(Struct, tag=True, frozen=True):
+    """Answer a conversation."""
+
+    id: int
+    conversation: tuple[Turn, ...]
+    sampling: Sampling
+
+
+class Count(Struct, tag=True, frozen=True):
+    """Count a conversation's tokens."""
+
+    id: int
+    conversation: tuple[Turn, ...]
+
+
+class Cancel(Struct, tag=True, frozen=True):
+    """Stop answering; `Done` or `Failed` still follows. It may overtake the request it means."""
+
+    id: int
+
+
+class Progress(Struct, tag=True, frozen=True):
+    """Where loading is."""
+
+    phase: str
+    fraction: float | None = None
+    """Of this phase, from 0 to 1."""
+
+
+class Loaded(Struct, tag=True, frozen=True, kw_only=True):
+    """The engine is ready."""
+
+    device: str
+    memory_bytes: int
+    """What the weights take."""
+    dtype: str
+    quantization: str
+    context_window: int
+    """Tokens of prompt and answer together."""
+    max_characters: int | None
+    """A longer message certainly does not fit the window; `None` if the tokenizer sets no such bound."""
+    system_prompt: bool
+    """Whether the chat template takes a system message."""
+
+
+class Failed(Struct, tag=True, frozen=True):
+    """The request failed; the fields are those of `AbstractLLMError`."""
+
+    id: int
+    reason: str
+    message: str
+    field: str | None = None
+    limit: int | str | None = None
+    requested: int | str | None = None
+    output_tokens: int | None = None
+
+
+class LoadFailed(Struct, tag=True, frozen=True):
+    """The model cannot be loaded; the engine ends."""
+
+    reason: str
+    message: str
+    field: str | None = None
+
+
+class Begun(Struct, tag=True, frozen=True):
+    """The request's turn has come."""
+
+    id: int
+
+
+class TopToken(Struct, frozen=True):
+    """One of the likeliest tokens at a position."""
+
+    token_id: int
+    token_bytes: bytes
+    logprob: float
+
+
+class Logprob(Struct, frozen=True):
+    """The token that was chosen at a position, and the likeliest ones."""
+
+    token_id: int
+    token_bytes: bytes
+    logprob: float
+    top: tuple[TopToken, ...]
+
+
+class Delta(Struct, tag=True, frozen=True):
+    """A piece of the answer."""
+
+    id: int
+    text: str
+    logprobs: tuple[Logprob, ...] = ()
+
+
+class Done(Struct, tag=True, frozen=True):
+    """The answer is complete."""
+
+    id: int
+    finish_reason: str
+    """A value of `FinishReason`, or `cancelled`."""
+    stop_sequence: str
+    input_tokens: int
+    output_tokens: int
+
+
+class Counted(Struct, tag=True, frozen=True):
+    """How many tokens the conversation takes."""
+
+    id: int
+    tokens: int
+
+
+ToEngine = Load | Generate | Count | Cancel
+FromEngine = Progress | Loaded | LoadFailed | Begun | Delta | Done | Counted | Failed
