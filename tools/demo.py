@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from abstractllm_client import RemoteLLM
+from abstractllm_client import AbstractLLMError, LlmState, RemoteLLM
 
 HOST = "127.0.0.1"
 QUESTION = "What is the capital of France?"
@@ -55,7 +55,7 @@ def serving(port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     program = str(Path(sys.executable).with_name("abstractllm"))
     # A session of its own: Ctrl-C reaches this program alone, which then stops the server once.
     server = subprocess.Popen(
-        [program, "serve", "--model", "demo", "--host", HOST, "--port", str(port)],
+        [program, "serve", "--model", "demo", "--host", HOST, "--port", str(port), "--log-level", "warning"],
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -84,21 +84,24 @@ def check_port_is_free(port: int) -> None:
 def wait_until_ready(server: subprocess.Popen[bytes], address: str) -> None:
     """Waits for the readiness service of the server to say SERVING, showing how long it takes.
 
-    Exits with a message if the server ends before that, or is not ready after three minutes.
+    Exits with a message if the server ends before that, cannot load its model, or is not ready after three minutes.
     """
     start = time.monotonic()
     print(f"Starting the server on {address} and loading the demo model ...", flush=True)
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address) as channel, RemoteLLM(address, timeout=2) as llm:
         health = HealthStub(channel)
         while time.monotonic() - start < READY_WITHIN_SECONDS:
             code = server.poll()
             if code is not None:
                 sys.exit(f"The server ended with exit code {code} before it was ready; see its messages.")
-            with suppress(grpc.RpcError):  # not listening yet
+            with suppress(grpc.RpcError, AbstractLLMError):  # not listening yet
                 answer = health.Check(HealthCheckRequest(service=""), timeout=2)
                 if answer.status == HealthCheckResponse.SERVING:
                     print(f"Ready after {time.monotonic() - start:.1f} s.", flush=True)
                     return
+                failed = [one.state_reason for one in llm.list_llms() if one.state == LlmState.FAILED]
+                if failed:
+                    sys.exit(f"The demo model cannot be loaded: {failed[0]}")
             time.sleep(0.2)
     sys.exit(f"The server was not ready within {READY_WITHIN_SECONDS:.0f} s; see its messages.")
 
