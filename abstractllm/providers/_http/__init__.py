@@ -1,0 +1,15 @@
+"""What the providers that ask an HTTP API share: clients, limits, errors, and the class that puts them together."""
+
+from abstractllm.providers._http.errors import retry_after, status_error, transport_error
+from abstractllm.providers._http.limits import http_arguments
+from abstractllm.providers._http.provider import HostedConfig, HostedProvider, import_sdk
+
+__all__ = [
+    "HostedConfig",
+    "HostedProvider",
+    "http_arguments",
+    "import_sdk",
+    "retry_after",
+    "status_error",
+    "transport_error",
+]

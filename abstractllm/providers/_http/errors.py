@@ -1,0 +1,145 @@
+"""From HTTP statuses and transport failures to the library's errors; the same for every hosted provider."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from abstractllm.errors import (
+    AbstractLLMError,
+    ConfigurationError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    ProviderCredentialsError,
+    ProviderProtocolError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+)
+
+__all__ = ["chain", "retry_after", "scrub", "status_error", "transport_error"]
+
+MAX_MESSAGE = 1000
+"""Characters that are kept of an upstream message."""
+
+_STATUSES: dict[int, type[AbstractLLMError]] = {
+    401: ProviderCredentialsError,
+    402: QuotaExceededError,
+    403: ProviderCredentialsError,
+    404: ModelNotFoundError,
+    408: ProviderUnavailableError,
+    409: ProviderUnavailableError,
+    425: ProviderUnavailableError,
+    429: RateLimitedError,
+}
+_TRANSPORT: tuple[tuple[str, type[AbstractLLMError], str], ...] = (
+    ("ConnectTimeout", ProviderUnavailableError, "connecting took too long"),
+    ("TimeoutException", ProviderUnavailableError, "nothing came for too long"),
+    ("UnsupportedProtocol", ConfigurationError, "base_url is no http or https address"),
+    ("InvalidURL", ConfigurationError, "base_url is no valid address"),
+    ("LocalProtocolError", ConfigurationError, "the request holds what HTTP cannot carry"),
+    ("ProxyError", ProviderUnavailableError, "the proxy failed"),
+    ("ConnectError", ProviderUnavailableError, "cannot connect"),
+    ("DecodingError", ProviderProtocolError, "the answer cannot be decoded"),
+    ("TooManyRedirects", ConfigurationError, "base_url redirects without end"),
+    ("TransportError", ProviderUnavailableError, "the connection broke off"),
+    ("StreamError", ProviderUnavailableError, "the connection was closed"),
+)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that `retry-after-ms` or `Retry-After` (seconds, or a date) asks to wait; `None` where neither does."""
+    if re.fullmatch(r"\d{1,9}(\.\d*)?", milliseconds := headers.get("retry-after-ms", "").strip()):
+        return float(milliseconds) / 1000
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,6}(\.\d*)?", value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def status_error(
+    status: int,
+    message: str,
+    headers: Mapping[str, str],
+    *,
+    kind: type[AbstractLLMError] | None = None,
+    request_id: str | None = None,
+    **facts: Any,
+) -> AbstractLLMError:
+    """The error for an HTTP status that is not 2xx.
+
+    Args:
+        status: The status.
+        message: What the provider says; shortened.
+        headers: The answer's headers.
+        kind: The class, where the provider's own error code tells more than the status.
+        request_id: The provider's id of the request; it is put into the message, for the provider's support.
+        **facts: Further attributes of the error.
+    """
+    if kind is None:
+        kind = _STATUSES.get(status)
+    if kind is None and 300 <= status < 400:
+        kind, facts = ConfigurationError, {"field": "base_url"} | facts
+        message = f"base_url redirects to {headers.get('location', 'nowhere')[:200]}; {message}".rstrip("; ")
+    if kind is None:
+        kind = ProviderUnavailableError if status >= 500 else InvalidRequestError
+    text = f"{message.strip()[:MAX_MESSAGE] or 'no message'} (HTTP {status}"
+    text += f", request {request_id[:100]})" if request_id else ")"
+    wait = retry_after(headers) if kind.retryable else None
+    return kind(text, upstream_status=status, retry_after=wait, **facts)
+
+
+def transport_error(error: BaseException) -> AbstractLLMError | None:
+    """The error for a failure of `httpx`, `httpx2` or the socket, found in `error` or behind it."""
+    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    for link in chain(error):
+        for name, kind, what in _TRANSPORT:
+            if any(isinstance(link, getattr(library, name)) for library in libraries):
+                # A protocol error's own words may repeat a header, and with it the key.
+                detail = "" if name == "LocalProtocolError" else str(link).strip()[:MAX_MESSAGE]
+                field = "base_url" if kind is ConfigurationError else None
+                return kind(f"{what}: {detail}" if detail else what, field=field)
+    for link in chain(error):
+        if isinstance(link, OSError):
+            return ProviderUnavailableError(f"the connection failed: {str(link)[:MAX_MESSAGE]}")
+    return None
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, outermost first."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def scrub(error: BaseException, secrets: Iterable[str]) -> None:
+    """Removes secrets that the provider repeated in its message from an error and what it came from."""
+    for secret in filter(None, secrets):
+        for link in chain(error):
+            link.args = _without(link.args, secret)
+            for name, value in list(vars(link).items()):
+                if isinstance(value, str | dict | list):
+                    setattr(link, name, _without(value, secret))
+
+
+def _without(value: Any, secret: str) -> Any:
+    match value:
+        case str():
+            return value.replace(secret, "**********")
+        case dict():
+            return {_without(key, secret): _without(item, secret) for key, item in value.items()}
+        case list():
+            return [_without(item, secret) for item in value]
+        case tuple():
+            return tuple(_without(item, secret) for item in value)
+    return value

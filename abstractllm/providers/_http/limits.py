@@ -1,0 +1,107 @@
+"""How an HTTP client is made: timeouts and connections, and limits on what a hostile or broken server can send."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import ModuleType
+from typing import Any
+
+from abstractllm.errors import ProviderProtocolError
+
+__all__ = ["MAX_BODY_BYTES", "MAX_ERROR_BYTES", "MAX_RECORD_BYTES", "http_arguments"]
+
+MAX_BODY_BYTES = 256 * 2**20
+"""One answer at most, as it comes over the wire."""
+MAX_RECORD_BYTES = 8 * 2**20
+"""One line at most; in an event stream, one event."""
+MAX_ERROR_BYTES = 2**20
+"""What is read of an error's body; the rest is cut off."""
+CONNECT_TIMEOUT = 10.0
+KEEPALIVE_EXPIRY = 30.0
+
+
+def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -> dict[str, Any]:
+    """Arguments for an `AsyncClient` of `httpx` or `httpx2`.
+
+    Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), as these clients do by themselves. Redirects
+    are not followed: they would carry the key to another host. Compressed answers are neither asked for nor taken, so
+    no few bytes can unpack into many.
+
+    Args:
+        httpx: The module `httpx` or `httpx2`.
+        timeout: Seconds without a byte after which a connection is given up.
+        max_connections: Connections at most.
+    """
+    capped = type("CappedStream", (_CappedStream, httpx.AsyncByteStream), {})
+
+    async def cap(response: Any) -> None:
+        encoding = response.headers.pop("content-encoding", "identity")
+        failed = response.status_code >= 300
+        if encoding.lower() not in ("", "identity") and not failed:
+            raise ProviderProtocolError(
+                f"the answer has the content encoding {encoding[:40]!r}, which was not asked for",
+                upstream_status=response.status_code,
+            )
+        events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
+        response.stream = capped(
+            response.stream,
+            marks=(b"\n\n", b"\r\r", b"\r\n\r\n") if events else (b"\n", b"\r"),
+            cut_at=MAX_ERROR_BYTES if failed else None,
+        )
+
+    return {
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
+        "limits": httpx.Limits(
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=KEEPALIVE_EXPIRY,
+        ),
+        "follow_redirects": False,
+        "headers": {"Accept-Encoding": "identity"},
+        "event_hooks": {"response": [cap]},
+    }
+
+
+class _CappedStream:
+    """A response's bytes, given on until there are too many of them.
+
+    Args:
+        stream: The response's own stream.
+        marks: What ends a record; a record longer than the limit would be put together in memory by the SDK.
+        cut_at: Where an error's body ends early; `None` makes too many bytes an error.
+    """
+
+    def __init__(self, stream: Any, *, marks: tuple[bytes, ...], cut_at: int | None) -> None:
+        self._stream = stream
+        self._marks = marks
+        self._cut_at = cut_at
+        self._total = 0
+        self._record = 0
+        self._tail = b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            self._total += len(chunk)
+            if self._cut_at is not None and self._total > self._cut_at:
+                yield chunk[: self._cut_at - self._total]
+                return
+            self._check(chunk)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def _check(self, chunk: bytes) -> None:
+        window = self._tail + chunk
+        ends = [at + len(mark) for mark in self._marks if (at := window.rfind(mark)) >= 0]
+        self._record = len(window) - max(ends) if ends else self._record + len(chunk)
+        # A mark may lie across two chunks.
+        self._tail = window[-3:]
+        for size, limit, what in (
+            (self._record, MAX_RECORD_BYTES, "a line or event of the answer"),
+            (self._total, MAX_BODY_BYTES, "the answer"),
+        ):
+            if size > limit:
+                raise ProviderProtocolError(
+                    f"{what} is longer than {limit} bytes", limit=f"{limit} bytes", requested=f"at least {size} bytes"
+                )
