@@ -48,6 +48,8 @@ class Answer:
                 if event.id or event.name:
                     self._names[event.index] = (event.id, event.name)
                 self._calls.setdefault(event.index, []).append(event.arguments_fragment)
+            case _:
+                raise TypeError(f"an answer has no place for {event!r:.200}")
 
     @property
     def text(self) -> str:

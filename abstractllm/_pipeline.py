@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from abstractllm._answer import Answer
 from abstractllm.config import LLMConfig
@@ -44,7 +43,7 @@ from abstractllm.utils.logging import log_request, log_response
 if TYPE_CHECKING:
     from abstractllm.interface import AbstractLLMInterface
 
-logger = logging.getLogger("abstractllm")
+T = TypeVar("T")
 
 _FORMATS = {
     JsonObjectFormat: "json_object",
@@ -71,11 +70,10 @@ async def run(llm: AbstractLLMInterface, request: GenerationRequest) -> AsyncGen
     first_token: float | None = None
     llm._running += 1
     try:
+        deadline = _deadline(config, request)
         model = choose_model(llm, config, request.parameters.model)
-        request, dropped = await prepare(llm, config, request, model)
+        request, dropped = await _within(deadline, prepare(llm, config, request, model))
         log_request(llm.provider, request, config.log_content, request_id=request_id, model=model, llm=llm.name)
-        budgets = [seconds for seconds in (request.timeout, config.timeout) if seconds is not None]
-        deadline = asyncio.get_running_loop().time() + min(budgets) if budgets else None
         events, event, attempts = await _open(llm, request, config, model, deadline)
         async with aclosing(events):
             first_token = time.monotonic() - arrival
@@ -105,7 +103,6 @@ async def run(llm: AbstractLLMInterface, request: GenerationRequest) -> AsyncGen
         raise
     except Exception as error:
         outcome = _filled(InternalError(f"{type(error).__name__}: {error}"), llm, model, request_id, answer)
-        logger.exception("request %s failed in provider %s", request_id, llm.provider)
         raise outcome from error
     finally:
         llm._running -= 1
@@ -131,16 +128,25 @@ def _filled(
 async def count(llm: AbstractLLMInterface, request: GenerationRequest) -> int:
     """Counts a request's prompt tokens, with the same checks and defaults as `run`."""
     config = llm.config
-    model = choose_model(llm, config, request.parameters.model)
+    deadline = _deadline(config, request)
+    model = choose_model(llm, config, request.parameters.model, "model")
     try:
-        request, _ = await prepare(llm, config, request, model)
-        return await llm.count(request, config)
+        request, _ = await _within(deadline, prepare(llm, config, request, model))
+        return await _within(deadline, llm.count(request, config))
     except AbstractLLMError as error:
         raise _filled(error, llm, model, request.request_id or uuid.uuid4().hex, Answer()) from error.__cause__
 
 
-def choose_model(llm: AbstractLLMInterface, config: LLMConfig, model: str | None) -> str:
+def choose_model(
+    llm: AbstractLLMInterface, config: LLMConfig, model: str | None, field: str = "parameters.model"
+) -> str:
     """The model that answers: the configured one, or one of those that the configuration lists.
+
+    Args:
+        llm: The LLM that is asked.
+        config: Its configuration.
+        model: The model that the caller names, if any.
+        field: Where the caller names it.
 
     Raises:
         ModelNotFoundError: If `model` is not listed.
@@ -150,10 +156,10 @@ def choose_model(llm: AbstractLLMInterface, config: LLMConfig, model: str | None
     if model not in config.models:
         listed = ", ".join(dict.fromkeys((config.model, *config.models)))
         raise ModelNotFoundError(
-            f"parameters.model: LLM {llm.name!r} offers only {listed}, got {model!r}",
-            field="parameters.model",
+            f"{field}: LLM {llm.name!r} offers only {listed}, got {model[:80]!r}",
+            field=field,
             limit=listed,
-            requested=model,
+            requested=model[:80],
         )
     return model
 
@@ -255,11 +261,24 @@ async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) ->
 
 async def _next(events: AsyncGenerator[Event, None], deadline: float | None) -> Event:
     try:
-        if deadline is None:
-            return await anext(events)
-        async with asyncio.timeout_at(deadline):
-            return await anext(events)
+        return await _within(deadline, anext(events))
     except StopAsyncIteration:
         raise IncompleteStreamError("the answer ended without a finish reason") from None
+
+
+def _deadline(config: LLMConfig, request: GenerationRequest) -> float | None:
+    """The moment, on the event loop's clock, at which the whole answer must be there."""
+    budgets = [seconds for seconds in (request.timeout, config.timeout) if seconds is not None]
+    return asyncio.get_running_loop().time() + min(budgets) if budgets else None
+
+
+async def _within(deadline: float | None, result: Awaitable[T]) -> T:
+    """Waits for a result until the deadline; a timeout that the provider itself ran into stays what it is."""
+    timeout = asyncio.timeout_at(deadline)
+    try:
+        async with timeout:
+            return await result
     except TimeoutError as error:
+        if not timeout.expired():
+            raise
         raise GenerationTimeoutError("the request's deadline passed") from error

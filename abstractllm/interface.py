@@ -226,7 +226,7 @@ class AbstractLLMInterface(ABC):
     async def describe(self, model: str | None = None) -> Capabilities:
         """What the LLM can do, as a `Capabilities` value."""
         config = self._config
-        return await self.capabilities(config, _pipeline.choose_model(self, config, model))
+        return await self.capabilities(config, _pipeline.choose_model(self, config, model, "model"))
 
     # Configuration.
 

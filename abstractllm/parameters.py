@@ -12,6 +12,8 @@ from abstractllm.types import ReasoningEffort
 
 __all__ = ["GENERATION_PARAMETERS", "GenerationParameters", "error_from_validation", "parse_parameters"]
 
+MAX_STOPS = 16
+MAX_LOGIT_BIASES = 1024
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
@@ -41,7 +43,7 @@ class GenerationParameters(BaseModel):
     stop: (
         Annotated[
             tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-            Field(max_length=16, strict=False),
+            Field(max_length=MAX_STOPS, strict=False),
         ]
         | None
     ) = None
@@ -51,7 +53,7 @@ class GenerationParameters(BaseModel):
                 Annotated[int, Field(ge=0, le=2**31 - 1, strict=False)],
                 Annotated[float, Field(ge=-100, le=100)],
             ],
-            Field(max_length=1024),
+            Field(max_length=MAX_LOGIT_BIASES),
         ]
         | None
     ) = None
@@ -75,11 +77,12 @@ GENERATION_PARAMETERS: tuple[str, ...] = tuple(GenerationParameters.model_fields
 """The names of all generation parameters, in the contract's order."""
 
 
-def parse_parameters(values: Mapping[str, Any]) -> GenerationParameters:
+def parse_parameters(values: Mapping[str, Any], path: str = "parameters") -> GenerationParameters:
     """Checks generation parameters.
 
     Args:
         values: Values by name; `None` counts as unset. A single string for `stop` counts as a list of one.
+        path: What errors put before a field's name.
 
     Raises:
         UnsupportedParameterError: For a name that is no generation parameter.
@@ -91,7 +94,7 @@ def parse_parameters(values: Mapping[str, Any]) -> GenerationParameters:
     try:
         return GenerationParameters.model_validate(values)
     except ValidationError as error:
-        raise error_from_validation(error, "parameters") from None
+        raise error_from_validation(error, path) from None
 
 
 _LIMITS = {

@@ -28,9 +28,10 @@ from abstractllm.types import (
     ToolResult,
 )
 
-__all__ = ["GenerationRequest", "as_messages", "make_request"]
+__all__ = ["GenerationRequest", "as_messages", "at_most", "make_request"]
 
 MAX_MESSAGES = 4096
+MAX_PARTS = 8192
 MAX_TOOLS = 128
 MAX_SCHEMA_CHARACTERS = 65_536
 MAX_LABELS = 32
@@ -89,7 +90,8 @@ class GenerationRequest:
             _check_text(self.prompt, "prompt")
         else:
             _require(bool(self.messages), "prompt", "a prompt or a chat with messages is required", got="nothing")
-            _at_most(len(self.messages), MAX_MESSAGES, "chat.messages", "messages")
+            at_most(len(self.messages), MAX_MESSAGES, "chat.messages", "messages")
+            at_most(sum(len(message.parts) for message in self.messages), MAX_PARTS, "chat.messages", "parts")
             for index, message in enumerate(self.messages):
                 _check_message(message, f"chat.messages[{index}]")
             final = self.messages[-1].role
@@ -103,11 +105,11 @@ class GenerationRequest:
             _check_text(self.system_prompt, "system_prompt")
         self._check_tools()
         self._check_format()
-        _at_most(len(self.labels), MAX_LABELS, "labels", "labels")
+        at_most(len(self.labels), MAX_LABELS, "labels", "labels")
         for key, value in self.labels.items():
-            _at_most(max(len(key), len(value)), MAX_LABEL_CHARACTERS, f"labels.{key[:64]}", "characters")
-        _at_most(len(self.request_id), MAX_LABEL_CHARACTERS, "request_id", "characters")
-        _at_most(len(self.provider_options), MAX_PROVIDER_OPTIONS, "provider_options", "keys")
+            at_most(max(len(key), len(value)), MAX_LABEL_CHARACTERS, f"labels.{key[:64]}", "characters")
+        at_most(len(self.request_id), MAX_LABEL_CHARACTERS, "request_id", "characters")
+        at_most(len(self.provider_options), MAX_PROVIDER_OPTIONS, "provider_options", "keys")
         if self.timeout is not None:
             _require(
                 self.timeout > 0,
@@ -118,7 +120,7 @@ class GenerationRequest:
             )
 
     def _check_tools(self) -> None:
-        _at_most(len(self.tools), MAX_TOOLS, "tools", "tools")
+        at_most(len(self.tools), MAX_TOOLS, "tools", "tools")
         names = [tool.name for tool in self.tools]
         for index, tool in enumerate(self.tools):
             path = f"tools[{index}]"
@@ -155,10 +157,10 @@ class GenerationRequest:
                 _check_schema(schema, "response_format.json_schema.schema_json")
             case RegexFormat(regex=pattern):
                 _require(bool(pattern), "response_format.regex", "must not be empty", got="nothing")
-                _at_most(len(pattern), MAX_SCHEMA_CHARACTERS, "response_format.regex", "characters")
+                at_most(len(pattern), MAX_SCHEMA_CHARACTERS, "response_format.regex", "characters")
             case GrammarFormat(grammar=grammar):
                 _require(bool(grammar), "response_format.grammar", "must not be empty", got="nothing")
-                _at_most(len(grammar), MAX_SCHEMA_CHARACTERS, "response_format.grammar", "characters")
+                at_most(len(grammar), MAX_SCHEMA_CHARACTERS, "response_format.grammar", "characters")
 
 
 def make_request(prompt: Prompt, system_prompt: str | None = None, **options: Any) -> GenerationRequest:
@@ -289,7 +291,7 @@ def _check_message(message: ChatMessage, path: str) -> None:
 
 
 def _check_schema(text: str, path: str) -> None:
-    _at_most(len(text), MAX_SCHEMA_CHARACTERS, path, "characters")
+    at_most(len(text), MAX_SCHEMA_CHARACTERS, path, "characters")
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -306,7 +308,12 @@ def _check_text(text: str, path: str) -> None:
         ) from None
 
 
-def _at_most(count: int, limit: int, field: str, unit: str) -> None:
+def at_most(count: int, limit: int, field: str, unit: str) -> None:
+    """Checks a length or a number of items.
+
+    Raises:
+        InvalidRequestError: Naming the field, the limit and the count.
+    """
     _require(count <= limit, field, f"must have at most {limit} {unit}", limit=limit, got=f"{count} {unit}")
 
 

@@ -25,7 +25,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeGuard, cast
 
 from pydantic import Field
 
@@ -145,9 +145,10 @@ class ScriptedProvider(AbstractLLMInterface):
 
     def _steps(self, request: GenerationRequest, config: LLMConfig) -> Iterable[Step]:
         settings, options = self._settings(config), request.provider_options
-        if "script" in options or "reply" in options:
-            reply = options.get("reply")
-            return cast(Iterable[Step], options.get("script") or [{"text": str(reply)}])
+        if "script" in options:
+            return _asked_script(options["script"])
+        if "reply" in options:
+            return [{"text": _asked_reply(options["reply"])}]
         if callable(self._script):
             return self._script(request)
         if self._script is not None:
@@ -160,12 +161,7 @@ class ScriptedProvider(AbstractLLMInterface):
     def _delay(self, request: GenerationRequest, config: LLMConfig) -> float:
         delay = request.provider_options.get("delay", self._settings(config).delay)
         if not isinstance(delay, int | float) or not 0 <= delay <= 3600:
-            raise InvalidRequestError(
-                f"provider_options.delay: must be 0 to 3600 seconds, got {delay!r}",
-                field="provider_options.delay",
-                limit="0 to 3600 seconds",
-                requested=delay,
-            )
+            raise _refused("delay", "0 to 3600 seconds", delay)
         return float(delay)
 
     @staticmethod
@@ -184,7 +180,11 @@ class ScriptedProvider(AbstractLLMInterface):
             if self._state[0] is LlmState.READY:
                 return
             self._become(LlmState.LOADING, "loading the script")
-            await asyncio.sleep(settings.load_delay)
+            try:
+                await asyncio.sleep(settings.load_delay)
+            except asyncio.CancelledError:
+                self._become(LlmState.UNLOADED, "")
+                raise
             if settings.load_error is not None:
                 self._become(LlmState.FAILED, settings.load_error)
                 raise ModelLoadError(settings.load_error)
@@ -243,16 +243,18 @@ class _Performance:
         return Finished(reason, self._stops.found, usage)
 
 
-def _expand(step: Step, calls: int) -> Iterable[object]:
+def _expand(step: object, calls: int) -> Iterable[object]:
     """Turns a step into events, waits (floats), exceptions and the mark for breaking off."""
-    if not isinstance(step, Mapping):
-        return [float(step) if isinstance(step, int) else step]
-    match dict(step):
+    if isinstance(step, Event | BaseException):
+        return [step]
+    if isinstance(step, int | float):
+        return [float(step)]
+    match dict(step) if isinstance(step, Mapping) else step:
         case {"text": str(text)}:
             return [TextDelta(piece) for piece in _pieces(text)]
         case {"reasoning": str(text)}:
             return [ReasoningDelta(piece) for piece in _pieces(text)]
-        case {"delay": int() | float() as seconds}:
+        case {"delay": int() | float() as seconds} if 0 <= seconds <= 3600:
             return [float(seconds)]
         case {"tool_call": {"name": str(name), **call}}:
             arguments = json.dumps(call.get("arguments", {}))
@@ -262,19 +264,44 @@ def _expand(step: Step, calls: int) -> Iterable[object]:
                 ToolCallDelta(calls, call_id, name, arguments[:half]),
                 ToolCallDelta(calls, arguments_fragment=arguments[half:]),
             ]
-        case {"error": str(name), **facts} if name in _BY_REASON:
+        case {"error": str(name), **facts} if name in _BY_REASON and _are_facts(facts):
             reason = ErrorReason(name)
-            message = str(facts.pop("message", f"scripted {name}"))
-            return [_BY_REASON[reason](message, reason=reason, **{str(key): value for key, value in facts.items()})]
+            return [_BY_REASON[reason](facts.pop("message", f"scripted {name}"), reason=reason, **facts)]
         case {"finish": str(finish)} if finish in list(FinishReason):
             return [Finished(FinishReason(finish))]
         case {"break_off": True}:
             return [_BREAK_OFF]
     return [
         InvalidRequestError(
-            f"script: unknown step {step!r}", field="provider_options.script", requested=repr(step)[:200]
+            f"provider_options.script: unknown step {step!r:.200}",
+            field="provider_options.script",
+            requested=repr(step)[:200],
         )
     ]
+
+
+_FACTS: dict[str, Any] = {"message": str, "retry_after": int | float, "upstream_status": int}
+
+
+def _are_facts(facts: Mapping[Any, Any]) -> TypeGuard[dict[str, Any]]:
+    return all(isinstance(value, _FACTS.get(name, ())) for name, value in facts.items())
+
+
+def _asked_script(script: object) -> Sequence[Step]:
+    if not isinstance(script, list | tuple) or not script:
+        raise _refused("script", "a list of at least one step", script)
+    return script
+
+
+def _asked_reply(reply: object) -> str:
+    if not isinstance(reply, str | int | float):
+        raise _refused("reply", "a text", reply)
+    return str(reply)
+
+
+def _refused(option: str, rule: str, got: object) -> InvalidRequestError:
+    path = f"provider_options.{option}"
+    return InvalidRequestError(f"{path}: must be {rule}, got {got!r:.200}", field=path, limit=rule, requested=got)
 
 
 def _pieces(text: str) -> list[str]:

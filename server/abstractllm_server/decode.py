@@ -10,8 +10,16 @@ from google.protobuf.descriptor import EnumDescriptor
 
 from abstractllm.enums import ParametersPolicy, ReasoningEffort, Role, ToolChoiceMode
 from abstractllm.errors import InvalidRequestError
-from abstractllm.parameters import GenerationParameters, parse_parameters
-from abstractllm.requests import GenerationRequest
+from abstractllm.parameters import MAX_LOGIT_BIASES, MAX_STOPS, GenerationParameters, parse_parameters
+from abstractllm.requests import (
+    MAX_LABELS,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_PROVIDER_OPTIONS,
+    MAX_TOOLS,
+    GenerationRequest,
+    at_most,
+)
 from abstractllm.types import (
     ChatMessage,
     GrammarFormat,
@@ -32,6 +40,8 @@ from abstractllm_api.v1 import generation_pb2 as pb
 
 __all__ = ["count_request", "generation_request", "parameter_values", "struct_values"]
 
+_MAX_OPTIONS_BYTES = 262_144
+
 
 def generation_request(message: pb.GenerateRequest, timeout: float | None) -> GenerationRequest:
     """Decodes and checks a request.
@@ -43,6 +53,7 @@ def generation_request(message: pb.GenerateRequest, timeout: float | None) -> Ge
     Raises:
         InvalidRequestError: Naming the field.
     """
+    at_most(len(message.labels), MAX_LABELS, "labels", "labels")
     policy = _enum(pb.ParametersPolicy.DESCRIPTOR, message.parameters_policy, "parameters_policy")
     request = GenerationRequest(
         **_input(message),
@@ -54,7 +65,7 @@ def generation_request(message: pb.GenerateRequest, timeout: float | None) -> Ge
         request_id=message.request_id,
         labels=dict(message.labels),
         parameters_policy=ParametersPolicy[policy] if policy else ParametersPolicy.REJECT,
-        timeout=timeout,
+        timeout=_left(timeout),
     )
     request.check()
     return request
@@ -62,10 +73,19 @@ def generation_request(message: pb.GenerateRequest, timeout: float | None) -> Ge
 
 def count_request(message: pb.CountTokensRequest, timeout: float | None) -> GenerationRequest:
     """Decodes and checks the request whose prompt tokens are to be counted; errors as `generation_request`."""
-    chosen = GenerationParameters(model=message.model) if message.HasField("model") else GenerationParameters()
-    request = GenerationRequest(**_input(message), parameters=chosen, tools=_tools(message.tools), timeout=timeout)
+    chosen = GenerationParameters()
+    if message.HasField("model"):
+        chosen = parse_parameters({"model": message.model}, "")
+    request = GenerationRequest(
+        **_input(message), parameters=chosen, tools=_tools(message.tools), timeout=_left(timeout)
+    )
     request.check()
     return request
+
+
+def _left(timeout: float | None) -> float | None:
+    """Never zero: a deadline that has just passed is not a malformed one."""
+    return None if timeout is None else max(timeout, 0.001)
 
 
 def parameters(message: pb.GenerationParameters) -> GenerationParameters:
@@ -79,8 +99,10 @@ def parameter_values(message: pb.GenerationParameters, path: str) -> dict[str, A
     for field, value in message.ListFields():
         match field.name:
             case "stop":
+                at_most(len(value), MAX_STOPS, f"{path}.stop", "items")
                 values["stop"] = tuple(value)
             case "logit_bias":
+                at_most(len(value), MAX_LOGIT_BIASES, f"{path}.logit_bias", "items")
                 values["logit_bias"] = dict(value)
             case "reasoning_effort":
                 name = _enum(pb.ReasoningEffort.DESCRIPTOR, value, f"{path}.reasoning_effort")
@@ -94,8 +116,14 @@ def struct_values(message: struct_pb2.Struct, path: str) -> dict[str, Any]:
     """A Struct as plain values; its whole numbers become integers.
 
     Raises:
-        InvalidRequestError: For a number that is not finite.
+        InvalidRequestError: For a number that is not finite, and for too large a Struct.
     """
+    at_most(len(message.fields), MAX_PROVIDER_OPTIONS, path, "keys")
+    at_most(message.ByteSize(), _MAX_OPTIONS_BYTES, path, "bytes")
+    return _plain_fields(message, path)
+
+
+def _plain_fields(message: struct_pb2.Struct, path: str) -> dict[str, Any]:
     return {key: _plain(value, f"{path}.{key}") for key, value in message.fields.items()}
 
 
@@ -111,7 +139,7 @@ def _plain(value: struct_pb2.Value, path: str) -> Any:
         case "bool_value":
             return value.bool_value
         case "struct_value":
-            return struct_values(value.struct_value, path)
+            return _plain_fields(value.struct_value, path)
         case "list_value":
             return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value.list_value.values)]
         case _:
@@ -123,6 +151,9 @@ def _input(message: pb.GenerateRequest | pb.CountTokensRequest) -> dict[str, Any
     if message.WhichOneof("input") == "prompt":
         values["prompt"] = message.prompt
     else:
+        # Counted before they are decoded one by one, which would hold up everybody for seconds.
+        at_most(len(message.chat.messages), MAX_MESSAGES, "chat.messages", "messages")
+        at_most(sum(len(item.parts) for item in message.chat.messages), MAX_PARTS, "chat.messages", "parts")
         values["messages"] = tuple(
             _chat_message(item, f"chat.messages[{index}]") for index, item in enumerate(message.chat.messages)
         )
@@ -176,6 +207,7 @@ def _response_format(message: pb.GenerateRequest) -> ResponseFormat | None:
 
 
 def _tools(tools: Any) -> tuple[Tool, ...]:
+    at_most(len(tools), MAX_TOOLS, "tools", "tools")
     return tuple(Tool(tool.name, tool.description, tool.parameters_json_schema or "{}") for tool in tools)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, assert_never
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.descriptor import EnumDescriptor
@@ -39,6 +40,9 @@ from abstractllm_api.v1 import generation_pb2 as pb
 __all__ = ["cached_model", "capabilities", "completion", "duration", "event", "llm_info", "number_of"]
 
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
 def event(found: Event) -> pb.StreamGenerateResponse:
     """Encodes one event of a stream."""
     match found:
@@ -50,8 +54,8 @@ def event(found: Event) -> pb.StreamGenerateResponse:
         case ToolCallDelta():
             call = pb.ToolCallDelta(
                 index=found.index,
-                id=found.id,
-                name=found.name,
+                id=_text(found.id),
+                name=_text(found.name),
                 arguments_fragment=_text(found.arguments_fragment),
             )
             return pb.StreamGenerateResponse(tool_call_delta=call)
@@ -74,6 +78,8 @@ def event(found: Event) -> pb.StreamGenerateResponse:
                 message=None if found.message is None else _chat_message(found.message),
             )
             return pb.StreamGenerateResponse(finished=finished)
+        case _:
+            assert_never(found)
 
 
 def completion(found: Completion) -> pb.GenerateResponse:
@@ -132,7 +138,9 @@ def number_of(enum: EnumDescriptor, member: StrEnum) -> Any:
 
 def _set_fields(found: Any) -> dict[str, Any]:
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    return {name: value for name, value in values.items() if value is not None}
+    return {
+        name: _text(value) if isinstance(value, str) else value for name, value in values.items() if value is not None
+    }
 
 
 def _chat_message(found: ChatMessage) -> pb.ChatMessage:
@@ -147,11 +155,11 @@ def _part(found: Part) -> pb.Part:
         case Reasoning():
             return pb.Part(reasoning=pb.Reasoning(text=_text(found.text)), provider_state=state)
         case ToolCall():
-            call = pb.ToolCall(id=found.id, name=found.name, arguments_json=_text(found.arguments_json))
+            call = pb.ToolCall(id=_text(found.id), name=_text(found.name), arguments_json=_text(found.arguments_json))
             return pb.Part(tool_call=call, provider_state=state)
         case ToolResult():
             result = pb.ToolResult(
-                tool_call_id=found.tool_call_id, content=_text(found.content), is_error=found.is_error
+                tool_call_id=_text(found.tool_call_id), content=_text(found.content), is_error=found.is_error
             )
             return pb.Part(tool_result=result, provider_state=state)
         case Image():
@@ -201,9 +209,8 @@ def _logprobs(found: Iterable[TokenLogprob]) -> list[generation_pb2.TokenLogprob
 
 
 def _text(text: str) -> str:
-    """A lone surrogate, which a provider's JSON may hold, cannot be sent: it becomes U+FFFD, as in a browser."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    """A surrogate, which a provider's JSON or a file's name may hold, cannot be sent: it becomes U+FFFD.
+
+    Each by itself, also in a pair: a pair that was split between two pieces must give the same text as the whole.
+    """
+    return _SURROGATE.sub("\ufffd", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import grpc
@@ -14,7 +15,7 @@ from abstractllm.errors import AbstractLLMError, ErrorReason
 __all__ = ["DOMAIN", "Status", "status_of"]
 
 DOMAIN = "abstractllm"
-DEFAULT_RETRY_SECONDS = 1.0
+_DEFAULT_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 86_400.0
 
 # Details travel in the trailers, which gRPC refuses beyond about 8 KiB.
 _MAX_MESSAGE_BYTES = 800
@@ -86,7 +87,7 @@ def status_of(error: AbstractLLMError) -> Status:
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     trailers: list[tuple[str, str | bytes]] = []
     if error.retryable:
-        seconds = DEFAULT_RETRY_SECONDS if error.retry_after is None else error.retry_after
+        seconds = _retry_seconds(error.retry_after)
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(seconds * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
@@ -97,6 +98,13 @@ def status_of(error: AbstractLLMError) -> Status:
     status = status_pb2.Status(code=code.value[0], message=message, details=[_packed(detail) for detail in details])
     trailers.append(("grpc-status-details-bin", status.SerializeToString()))
     return Status(code, message, tuple(trailers))
+
+
+def _retry_seconds(asked: float | None) -> float:
+    """A delay that can be sent, whatever a provider's header said."""
+    if asked is None or math.isnan(asked):
+        return _DEFAULT_RETRY_SECONDS
+    return min(max(asked, 0.0), _LONGEST_RETRY_SECONDS)
 
 
 def _packed(detail: Message) -> any_pb2.Any:

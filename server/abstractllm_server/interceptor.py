@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
@@ -11,7 +12,13 @@ from typing import Any, NoReturn
 import grpc
 from grpc import aio
 
-from abstractllm.errors import AbstractLLMError, InternalError, InvalidRequestError, ServerShuttingDownError
+from abstractllm.errors import (
+    AbstractLLMError,
+    ErrorReason,
+    InternalError,
+    InvalidRequestError,
+    ServerShuttingDownError,
+)
 from abstractllm_server.errors import status_of
 
 __all__ = ["CallGuard"]
@@ -32,6 +39,7 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
         self._draining = False
         self._expired = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
 
     @property
     def running(self) -> int:
@@ -44,7 +52,8 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
         if self._tasks:
             await asyncio.wait(self._tasks.copy(), timeout=grace)
         self._expired = True
-        for task in self._tasks.copy():
+        # One that is sending looks at `_expired` by itself afterwards: cancelled while it sends, it could give no status.
+        for task in self._tasks - self._sending:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.copy(), timeout=0.5)
@@ -87,13 +96,18 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
                 self._admit(request)
                 async with aclosing(handle(request, context)) as responses:
                     async for response in responses:
+                        self._sending.add(task)
                         yield response
+                        self._sending.discard(task)
+                        if self._expired:
+                            raise _cut_off()
             except GeneratorExit:
                 raise
             except BaseException as error:
                 await self._end(error, request, context)
             finally:
                 self._tasks.discard(task)
+                self._sending.discard(task)
 
         return guarded
 
@@ -116,16 +130,27 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
             if not self._expired or task is None:
                 raise error
             task.uncancel()
-            error = ServerShuttingDownError("the server shut down before the answer was complete")
+            error = _cut_off()
         if not isinstance(error, AbstractLLMError):
             if isinstance(error, KeyboardInterrupt | aio.AbortError):
                 raise error
             # SystemExit too: whatever a handler does, it must not end the server.
-            logger.error("a handler failed", exc_info=error)
-            error = InternalError(f"{type(error).__name__}: {error}")
+            error = _caused(InternalError(f"{type(error).__name__}: {error}"), error)
         error.fill(request_id=getattr(request, "request_id", None) or None, llm=getattr(request, "llm", None) or None)
+        if error.reason is ErrorReason.INTERNAL:
+            error.fill(request_id=uuid.uuid4().hex)
+            logger.error("the call with request id %s failed", error.request_id, exc_info=error)
         status = status_of(error)
         await context.abort(status.code, status.message, status.trailers)
+
+
+def _cut_off() -> ServerShuttingDownError:
+    return ServerShuttingDownError("the server shut down before the answer was complete")
+
+
+def _caused(error: AbstractLLMError, cause: BaseException) -> AbstractLLMError:
+    error.__cause__ = cause
+    return error
 
 
 def _decoder(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
