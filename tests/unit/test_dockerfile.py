@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,11 +153,13 @@ class Image:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """The image's content, installed into an empty virtual environment by the steps of the Dockerfile."""
-    built = Image(tmp_path_factory.mktemp("image"))
+    folder = tmp_path_factory.mktemp("image")
+    built = Image(folder)
     built.build()
-    return built
+    yield built
+    shutil.rmtree(folder)  # several gigabytes
 
 
 @pytest.mark.timeout(1200)

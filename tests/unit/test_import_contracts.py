@@ -100,6 +100,12 @@ def test_every_module_of_the_server_imports_no_sdk_and_no_client() -> None:
     assert not loaded & (SDKS | HEAVY | {"abstractllm_client", "abstractllm_cli"})
 
 
+def test_serving_loads_no_sdk_and_no_torch() -> None:
+    loaded = modules_after(SERVE)
+    assert {"abstractllm_server.app", "abstractllm.testing"} <= loaded
+    assert not loaded & (SDKS | HEAVY | {"abstractllm_client", "abstractllm_cli"})
+
+
 def test_client_imports_grpc_and_protobuf_alone() -> None:
     loaded = modules_after(WALK.format(package="abstractllm_client"))
     assert {"abstractllm_client", "abstractllm_api", "grpc", "google"} <= loaded
@@ -118,6 +124,26 @@ package = importlib.import_module("{package}")
 for module in pkgutil.walk_packages(package.__path__, "{package}.", onerror=lambda name: None):
     if "__main__" not in module.name and ".huggingface.worker" not in module.name:
         importlib.import_module(module.name)
+"""
+
+# Starts a server whose only LLM plays a script, calls it, and stops it.
+SERVE = """
+import asyncio
+from abstractllm.registry import LLMRegistry
+from abstractllm_server.app import Server
+from abstractllm_server.config import load_settings
+
+async def serve():
+    settings = load_settings(None, {"listen": "127.0.0.1:0", "llms": {"echo": {"provider": "scripted"}}})
+    async with Server(LLMRegistry.from_config(settings.llms), settings) as server:
+        import grpc.aio
+        from abstractllm_api.v1 import generation_pb2, generation_pb2_grpc
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = generation_pb2_grpc.GenerationServiceStub(channel)
+            answer = await stub.Generate(generation_pb2.GenerateRequest(prompt="Hello"), timeout=30)
+            assert answer.text == "Hello", answer
+
+asyncio.run(serve())
 """
 
 
