@@ -30,6 +30,7 @@ class Calls:
         self._metadata = connection.metadata
         self._channel = connection.open_async()
         self._closed = False
+        self._running: set[Any] = set()
         self.generation = GenerationServiceStub(self._channel)
         self.models = ModelServiceStub(self._channel)
         self.config = ConfigServiceStub(self._channel)
@@ -37,6 +38,8 @@ class Calls:
     async def close(self) -> None:
         """Closes the channel; running calls end."""
         self._closed = True
+        for call in tuple(self._running):
+            call.cancel()  # older gRPC versions leave running streams alone
         await self._channel.close(None)
 
     async def unary(
@@ -46,8 +49,10 @@ class Calls:
         timeout: float | None,
     ) -> Response:
         """Calls and waits; cancelling the task cancels the call."""
-        with self._translated():
-            return await method(request, timeout=timeout, metadata=self._metadata)
+        self._check_open()
+        call = method(request, timeout=timeout, metadata=self._metadata)
+        with self._tracked(call):
+            return await call
 
     async def stream(
         self,
@@ -56,31 +61,33 @@ class Calls:
         timeout: float | None,
     ) -> AsyncGenerator[Response, None]:
         """Calls and iterates; closing the generator cancels the call."""
-        with self._translated():
-            call = method(request, timeout=timeout, metadata=self._metadata)
-            try:
-                async for message in call:
-                    yield message
-            finally:
-                call.cancel()  # merely leaving a call would let the server go on
+        self._check_open()
+        call = method(request, timeout=timeout, metadata=self._metadata)
+        with self._tracked(call):
+            async for message in call:
+                yield message
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed_error()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _tracked(self, call: Any) -> Iterator[None]:
+        self._running.add(call)
         try:
             yield
         except grpc.aio.AioRpcError as error:
             trailers: Any = error.trailing_metadata()
             raise error_from(error.code(), error.details(), trailers) from error
-        except grpc.aio.UsageError:
-            if self._closed:
-                raise closed_error() from None
-            raise
         except asyncio.CancelledError:
             # Closing the channel looks like a cancelled task to the calls on it.
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
                 raise closed_error() from None
             raise
+        finally:
+            self._running.discard(call)
+            call.cancel()  # merely leaving a call would let the server go on
 
 
 class CallsByLoop:
