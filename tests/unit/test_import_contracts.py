@@ -71,15 +71,17 @@ def test_forbidden_import_breaks_its_contract(contract: dict[str, Any], tree: Pa
             assert f"{source}.planted -> {name}" in result.stdout
 
 
-def test_provider_importing_another_breaks_its_contract(tree: Path) -> None:
+@pytest.mark.parametrize("place", ["planted.py", "_http/planted.py"])
+def test_provider_or_what_they_share_importing_a_provider_breaks_its_contract(place: str, tree: Path) -> None:
     providers = tree / PACKAGES["abstractllm"] / "providers"
-    (providers / "planted.py").write_text("import abstractllm.providers.huggingface.provider\n", "utf-8")
+    (providers / place).write_text("import abstractllm.providers.huggingface.provider\n", "utf-8")
 
     result = lint_imports(tree, "providers")
 
+    source = place.removesuffix(".py").replace("/", ".")
     assert result.returncode == 1, result.stdout + result.stderr
     assert "No provider imports another provider BROKEN" in result.stdout
-    assert "abstractllm.providers.planted -> abstractllm.providers.huggingface.provider" in result.stdout
+    assert f"abstractllm.providers.{source} -> abstractllm.providers.huggingface.provider" in result.stdout
 
 
 def test_library_imports_no_sdk_and_nothing_of_grpc() -> None:
