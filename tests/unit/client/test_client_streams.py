@@ -207,6 +207,8 @@ def test_ctrl_c_ends_the_generation(server: Any, call: str) -> None:
             deadline = time.monotonic() + GUARD
             while not server.running and time.monotonic() < deadline:
                 time.sleep(0.01)
+            # An interrupt in the very millisecond in which gRPC starts a call would leave nobody to cancel it.
+            time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             # The process still lives, so it is the cancelled call, not a lost connection, that ends it there.
             assert server.released.wait(GUARD)
