@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -64,17 +63,16 @@ class Server:
         _add_services(self._grpc, self._registry, self._health, self._settings.reflection)
         self.address = self._bind()
         await self._grpc.start()
-        await self._health.update()
         logger.info("listening on %s", self.address)
         self._loads = [asyncio.create_task(self._load(name)) for name in awaited]
 
     def _bind(self) -> str:
         listen = self._settings.listen
+        if listen.startswith("unix:"):
+            self._socket = UnixSocket(listen)
+            self._socket.bind(self._grpc)
+            return self._socket.address
         try:
-            if listen.startswith("unix:"):
-                self._socket = UnixSocket(listen)
-                self._grpc.add_insecure_port(self._socket.address)
-                return self._socket.address
             port = self._grpc.add_insecure_port(listen)
         except RuntimeError as error:
             raise ConfigurationError(
@@ -89,6 +87,8 @@ class Server:
             logger.info("LLM %s (%s, %s) is ready", name, llm.provider, llm.config.model)
         except AbstractLLMError as error:
             logger.error("LLM %s (%s, %s) cannot be loaded: %s", name, llm.provider, llm.config.model, error)
+        except Exception:
+            logger.exception("LLM %s (%s, %s) cannot be loaded", name, llm.provider, llm.config.model)
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""
@@ -100,14 +100,16 @@ class Server:
         Args:
             grace: Seconds to wait; the settings' if absent.
         """
-        await self._health.stop()
+        self._health.stop()
         for load in self._loads:
             load.cancel()
-        await self._guard.drain(self._settings.grace if grace is None else grace)
-        await self._grpc.stop(0)
-        await self._registry.close()
-        if self._socket is not None:
-            self._socket.close()
+        try:
+            await self._guard.drain(self._settings.grace if grace is None else grace)
+            await self._grpc.stop(0)
+            await self._registry.close()
+        finally:
+            if self._socket is not None:
+                self._socket.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -130,20 +132,24 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
         The process's exit status.
     """
     setup_logging(settings.log_level.upper())
+    timer = threading.Timer(settings.grace + _LAST_SECOND, os._exit, (1,))
+    timer.daemon = True
     try:
         registry = LLMRegistry.from_config(settings.llms, settings.default)
-        asyncio.run(_run(registry, settings))
+        # The timer goes on until the loop is closed, which waits for its threads.
+        asyncio.run(_run(registry, settings, timer))
     except ConfigurationError as error:
         print(f"error: {at_line(error, path, key_lines(path)).message}", file=sys.stderr)  # noqa: T201
         return 2
+    finally:
+        timer.cancel()
     return 0
 
 
-async def _run(registry: LLMRegistry, settings: ServerSettings) -> None:
+async def _run(registry: LLMRegistry, settings: ServerSettings, timer: threading.Timer) -> None:
     server = Server(registry, settings)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    await server.start()
 
     def stop() -> None:
         if stopped.is_set():
@@ -152,14 +158,11 @@ async def _run(registry: LLMRegistry, settings: ServerSettings) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    await server.start()
     await stopped.wait()
     logger.info("stopping: up to %g seconds for %d running calls", settings.grace, server._guard.running)
-    timer = threading.Timer(settings.grace + _LAST_SECOND, os._exit, (1,))
-    timer.daemon = True
     timer.start()
-    with contextlib.suppress(asyncio.CancelledError):
-        await server.stop()
-    timer.cancel()
+    await server.stop()
 
 
 def _add_services(server: aio.Server, registry: LLMRegistry, health: Health, reflect: bool) -> None:
@@ -173,7 +176,7 @@ def _add_services(server: aio.Server, registry: LLMRegistry, health: Health, ref
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(registry), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(registry), server)
     config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigServicer(registry), server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if reflect:
         from grpc_reflection.v1alpha import reflection
 

@@ -18,6 +18,7 @@ from abstractllm.parameters import error_from_validation
 __all__ = ["ServerSettings", "load_settings"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_INDEX = re.compile(r"\[\d+\]")
 _LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_FILE = 1024 * 1024
 
@@ -100,7 +101,9 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
         ConfigurationError: Naming the file, the line and the key.
     """
     values, lines = _read(path) if path else ({}, {})
-    values |= {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in flags.items() if value is not None}
+    values |= given
+    lines = {key: line for key, line in lines.items() if key.partition(".")[0] not in given}
     try:
         try:
             settings = ServerSettings.model_validate(values)
@@ -116,7 +119,9 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
 
 def at_line(error: ConfigurationError, path: Path | None, lines: Mapping[str, int]) -> ConfigurationError:
     """The same error with the file and the line of its key in front, as far as they are known."""
-    field = error.field or ""
+    field = _INDEX.sub("", error.field or "")
+    if (beside := field.replace(".parameters.", ".")) in lines:
+        field = beside  # a generation parameter may stand beside an LLM's other keys
     while field and field not in lines:
         field = field.rpartition(".")[0]
     if path is None or not field:

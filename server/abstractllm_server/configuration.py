@@ -22,6 +22,7 @@ from abstractllm_server.encode import duration, number_of
 __all__ = ["ConfigServicer"]
 
 _FIELDS = tuple(field.name for field in pb.LlmConfig.DESCRIPTOR.fields)
+_PARAMETERS = tuple(name for name in GENERATION_PARAMETERS if name != "model")
 
 
 class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
@@ -29,7 +30,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
 
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
-        self._models = {llm.name: {llm.config.model, *llm.config.models} for llm in registry}
+        self._models = {llm.name: (llm.config.model, *llm.config.models) for llm in registry}
         self._changing = asyncio.Lock()
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
@@ -51,7 +52,8 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
                     llm=llm.name,
                 )
             changes = _changes(request)
-            self._check_model(llm, changes.get("model"))
+            if "model" in changes:
+                changes["model"] = self._model(llm, changes["model"])
             try:
                 changed = llm.config.changed(changes)
                 if not request.validate_only:
@@ -66,18 +68,21 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
         found = _encode(changed)
         return pb.SetConfigResponse(config=found, etag=_etag(found))
 
-    def _check_model(self, llm: AbstractLLMInterface, model: object) -> None:
-        """Which models there may be is the operator's word, in the configuration file."""
+    def _model(self, llm: AbstractLLMInterface, model: str | None) -> str:
+        """Which models there may be is the operator's word, in the configuration file; its first where cleared."""
         allowed = self._models[llm.name]
-        if model is not None and model not in allowed:
-            listed = ", ".join(sorted(allowed))
+        if model is None:
+            return allowed[0]
+        if model not in allowed:
+            listed = ", ".join(dict.fromkeys(allowed))
             raise ModelNotFoundError(
-                f"config.model: the configuration file lists only {listed}, got {str(model)[:80]!r}",
+                f"config.model: the configuration file lists only {listed}, got {model[:80]!r}",
                 field="config.model",
                 limit=listed,
-                requested=model,
+                requested=model[:80],
                 llm=llm.name,
             )
+        return model
 
 
 def _encode(config: LLMConfig) -> pb.LlmConfig:
@@ -111,14 +116,14 @@ def _etag(message: pb.LlmConfig) -> str:
 def _changes(request: pb.SetConfigRequest) -> dict[str, Any]:
     """What to set and, as None, what to clear: the masked fields or, without a mask, those that are set."""
     values = _values(request.config)
-    if not request.HasField("update_mask"):
+    if not request.update_mask.paths:
         return values
     changes: dict[str, Any] = {}
-    for path in request.update_mask.paths:
+    for path in dict.fromkeys(request.update_mask.paths):
         head, _, name = path.partition(".")
         if path == "parameters":
-            changes["parameters"] = {key: values.get("parameters", {}).get(key) for key in GENERATION_PARAMETERS}
-        elif head == "parameters" and name in GENERATION_PARAMETERS:
+            changes["parameters"] = {key: values.get("parameters", {}).get(key) for key in _PARAMETERS}
+        elif head == "parameters" and name in _PARAMETERS:
             changes.setdefault("parameters", {})[name] = values.get("parameters", {}).get(name)
         elif path in _FIELDS:
             changes[path] = values.get(path)

@@ -3,57 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
 
-from grpc_health.v1._async import HealthServicer
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse
 
 from abstractllm.enums import LlmState
 from abstractllm.registry import LLMRegistry
 
 __all__ = ["Health"]
 
+_SERVING, _NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
-class Health:
-    """Keeps the health service's answers true to the LLMs' states.
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships no types
+    """Answers what the LLMs' states are.
 
     An LLM that is idle and unloaded counts as SERVING, since a request loads it; one that is loading, or failed to,
     does not. LLMs that are to be loaded at start do not count as SERVING before they have been.
+
+    The servicer that grpc ships holds a lock while it sends to a watcher: one that reads nothing would hold up every
+    change, and the server's stop.
     """
 
     def __init__(self, registry: LLMRegistry, awaited: set[str]) -> None:
-        self.servicer = HealthServicer()
         self._registry = registry
         self._awaited = awaited
         self._loop = asyncio.get_running_loop()
         self._stopping = False
-        self._updates: set[asyncio.Task[None]] = set()
+        self._statuses: dict[str, HealthCheckResponse.ServingStatus] = {}
+        self._change = asyncio.Event()
         for llm in registry:
             llm.on_change(self._changed)
+        self._update()
 
-    async def update(self) -> None:
-        """Reads all states."""
-        if self._stopping:
-            return
-        await self.servicer.set("liveness", HealthCheckResponse.SERVING)
+    async def Check(self, request: HealthCheckRequest, context: aio.ServicerContext[Any, Any]) -> HealthCheckResponse:
+        """Answers how a service is now; NOT_FOUND where there is none of that name."""
+        if request.service not in self._statuses:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return HealthCheckResponse(status=self._statuses[request.service])
+
+    async def List(self, request: HealthListRequest, context: aio.ServicerContext[Any, Any]) -> HealthListResponse:
+        """Answers how every service is now."""
+        statuses = {name: HealthCheckResponse(status=status) for name, status in self._statuses.items()}
+        return HealthListResponse(statuses=statuses)
+
+    async def Watch(
+        self, request: HealthCheckRequest, context: aio.ServicerContext[Any, Any]
+    ) -> AsyncGenerator[HealthCheckResponse, None]:
+        """Answers how a service is, now and after every change; SERVICE_UNKNOWN where there is none of that name."""
+        last = None
+        while True:
+            change = self._change
+            status = self._statuses.get(request.service, HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != last:
+                yield HealthCheckResponse(status=status)
+            last = status
+            await change.wait()
+
+    def stop(self) -> None:
+        """Answers NOT_SERVING for everything from now on."""
+        self._stopping = True
+        self._update()
+
+    def _changed(self) -> None:
+        if not self._stopping:
+            self._loop.call_soon_threadsafe(self._update)
+
+    def _update(self) -> None:
+        """Reads all states and tells the watchers."""
+        statuses = {"liveness": _SERVING}
         for info in self._registry.list():
             if info.state is LlmState.READY:
                 self._awaited.discard(info.name)
             idle = info.state is LlmState.UNLOADED and info.name not in self._awaited
-            serving = idle or info.state is LlmState.READY
-            status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
-            await self.servicer.set(f"llm/{info.name}", status)
+            status = _SERVING if idle or info.state is LlmState.READY else _NOT_SERVING
+            statuses[f"llm/{info.name}"] = status
             if info.is_default:
-                await self.servicer.set("", status)
-
-    async def stop(self) -> None:
-        """Answers NOT_SERVING for everything from now on."""
-        self._stopping = True
-        await self.servicer.enter_graceful_shutdown()
-
-    def _changed(self) -> None:
-        self._loop.call_soon_threadsafe(self._schedule)
-
-    def _schedule(self) -> None:
-        task = self._loop.create_task(self.update())
-        self._updates.add(task)
-        task.add_done_callback(self._updates.discard)
+                statuses[""] = status
+        self._statuses = dict.fromkeys(statuses, _NOT_SERVING) if self._stopping else statuses
+        self._change.set()
+        self._change = asyncio.Event()

@@ -52,7 +52,7 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
         if self._tasks:
             await asyncio.wait(self._tasks.copy(), timeout=grace)
         self._expired = True
-        # One that is sending looks at `_expired` by itself afterwards: cancelled while it sends, it could give no status.
+        # One that is sending looks at `_expired` itself afterwards: cancelled while it sends, it could give no status.
         for task in self._tasks - self._sending:
             task.cancel()
         if self._tasks:

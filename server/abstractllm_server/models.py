@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from abstractllm.enums import LlmState
 from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
 from abstractllm.factory import create_llm
 from abstractllm.interface import AbstractLLMInterface
@@ -97,17 +96,13 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         return next(local, None) or create_llm("huggingface")
 
     def _users(self, model: CachedModel) -> tuple[str, ...]:
-        """The LLMs that have the model loaded."""
-        return tuple(
-            llm.name
-            for llm in self._registry
-            if llm.config.model == model.name and llm.state[0] in (LlmState.LOADING, LlmState.READY)
-        )
+        """The LLMs that are configured with the model."""
+        return tuple(llm.name for llm in self._registry if llm.config.model == model.name)
 
 
 def _last_name(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         raise InvalidRequestError(
             "page_token: must be the next_page_token of an earlier answer", field="page_token", requested=token[:80]

@@ -148,5 +148,5 @@ async def until(holds: Callable[[], bool]) -> None:
         TimeoutError: If it does not come to hold.
     """
     async with asyncio.timeout(HANG):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
             await asyncio.sleep(0.005)
