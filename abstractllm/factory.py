@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "abstractllm.providers"
 
 _PROVIDERS = {
     "huggingface": "abstractllm.providers.huggingface:HuggingFaceProvider",
+    "openai": "abstractllm.providers.openai:OpenAIProvider",
     "scripted": "abstractllm.testing:ScriptedProvider",
 }
 

@@ -34,7 +34,7 @@ __all__ = ["HostedConfig", "HostedProvider", "import_sdk"]
 
 C = TypeVar("C")
 IDLE_TIMEOUT = 600.0
-"""Seconds without a byte after which a connection is given up, where the configuration sets no `timeout`."""
+"""`idle_timeout` where the configuration sets no `timeout`."""
 
 
 def _check_key(key: SecretStr) -> SecretStr:
@@ -70,6 +70,11 @@ class HostedConfig(LLMConfig):
     def connection(self) -> tuple[object, ...]:
         """The values of `connection_keys`."""
         return tuple(getattr(self, name) for name in self.connection_keys)
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds without a byte after which a connection is given up."""
+        return self.timeout or IDLE_TIMEOUT
 
     @property
     def key(self) -> str:

@@ -1,0 +1,195 @@
+"""From the chunks of a streamed answer to the library's events.
+
+Compatible servers send more, less and other things than OpenAI: nothing of a chunk is taken for granted.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from abstractllm.errors import IncompleteStreamError, ProviderProtocolError, ProviderUnavailableError
+from abstractllm.providers.openai.errors import error_of_body
+from abstractllm.types import (
+    Event,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    Usage,
+)
+
+__all__ = ["AnswerReader"]
+
+_FINISH_REASONS = {
+    "stop": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,  # Text Generation Inference
+    "length": FinishReason.MAX_TOKENS,
+    "model_length": FinishReason.MAX_TOKENS,  # Mistral
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+_FAILED = ("error", "abort")
+"""Finish reasons of OpenRouter, Mistral and vLLM for an answer that could not be finished."""
+_UNKNOWN_TOKEN = -1
+"""The API tells a token's text, not its id."""
+
+
+class AnswerReader:
+    """Reads one answer, chunk by chunk.
+
+    Args:
+        source: What the answer is said to be in an error, such as `HTTP 200, request req_1`.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._chunks = 0
+        self._choices = 0
+        self._finish: str | None = None
+        self._stop = ""
+        self._refused = False
+        self._usage = Usage()
+        self._calls: list[tuple[object, str]] = []
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer has ended; only the usage may be missing."""
+        return self._finish is not None
+
+    def read(self, chunk: Any) -> list[Event]:
+        """The events that a chunk holds.
+
+        Raises:
+            ProviderProtocolError: If it is no chunk of a streamed answer.
+            AbstractLLMError: The error that it reports.
+        """
+        self._chunks += 1
+        try:
+            return self._read(chunk)
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            raise ProviderProtocolError(
+                f"a chunk of the answer has not the shape of one: {type(error).__name__}: {str(error)[:200]} "
+                f"({self._source})"
+            ) from error
+
+    def finished(self) -> Finished:
+        """The last event, once there are no more chunks.
+
+        Raises:
+            ProviderProtocolError: If there was no answer at all.
+            IncompleteStreamError: If it has no end.
+        """
+        if self._finish is None:
+            if not self._choices:
+                what = "chunks without choices" if self._chunks else "no event of an event stream"
+                raise ProviderProtocolError(f"the answer holds {what} ({self._source})")
+            raise IncompleteStreamError(f"the answer ended without a finish reason ({self._source})")
+        return Finished(self._finish_reason(self._finish), self._stop, self._usage)
+
+    def _finish_reason(self, reason: str) -> FinishReason:
+        if reason in _FAILED:
+            raise ProviderUnavailableError(f"the answer ended with the finish reason {reason!r} ({self._source})")
+        if reason not in _FINISH_REASONS:
+            raise ProviderProtocolError(f"unknown finish reason {reason[:80]!r} ({self._source})")
+        found = _FINISH_REASONS[reason]
+        if found is not FinishReason.STOP:
+            return found
+        # A call that `tool_choice` forced, and every call of some compatible servers, ends with `stop`.
+        if self._calls:
+            return FinishReason.TOOL_CALLS
+        if self._refused:
+            return FinishReason.REFUSAL
+        return FinishReason.STOP_SEQUENCE if self._stop else FinishReason.STOP
+
+    def _read(self, chunk: Any) -> list[Event]:
+        if getattr(chunk, "object", None) == "error":
+            raise error_of_body(chunk.model_dump(), self._source)
+        if (usage := getattr(chunk, "usage", None)) is not None:
+            self._usage = _usage(usage)
+        events: list[Event] = []
+        for choice in chunk.choices or ():
+            if (choice.index or 0) == 0:
+                self._choices += 1
+                events += self._choice(choice)
+        return events
+
+    def _choice(self, choice: Any) -> list[Event]:
+        delta, events = choice.delta, list[Event]()
+        if delta is not None:
+            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+            if isinstance(thought, str) and thought:
+                events.append(ReasoningDelta(thought))
+            text = _text(delta.content)
+            if refusal := _text(getattr(delta, "refusal", None)):
+                self._refused = True
+                text += refusal
+            logprobs = _logprobs(getattr(choice, "logprobs", None))
+            if text or logprobs:
+                events.append(TextDelta(text, logprobs))
+            events += [self._call(call) for call in getattr(delta, "tool_calls", None) or ()]
+        if choice.finish_reason is not None:
+            self._finish = str(choice.finish_reason)
+            stop = getattr(choice, "stop_reason", None)  # vLLM and SGLang tell which sequence was found
+            self._stop = stop if isinstance(stop, str) else ""
+        return events
+
+    def _call(self, call: Any) -> ToolCallDelta:
+        function = call.function
+        name, arguments = function.name or "", function.arguments
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments)
+        fragment, call_id = _text(arguments), call.id or ""
+        known = [at for at, (index, _) in enumerate(self._calls) if index == call.index]
+        # Some servers give every call of an answer the same index, or none: then the id tells them apart.
+        if known and call_id in ("", self._calls[known[-1]][1]):
+            return ToolCallDelta(known[-1], arguments_fragment=fragment)
+        if not name:
+            raise ValueError("a tool call without a name")
+        call_id = call_id or f"call_{uuid.uuid4().hex}"
+        self._calls.append((call.index, call_id))
+        return ToolCallDelta(len(self._calls) - 1, call_id, name, fragment)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError(f"text is expected where {type(value).__name__} is")
+    # A lone surrogate is valid JSON, but no Unicode text.
+    return value.encode("utf-8", "replace").decode()
+
+
+def _usage(usage: Any) -> Usage:
+    given = getattr(usage, "prompt_tokens_details", None)
+    made = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
+        cached_input_tokens=_count(given, "cached_tokens"),
+        reasoning_tokens=_count(made, "reasoning_tokens"),
+    )
+
+
+def _count(holder: Any, name: str) -> int | None:
+    value = getattr(holder, name, None)
+    return value if isinstance(value, int) and 0 <= value < 2**63 else None
+
+
+def _logprobs(logprobs: Any) -> tuple[TokenLogprob, ...]:
+    found = []
+    for token in getattr(logprobs, "content", None) or ():
+        top = tuple(TopLogprob(*_token(other)) for other in getattr(token, "top_logprobs", None) or ())
+        found.append(TokenLogprob(*_token(token), top))
+    return tuple(found)
+
+
+def _token(token: Any) -> tuple[int, str, bytes, float]:
+    text = _text(token.token)
+    raw = getattr(token, "bytes", None)
+    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token.logprob)

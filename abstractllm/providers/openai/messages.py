@@ -1,0 +1,178 @@
+"""From a request in the library's words to one of Chat Completions.
+
+The format: https://developers.openai.com/api/reference/resources/chat
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from abstractllm.errors import InvalidRequestError
+from abstractllm.providers.openai.config import OpenAIConfig
+from abstractllm.providers.openai.models import EXTENSIONS, WITHOUT_REASONING
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import (
+    ChatMessage,
+    Image,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    ReasoningEffort,
+    Role,
+    Text,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+__all__ = ["PROVIDER_OPTIONS", "as_arguments", "as_messages", "as_tools"]
+
+PROVIDER_OPTIONS = (
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+)
+"""Further fields of the body that a request may set; none of them can change the model or what it is asked."""
+
+_SAME_NAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort")
+
+
+def as_arguments(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
+    """The arguments of `chat.completions.create` for a streamed answer.
+
+    Raises:
+        InvalidRequestError: For what the format has no place for, or a model does not take together.
+    """
+    given = request.parameters.set_fields()
+    model = given["model"]
+    _check_effort(given, config, model)
+    arguments: dict[str, Any] = {name: given[name] for name in _SAME_NAME if name in given}
+    extra = dict(config.extra_body) | {name: given[name] for name in EXTENSIONS if name in given}
+    if "max_tokens" in given:
+        arguments[config.token_limit_name] = given["max_tokens"]
+    if "stop" in given:
+        arguments["stop"] = list(given["stop"])
+    if "logit_bias" in given:
+        arguments["logit_bias"] = {str(token): bias for token, bias in given["logit_bias"].items()}
+    if "top_logprobs" in given:
+        arguments["logprobs"] = True
+        if given["top_logprobs"]:
+            arguments["top_logprobs"] = given["top_logprobs"]
+    if request.tools:
+        arguments["tools"] = as_tools(request)
+        if request.tool_choice is not None:
+            arguments["tool_choice"] = _tool_choice(request.tool_choice)
+    match request.response_format:
+        case JsonObjectFormat():
+            arguments["response_format"] = {"type": "json_object"}
+        case JsonSchemaFormat() as wanted:
+            schema: dict[str, Any] = {"name": wanted.name or "answer", "schema": json.loads(wanted.schema_json)}
+            if wanted.strict is not None:
+                schema["strict"] = wanted.strict
+            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return {
+        **arguments,
+        **request.provider_options,
+        "model": model,
+        "messages": as_messages(request),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "extra_body": extra or None,
+    }
+
+
+def _check_effort(given: dict[str, Any], config: OpenAIConfig, model: str) -> None:
+    effort = given.get("reasoning_effort", ReasoningEffort.NONE)
+    if not config.family(model).reasoning_is_optional or effort is ReasoningEffort.NONE:
+        return
+    for name in WITHOUT_REASONING:
+        if name in given:
+            raise InvalidRequestError(
+                f"parameters.{name}: {model} takes it only with reasoning_effort none, got {effort}",
+                field=f"parameters.{name}",
+                limit="only with reasoning_effort none",
+                requested=f"with reasoning_effort {effort}",
+            )
+
+
+def as_messages(request: GenerationRequest) -> list[dict[str, Any]]:
+    """The conversation as the API's messages.
+
+    What a model thought in earlier turns is left out, as the API has no place for it. A tool's error is marked by the
+    word `Error:` before it.
+    """
+    found: list[dict[str, Any]] = []
+    for index, message in enumerate(request.conversation()):
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        for result in results:
+            content = f"Error: {result.content}" if result.is_error else result.content
+            found.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": content})
+        match message.role:
+            case Role.ASSISTANT:
+                found.append(_assistant(message))
+            case Role.TOOL:
+                if len(results) < len(message.parts):
+                    raise _no_place(index, "a tool's message may hold tool results only")
+            case _ if len(results) < len(message.parts):
+                found.append({"role": str(message.role), "content": _content(message, index)})
+    return found
+
+
+def _assistant(message: ChatMessage) -> dict[str, Any]:
+    calls = [
+        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments_json}}
+        for part in message.parts
+        if isinstance(part, ToolCall)
+    ]
+    said: dict[str, Any] = {"role": "assistant", "content": message.text or (None if calls else "")}
+    return said | {"tool_calls": calls} if calls else said
+
+
+def _content(message: ChatMessage, index: int) -> str | list[dict[str, Any]]:
+    if not any(isinstance(part, Image) for part in message.parts):
+        if any(isinstance(part, ToolCall) for part in message.parts):
+            raise _no_place(index, "only the assistant's message may hold tool calls")
+        return message.text
+    content: list[dict[str, Any]] = []
+    for part in message.parts:
+        match part:
+            case Text():
+                content.append({"type": "text", "text": part.text})
+            case Image():
+                url = f"data:{part.mime_type};base64,{base64.b64encode(part.data).decode()}"
+                content.append({"type": "image_url", "image_url": {"url": url}})
+            case ToolCall():
+                raise _no_place(index, "only the assistant's message may hold tool calls")
+    return content
+
+
+def _no_place(index: int, rule: str) -> InvalidRequestError:
+    field = f"chat.messages[{index}].parts"
+    return InvalidRequestError(f"{field}: {rule}", field=field, limit=rule)
+
+
+def as_tools(request: GenerationRequest) -> list[dict[str, Any]]:
+    """The tools as the API's functions."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                **({"description": tool.description} if tool.description else {}),
+                "parameters": json.loads(tool.parameters_json_schema),
+            },
+        }
+        for tool in request.tools
+    ]
+
+
+def _tool_choice(choice: ToolChoice) -> str | dict[str, Any]:
+    if choice.name is not None:
+        return {"type": "function", "function": {"name": choice.name}}
+    return str(choice.mode or "auto")

@@ -1,0 +1,139 @@
+"""The provider."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from abstractllm.config import LLMConfig
+from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
+from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, transport_error
+from abstractllm.providers.openai.answers import AnswerReader
+from abstractllm.providers.openai.config import OpenAIConfig, is_openai
+from abstractllm.providers.openai.errors import translate
+from abstractllm.providers.openai.messages import PROVIDER_OPTIONS, as_arguments
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import Capabilities, Event, LlmState
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+__all__ = ["OpenAIProvider"]
+
+_NO_KEY = "not-needed"
+"""What is sent as the key of a compatible server that needs none; the SDK insists on one."""
+_MISSING_KEY = "api_key is missing: set it, or the variable OPENAI_API_KEY"
+
+
+class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
+    """An LLM of OpenAI, or of a server that speaks its Chat Completions format.
+
+    The key, the address, the organization and the project are taken from the SDK's own variables (`OPENAI_API_KEY`,
+    `OPENAI_BASE_URL`, `OPENAI_ORG_ID`, `OPENAI_PROJECT_ID`) where the configuration does not set them; a `base_url` in
+    the configuration that is not OpenAI's gets none of them, so that no key goes where it does not belong.
+
+    Args:
+        config: The keys of `OpenAIConfig`.
+    """
+
+    provider = "openai"
+    config_type = OpenAIConfig
+
+    def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """`values` with what the SDK's variables say."""
+        found = super().with_defaults(values)
+        own = is_openai(found.get("base_url") if isinstance(found.get("base_url"), str) else None)
+        for key, variable in (
+            ("base_url", "OPENAI_BASE_URL"),
+            ("api_key", "OPENAI_API_KEY"),
+            ("organization", "OPENAI_ORG_ID"),
+            ("project", "OPENAI_PROJECT_ID"),
+        ):
+            if own and found.get(key) is None and (value := os.environ.get(variable)):
+                found[key] = value
+        return found
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """FAILED where OpenAI would be asked without a key."""
+        return (LlmState.FAILED, _MISSING_KEY) if _lacks_key(self.config) else (LlmState.READY, "")
+
+    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+        """Lets the next request use the new settings."""
+        super().reconfigured(before, after)
+        self._changed()
+
+    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+        """What the table of models, or the configuration, says."""
+        settings = cast(OpenAIConfig, config)
+        family, parameters = settings.family(model), settings.parameters_of(model)
+        return Capabilities(
+            tools=True,
+            image_input=family.image_input,
+            json_object=True,
+            json_schema=family.json_schema,
+            logprobs="top_logprobs" in parameters,
+            seed="seed" in parameters,
+            parameters=parameters,
+            provider_options=PROVIDER_OPTIONS,
+            context_window=family.context_window,
+            max_output_tokens=family.max_output_tokens,
+            max_concurrent_requests=settings.max_concurrent_requests,
+        )
+
+    async def answer(
+        self, client: AsyncOpenAI, request: GenerationRequest, config: OpenAIConfig
+    ) -> AsyncGenerator[Event, None]:
+        """Streams the answer. After its finish reason only the usage may come, and its loss spoils nothing."""
+        async with await client.chat.completions.create(**as_arguments(request, config)) as stream:
+            response = stream.response
+            reader = AnswerReader(_source(response))
+            try:
+                async for chunk in stream:
+                    for event in reader.read(chunk):
+                        yield event
+            except AbstractLLMError:
+                raise
+            except Exception as error:
+                if not reader.whole or transport_error(error) is None:
+                    raise
+            yield reader.finished()
+
+    def translate(self, error: Exception) -> AbstractLLMError | None:
+        """The library's error for one of the SDK's own."""
+        return translate(error)
+
+    def make_client(self, config: OpenAIConfig) -> AsyncOpenAI:
+        """Imports the SDK and makes its client."""
+        if _lacks_key(config):
+            raise ProviderCredentialsError(_MISSING_KEY, field="api_key")
+        openai, httpx2 = import_sdk("openai"), import_sdk("httpx2", "openai")
+        http = http_arguments(httpx2, timeout=config.idle_timeout, max_connections=config.max_concurrent_requests)
+        client: AsyncOpenAI = openai.AsyncOpenAI(
+            api_key=config.key or _NO_KEY,
+            # Empty, not absent: an absent one would be read from the environment.
+            admin_api_key="",
+            base_url=config.base_url or "https://api.openai.com/v1",
+            timeout=http["timeout"],
+            max_retries=0,
+            http_client=httpx2.AsyncClient(**http),
+        )
+        client.organization, client.project = config.organization, config.project
+        return client
+
+    async def close_client(self, client: AsyncOpenAI) -> None:
+        """Closes the client's connections."""
+        await client.close()
+
+
+def _lacks_key(config: LLMConfig) -> bool:
+    settings = cast(OpenAIConfig, config)
+    return settings.official and not settings.key
+
+
+def _source(response: Any) -> str:
+    kind = response.headers.get("content-type", "no content type")[:80]
+    found = f"HTTP {response.status_code}, {kind}"
+    request_id = response.headers.get("x-request-id")
+    return f"{found}, request {request_id[:100]}" if request_id else found
