@@ -168,7 +168,7 @@ def test_no_method_is_missing_or_left_over() -> None:
     assert library == {*METHODS, *TWINS}
     server = SERVER_METHODS | {f"{name}_async" for name in SERVER_METHODS}
     assert public(RemoteLLM) == library | server | {"address", "llm"}
-    assert public(AsyncRemoteLLM) == {*METHODS, *SERVER_METHODS, "address", "llm", "close_soon"}
+    assert public(AsyncRemoteLLM) == {*METHODS, *SERVER_METHODS, "address", "llm"}
 
 
 def test_generate_takes_the_same_parameters_and_options() -> None:

@@ -181,10 +181,6 @@ class AsyncRemoteLLM(Client):
         """Closes the connections; calls that run end with GenerationCancelledError."""
         await asyncio.gather(*map(asyncio.wrap_future, self._by_loop.close_soon()))
 
-    def close_soon(self) -> None:
-        """Closes the connections without waiting for it; from any thread."""
-        self._by_loop.close_soon()
-
     async def __aenter__(self) -> Self:
         return self
 

@@ -258,7 +258,7 @@ class RemoteLLM(AsyncTwins):
     def close(self) -> None:
         """Closes the connections; calls that run end with GenerationCancelledError."""
         self._calls.close()
-        self._async.close_soon()
+        self._async._by_loop.close_soon()
 
     async def close_async(self) -> None:
         """As `close`."""
