@@ -16,7 +16,7 @@ __all__ = ["clear", "list_models"]
 
 _PREFIX = "models--"
 _REMOVED = ".removed-"
-"""A model that is being deleted is renamed to this and a random name first: it is whole or gone, whenever a kill comes."""
+"""A model to be deleted is renamed to this and a random name first: whenever a kill comes, it is whole or gone."""
 
 
 def list_models(directory: str, used_by: Mapping[str, Sequence[str]] | None = None) -> list[CachedModel]:
@@ -88,7 +88,7 @@ def _folders(root: Path) -> dict[str, Path]:
 
 
 def _describe(name: str, path: Path, used_by: Mapping[str, Sequence[str]]) -> CachedModel:
-    """Reads a model's folder: `blobs`, and `snapshots` whose files are links to them (or files, where links are not)."""
+    """Reads a model's folder: `blobs`, and `snapshots` whose files are links to them (or files, if links cannot be)."""
     size = 0
     used: float | None = None
     modified: float | None = None

@@ -42,9 +42,7 @@ class HuggingFaceConfig(LLMConfig):
     """One of transformers' attention implementations, such as `sdpa`."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
-    local_files_only: bool = Field(
-        default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE
-    )
+    local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)
     """Never ask the hub; the environment's HF_HUB_OFFLINE is the default."""
     keep_alive: Seconds | None = None
     """Seconds without a request after which the model is unloaded; never, if absent."""
@@ -83,9 +81,11 @@ class HuggingFaceConfig(LLMConfig):
 
     def load_settings(self) -> Load:
         """What an engine needs to load the model; equal settings mean the same engine."""
-        model, is_directory = self.model, True
+        model, is_directory, dtype, threads = self.model, True, self.dtype, self.threads
         if model == DEMO_MODEL:
             model = str(Path(__file__).with_name("demo_model"))
+            # So small a model is faster without bfloat16 and without a second thread.
+            dtype, threads = "float32" if dtype == "auto" else dtype, threads or 1
         elif model.startswith(("~", ".", os.sep)) or Path(model).is_dir():
             model = str(Path(model).expanduser().resolve())
         else:
@@ -95,11 +95,11 @@ class HuggingFaceConfig(LLMConfig):
             is_directory=is_directory,
             cache_dir=str(Path(self.cache_dir).expanduser()),
             revision=self.revision,
-            dtype=self.dtype,
+            dtype=dtype,
             quantization=self.quantization.value,
             device_map=self.device_map,
             attn_implementation=self.attn_implementation,
             trust_remote_code=self.trust_remote_code,
             local_files_only=self.local_files_only,
-            threads=self.threads,
+            threads=threads,
         )

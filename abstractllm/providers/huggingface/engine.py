@@ -210,8 +210,8 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise ServerShuttingDownError(f"LLM {self.name} is closed")
-            if self.loaded and (error := self._too_long(ticket)):
-                raise error
+            if too_long := self._too_long(ticket):
+                raise too_long
             if len(self._waiting) >= self.max_queue and not self._has_room(ticket):
                 raise OverloadedError(
                     f"{len(self._waiting)} requests wait for model {self.name} already, the limit is {self.max_queue}",
@@ -328,9 +328,10 @@ class Engine:
             case Loaded():
                 self.loaded = message
                 self._set(LlmState.READY, "", LoadProgress(LlmState.READY))
-                for ticket in [ticket for ticket in self._waiting if self._too_long(ticket)]:
-                    self._waiting.remove(ticket)
-                    ticket.put(self._too_long(ticket) or EngineCrashedError(""))
+                for ticket in tuple(self._waiting):
+                    if too_long := self._too_long(ticket):
+                        self._waiting.remove(ticket)
+                        ticket.put(too_long)
                 self._pump()
             case Begun(id=id):
                 self._sent[id].began = time.monotonic()
@@ -354,7 +355,9 @@ class Engine:
         self._pump()
         self._watch_idleness()
 
-    def _after(self, process: EngineProcess | None, status: int | None, failure: AbstractLLMError | None) -> float | None:
+    def _after(
+        self, process: EngineProcess | None, status: int | None, failure: AbstractLLMError | None
+    ) -> float | None:
         """Settles what a process left behind; the lock is held.
 
         Returns:
@@ -374,16 +377,14 @@ class Engine:
             self._wake.clear()
             self._set(LlmState.LOADING, "", LoadProgress(LlmState.LOADING, "starting"))
             return 0.0
-        how = f"ended by signal {-status}" if (status or 0) < 0 else f"ended with status {status}"
+        how = f"ended with status {status}" if status is None or status >= 0 else f"ended by signal {-status}"
         words = f": {process.last_words()}" if process and process.last_words() else ""
         if was_loaded:
             pause = 0.0 if self._crashes == 0 else min(_LONGEST_PAUSE, 2.0 ** (self._crashes - 1))
             self._crashes += 1
             logger.error("engine of model %s %s, starting it again in %.0f s%s", self.name, how, pause, words)
             for ticket in sent.values():
-                ticket.put(
-                    EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause))
-                )
+                ticket.put(EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause)))
             self._set(LlmState.LOADING, f"the engine {how}", LoadProgress(LlmState.LOADING, "starting"))
             return pause
         failure = failure or ModelLoadError(f"model {self.name}: the engine {how} while it was loading{words}")
@@ -445,7 +446,10 @@ class Engine:
             if watcher.set_running_or_notify_cancel():
                 watcher.set_result(None)
         if changed:
-            self._on_change()
+            try:
+                self._on_change()
+            except Exception:  # a listener's fault is not the engine's
+                logger.exception("a listener to the state of model %s failed", self.name)
         if state is LlmState.READY:
             self._watch_idleness()
 

@@ -44,6 +44,8 @@ class EngineProcess:
                     [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
+                    # OpenMP's threads spin while they wait; beside a busy server that makes each step ten times longer.
+                    env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

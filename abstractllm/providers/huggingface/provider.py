@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
@@ -85,7 +86,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
             ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
         """
         chosen = request.parameters.set_fields()
-        engine = self._engine(cast(HuggingFaceConfig, config))
+        engine = self._engine(config)
         arrival = time.monotonic()
         ticket = engine.submit(
             _conversation(request), Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
@@ -115,7 +116,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
-        engine = self._engine(cast(HuggingFaceConfig, config))
+        engine = self._engine(config)
         ticket = engine.submit(_conversation(request), None)
         try:
             match await ticket.answers.get():
@@ -130,27 +131,18 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
     async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
         """What the model can do; what only the loaded model tells (window, device, ...) is unset until it is loaded."""
-        engine = self._current()
-        loaded = engine.loaded if engine else None
         known = Capabilities(
-            logprobs=True,
-            seed=True,
-            token_counting=True,
-            parameters=_PARAMETERS,
-            max_concurrent_requests=1,
+            logprobs=True, seed=True, token_counting=True, parameters=_PARAMETERS, max_concurrent_requests=1
         )
-        if loaded is None:
+        engine = self._find(config)
+        if engine is None or engine.loaded is None:
             return known
-        return Capabilities(
-            logprobs=known.logprobs,
-            seed=known.seed,
-            token_counting=known.token_counting,
-            parameters=known.parameters,
-            max_concurrent_requests=known.max_concurrent_requests,
-            system_prompt=loaded.system_prompt,
-            context_window=loaded.context_window,
-            quantization=loaded.quantization,
-            device=loaded.device,
+        return dataclasses.replace(
+            known,
+            system_prompt=engine.loaded.system_prompt,
+            context_window=engine.loaded.context_window,
+            quantization=engine.loaded.quantization,
+            device=engine.loaded.device,
         )
 
     # Life.
@@ -171,11 +163,11 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
         Leaving the generator does not stop the load. Errors are those of `load`.
         """
-        return self._engine(cast(HuggingFaceConfig, self.config)).progress()
+        return self._engine(self.config).progress()
 
     def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
         """Lets the engine of the old settings finish what it has, if the model or how it is loaded has changed."""
-        changed = cast(HuggingFaceConfig, after)
+        changed = _own(after)
         with self._lock:
             for engine in self._engines:
                 if engine.settings == changed.load_settings():
@@ -194,7 +186,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
     @property
     def state(self) -> tuple[LlmState, str]:
         """Whether the model is loaded, and why not."""
-        engine = self._current()
+        engine = self._find(self.config)
         return engine.state if engine else (LlmState.UNLOADED, "")
 
     @property
@@ -205,26 +197,26 @@ class HuggingFaceProvider(AbstractLLMInterface):
     @property
     def device(self) -> str:
         """Where the model is: `cpu`, `cuda:0`; empty while it is not loaded."""
-        engine = self._current()
+        engine = self._find(self.config)
         return engine.loaded.device if engine and engine.loaded else ""
 
     @property
     def memory_bytes(self) -> int | None:
         """What the model's weights take; None while it is not loaded."""
-        engine = self._current()
+        engine = self._find(self.config)
         return engine.loaded.memory_bytes if engine and engine.loaded else None
 
     @property
     def engine_pid(self) -> int | None:
         """The id of the engine process, while there is one."""
-        engine = self._current()
+        engine = self._find(self.config)
         return engine.pid if engine else None
 
     # The model cache.
 
     async def cached_models(self) -> list[CachedModel]:
         """The models in `cache_dir`, sorted by name."""
-        directory = cast(HuggingFaceConfig, self.config).load_settings().cache_dir
+        directory = _own(self.config).load_settings().cache_dir
         return await asyncio.to_thread(cache.list_models, directory, _used_by(directory))
 
     async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
@@ -237,7 +229,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
             ModelNotFoundError: If the cache holds no such model.
             ModelInUseError: If one of them is loaded in this process; nothing is deleted then.
         """
-        directory = cast(HuggingFaceConfig, self.config).load_settings().cache_dir
+        directory = _own(self.config).load_settings().cache_dir
         return await asyncio.to_thread(cache.clear, directory, model, used_by=_used_by(directory), dry_run=dry_run)
 
     @staticmethod
@@ -286,11 +278,12 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
     # Engines: one, and after a change of settings the old one until its requests are answered.
 
-    def _current(self) -> Engine | None:
-        settings = cast(HuggingFaceConfig, self.config).load_settings()
+    def _find(self, config: LLMConfig) -> Engine | None:
+        settings = _own(config).load_settings()
         return next((engine for engine in tuple(self._engines) if engine.settings == settings), None)
 
-    def _engine(self, config: HuggingFaceConfig) -> Engine:
+    def _engine(self, config: LLMConfig) -> Engine:
+        config = _own(config)
         settings = config.load_settings()
         with self._lock:
             for engine in self._engines:
@@ -316,13 +309,17 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
     def _sweep(self) -> None:
         """Closes the engines of former settings that have nothing left to do."""
-        settings = cast(HuggingFaceConfig, self.config).load_settings()
+        settings = _own(self.config).load_settings()
         with self._lock:
             done = [engine for engine in self._engines if engine.settings != settings and engine.is_idle]
             for engine in done:
                 self._engines.remove(engine)
         for engine in done:
             engine.close(wait=False)
+
+
+def _own(config: LLMConfig) -> HuggingFaceConfig:
+    return cast(HuggingFaceConfig, config)
 
 
 def _close_all(engines: list[Engine]) -> None:

@@ -77,12 +77,12 @@ def _generation_config(loaded: LoadedModel, sampling: Sampling, max_tokens: int)
     Everything that has a default of transformers' own is set: `generate` would put that, such as a `top_k` of 50, in
     place of what is not.
     """
-    config = copy.deepcopy(loaded.model.generation_config)
+    config: GenerationConfig = copy.deepcopy(loaded.model.generation_config)
     asks_to_sample = any(value is not None for value in (sampling.top_p, sampling.top_k, sampling.min_p))
     samples = bool(config.do_sample or asks_to_sample) if sampling.temperature is None else sampling.temperature > 0
     temperature = _first(sampling.temperature, config.temperature, 1.0)
     ends = sorted(loaded.ends)
-    config.update(
+    config.update(  # type: ignore[no-untyped-call]
         do_sample=samples,
         temperature=max(temperature, _LEAST_TEMPERATURE) if samples else 1.0,
         top_p=_first(sampling.top_p, config.top_p, 1.0) if samples else 1.0,
@@ -119,7 +119,7 @@ def _processors(config: GenerationConfig, sampling: Sampling, prompt_tokens: int
     return processors
 
 
-class _LogitBias(LogitsProcessor):  # type: ignore[misc]
+class _LogitBias(LogitsProcessor):
     """Adds to the logits of some tokens."""
 
     def __init__(self, bias: dict[int, float]) -> None:
@@ -131,7 +131,7 @@ class _LogitBias(LogitsProcessor):  # type: ignore[misc]
         return scores.index_add(1, self._ids.to(scores.device), values)
 
 
-class _Penalties(LogitsProcessor):  # type: ignore[misc]
+class _Penalties(LogitsProcessor):
     """Subtracts from the logits of tokens that were generated before, once and for each time."""
 
     def __init__(self, presence: float, frequency: float, prompt_tokens: int) -> None:
@@ -175,7 +175,7 @@ class _Logprobs:
         return Logprob(token, self._vocabulary.token_bytes(token), values[token].item(), top)
 
 
-class _Follower(StoppingCriteria):  # type: ignore[misc]
+class _Follower(StoppingCriteria):
     """Follows an answer token by token: sends its text, and says when it is over."""
 
     def __init__(self, loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) -> None:

@@ -85,9 +85,7 @@ class Worker:
             threading.Event().wait(30)  # the provider closes the channel as soon as it has read this
             return
         self.send(model.description)
-        threading.Thread(
-            target=self._guarded, args=(self._tokenize, model), name="tokenizer", daemon=True
-        ).start()
+        threading.Thread(target=self._guarded, args=(self._tokenize, model), name="tokenizer", daemon=True).start()
         self._guarded(self._generate, model)
 
     def send(self, message: FromEngine) -> None:
@@ -192,7 +190,7 @@ def _room(job: Job, window: int) -> int:
         )
     if asked is not None and prompt + asked > window:
         raise ContextLengthExceededError(
-            f"parameters.max_tokens: {prompt} prompt tokens and {asked} new ones do not fit the context window of {window}",
+            f"parameters.max_tokens: {prompt} prompt tokens and {asked} new ones exceed the context window of {window}",
             field="parameters.max_tokens",
             limit=window - prompt,
             requested=asked,

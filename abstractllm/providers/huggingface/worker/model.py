@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +90,7 @@ def load_model(settings: Load, report: Report) -> LoadedModel:
         ModelLoadError: For everything else.
     """
     torch.set_num_threads(settings.threads or min(torch.get_num_threads(), _usable_cpus()))
-    transformers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity(logging.ERROR)
     try:
         return _load(settings, report)
     except AbstractLLMError:
@@ -114,7 +116,6 @@ def _load(settings: Load, report: Report) -> LoadedModel:
         )
     finally:
         transformers_logging.set_tqdm_hook(previous)
-    model.eval()
     report("preparing")
     return LoadedModel(model, tokenizer, settings)
 
@@ -125,14 +126,12 @@ def _precision(settings: Load) -> dict[str, Any]:
         options["dtype"] = torch.float32
     if settings.quantization == "none":
         return options
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
+    if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigurationError(
             f"quantization: {settings.quantization} needs the package bitsandbytes: pip install bitsandbytes",
             field="quantization",
-        ) from error
-    options["quantization_config"] = BitsAndBytesConfig(
+        )
+    options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_8bit=settings.quantization == "int8", load_in_4bit=settings.quantization == "int4"
     )
     return options
@@ -158,13 +157,16 @@ def _device(settings: Load) -> str:
 
 
 def _usable_cpus() -> int:
-    """The CPUs that this process may use: its affinity and its control group's quota (cgroup v2 `cpu.max`)."""
+    """The CPUs that this process may use: those it may run on, or less by its control group's quota."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-        usable = min(usable, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control group, or one without a quota ("max")
-        pass
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup v2, v1
+        try:
+            text = " ".join(Path("/sys/fs/cgroup", file).read_text("ascii") for file in files)
+            quota, period = map(int, text.split())
+        except (OSError, ValueError):  # no control group of this version, or one without a quota ("max")
+            continue
+        if quota > 0:
+            usable = min(usable, max(1, round(quota / period)))
     return usable
 
 

@@ -46,7 +46,9 @@ class Prompts:
         """
         ids = self._through_template(conversation) if self._has_template else self._joined(conversation)
         if not ids:
-            raise InvalidRequestError("prompt: the tokenizer makes no token of it", field="prompt", requested="0 tokens")
+            raise InvalidRequestError(
+                "prompt: the tokenizer makes no token of it", field="prompt", requested="0 tokens"
+            )
         if (highest := max(ids)) >= self._embeddings:
             raise InvalidRequestError(
                 f"prompt: the tokenizer gives token {highest}, of which the model has no embedding",

@@ -11,7 +11,6 @@ from typing import Any
 from msgspec import Struct
 
 __all__ = [
-    "FromEngine",
     "Begun",
     "Cancel",
     "Count",
@@ -19,6 +18,7 @@ __all__ = [
     "Delta",
     "Done",
     "Failed",
+    "FromEngine",
     "Generate",
     "Load",
     "LoadFailed",

@@ -35,8 +35,7 @@ class Vocabulary:
         self._tokens: dict[int, str] = {id: token for token, id in tokenizer.get_vocab().items()}
         added = tokenizer.added_tokens_decoder
         self._added: dict[int, str] = {id: token.content for id, token in added.items()}
-        self.special = frozenset(tokenizer.all_special_ids) | {id for id, token in added.items() if token.special}
-        """Tokens that are no text."""
+        self._special = frozenset(tokenizer.all_special_ids) | {id for id, token in added.items() if token.special}
         byte_fallback = '"ByteFallback"' in decoder
         self.bytes = frozenset(
             id for id, token in self._tokens.items() if byte_fallback and _BYTE_TOKEN.fullmatch(token)
@@ -44,6 +43,10 @@ class Vocabulary:
         """Tokens that stand for one byte and are decoded together with those beside them."""
         self.is_local = self._fast is not None
         """Whether a text can be decoded from the middle on."""
+
+    def is_text(self, id: int) -> bool:
+        """Whether a token is not special, nor one of a model's spare rows that stand for nothing."""
+        return id in self._tokens and id not in self._special
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out; never with a lone surrogate."""
@@ -121,7 +124,7 @@ class Detokenizer:
 
     def push(self, id: int) -> str:
         """Takes the next token and returns the text that is certain now."""
-        if id in self._vocabulary.special:
+        if not self._vocabulary.is_text(id):
             return ""
         self._ids.append(id)
         if id in self._vocabulary.bytes:
