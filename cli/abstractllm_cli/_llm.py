@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from abstractllm_cli._options import usage
+from abstractllm_cli._options import DEFAULT_PROVIDER, usage
 from abstractllm_cli._output import working
 
 if TYPE_CHECKING:
@@ -90,16 +90,23 @@ def open_llm(target: Target) -> Iterator[LLM]:
         from abstractllm import create_llm
 
         settings: Mapping[str, Any] = {} if target.model is None else {"model": target.model}
-        with create_llm(target.provider or "huggingface", **settings) as local:
+        with create_llm(target.provider or DEFAULT_PROVIDER, **settings) as local:
             _load(local)
             yield local
 
 
-def connect(address: str, token: str | None, llm: str | None = None) -> RemoteLLM:
-    """The client of an LLM on a server; nothing is sent yet."""
+def connect(address: str, token: str | None, llm: str | None = None, *, timeout: float | None = None) -> RemoteLLM:
+    """The client of an LLM on a server; nothing is sent yet.
+
+    Args:
+        address: Where the server is.
+        token: Who asks.
+        llm: The LLM's name; the server's default one if absent.
+        timeout: Seconds that a call may take.
+    """
     from abstractllm_client import RemoteLLM
 
-    return RemoteLLM(address, llm or "", token=token)
+    return RemoteLLM(address, llm or "", token=token, timeout=timeout)
 
 
 def read_registry(path: Path) -> LLMRegistry:
@@ -127,5 +134,16 @@ def _load(llm: AbstractLLMInterface) -> None:
 
     if llm.state[0] is LlmState.READY:
         return
-    with working(f"Loading {llm.config.model or llm.provider}"):
-        asyncio.run(llm.load())
+    with working(f"Loading {llm.config.model}") as show:
+        asyncio.run(_follow_load(llm, show))
+
+
+async def _follow_load(llm: AbstractLLMInterface, show: Callable[[str], None]) -> None:
+    """Loads the LLM, and shows how far that is where the provider tells."""
+    load_progress = getattr(llm, "load_progress", None)
+    if load_progress is None:
+        await llm.load()
+        return
+    async for progress in load_progress():
+        share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
+        show(f"Loading {llm.config.model}: {progress.phase}{share}")

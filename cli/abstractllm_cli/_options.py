@@ -12,6 +12,10 @@ import typer
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 """Where `abstractllm serve` listens if nothing else is said."""
 
+DEFAULT_PROVIDER = "huggingface"
+SHORT_CALL_SECONDS = 120.0
+"""How long a server may take for an answer that asks no model."""
+
 Provider = Annotated[
     str | None,
     typer.Option("--provider", metavar="NAME", help="The provider to use in this process.  [default: huggingface]"),

@@ -12,8 +12,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any, Protocol, runtime_checkable
 
 import typer
@@ -83,6 +84,8 @@ def to_plain(value: Any) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value
@@ -152,16 +155,20 @@ def reporting(*, as_json: bool) -> Iterator[None]:
 
 
 @contextmanager
-def working(message: str) -> Iterator[None]:
-    """Shows a spinner with a message on the standard error, if that is a terminal, until the work inside is done."""
+def working(message: str) -> Iterator[Callable[[str], None]]:
+    """Shows a spinner with a message on the standard error, if that is a terminal, until the work inside is done.
+
+    Yields:
+        A function that changes the message.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda message: None
         return
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(message)):
-        yield
+    with Console(stderr=True).status(Text(message)) as status:
+        yield lambda message: status.update(Text(message.translate(_CONTROLS)))
 
 
 def size(count: int | None) -> str:

@@ -29,7 +29,7 @@ def llms(
             _print_providers(as_json)
             return
         if address is not None:
-            with connect(address, token) as remote:
+            with connect(address, token, timeout=options.SHORT_CALL_SECONDS) as remote:
                 found: Sequence[Any] = remote.list_llms()
         elif config is not None:
             found = read_registry(config).list()

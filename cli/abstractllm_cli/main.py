@@ -26,10 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("generate")(generate.generate)
-app.command("chat")(chat.chat)
-app.command("llms")(llms.llms)
+app.command("serve", short_help="Run the gRPC server.")(serve.serve)
+app.command("generate", short_help="Answer a prompt.")(generate.generate)
+app.command("chat", short_help="Talk with a model, line by line.")(chat.chat)
+app.command("llms", short_help="List LLMs, or the providers of LLMs.")(llms.llms)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 

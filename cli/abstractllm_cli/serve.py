@@ -58,7 +58,7 @@ def serve(
 
     flags: dict[str, Any] = {"log_level": log_level, "insecure": insecure or None, "listen": _listen(host, port)}
     if config is None:
-        line = {"provider": provider or "huggingface", "model": model}
+        line = {"provider": provider or options.DEFAULT_PROVIDER, "model": model}
         flags["llms"] = {llm or line["provider"]: {key: value for key, value in line.items() if value is not None}}
     try:
         settings = load_settings(config, flags)

@@ -1,0 +1,104 @@
+"""The model cache that a command works on: on this machine, or on a server's."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from abstractllm_cli import _options as options
+from abstractllm_cli._llm import connect
+
+if TYPE_CHECKING:
+    from abstractllm import AbstractLLMInterface
+    from abstractllm_client import RemoteLLM
+
+T = TypeVar("T")
+
+
+class Cache(Protocol):
+    """What the commands need of a cache."""
+
+    def list(self) -> Sequence[Any]:
+        """Its models, as `CachedModel`s of the library or of the client."""
+
+    def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
+        """Deletes one model, or all of them if `model` is None; gives their names and the bytes that it frees."""
+
+    def pull(self, model: str | None) -> Iterator[Any]:
+        """Downloads a model, and reports progress as `PullProgress`."""
+
+
+@contextmanager
+def open_cache(
+    provider: str | None, cache_dir: Path | None, address: str | None, llm: str | None, token: str | None
+) -> Iterator[Cache]:
+    """The cache that the command line asks for.
+
+    Raises:
+        AbstractLLMError: The library's or the client's, if there is no such provider or no such server.
+    """
+    if address is not None:
+        with connect(address, token, llm, timeout=options.SHORT_CALL_SECONDS) as remote:
+            yield RemoteCache(remote)
+        return
+    from abstractllm import create_llm
+
+    settings = {} if cache_dir is None else {"cache_dir": str(cache_dir)}
+    with create_llm(provider or options.DEFAULT_PROVIDER, **settings) as local:
+        yield LocalCache(local)
+
+
+class LocalCache:
+    """A provider's cache, used by this process."""
+
+    def __init__(self, llm: AbstractLLMInterface) -> None:
+        self._llm = llm
+
+    def list(self) -> Sequence[Any]:
+        """As `Cache.list`."""
+        return _wait(self._llm.cached_models())
+
+    def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
+        """As `Cache.clear`."""
+        return _wait(self._llm.clear_cache(model, dry_run=dry_run))
+
+    def pull(self, model: str | None) -> Iterator[Any]:
+        """A download happens with the first load: providers have no other one yet.
+
+        Raises:
+            UnsupportedFeatureError: Always.
+        """
+        from abstractllm import UnsupportedFeatureError
+
+        raise UnsupportedFeatureError(
+            f"pulling is not available yet for {self._llm.provider}; a model is downloaded when it is first used",
+            provider=self._llm.provider,
+        )
+
+
+class RemoteCache:
+    """A cache on a server."""
+
+    def __init__(self, remote: RemoteLLM) -> None:
+        self._remote = remote
+
+    def list(self) -> Sequence[Any]:
+        """As `Cache.list`."""
+        return self._remote.list_cached_models()
+
+    def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
+        """As `Cache.clear`."""
+        cleared = self._remote.clear_model_cache(model, all_models=model is None, dry_run=dry_run)
+        return cleared.removed, cleared.freed_bytes
+
+    def pull(self, model: str | None) -> Iterator[Any]:
+        """As `Cache.pull`."""
+        return self._remote.pull_model(model)
+
+
+def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(coroutine)

@@ -1,0 +1,149 @@
+"""`abstractllm models`: the models in a cache, on this machine or on a server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from abstractllm_cli import _options as options
+from abstractllm_cli._cache import open_cache
+from abstractllm_cli._output import note, print_json, print_table, print_text, reporting, size, working
+
+app = typer.Typer(
+    help="The models in this machine's cache or, with --address, in a server's.",
+    short_help="List, pull and delete cached models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache-dir", metavar="DIRECTORY", help="This machine's cache, if not the usual one.")
+]
+CacheProvider = Annotated[
+    str | None,
+    typer.Option("--provider", metavar="NAME", help="Whose cache on this machine.  [default: huggingface]"),
+]
+CacheLLM = Annotated[
+    str | None,
+    typer.Option("--llm", metavar="NAME", help="Whose cache on the server; the local engine's if absent."),
+]
+_TITLES = ("name", "size", "last used", "used by", "")
+
+
+@app.command("list")
+def list_(
+    provider: CacheProvider = None,
+    cache_dir: CacheDir = None,
+    address: options.Address = None,
+    llm: CacheLLM = None,
+    token: options.Token = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the cached models: name, size, last use and, on a server, the LLMs that use them."""
+    _check(provider, cache_dir, address, llm)
+    with reporting(as_json=as_json), open_cache(provider, cache_dir, address, llm, token) as cache:
+        found = cache.list()
+        if as_json:
+            print_json({"models": found})
+        else:
+            print_table(_TITLES, [_row(model) for model in found])
+
+
+@app.command("pull")
+def pull(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", show_default=False, help="One of those that the LLM's configuration lists; else its own."
+        ),
+    ] = None,
+    provider: CacheProvider = None,
+    cache_dir: CacheDir = None,
+    address: options.Address = None,
+    llm: CacheLLM = None,
+    token: options.Token = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Download a model into the cache. With --json: one line for each report of progress."""
+    _check(provider, cache_dir, address, llm)
+    with reporting(as_json=as_json), open_cache(provider, cache_dir, address, llm, token) as cache:
+        reports = cache.pull(model)
+        if as_json:
+            for report in reports:
+                print_json(report)
+        else:
+            note(f"{size(_follow(reports))} downloaded")
+
+
+@app.command("clear")
+def clear(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", show_default=False, help="The model to delete.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Delete every model.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    provider: CacheProvider = None,
+    cache_dir: CacheDir = None,
+    address: options.Address = None,
+    llm: CacheLLM = None,
+    token: options.Token = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Delete one model, or with --all every model, from the cache. It asks first.
+
+    A refusal ends with exit code 1.
+    """
+    _check(provider, cache_dir, address, llm)
+    if (model is None) != everything:
+        options.usage("name one model, or say --all", "MODEL")
+    if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
+        options.usage("nobody can be asked here: say --yes or --dry-run", "--yes")
+    with reporting(as_json=as_json), open_cache(provider, cache_dir, address, llm, token) as cache:
+        if not (yes or dry_run):
+            removed, freed = cache.clear(model, dry_run=True)
+            print_text("".join(f"{name}\n" for name in removed))
+            if removed:
+                typer.confirm(f"Delete {_count(removed)}, {size(freed)}?", err=True, abort=True)
+        removed, freed = cache.clear(model, dry_run=dry_run)
+        if as_json:
+            print_json({"removed": removed, "freed_bytes": freed, "dry_run": dry_run})
+            return
+        if yes or dry_run:
+            print_text("".join(f"{name}\n" for name in removed))
+        note(f"{_count(removed)}, {size(freed)} {'would be deleted' if dry_run else 'deleted'}")
+
+
+def _check(provider: str | None, cache_dir: Path | None, address: str | None, llm: str | None) -> None:
+    """Refuses options that contradict each other."""
+    if address is None and llm is not None:
+        options.usage("only a server has LLMs by name: say --address too", "--llm")
+    if address is not None:
+        for name, value in (("--provider", provider), ("--cache-dir", cache_dir)):
+            if value is not None:
+                options.usage("a server has its own cache: leave out this or --address", name)
+
+
+def _follow(reports: Iterator[Any]) -> int:
+    """Shows how a download goes on, and gives the bytes that it took."""
+    done = 0
+    with working("Downloading") as show:
+        for report in reports:
+            done = report.bytes_done
+            total = "" if report.bytes_total is None else f" of {size(report.bytes_total)}"
+            show(f"Downloading {report.file}: {size(done)}{total}")
+    return done
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 model" if len(names) == 1 else f"{len(names)} models"
+
+
+def _row(model: Any) -> list[str]:
+    used = "" if model.last_used_time is None else f"{datetime.fromtimestamp(model.last_used_time):%Y-%m-%d %H:%M}"
+    return [model.name, size(model.size_bytes), used, ", ".join(model.used_by), "not whole" if model.partial else ""]
