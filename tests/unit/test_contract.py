@@ -1,5 +1,6 @@
 """The contract is the documented one, is linted, stays compatible, and its generated code is current."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -269,3 +270,23 @@ def test_generated_code_holds_the_descriptors_of_the_proto_files(buf: str, tmp_p
         generated = FileDescriptorProto()
         file.CopyToProto(generated)
         assert without_json_names(generated) == without_json_names(built[file.name]), file.name
+
+
+def test_the_check_of_generated_code_names_what_is_missing_stale_or_foreign(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "tools/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    fresh, committed = tmp_path / "fresh", tmp_path / "committed"
+    shutil.copytree(ROOT / "clients/python/gen", fresh)
+    shutil.copytree(ROOT / "clients/python/gen", committed)
+    assert generate.differences(fresh, committed) == []
+    (committed / "abstractllm_api/py.typed").unlink()
+    (committed / "abstractllm_api/mine.py").touch()
+    (committed / "abstractllm_api/v1/errors_pb2.py").write_text("stale")
+    assert generate.differences(fresh, committed) == [
+        f"missing: {Path('abstractllm_api/py.typed')}",
+        f"not generated: {Path('abstractllm_api/mine.py')}",
+        f"differs: {Path('abstractllm_api/v1/errors_pb2.py')}",
+    ]
