@@ -221,7 +221,7 @@ class _Performance:
                     yield event
                     return
                 if isinstance(event, ToolCallDelta):
-                    self._calls += 1
+                    self._calls = event.index + 1
                 elif not isinstance(event, Started):
                     await asyncio.sleep(self._delay)
                     if self._tokens == self._limit:

@@ -1,0 +1,176 @@
+"""Health tells the truth: alive at once, ready when the default LLM is, each LLM by its name."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from abstractllm.testing import ScriptedProvider
+from tests.server.support import HANG, Serving, failure, request, serving, until
+
+Status = HealthCheckResponse.ServingStatus.Name
+
+
+async def health(served: Serving, service: str) -> str:
+    return Status((await served.health.Check(HealthCheckRequest(service=service), timeout=HANG)).status)
+
+
+async def healths(served: Serving) -> dict[str, str]:
+    answer = await served.health.List(health_pb2.HealthListRequest(), timeout=HANG)
+    return {name: Status(found.status) for name, found in answer.statuses.items()}
+
+
+class Gated(ScriptedProvider):
+    """Loads when the test says so."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__({"load_delay": 0.001, "load_error": "no such weights" if fails else None})
+        self.gate = asyncio.Event()
+
+    async def load(self) -> None:
+        if self.state[0] != "ready":
+            self._become(type(self.state[0]).LOADING, "waits for its gate")
+        await self.gate.wait()
+        await super().load()
+
+
+async def test_alive_at_once_and_ready_when_the_default_llm_is() -> None:
+    slow = Gated()
+    async with serving({"slow": slow, "quick": ScriptedProvider()}) as served:
+        assert await healths(served) == {
+            "liveness": "SERVING",
+            "": "NOT_SERVING",
+            "llm/slow": "NOT_SERVING",
+            "llm/quick": "SERVING",
+        }
+        for service, status in (await healths(served)).items():
+            assert await health(served, service) == status
+        slow.gate.set()
+        await until(lambda: slow.state[0] == "ready")
+        assert set((await healths(served)).values()) == {"SERVING"}
+
+
+async def test_watch_sees_each_change() -> None:
+    slow = Gated()
+    async with serving({"slow": slow}) as served:
+        watches = [served.health.Watch(HealthCheckRequest(service=name)) for name in ("", "llm/slow", "nobody")]
+        assert [Status((await watch.read()).status) for watch in watches] == [
+            "NOT_SERVING",
+            "NOT_SERVING",
+            "SERVICE_UNKNOWN",
+        ]
+        slow.gate.set()
+        assert [Status((await watch.read()).status) for watch in watches[:2]] == ["SERVING", "SERVING"]
+        stopping = asyncio.create_task(served.server.stop(HANG))
+        assert [Status((await watch.read()).status) for watch in watches[:2]] == ["NOT_SERVING", "NOT_SERVING"]
+        await asyncio.wait_for(stopping, HANG)
+
+
+async def test_llm_that_cannot_be_loaded_is_not_serving_and_says_why() -> None:
+    broken = ScriptedProvider({"load_error": "no such weights"})
+    async with serving({"broken": broken, "other": ScriptedProvider()}) as served:
+        await until(lambda: broken.state[0] == "failed")
+        assert await healths(served) == {
+            "liveness": "SERVING",
+            "": "NOT_SERVING",
+            "llm/broken": "NOT_SERVING",
+            "llm/other": "SERVING",
+        }
+        found = await failure(served.generation.Generate(request()))
+        assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
+        assert "no such weights" in found.message
+
+
+async def test_load_that_fails_in_a_way_of_its_own_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(ScriptedProvider):
+        async def load(self) -> None:
+            raise OSError("the disk is gone")
+
+    async with serving({"odd": Odd(), "echo": ScriptedProvider()}):
+        await until(lambda: "the disk is gone" in caplog.text)
+
+
+async def test_idle_llm_that_a_request_would_load_is_serving() -> None:
+    idle = ScriptedProvider({"load_delay": 0.01})
+    async with serving({"echo": ScriptedProvider(), "idle": idle}) as served:
+        assert idle.state[0] == "unloaded"
+        assert await health(served, "llm/idle") == "SERVING"
+
+
+async def test_unknown_service_is_not_found(served: Serving) -> None:
+    for name in ("echo", "llm/", "llm/nobody", "liveness "):
+        assert (await failure(served.health.Check(HealthCheckRequest(service=name)))).code.name == "NOT_FOUND"
+
+
+async def test_draining_server_says_so_and_still_answers_health() -> None:
+    async with serving() as served:
+        stream = served.generation.StreamGenerate(request(script=[{"text": "x"}, {"delay": 3000}]))
+        await stream.read()
+        stopping = asyncio.create_task(served.server.stop(HANG))
+        await asyncio.sleep(0)
+        assert set((await healths(served)).values()) == {"NOT_SERVING"}
+        stream.cancel()
+        await asyncio.wait_for(stopping, HANG)
+
+
+async def test_states_of_an_llm_after_the_server_has_stopped_disturb_nobody() -> None:
+    llm = Gated()
+    async with serving({"echo": llm}):
+        pass
+    llm.gate.set()
+    await llm.load()
+    assert llm.state[0] == "ready"
+
+
+@pytest.fixture
+async def deaf_watcher() -> AsyncIterator[Any]:
+    """Opens a Watch whose client, by HTTP/2 flow control, takes not one byte of the answer."""
+    writers = []
+
+    async def watch(address: str) -> None:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writers.append(writer)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        headers = {
+            b":method": b"POST",
+            b":scheme": b"http",
+            b":path": b"/grpc.health.v1.Health/Watch",
+            b":authority": b"localhost",
+            b"content-type": b"application/grpc",
+            b"te": b"trailers",
+        }
+        # HPACK: literal fields without indexing, names and values as plain octets.
+        block = b"".join(b"\x00%c%b%c%b" % (len(name), name, len(value), value) for name, value in headers.items())
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        writer.write(_frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x00"))  # SETTINGS_INITIAL_WINDOW_SIZE = 0
+        writer.write(_frame(1, 4, 1, block))
+        writer.write(_frame(0, 1, 1, b"\x00\x00\x00\x00\x00"))
+        await writer.drain()
+        # The answer's headers come, its first message cannot.
+        async with asyncio.timeout(HANG):
+            while b"application/grpc" not in await reader.read(65_536):
+                pass
+
+    yield watch
+    for writer in writers:
+        writer.close()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+async def test_watcher_that_takes_nothing_holds_up_neither_changes_nor_the_stop(deaf_watcher: Any) -> None:
+    slow = Gated()
+    async with serving({"slow": slow}) as served:
+        await deaf_watcher(served.server.address)
+        slow.gate.set()
+        await until(lambda: slow.state[0] == "ready")
+        assert await health(served, "") == "SERVING"
+        await asyncio.wait_for(served.server.stop(0), HANG)
