@@ -145,5 +145,6 @@ async def _follow_load(llm: AbstractLLMInterface, show: Callable[[str], None]) -
         await llm.load()
         return
     async for progress in load_progress():
-        share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
-        show(f"Loading {llm.config.model}: {progress.phase}{share}")
+        if progress.phase:
+            share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
+            show(f"Loading {llm.config.model}: {progress.phase}{share}")

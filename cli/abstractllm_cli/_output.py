@@ -114,7 +114,10 @@ def note(text: str) -> None:
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Writes a table: drawn on a terminal, else a line of tab-separated fields for each row, without the titles."""
+    """Writes a table: drawn on a terminal, else a line of tab-separated fields for each row, without the titles.
+
+    On a terminal a column that is empty in all rows is left out.
+    """
     if not sys.stdout.isatty():
         print_text("".join("\t".join(row) + "\n" for row in rows))
         return
@@ -123,9 +126,10 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*titles, box=box.SIMPLE)
+    used = [index for index in range(len(titles)) if any(row[index] for row in rows)]
+    table = Table(*(titles[index] for index in used), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
-        table.add_row(*(Text(cell.translate(_CONTROLS)) for cell in row))
+        table.add_row(*(Text(row[index].translate(_CONTROLS)) for index in used))
     Console().print(table)
 
 

@@ -89,3 +89,14 @@ def test_ctrl_c_leaves_no_engine_process() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert psutil.wait_procs(engines, timeout=60)[1] == []
+
+
+def test_a_table_is_drawn_at_a_terminal_and_plain_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "llms.yaml"
+    path.write_text("llms: {parrot: {provider: scripted, model: grey}}")
+    assert run("llms", "--config", str(path)).stdout == "parrot*\tscripted\tgrey\tready\t\t\t0\t0\t\n"
+    with Terminal("llms", "--config", str(path)) as terminal:
+        titles, _, row = (line for line in terminal.rest().splitlines() if line.strip())
+    assert row.split() == ["parrot*", "scripted", "grey", "ready", "0", "0"]
+    assert "state" in titles
+    assert "device" not in titles  # empty for all of them
