@@ -17,26 +17,14 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from abstractllm.enums import FinishReason
-from abstractllm.providers.huggingface.worker.protocol import (
-    Begun,
-    Delta,
-    Done,
-    FromEngine,
-    Logprob,
-    Sampling,
-    TopToken,
-)
-from abstractllm.providers.huggingface.worker.vocabulary import Detokenizer, Vocabulary
-from abstractllm.stops import StopScanner
+from abstractllm.providers.huggingface.worker.answer import AnswerWriter, Report
+from abstractllm.providers.huggingface.worker.protocol import Begun, Done, FromEngine, Sampling
 
 if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.loop import Job
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
 __all__ = ["generate"]
-
-CANCELLED = "cancelled"
 
 _LEAST_TEMPERATURE = 1e-6
 """Dividing by less could overflow; at this one the likeliest token is already certain."""
@@ -54,9 +42,11 @@ def generate(loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) 
     model, request = loaded.model, job.request
     send(Begun(request.id))
     prompt = torch.tensor([job.prompt], device=model.device)
-    follower = _Follower(loaded, job, send)
+    answer = AnswerWriter(loaded, job, send)
+    follower = _Follower(answer, request.sampling.top_logprobs)
     torch.manual_seed(secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed)
-    hook = follower.logprobs and model.register_forward_hook(follower.logprobs.keep)
+    reports = request.sampling.top_logprobs is not None
+    hook = model.register_forward_hook(follower.keep_logits) if reports else None
     try:
         model.generate(
             prompt,
@@ -68,7 +58,7 @@ def generate(loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) 
     finally:
         if hook:
             hook.remove()
-    return follower.done()
+    return answer.done()
 
 
 def _generation_config(loaded: LoadedModel, sampling: Sampling, max_tokens: int) -> GenerationConfig:
@@ -146,99 +136,31 @@ class _Penalties(LogitsProcessor):
         return scores - self._frequency * counts - self._presence * (counts > 0)
 
 
-class _Logprobs:
-    """Log-probabilities under the model's raw logits.
+class _Follower(StoppingCriteria):
+    """Follows an answer token by token, and says when it is over."""
 
-    Args:
-        vocabulary: The tokens' meaning.
-        count: How many of the likeliest tokens to report beside the chosen one.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, count: int) -> None:
-        self._vocabulary = vocabulary
-        self._count = count
+    def __init__(self, answer: AnswerWriter, top_logprobs: int | None) -> None:
+        self._answer = answer
+        self._count = top_logprobs
         self._logits: torch.Tensor | None = None
 
-    def keep(self, module: Any, arguments: Any, output: Any) -> None:
-        """Keeps the logits of the last position; a forward hook, because processors already see them changed."""
+    def keep_logits(self, module: Any, arguments: Any, output: Any) -> None:
+        """Keeps the model's raw logits of the last position; a forward hook: processors already see them changed."""
         self._logits = output.logits[0, -1]
 
-    def of(self, token: int) -> Logprob:
-        """The log-probabilities at the position where `token` was chosen."""
-        assert self._logits is not None
-        values = torch.log_softmax(self._logits.float(), dim=-1)
-        likeliest = values.topk(self._count)
-        top = tuple(
-            TopToken(id, self._vocabulary.token_bytes(id), value)
-            for id, value in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-        )
-        return Logprob(token, self._vocabulary.token_bytes(token), values[token].item(), top)
-
-
-class _Follower(StoppingCriteria):
-    """Follows an answer token by token: sends its text, and says when it is over."""
-
-    def __init__(self, loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) -> None:
-        sampling = job.request.sampling
-        self._ends = loaded.ends
-        self._job = job
-        self._send = send
-        self._text = Detokenizer(loaded.vocabulary)
-        self._stops = StopScanner(sampling.stop or ())
-        self.logprobs = None
-        if sampling.top_logprobs is not None:
-            self.logprobs = _Logprobs(loaded.vocabulary, min(sampling.top_logprobs, loaded.vocabulary_size))
-        self._held: list[tuple[int, Logprob]] = []
-        """Log-probabilities of tokens whose text is not sent yet, with the place where that text begins."""
-        self._sent = 0
-        """Characters sent."""
-        self._finish_reason = ""
-
     def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
-        if not self._finish_reason:
-            self._take(int(input_ids[0, -1]))
-        return torch.full((input_ids.shape[0],), bool(self._finish_reason), device=input_ids.device, dtype=torch.bool)
+        over = bool(self._answer.finish_reason)
+        if not over:
+            token = int(input_ids[0, -1])
+            over = self._answer.take(token, self._report(token))
+        return torch.full((input_ids.shape[0],), over, device=input_ids.device, dtype=torch.bool)
 
-    def _take(self, token: int) -> None:
-        if self._job.cancelled:
-            self._finish_reason = CANCELLED
-            return
-        self._job.output_tokens += 1
-        if token in self._ends:
-            self._finish_reason = FinishReason.STOP
-            return
-        if self.logprobs:
-            self._held.append((len(self._text.text), self.logprobs.of(token)))
-        self._give(self._stops.push(self._text.push(token)))
-        if self._stops.found:
-            self._finish_reason = FinishReason.STOP_SEQUENCE
-        elif self._job.output_tokens >= self._job.max_tokens:
-            self._finish_reason = FinishReason.MAX_TOKENS
-
-    def _give(self, text: str, last: bool = False) -> None:
-        self._sent += len(text)
-        ready = [logprob for begin, logprob in self._held if begin < self._sent or last]
-        if not text and not (ready and last):
-            return
-        self._held = self._held[len(ready) :]
-        self._send(Delta(self._job.request.id, text, tuple(ready)))
-
-    def done(self) -> Done:
-        """Sends what was held back and says how the answer ended."""
-        if self._finish_reason in (FinishReason.STOP, FinishReason.MAX_TOKENS):
-            rest = self._stops.push(self._text.flush())
-            if self._stops.found:
-                self._finish_reason = FinishReason.STOP_SEQUENCE
-                self._give(rest)
-            else:
-                self._give(rest + self._stops.flush(), last=True)
-        return Done(
-            self._job.request.id,
-            self._finish_reason,
-            self._stops.found,
-            len(self._job.prompt),
-            self._job.output_tokens,
-        )
+    def _report(self, token: int) -> Report | None:
+        if self._count is None or self._logits is None:
+            return None
+        values = torch.log_softmax(self._logits.float(), dim=-1)
+        likeliest = values.topk(min(self._count, len(values)))
+        return values[token].item(), likeliest.indices.tolist(), likeliest.values.tolist()
 
 
 def _first(*values: Any) -> Any:

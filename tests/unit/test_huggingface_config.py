@@ -1,0 +1,145 @@
+"""The configuration of local LLMs, and what it means to their engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abstractllm.errors import ConfigurationError, ModelLoadError, ModelNotFoundError
+from abstractllm.providers.huggingface import HuggingFaceConfig, HuggingFaceProvider
+from abstractllm.types import ModelParameter
+from tests.unit.tiny_models import build
+
+
+def test_default_is_the_model_that_comes_with_the_package() -> None:
+    settings = HuggingFaceConfig.parse({}).load_settings()
+    assert settings.is_directory
+    assert Path(settings.model).name == "demo_model"
+    assert settings.cache_dir == str(Path("~/.cache/abstractllm/models").expanduser())
+
+
+def test_model_is_a_directory_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "here").mkdir(parents=True)
+    expected = {
+        str(tmp_path): (str(tmp_path), True),
+        "./absent": (str(tmp_path / "absent"), True),
+        "~/absent": (str(Path("~/absent").expanduser()), True),
+        "org/here": (str(tmp_path / "org" / "here"), True),
+        "org/there": ("org/there", False),
+        "gpt2": ("gpt2", False),
+    }
+    for model, meaning in expected.items():
+        settings = HuggingFaceConfig.parse({"model": model}).load_settings()
+        assert (settings.model, settings.is_directory) == meaning
+
+
+def test_flags_are_read_as_quantization() -> None:
+    llm = HuggingFaceProvider({ModelParameter.LOAD_IN_8BIT: True})
+    assert llm.get_config()["quantization"] == "int8"
+    assert llm.set_config(load_in_4bit=True)["quantization"] == "int4"
+    assert llm.set_config(load_in_4bit=False)["quantization"] == "none"
+    for wrong in ({"load_in_8bit": True, "load_in_4bit": True}, {"load_in_8bit": "yes"}):
+        with pytest.raises(ConfigurationError):
+            HuggingFaceProvider(wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"models": ["a", "b"]}, "models"),
+        ({"dtype": "float8"}, "dtype"),
+        ({"keep_alive": 0}, "keep_alive"),
+        ({"max_queue": -1}, "max_queue"),
+        ({"threads": 0}, "threads"),
+        ({"modle": "x"}, "modle"),
+    ],
+)
+def test_wrong_key_or_value_is_named(config: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        HuggingFaceProvider(config)
+    assert failure.value.field == field
+
+
+def test_offline_environment_is_the_default_of_local_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert HuggingFaceConfig.parse({}).load_settings().local_files_only
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert not HuggingFaceConfig.parse({}).load_settings().local_files_only
+
+
+def load(**config: Any) -> Any:
+    """Loads a model in this process, as the engine does in its own."""
+    from abstractllm.providers.huggingface.worker.model import load_model
+
+    def report(phase: str, fraction: float | None = None) -> None:
+        assert phase
+
+    return load_model(HuggingFaceConfig.parse({"threads": 1, **config}).load_settings(), report)
+
+
+def test_model_that_is_not_cached_is_not_found_offline(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="org/absent"):
+        load(model="org/absent", cache_dir=str(tmp_path), local_files_only=True)
+
+
+def test_malformed_hub_id_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="a/b/c"):
+        load(model="a/b/c", cache_dir=str(tmp_path), local_files_only=True)
+
+
+def test_directory_without_a_model_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="cannot be loaded"):
+        load(model=str(tmp_path))
+
+
+def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    build(tmp_path, "llama")
+    weights = tmp_path / "model.safetensors"
+    torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(ModelLoadError, match="safetensors"):
+        load(model=str(tmp_path))
+
+
+def test_damaged_weights_cannot_be_loaded(tmp_path: Path) -> None:
+    build(tmp_path, "llama")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelLoadError):
+        load(model=str(tmp_path))
+
+
+def test_code_of_a_model_is_not_run_unless_trusted(tmp_path: Path) -> None:
+    build(tmp_path, "llama")
+    (tmp_path / "evil.py").write_text("raise SystemExit('ran')", "utf-8")
+    text = (tmp_path / "config.json").read_text("utf-8").replace('"model_type": "llama"', '"model_type": "evil"')
+    text = '{"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},' + text[1:]
+    (tmp_path / "config.json").write_text(text, "utf-8")
+    with pytest.raises(ModelLoadError, match="trust_remote_code"):
+        load(model=str(tmp_path))
+
+
+def test_quantization_without_its_package_is_said_so(tmp_path: Path) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
+    build(tmp_path, "llama")
+    with pytest.raises(ConfigurationError, match="bitsandbytes") as failure:
+        load(model=str(tmp_path), load_in_4bit=True)
+    assert failure.value.field == "quantization"
+
+
+def test_loaded_model_is_described(tmp_path: Path) -> None:
+    import torch
+
+    found = load(model=str(build(tmp_path, "qwen3", dtype=torch.float16)), dtype="float32").description
+    assert (found.dtype, found.quantization, found.context_window) == ("float32", "", 128)
+    assert found.memory_bytes > 10_000
+    assert found.system_prompt

@@ -1,0 +1,311 @@
+"""The life of engine processes: what ends them, what does not, and what a program sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from abstractllm import create_llm
+from abstractllm.errors import (
+    ConfigurationError,
+    EngineCrashedError,
+    ModelNotFoundError,
+    ServerShuttingDownError,
+)
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.types import LlmState
+from tests.unit.tiny_models import build
+
+HANG = 100.0
+"""Seconds after which a test gives up waiting."""
+NO_END = {1: -100.0, 3: -100.0}
+
+
+def open_llm(directory: Path, **config: object) -> HuggingFaceProvider:
+    llm = create_llm("huggingface", model=str(directory), temperature=0, **config)
+    assert isinstance(llm, HuggingFaceProvider)
+    return llm
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose answers last for minutes, if nothing ends them."""
+    return build(tmp_path_factory.mktemp("llama"), "llama", max_position_embeddings=100_000)
+
+
+@pytest.fixture(scope="module")
+def llm(directory: Path) -> Iterator[HuggingFaceProvider]:
+    with open_llm(directory) as llm:
+        llm.generate("hello", max_tokens=1)
+        yield llm
+
+
+def test_loading_is_followed_to_its_end_and_closing_ends_everything(directory: Path) -> None:
+    llm = open_llm(directory)
+
+    async def follow() -> list[tuple[LlmState, str, float | None]]:
+        seen = [(step.state, step.phase, step.fraction) async for step in llm.load_progress()]
+        assert [step.state async for step in llm.load_progress()] == [LlmState.READY]
+        return seen
+
+    steps = asyncio.run(follow())
+    assert steps[-1] == (LlmState.READY, "", None)
+    assert {state for state, _, _ in steps[:-1]} == {LlmState.LOADING}
+    assert steps[0][1] == "starting"
+    assert all(fraction is None or 0 <= fraction <= 1 for _, _, fraction in steps)
+
+    stream = iter(llm.generate("hello", stream=True, logit_bias=NO_END))
+    next(stream)
+    pid = llm.engine_pid
+    llm.close()
+    assert pid is not None
+    assert not is_running(pid)
+    assert llm.state == (LlmState.UNLOADED, "")
+    with pytest.raises(ServerShuttingDownError):
+        for _ in stream:
+            pass
+    with pytest.raises(ServerShuttingDownError):
+        llm.generate("hello")
+    llm.close()
+
+
+def test_killed_engine_fails_what_it_worked_on_and_comes_back(llm: HuggingFaceProvider) -> None:
+    states: list[LlmState] = []
+    llm.on_change(lambda: states.append(llm.state[0]))
+    pid = llm.engine_pid
+    assert pid is not None
+    stream = iter(llm.generate("hello", stream=True, logit_bias=NO_END))
+    first = next(stream)
+    # Two more: one that the engine has already, and one that still waits for its turn in this process.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        sent = pool.submit(llm.complete, "hello", max_tokens=5)
+        wait_until(lambda: llm.queued == 1)
+        waiting = pool.submit(llm.complete, "hello", max_tokens=5)
+        wait_until(lambda: llm.queued == 2)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(EngineCrashedError) as failure:
+            for _ in stream:
+                pass
+        with pytest.raises(EngineCrashedError):
+            sent.result(HANG)
+        assert waiting.result(HANG).usage.output_tokens == 5
+    assert failure.value.retry_after
+    assert failure.value.partial_text.startswith(first)
+    assert "signal 9" in failure.value.message
+    assert states == [LlmState.LOADING, LlmState.READY]
+    assert llm.engine_pid not in (None, pid)
+
+
+def test_engine_is_a_session_of_its_own(llm: HuggingFaceProvider) -> None:
+    pid = llm.engine_pid
+    assert pid is not None
+    assert os.getsid(pid) == pid != os.getsid(0)
+
+
+def test_changed_model_answers_the_next_request_and_the_running_one_keeps_its_own(
+    directory: Path, tmp_path: Path
+) -> None:
+    other = build(tmp_path, "llama", seed=1)
+    with open_llm(directory) as llm:
+        old_text = llm.generate("hello", max_tokens=10)
+        old_pid = llm.engine_pid
+        stream = iter(llm.generate("hello", stream=True, max_tokens=300, logit_bias=NO_END))
+        next(stream)
+        llm.set_config(model=str(other))
+        assert llm.state[0] is LlmState.UNLOADED
+        new_text = llm.generate("hello", max_tokens=10)
+        assert new_text != old_text
+        assert llm.engine_pid != old_pid
+        assert sum(1 for _ in stream) > 10
+        assert old_pid is not None
+        wait_until(lambda: not is_running(old_pid))
+        new_pid = llm.engine_pid
+    assert new_pid is not None
+    assert not is_running(new_pid)
+
+
+def test_idle_model_is_unloaded_and_loaded_again_and_a_dropped_llm_leaves_no_engine(directory: Path) -> None:
+    def use() -> int:
+        llm = open_llm(directory, keep_alive="300ms")
+        text = llm.generate("hello", max_tokens=5)
+        wait_until(lambda: llm.state[0] is LlmState.UNLOADED)
+        assert llm.engine_pid is None
+        llm.set_config(keep_alive=None)
+        assert llm.generate("hello", max_tokens=5) == text
+        pid = llm.engine_pid
+        assert pid is not None
+        assert is_running(pid)
+        return pid
+
+    pid = use()
+    wait_until(lambda: not is_running(pid))
+
+
+def test_missing_directory_is_model_not_found(tmp_path: Path) -> None:
+    with open_llm(tmp_path / "nowhere") as llm:
+        for _ in range(2):
+            with pytest.raises(ModelNotFoundError, match="nowhere") as failure:
+                llm.generate("hello")
+            assert failure.value.field == "model"
+            assert llm.state[0] is LlmState.FAILED
+            assert "nowhere" in llm.state[1]
+        with pytest.raises(ModelNotFoundError):
+            asyncio.run(llm.load())
+
+
+def test_missing_torch_names_the_extra(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('No module named torch', name='torch')", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with open_llm(directory) as llm, pytest.raises(ConfigurationError, match=r"abstractllm-grpc\[huggingface\]"):
+        llm.generate("hello")
+
+
+def test_engine_that_dies_while_loading_says_its_last_words(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("import os; print('no more memory', flush=True); os._exit(3)", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with open_llm(directory) as llm, pytest.raises(Exception, match=r"(?s)status 3.*no more memory"):
+        llm.generate("hello")
+
+
+NOISY = """
+import os, subprocess, sys
+from transformers import LlamaForCausalLM
+
+class NoisyForCausalLM(LlamaForCausalLM):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        child = subprocess.Popen(["sleep", "1000"])
+        with open(os.environ["NOISY_FILE"], "w") as file:
+            file.write(str(child.pid))
+
+    def forward(self, *arguments, **options):
+        print("noise" * 100, flush=True)
+        os.write(1, b"\\x00\\x00\\x00\\x04noise" * 100)
+        os.system("echo noise; echo noise >&2")
+        try:
+            input()
+        except EOFError:
+            pass
+        return super().forward(*arguments, **options)
+"""
+
+PARENT = """
+import sys, time
+from abstractllm import create_llm
+
+llm = create_llm("huggingface", model=sys.argv[1], temperature=0, trust_remote_code=sys.argv[2] == "trusted")
+print("text", repr(llm.generate("hello", max_tokens=5)))
+heavy = {"torch", "transformers", "tokenizers", "numpy", "huggingface_hub", "safetensors"}
+print("heavy", sorted(heavy & set(sys.modules)))
+print("pid", llm.engine_pid, flush=True)
+while True:
+    try:
+        for piece in llm.generate("hello", stream=True, logit_bias={1: -100.0, 3: -100.0}):
+            pass
+    except KeyboardInterrupt:
+        print("interrupted", repr(llm.generate("hello", max_tokens=5)), llm.engine_pid, flush=True)
+"""
+
+
+@pytest.fixture
+def start_parent() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `PARENT` in a process group of its own; ended at the latest with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        started.append(parent)
+        return parent
+
+    yield start
+    for parent in started:
+        parent.kill()
+        parent.wait()
+        assert parent.stdout is not None
+        parent.stdout.close()
+
+
+def read_words(parent: subprocess.Popen[str], first: str) -> list[str]:
+    """The next line of the parent's output, which begins with a certain word."""
+    assert parent.stdout is not None
+    words = parent.stdout.readline().split()
+    assert words[:1] == [first], words
+    return words
+
+
+def test_noise_harms_nothing_an_interrupt_reaches_the_parent_alone_and_its_end_ends_all(
+    directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    llm: HuggingFaceProvider,
+    start_parent: Callable[..., subprocess.Popen[str]],
+) -> None:
+    noisy = build(tmp_path / "noisy", "llama", max_position_embeddings=100_000)
+    (noisy / "modeling_noisy.py").write_text(NOISY, "utf-8")
+    config = (noisy / "config.json").read_text("utf-8")
+    mapped = '{"auto_map": {"AutoModelForCausalLM": "modeling_noisy.NoisyForCausalLM"},'
+    (noisy / "config.json").write_text(mapped + config[1:], "utf-8")
+    monkeypatch.setenv("NOISY_FILE", str(tmp_path / "child"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    parent = start_parent(str(noisy), "trusted")
+    text = read_words(parent, "text")
+    assert text == ["text", *repr(llm.generate("hello", max_tokens=5)).split()]
+    assert read_words(parent, "heavy")[1:] == ["[]"]
+    engine, child = int(read_words(parent, "pid")[1]), int((tmp_path / "child").read_text("ascii"))
+    assert is_running(engine)
+    assert is_running(child)
+    time.sleep(0.2)  # into the stream
+    os.killpg(parent.pid, signal.SIGINT)
+    assert read_words(parent, "interrupted")[1:] == [*text[1:], str(engine)]
+    parent.kill()
+    wait_until(lambda: not is_running(engine) and not is_running(child))
+
+
+def test_forked_child_starts_an_engine_of_its_own(directory: Path) -> None:
+    code = """
+        import os, sys
+        from abstractllm import create_llm
+
+        llm = create_llm("huggingface", model=sys.argv[1], temperature=0)
+        text, pid = llm.generate("hello", max_tokens=5), llm.engine_pid
+        child = os.fork()
+        if child == 0:
+            own = llm.generate("hello", max_tokens=5)
+            ok = own == text and llm.engine_pid not in (None, pid)
+            llm.close()
+            os._exit(0 if ok else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert llm.generate("hello", max_tokens=5) == text
+        assert llm.engine_pid == pid
+        llm.close()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(directory)], check=True, timeout=HANG)
