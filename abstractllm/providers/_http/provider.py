@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -44,12 +44,19 @@ def _check_key(key: SecretStr) -> SecretStr:
 
 
 def _check_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http or https address")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must have no user, password, query or fragment")
-    return url.rstrip("/")
+    """The address without a slash at its end; a bad one is not repeated, as it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        bad = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) < 1
+    except ValueError:
+        bad = True
+    if bad or not re.fullmatch(r"[!-~]+", url):
+        rule = "must be an http or https address"
+    elif parts.username is not None or parts.query or parts.fragment:
+        rule = "must have no user, password, query or fragment"
+    else:
+        return url.rstrip("/")
+    raise ConfigurationError(f"base_url: {rule}", field="base_url", limit=rule)
 
 
 class HostedConfig(LLMConfig):
@@ -58,13 +65,19 @@ class HostedConfig(LLMConfig):
     timeout: Seconds | None = 600.0
     max_retries: Annotated[int, Field(ge=0, le=10)] = 2
     api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = None
-    base_url: Annotated[str, AfterValidator(_check_url)] | None = None
+    base_url: str | None = None
     """The address that the API's paths are put behind."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Requests that run upstream at once, and connections at most; further ones wait."""
 
     connection_keys: ClassVar[tuple[str, ...]] = ("api_key", "base_url", "timeout", "max_concurrent_requests")
     """The keys that a client is made from: a change of one of them makes a new client."""
+
+    @classmethod
+    def _build(cls, values: dict[str, Any]) -> Self:
+        if isinstance(url := values.get("base_url"), str):
+            values = values | {"base_url": _check_url(url)}
+        return super()._build(values)
 
     @property
     def connection(self) -> tuple[object, ...]:

@@ -12,12 +12,17 @@ from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.providers._http import HostedConfig
 from abstractllm.providers.openai.models import COMPATIBLE, DEFAULT_MODEL, Family, family_of
 
-__all__ = ["OpenAIConfig", "is_openai"]
+__all__ = ["OPENAI_URL", "OpenAIConfig", "is_openai"]
+
+OPENAI_URL = "https://api.openai.com/v1"
 
 
 def is_openai(base_url: str | None) -> bool:
     """Whether an address is OpenAI's own, regional ones included."""
-    host = urlsplit(base_url).hostname or "" if base_url else "api.openai.com"
+    try:
+        host = urlsplit(base_url or OPENAI_URL).hostname or ""
+    except ValueError:  # no address at all: it is refused where the configuration is checked
+        return False
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 

@@ -10,7 +10,7 @@ from abstractllm.config import LLMConfig
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
 from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, transport_error
 from abstractllm.providers.openai.answers import AnswerReader
-from abstractllm.providers.openai.config import OpenAIConfig, is_openai
+from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
 from abstractllm.providers.openai.errors import translate
 from abstractllm.providers.openai.messages import PROVIDER_OPTIONS, as_arguments
 from abstractllm.requests import GenerationRequest
@@ -114,12 +114,14 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
             api_key=config.key or _NO_KEY,
             # Empty, not absent: an absent one would be read from the environment.
             admin_api_key="",
-            base_url=config.base_url or "https://api.openai.com/v1",
+            base_url=config.base_url or OPENAI_URL,
             timeout=http["timeout"],
             max_retries=0,
             http_client=httpx2.AsyncClient(**http),
         )
         client.organization, client.project = config.organization, config.project
+        # The SDK imports its resources when they are first touched, which takes long, too.
+        _ = client.chat.completions
         return client
 
     async def close_client(self, client: AsyncOpenAI) -> None:
