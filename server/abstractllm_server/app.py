@@ -107,6 +107,8 @@ class Server:
             await self._guard.drain(self._settings.grace if grace is None else grace)
             await self._grpc.stop(0)
             await self._registry.close()
+        except Exception:
+            logger.exception("not everything could be closed")
         finally:
             if self._socket is not None:
                 self._socket.close()

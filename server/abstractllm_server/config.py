@@ -60,7 +60,7 @@ class ServerSettings(BaseModel):
                 if name not in self.llms:
                     known = ", ".join(self.llms)
                     raise ConfigurationError(f"{field}: no LLM is named {name!r}; there are {known}", field=field)
-        if not self.insecure and not is_local(self.listen):
+        if not is_local(self.listen) and not self.insecure:
             raise ConfigurationError(
                 f"listen: {self.listen} can be reached from other machines and no credentials are configured; "
                 "listen on 127.0.0.1 or a unix socket, or say --insecure",
@@ -75,10 +75,12 @@ def is_local(listen: str) -> bool:
     Raises:
         ConfigurationError: If it is no address.
     """
-    if listen.startswith("unix:"):
+    if listen.startswith("unix:") and Path(listen.removeprefix("unix:").removeprefix("//")).name:
         return True
     host, separator, port = listen.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
+    bracketed = host.startswith("[") and host.endswith("]")
+    is_host = host not in ("", "unix") and (bracketed or ":" not in host)
+    if not separator or not is_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigurationError(
             f"listen: {listen!r} is no address; write HOST:PORT or unix:///PATH", field="listen", requested=listen
         )
@@ -145,6 +147,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                # One that holds itself would never end, and a few lines of them could fill the memory.
+                line = token.start_mark.line + 1
+                raise ConfigurationError(f"{path}:{line}: aliases are not supported, got *{token.value}")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -107,9 +107,7 @@ async def test_details_fit_the_trailers_however_long_the_texts_are(letter: str) 
         requested=text,
         output_tokens=5,
     )
-    invalid = errors.InvalidRequestError(
-        text, **dict.fromkeys(("llm", "model", "field", "limit", "requested"), text)
-    )
+    invalid = errors.InvalidRequestError(text, **dict.fromkeys(("llm", "model", "field", "limit", "requested"), text))
     async with serving({"long": failing(error), "invalid": failing(invalid)}) as served:
         found = await failure(served.generation.Generate(request()))
         also = await failure(

@@ -1,0 +1,134 @@
+"""Where a server listens: loopback, IPv6, unix sockets; and never where another one does."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import aio
+
+from abstractllm.errors import ConfigurationError
+from abstractllm.registry import LLMRegistry
+from abstractllm.testing import ScriptedProvider
+from abstractllm_server.app import Server
+from abstractllm_server.config import ServerSettings
+from tests.server.support import serving
+
+
+def server(listen: str) -> Server:
+    return Server(LLMRegistry({"echo": ScriptedProvider()}), ServerSettings(listen=listen, llms={"echo": {}}))
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as found:
+            found.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_free_port_is_taken_and_told(host: str) -> None:
+    if host == "[::1]" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    async with serving(listen=f"{host}:0") as served:
+        name, _, port = served.server.address.rpartition(":")
+        assert name == host
+        assert 0 < int(port) < 65536
+        await served.works()
+
+
+async def test_second_server_on_a_port_refuses() -> None:
+    async with serving() as served:
+        with pytest.raises(ConfigurationError, match="in use") as caught:
+            await server(served.server.address).start()
+        assert caught.value.field == "listen"
+        assert served.server.address in caught.value.message
+        await served.works()
+
+
+async def test_port_is_free_again_after_the_stop() -> None:
+    async with serving() as served:
+        address = served.server.address
+    async with serving(listen=address) as served:
+        await served.works()
+
+
+async def test_address_of_another_machine_refuses() -> None:
+    with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1:0"):
+        await server("192.0.2.1:0").start()
+
+
+@pytest.mark.parametrize("form", ["unix://{}", "unix:{}"])
+async def test_unix_socket_is_served_and_removed(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "llm.sock"
+    before = os.umask(0)
+    try:
+        async with serving(listen=form.format(path)) as served:
+            await served.works()
+            assert stat.S_ISSOCK(path.stat().st_mode)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            assert os.umask(0) == 0
+    finally:
+        os.umask(before)
+    assert not path.exists()
+
+
+async def test_relative_unix_path_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with serving(listen="unix:llm.sock") as served:
+        await served.works()
+        assert (tmp_path / "llm.sock").is_socket()
+
+
+async def test_second_server_on_a_unix_path_refuses_and_the_first_goes_on(tmp_path: Path) -> None:
+    listen = f"unix://{tmp_path / 'llm.sock'}"
+    async with serving(listen=listen) as served:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="another server listens on") as caught:
+                await server(listen).start()
+            assert caught.value.field == "listen"
+        async with aio.insecure_channel(served.server.address) as channel:
+            await type(served)(served.server, served.registry, channel).works()
+    async with serving(listen=listen) as served:
+        await served.works()
+
+
+async def test_socket_that_a_killed_server_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "llm.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with serving(listen=f"unix://{path}") as served:
+        await served.works()
+
+
+def file_at(path: Path) -> None:
+    path.write_text("precious")
+
+
+def folder_at(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "part"),
+    [
+        ("file", file_at, "is no socket"),
+        ("folder", folder_at, "is no socket"),
+        ("missing/llm.sock", None, "No such file"),
+        ("x" * 150, None, "cannot listen on"),
+    ],
+)
+async def test_path_that_cannot_be_a_socket_is_refused(tmp_path: Path, name: str, make: Any, part: str) -> None:
+    path = tmp_path / name
+    if make:
+        make(path)
+    with pytest.raises(ConfigurationError, match=part) as caught:
+        await server(f"unix://{path}").start()
+    assert caught.value.field == "listen"
+    assert str(path) in caught.value.message
+    if make is file_at:
+        assert path.read_text() == "precious"
