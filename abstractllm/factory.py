@@ -15,7 +15,9 @@ ENTRY_POINT_GROUP = "abstractllm.providers"
 """Packages register providers of their own in this entry-point group."""
 
 _PROVIDERS = {
+    "anthropic": "abstractllm.providers.anthropic:AnthropicProvider",
     "huggingface": "abstractllm.providers.huggingface:HuggingFaceProvider",
+    "ollama": "abstractllm.providers.ollama:OllamaProvider",
     "openai": "abstractllm.providers.openai:OpenAIProvider",
     "scripted": "abstractllm.testing:ScriptedProvider",
 }

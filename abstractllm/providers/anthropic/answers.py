@@ -1,0 +1,193 @@
+"""From the events of the Messages API's stream to the library's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from abstractllm.enums import FinishReason, Role
+from abstractllm.providers.anthropic.messages import STATE_MARK
+from abstractllm.types import (
+    ChatMessage,
+    Event,
+    Finished,
+    Part,
+    Reasoning,
+    ReasoningDelta,
+    Text,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+
+__all__ = ["AnswerReader"]
+
+_logger = logging.getLogger(__name__)
+_FINISH_REASONS = {
+    "end_turn": FinishReason.STOP,
+    "max_tokens": FinishReason.MAX_TOKENS,
+    "model_context_window_exceeded": FinishReason.MAX_TOKENS,
+    # Only tools that run on Anthropic's side pause a turn, and those are not offered.
+    "pause_turn": FinishReason.STOP,
+    "refusal": FinishReason.REFUSAL,
+    "stop_sequence": FinishReason.STOP_SEQUENCE,
+    "tool_use": FinishReason.TOOL_CALLS,
+}
+_USAGE = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+@dataclass(slots=True)
+class _Block:
+    """A content block as it grows."""
+
+    kind: str
+    start: Any
+    pieces: list[str] = field(default_factory=list)
+    signature: str = ""
+    call: int = 0
+
+    def part(self) -> Part | None:
+        """The block as a part of the answer's message; `None` where it holds nothing for the caller."""
+        text = "".join(self.pieces)
+        match self.kind:
+            case "text" if text:
+                return Text(text)
+            case "thinking" if text or self.signature:
+                return Reasoning(text, _state(type="thinking", signature=self.signature))
+            case "redacted_thinking":
+                return Reasoning("", _state(type="redacted_thinking", data=self.start.data))
+            case "tool_use":
+                return ToolCall(self.start.id, self.start.name, text or "{}")
+        return None
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    Of the API's twelve kinds of content block, text, thinking, redacted thinking and tool use are read. The others come
+    from tools that run on Anthropic's side, which requests through this library never ask for; they are passed over.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, _Block] = {}
+        self._calls = 0
+        self._usage: dict[str, int] = {}
+        self._thinking_tokens: int | None = None
+        self._stop_reason: str | None = None
+        self._stop_sequence = ""
+        self.stopped = False
+        """Whether the API has said that the answer is complete."""
+
+    def read(self, event: Any) -> list[Event]:
+        """Takes the stream's next event.
+
+        Raises:
+            AttributeError, KeyError, TypeError: If the event has another shape than the API documents.
+        """
+        match event.type:
+            case "message_start":
+                self._count(event.message.usage)
+            case "content_block_start":
+                return self._begin(event.index, event.content_block)
+            case "content_block_delta":
+                return self._grow(self._blocks[event.index], event.delta)
+            case "content_block_stop":
+                return self._end(self._blocks[event.index])
+            case "message_delta":
+                self._count(event.usage)
+                self._stop_reason = event.delta.stop_reason or self._stop_reason
+                self._stop_sequence = event.delta.stop_sequence or self._stop_sequence
+            case "message_stop":
+                self.stopped = True
+        return []
+
+    def finished(self) -> Finished | None:
+        """The end of the answer; `None` if the API gave no reason for it."""
+        if self._stop_reason is None:
+            return None
+        reason = _FINISH_REASONS.get(self._stop_reason)
+        if reason is None:
+            _logger.warning("the API gave a stop reason that is not known: %.100s", self._stop_reason)
+            reason = FinishReason.STOP
+        parts = tuple(part for _, block in sorted(self._blocks.items()) if (part := block.part()) is not None)
+        sent = [self._usage[name] for name in _USAGE if "input" in name and name in self._usage]
+        usage = Usage(
+            # The API counts apart what it read from its cache and what it wrote to it.
+            input_tokens=sum(sent) if sent else None,
+            output_tokens=self._usage.get("output_tokens"),
+            cached_input_tokens=self._usage.get("cache_read_input_tokens"),
+            reasoning_tokens=self._thinking_tokens,
+        )
+        return Finished(reason, self._stop_sequence, usage, message=ChatMessage(Role.ASSISTANT, parts))
+
+    def _begin(self, index: int, start: Any) -> list[Event]:
+        block = self._blocks[index] = _Block(start.type, start)
+        match start.type:
+            case "text":
+                return self._text(block, start.text)
+            case "thinking":
+                block.signature = start.signature or ""
+                return self._thought(block, start.thinking)
+            case "tool_use":
+                block.call = self._calls
+                self._calls += 1
+                return [ToolCallDelta(block.call, str(start.id), str(start.name))]
+        return []
+
+    def _grow(self, block: _Block, delta: Any) -> list[Event]:
+        match delta.type:
+            case "text_delta":
+                return self._text(block, delta.text)
+            case "thinking_delta":
+                return self._thought(block, delta.thinking)
+            case "signature_delta":
+                block.signature += delta.signature
+            case "input_json_delta" if block.kind == "tool_use" and delta.partial_json:
+                block.pieces.append(_string(delta.partial_json))
+                return [ToolCallDelta(block.call, arguments_fragment=delta.partial_json)]
+        return []
+
+    @staticmethod
+    def _end(block: _Block) -> list[Event]:
+        if block.kind == "tool_use" and not block.pieces and block.start.input:
+            # Some servers send the arguments whole, when the block begins.
+            block.pieces.append(json.dumps(block.start.input))
+            return [ToolCallDelta(block.call, arguments_fragment=block.pieces[0])]
+        return []
+
+    @staticmethod
+    def _text(block: _Block, text: str) -> list[Event]:
+        if not text:
+            return []
+        block.pieces.append(_string(text))
+        return [TextDelta(text)]
+
+    @staticmethod
+    def _thought(block: _Block, text: str) -> list[Event]:
+        if not text:
+            return []
+        block.pieces.append(_string(text))
+        return [ReasoningDelta(text)]
+
+    def _count(self, usage: Any) -> None:
+        """Takes over what is counted: numbers are totals so far, and the latest hold."""
+        if usage is None:
+            return
+        for name in _USAGE:
+            if (count := getattr(usage, name, None)) is not None:
+                self._usage[name] = int(count)
+        if (details := getattr(usage, "output_tokens_details", None)) is not None:
+            self._thinking_tokens = details.thinking_tokens
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text is expected, not {value!r:.80}")
+    return value
+
+
+def _state(**values: str) -> bytes:
+    return STATE_MARK + json.dumps(values, separators=(",", ":")).encode()

@@ -1,0 +1,93 @@
+"""From what the Messages API says went wrong to the library's errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from abstractllm.errors import (
+    AbstractLLMError,
+    ConfigurationError,
+    ContextLengthExceededError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProviderCredentialsError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+)
+from abstractllm.providers._http import status_error
+
+__all__ = ["api_error"]
+
+_TYPES: dict[str, type[AbstractLLMError]] = {
+    "api_error": ProviderUnavailableError,
+    "authentication_error": ProviderCredentialsError,
+    "billing_error": QuotaExceededError,
+    "conflict_error": ProviderUnavailableError,
+    "invalid_request_error": InvalidRequestError,
+    "not_found_error": ModelNotFoundError,
+    "overloaded_error": OverloadedError,
+    "permission_error": ProviderCredentialsError,
+    "rate_limit_error": RateLimitedError,
+    "request_too_large": InvalidRequestError,
+    "timeout_error": ProviderUnavailableError,
+}
+"""https://platform.claude.com/docs/en/api/errors"""
+_FIELDS = {
+    "max_tokens": "parameters.max_tokens",
+    "messages": "chat.messages",
+    "model": "parameters.model",
+    "output_config": "response_format",
+    "stop_sequences": "parameters.stop",
+    "system": "system_prompt",
+    "temperature": "parameters.temperature",
+    "tool_choice": "tool_choice",
+    "tools": "tools",
+    "top_k": "parameters.top_k",
+    "top_p": "parameters.top_p",
+}
+"""The API's names of what a message of it begins with, in the library's words."""
+
+
+def api_error(error: Any) -> AbstractLLMError:
+    """The library's error for the SDK's `APIStatusError`.
+
+    The error's own type decides: within a stream the HTTP status is 200 whatever went wrong.
+    """
+    message = error.api_message or str(error.message)
+    kind = _TYPES.get(error.type or "")
+    facts: dict[str, Any] = {}
+    if kind in (InvalidRequestError, RateLimitedError) and _is_quota(error, message):
+        kind = QuotaExceededError
+    elif kind is InvalidRequestError:
+        kind, facts = _invalid(message)
+    elif kind is None and error.status_code == 529:
+        kind = OverloadedError
+    elif kind is None and error.status_code == 404:
+        # Without the API's own words there is no API at that address.
+        kind, facts = ConfigurationError, {"field": "base_url"}
+    return status_error(
+        error.status_code, message, error.response.headers, kind=kind, request_id=error.request_id, **facts
+    )
+
+
+def _is_quota(error: Any, message: str) -> bool:
+    """Whether money has run out, which the API says with the statuses 400 and 429, too."""
+    return "spend_limit" in (error.error_code or "") or bool(
+        re.search(r"credit balance is too low|usage limits|spend limit", message)
+    )
+
+
+def _invalid(message: str) -> tuple[type[AbstractLLMError], dict[str, Any]]:
+    if found := re.search(r"prompt is too long(?:: (\d+) tokens > (\d+))?", message):
+        return ContextLengthExceededError, _numbers(found[1], found[2])
+    if found := re.search(r"exceed context limit: (\d+) \+ (\d+) > (\d+)", message):
+        return ContextLengthExceededError, _numbers(str(int(found[1]) + int(found[2])), found[3])
+    found = re.match(r"([a-z_]+)[.:\[]", message)
+    return InvalidRequestError, {"field": _FIELDS.get(found[1])} if found else {}
+
+
+def _numbers(requested: str | None, limit: str | None) -> dict[str, Any]:
+    return {"requested": int(requested), "limit": int(limit)} if requested and limit else {}

@@ -1,0 +1,200 @@
+"""From a request in the library's words to the arguments of the Messages API."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from abstractllm.enums import ReasoningEffort, Role, ToolChoiceMode
+from abstractllm.errors import InvalidRequestError, UnsupportedParameterError
+from abstractllm.providers.anthropic.models import UNKNOWN_MAX_TOKENS, Model, model_facts
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import ChatMessage, Image, JsonSchemaFormat, Part, Reasoning, Text, Tool, ToolCall, ToolResult
+
+__all__ = ["PROVIDER_OPTIONS", "SAMPLING_PARAMETERS", "STATE_MARK", "count_arguments", "create_arguments"]
+
+SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
+SAMPLING_API_VERSION = "2023-06-01"
+"""The last version of the API that knows sampling parameters (https://platform.claude.com/docs/en/api/versioning)."""
+PROVIDER_OPTIONS: dict[str, type] = {
+    "cache_control": Mapping,
+    "effort": str,
+    "inference_geo": str,
+    "metadata": Mapping,
+    "service_tier": str,
+    "thinking": Mapping,
+}
+"""Arguments of the API that a request may set by their own name; `effort` stands for `output_config.effort`."""
+STATE_MARK = b"anthropic:"
+"""What `provider_state` begins with: a conversation may hold the state of other providers, too."""
+_COUNTED = ("messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
+
+
+def create_arguments(request: GenerationRequest) -> dict[str, Any]:
+    """The arguments of `messages.create`, without `stream`.
+
+    Raises:
+        UnsupportedParameterError: For a reasoning effort that the model does not take.
+        InvalidRequestError: For a value that the API cannot take.
+    """
+    parameters = request.parameters
+    facts = model_facts(parameters.model or "")
+    options = _checked_options(request.provider_options)
+    effort = options.pop("effort", None)
+    system, messages = _conversation(request.conversation())
+    arguments: dict[str, Any] = {
+        "model": parameters.model,
+        "max_tokens": parameters.max_tokens or facts.max_output_tokens or UNKNOWN_MAX_TOKENS,
+        "messages": messages,
+    }
+    if system:
+        arguments["system"] = system
+    if parameters.stop:
+        arguments["stop_sequences"] = list(parameters.stop)
+    if request.tools:
+        arguments["tools"] = [_tool(tool) for tool in request.tools]
+        if (choice := _tool_choice(request)) is not None:
+            arguments["tool_choice"] = choice
+    if parameters.reasoning_effort is not None:
+        arguments |= _reasoning(parameters.reasoning_effort, facts)
+    if isinstance(request.response_format, JsonSchemaFormat):
+        schema = json.loads(request.response_format.schema_json)
+        arguments.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
+    if effort is not None:
+        arguments.setdefault("output_config", {})["effort"] = effort
+    if sampling := _sampling(request):
+        # The SDK has no arguments for them; with the version that it sends by itself the API refuses them.
+        arguments["extra_body"] = sampling
+        arguments["extra_headers"] = {"anthropic-version": SAMPLING_API_VERSION}
+    return arguments | options
+
+
+def count_arguments(request: GenerationRequest) -> dict[str, Any]:
+    """The arguments of `messages.count_tokens`."""
+    arguments = create_arguments(request)
+    return {name: arguments[name] for name in _COUNTED if name in arguments}
+
+
+def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        kind = PROVIDER_OPTIONS[name]
+        if not isinstance(value, kind):
+            wish = "an object" if kind is Mapping else "a string"
+            raise InvalidRequestError(
+                f"provider_options.{name}: must be {wish}, got {value!r:.80}",
+                field=f"provider_options.{name}",
+                limit=wish,
+                requested=f"{value!r:.80}",
+            )
+    return dict(options)
+
+
+def _reasoning(effort: ReasoningEffort, facts: Model) -> dict[str, Any]:
+    if effort not in facts.reasoning_efforts:
+        known = ", ".join(facts.reasoning_efforts)
+        raise UnsupportedParameterError(
+            f"parameters.reasoning_effort: the model takes {known}, got {effort}",
+            field="parameters.reasoning_effort",
+            limit=known,
+            requested=str(effort),
+        )
+    if effort is ReasoningEffort.NONE:
+        return {"thinking": {"type": facts.thinking_off}}
+    found: dict[str, Any] = {"output_config": {"effort": str(effort)}}
+    if facts.adaptive:
+        # Some models think only if asked, and newer ones keep the text of what they thought to themselves unless asked.
+        found["thinking"] = {"type": "adaptive", "display": "summarized"}
+    return found
+
+
+def _sampling(request: GenerationRequest) -> dict[str, Any]:
+    found = {name: value for name in SAMPLING_PARAMETERS if (value := getattr(request.parameters, name)) is not None}
+    if found.get("temperature", 0) > 1:
+        raise InvalidRequestError(
+            f"parameters.temperature: must be at most 1, got {found['temperature']}",
+            field="parameters.temperature",
+            limit="at most 1",
+            requested=str(found["temperature"]),
+        )
+    if found.get("top_k") == 0:
+        del found["top_k"]
+    return found
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": tool.name,
+        "input_schema": {"type": "object"} | json.loads(tool.parameters_json_schema),
+    }
+    if tool.description:
+        found["description"] = tool.description
+    return found
+
+
+def _tool_choice(request: GenerationRequest) -> dict[str, Any] | None:
+    choice = request.tool_choice
+    if choice is None:
+        return None
+    if choice.name is not None:
+        return {"type": "tool", "name": choice.name}
+    match choice.mode:
+        case ToolChoiceMode.REQUIRED:
+            return {"type": "any"}
+        case ToolChoiceMode.NONE:
+            return {"type": "none"}
+    return {"type": "auto"}
+
+
+def _conversation(messages: Iterable[ChatMessage]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system prompt's blocks, and the messages: those of one role in a row are one, as tool results must be."""
+    system: list[dict[str, Any]] = []
+    turns: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        blocks = [
+            block
+            for at, part in enumerate(message.parts)
+            if (block := _block(part, f"chat.messages[{index}].parts[{at}]")) is not None
+        ]
+        role = {Role.SYSTEM: "system", Role.ASSISTANT: "assistant"}.get(message.role, "user")
+        if role == "system" and not turns:
+            system += blocks
+        elif turns and turns[-1]["role"] == role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    return system, turns
+
+
+def _block(part: Part, path: str) -> dict[str, Any] | None:
+    """A part as a content block; `None` for what the API does not take: empty text, and others' reasoning."""
+    match part:
+        case Text(text=text):
+            return {"type": "text", "text": text} if text else None
+        case Image(data=data, mime_type=mime_type):
+            encoded = base64.b64encode(data).decode("ascii")
+            return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": encoded}}
+        case ToolCall(id=call_id, name=name, arguments_json=arguments):
+            return {"type": "tool_use", "id": call_id, "name": name, "input": json.loads(arguments)}
+        case ToolResult(tool_call_id=call_id, content=content, is_error=is_error):
+            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id, "content": content}
+            return result | {"is_error": True} if is_error else result
+        case Reasoning():
+            return _thinking(part, path)
+
+
+def _thinking(part: Reasoning, path: str) -> dict[str, Any] | None:
+    if not part.provider_state.startswith(STATE_MARK):
+        return None  # thought by another model: the API takes only what it signed
+    try:
+        match json.loads(part.provider_state.removeprefix(STATE_MARK)):
+            case {"type": "thinking", "signature": str(signature)}:
+                return {"type": "thinking", "thinking": part.text, "signature": signature}
+            case {"type": "redacted_thinking", "data": str(data)}:
+                return {"type": "redacted_thinking", "data": data}
+    except ValueError:
+        pass
+    raise InvalidRequestError(
+        f"{path}.provider_state: must be returned as it came", field=f"{path}.provider_state", requested="other bytes"
+    )

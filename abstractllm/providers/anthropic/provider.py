@@ -1,0 +1,195 @@
+"""The provider `anthropic`."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import Field
+
+from abstractllm.config import LLMConfig
+from abstractllm.errors import (
+    AbstractLLMError,
+    IncompleteStreamError,
+    ProviderCredentialsError,
+    ProviderProtocolError,
+)
+from abstractllm.providers._http import HostedConfig, HostedProvider, http_arguments, import_sdk
+from abstractllm.providers.anthropic.answers import AnswerReader
+from abstractllm.providers.anthropic.errors import api_error
+from abstractllm.providers.anthropic.messages import (
+    PROVIDER_OPTIONS,
+    SAMPLING_PARAMETERS,
+    count_arguments,
+    create_arguments,
+)
+from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import Capabilities, Event, LlmState
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic, AsyncStream
+
+__all__ = ["AnthropicConfig", "AnthropicProvider"]
+
+BASE_URL = "https://api.anthropic.com"
+_MISSING_KEY = "api_key is missing: set it, or the variable ANTHROPIC_API_KEY"
+DRAIN_TIMEOUT = 1.0
+"""Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
+
+
+class AnthropicConfig(HostedConfig):
+    """What an Anthropic LLM can be configured with.
+
+    `api_key` and `base_url` are taken from `ANTHROPIC_API_KEY` and `ANTHROPIC_BASE_URL` where absent; a `base_url` that
+    is not Anthropic's gets neither.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] = DEFAULT_MODEL
+    sampling_parameters: bool = False
+    """The model takes `temperature`, `top_p` and `top_k`: only models before Claude Opus 4.7 do, and requests that use
+    them are sent with the API's version of 2023-06-01. Without it they are refused."""
+
+
+class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
+    """Claude models, asked through the Messages API with the official SDK.
+
+    Answers are always streamed from the API, so that long ones do not time out. `max_tokens`, which the API requires,
+    is the model's own limit where it is not set.
+
+    Args:
+        config: The keys of `AnthropicConfig`.
+    """
+
+    provider = "anthropic"
+    config_type = AnthropicConfig
+
+    def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """`values` with what the SDK's variables say, unless they name another address: its key is another one."""
+        found = super().with_defaults(values)
+        if found.get("base_url") in (None, BASE_URL):
+            for name, variable in (("api_key", "ANTHROPIC_API_KEY"), ("base_url", "ANTHROPIC_BASE_URL")):
+                if found.get(name) is None and (value := os.environ.get(variable)):
+                    found[name] = value
+        return found
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """FAILED without a key."""
+        return (LlmState.READY, "") if cast(AnthropicConfig, self.config).key else (LlmState.FAILED, _MISSING_KEY)
+
+    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+        """Lets the next request use the new settings."""
+        super().reconfigured(before, after)
+        self._changed()
+
+    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+        """What the model can do, from a table with a date: see `abstractllm.providers.anthropic.models`."""
+        settings, facts = cast(AnthropicConfig, config), model_facts(model)
+        parameters = ["max_tokens", "stop"]
+        if facts.efforts:
+            parameters.append("reasoning_effort")
+        if settings.sampling_parameters:
+            parameters += SAMPLING_PARAMETERS
+        return Capabilities(
+            tools=True,
+            image_input=True,
+            json_schema=True,
+            token_counting=True,
+            parameters=tuple(parameters),
+            provider_options=tuple(PROVIDER_OPTIONS),
+            context_window=facts.context_window,
+            max_output_tokens=facts.max_output_tokens,
+            max_concurrent_requests=settings.max_concurrent_requests,
+        )
+
+    def make_client(self, config: AnthropicConfig) -> AsyncAnthropic:
+        """Imports the SDK and makes a client with neither retries nor redirects of its own."""
+        sdk = import_sdk("anthropic")
+        if not config.key:
+            raise ProviderCredentialsError(_MISSING_KEY, field="api_key")
+        arguments = http_arguments(
+            import_sdk("httpx2", "anthropic"),
+            timeout=config.idle_timeout,
+            max_connections=config.max_concurrent_requests,
+        )
+        client = sdk.AsyncAnthropic(
+            api_key=config.key,
+            base_url=config.base_url or BASE_URL,
+            max_retries=0,
+            http_client=sdk.DefaultAsyncHttpxClient(**arguments),
+        )
+        return cast("AsyncAnthropic", client)
+
+    async def close_client(self, client: AsyncAnthropic) -> None:
+        """Closes the client's connections."""
+        await client.close()
+
+    async def answer(
+        self, client: AsyncAnthropic, request: GenerationRequest, config: AnthropicConfig
+    ) -> AsyncGenerator[Event, None]:
+        """Answers a request; see `HostedProvider.answer`."""
+        reader = AnswerReader()
+        stream = await client.messages.create(**create_arguments(request), stream=True)
+        async with stream:
+            _check_is_stream(stream)
+            async for raw in stream:
+                for event in _read(reader, raw):
+                    yield event
+                if reader.stopped:
+                    break
+            if reader.stopped:
+                await _drain(stream)
+        finished = reader.finished()
+        if finished is None:
+            raise IncompleteStreamError("the answer ended without a stop reason")
+        yield finished
+
+    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+        """Counts the prompt's tokens, by asking the API."""
+        async with self.calling(config) as call:
+            found = await call.client.messages.count_tokens(**count_arguments(request))
+            # The SDK does not check what it reads: an answer that is no JSON object comes as whatever it is.
+            tokens = getattr(found, "input_tokens", None)
+            if not isinstance(tokens, int):
+                raise ProviderProtocolError(f"the count of tokens cannot be read: {found!r:.200}")
+            return tokens
+
+    def translate(self, error: Exception) -> AbstractLLMError | None:
+        """The library's error for one of the SDK's own; `None` for transport failures and unreadable answers."""
+        sdk = import_sdk("anthropic")
+        if isinstance(error, sdk.APIStatusError):
+            return api_error(error)
+        if isinstance(error, sdk.APIConnectionError) and isinstance(error.__cause__, AbstractLLMError):
+            return copy.copy(error.__cause__)  # raised below the SDK, which wraps whatever it does not know
+        if isinstance(error, sdk.APIResponseValidationError):
+            return ProviderProtocolError(f"the answer cannot be read: {error}", upstream_status=error.status_code)
+        return None
+
+
+def _check_is_stream(stream: AsyncStream[Any]) -> None:
+    kind = stream.response.headers.get("content-type", "")
+    if not kind.lower().startswith("text/event-stream"):
+        raise ProviderProtocolError(
+            f"the answer is no event stream but {kind[:80] or 'of no declared type'}",
+            upstream_status=stream.response.status_code,
+        )
+
+
+def _read(reader: AnswerReader, raw: Any) -> list[Event]:
+    try:
+        return reader.read(raw)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ProviderProtocolError(f"an event of the answer cannot be read: {raw!r:.200}") from error
+
+
+async def _drain(stream: AsyncStream[Any]) -> None:
+    """Reads the end of the body; the answer is complete, so whatever goes wrong here does not matter."""
+    with suppress(Exception):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            async for _ in stream:
+                pass

@@ -1,0 +1,100 @@
+"""From the lines of Ollama's answer to the library's events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from abstractllm.enums import FinishReason
+from abstractllm.types import (
+    Event,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+    Usage,
+)
+
+__all__ = ["AnswerReader"]
+
+_logger = logging.getLogger(__name__)
+_UNKNOWN_TOKEN = -1
+"""The API tells a token's text, not its id."""
+
+
+class AnswerReader:
+    """Reads one answer, line by line.
+
+    The API says `stop` both where the model ended its answer and where a stop sequence was found: both are `STOP` here.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self.logprobs = False
+        """Whether log-probabilities came."""
+        self.last: Mapping[str, Any] | None = None
+        """The last line, once it has come: the one with `done`."""
+
+    def read(self, line: Mapping[str, Any]) -> list[Event]:
+        """Takes the next line.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: If it has another shape than the API documents.
+        """
+        found: list[Event] = []
+        message = line.get("message") or {}
+        logprobs = tuple(_logprob(token) for token in line.get("logprobs") or ())
+        self.logprobs = self.logprobs or bool(logprobs)
+        if thinking := message.get("thinking"):
+            found.append(ReasoningDelta(_string(thinking)))
+        text = _string(message.get("content") or "")
+        if text or logprobs:
+            found.append(TextDelta(text, logprobs))
+        found += [self._call(call) for call in message.get("tool_calls") or ()]
+        if line.get("done"):
+            self.last = line
+        return found
+
+    def finished(self, last: Mapping[str, Any]) -> Finished:
+        """The end of the answer, from its last line."""
+        match last.get("done_reason"):
+            case "length":
+                reason = FinishReason.MAX_TOKENS
+            case "stop" | "" | None:
+                reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
+            case other:
+                _logger.warning("the server gave a finish reason that is not known: %.100s", other)
+                reason = FinishReason.STOP
+        usage = Usage(input_tokens=last.get("prompt_eval_count"), output_tokens=last.get("eval_count"))
+        return Finished(reason, usage=usage)
+
+    def _call(self, call: Mapping[str, Any]) -> ToolCallDelta:
+        """A tool call, which comes whole. Servers before 2026 give it no id."""
+        function = call["function"]
+        arguments = function.get("arguments") or {}
+        if not isinstance(arguments, Mapping):
+            raise TypeError("a tool call's arguments are no object")
+        index, self._calls = self._calls, self._calls + 1
+        call_id = str(call.get("id") or f"call_{uuid.uuid4().hex}")
+        return ToolCallDelta(index, call_id, _string(function["name"]), json.dumps(arguments, ensure_ascii=False))
+
+
+def _logprob(token: Mapping[str, Any]) -> TokenLogprob:
+    top = tuple(TopLogprob(*_token(other)) for other in token.get("top_logprobs") or ())
+    return TokenLogprob(*_token(token), top)
+
+
+def _token(token: Mapping[str, Any]) -> tuple[int, str, bytes, float]:
+    text, raw = _string(token["token"]), token.get("bytes")
+    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token["logprob"])
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text is expected, not {value!r:.80}")
+    return value

@@ -1,0 +1,53 @@
+"""What an Ollama LLM can be configured with, and where its server is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from abstractllm.config import Seconds
+from abstractllm.providers._http import HostedConfig
+
+__all__ = ["BASE_URL", "DEFAULT_MODEL", "OllamaConfig", "host_url"]
+
+BASE_URL = "http://127.0.0.1:11434"
+DEFAULT_MODEL = "llama3.2"
+"""As of 2026-11-20: small, calls tools, and in Ollama's library (https://ollama.com/library/llama3.2). The SDK lists no
+names; which models there are is the server's business: the default has to be pulled as any other."""
+_PORT = 11434
+_UNSPECIFIED = ("", "0.0.0.0", "::")
+
+
+class OllamaConfig(HostedConfig):
+    """What an Ollama LLM can be configured with.
+
+    `base_url` is taken from `OLLAMA_HOST`, else from `OLLAMA_BASE_URL`, else it is this machine's port 11434.
+    `api_key`, which few servers want, is taken from `OLLAMA_API_KEY`, unless `base_url` is set.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] = DEFAULT_MODEL
+    keep_alive: Seconds | None = None
+    """Seconds that the server keeps the model in memory after an answer; if absent the server's own setting."""
+
+
+def host_url(host: str) -> str:
+    """The address that `OLLAMA_HOST` means, which may lack its scheme, its host or its port.
+
+    An address to listen on (`0.0.0.0`) is reached at this machine's own. What cannot be read is returned as it is, for
+    the configuration's check to refuse.
+    """
+    host = host.strip().rstrip("/")
+    scheme, mark, rest = host.rpartition("://")
+    try:
+        parts = urlsplit(f"{scheme or 'http'}://{rest}")
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        return host
+    if parts.username or parts.password or parts.query or parts.fragment:
+        return host
+    name = "127.0.0.1" if name in _UNSPECIFIED else name
+    name = f"[{name}]" if ":" in name else name
+    port = port if mark or port else _PORT
+    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{parts.path}"

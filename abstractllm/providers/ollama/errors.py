@@ -1,0 +1,63 @@
+"""From what an Ollama server says went wrong to the library's errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from abstractllm.errors import (
+    AbstractLLMError,
+    ContextLengthExceededError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProviderUnavailableError,
+    UnsupportedFeatureError,
+)
+from abstractllm.providers._http import status_error
+
+__all__ = ["response_error"]
+
+_MIDWAY = -1
+"""The status that the SDK gives to an error within a stream."""
+_KINDS: tuple[tuple[str, type[AbstractLLMError], str | None], ...] = (
+    (r"does not support tools", UnsupportedFeatureError, "tools"),
+    (r"does not support (?:chat|generate)", UnsupportedFeatureError, "chat"),
+    (r"does not support (?:multimodal|image)|unable to process input image", UnsupportedFeatureError, "image"),
+    (r"does not support thinking|think value", InvalidRequestError, "parameters.reasoning_effort"),
+    (r"^model .* not found", ModelNotFoundError, "parameters.model"),
+    (r"server busy|maximum pending requests", OverloadedError, None),
+    (r"^invalid format|failed to (?:parse|create) grammar|grammar", InvalidRequestError, "response_format"),
+)
+_CONTEXT = re.compile(r"exceeds? the (?:available )?context (?:length|size)|exceed_context_size", re.I)
+
+
+def response_error(error: Any) -> AbstractLLMError:
+    """The library's error for the SDK's `ResponseError`, with all that the server said."""
+    message, detail = _message(error.error)
+    # The SDK drops the answer, and with it the headers, but Python keeps what the error arose from.
+    response = getattr(error.__context__, "response", None)
+    headers: Mapping[str, str] = {} if response is None else response.headers
+    if _CONTEXT.search(message):
+        facts = {"requested": detail.get("n_prompt_tokens"), "limit": detail.get("n_ctx")}
+        return status_error(error.status_code, message, headers, kind=ContextLengthExceededError, field="chat", **facts)
+    known = next(((kind, field) for pattern, kind, field in _KINDS if re.search(pattern, message, re.I)), None)
+    kind, field = known or (None, None)
+    if error.status_code == _MIDWAY:
+        return (kind or ProviderUnavailableError)(f"the server broke off: {message[:1000]}", field=field)
+    return status_error(error.status_code, message, headers, kind=kind, field=field)
+
+
+def _message(error: object) -> tuple[str, Mapping[str, Any]]:
+    """The server's words, and the numbers beside them: newer versions hand on another server's JSON, as text."""
+    if isinstance(error, str):
+        try:
+            inner = json.loads(error)
+        except ValueError:
+            return error, {}
+        error = inner.get("error", inner) if isinstance(inner, Mapping) else inner
+    if isinstance(error, Mapping):
+        return str(error.get("message", error)), error
+    return str(error), {}

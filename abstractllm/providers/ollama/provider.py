@@ -1,0 +1,198 @@
+"""The provider `ollama`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from abstractllm import _pipeline
+from abstractllm.config import LLMConfig
+from abstractllm.errors import (
+    AbstractLLMError,
+    ContextLengthExceededError,
+    IncompleteStreamError,
+    ProviderProtocolError,
+    UnsupportedParameterError,
+)
+from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, status_error
+from abstractllm.providers.ollama.answers import AnswerReader
+from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
+from abstractllm.providers.ollama.errors import response_error
+from abstractllm.providers.ollama.messages import chat_body
+from abstractllm.providers.ollama.models import ModelFacts, cached_model
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import CachedModel, Capabilities, Event, Finished
+
+if TYPE_CHECKING:
+    from ollama import AsyncClient
+
+__all__ = ["OllamaProvider"]
+
+FACTS_LIFE = 60.0
+"""Seconds for which what the server tells about a model is believed."""
+DRAIN_TIMEOUT = 1.0
+"""Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
+
+
+class OllamaProvider(HostedProvider["AsyncClient"]):
+    """Models of an Ollama server, asked through its chat API with the official SDK.
+
+    Prompts that do not fit the model's context are refused, not cut: Ollama from 0.12.6 on refuses them by itself; with
+    an older one a cut prompt is found out after the answer, if the context's size is known, best from the provider
+    option `num_ctx`. What a model can do is asked from the server and believed for a minute.
+
+    Args:
+        config: The keys of `OllamaConfig`.
+    """
+
+    provider = "ollama"
+    config_type = OllamaConfig
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self._facts: dict[tuple[object, str], tuple[float, ModelFacts]] = {}
+
+    def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """`values` with what Ollama's variables say, unless they name another address: its key is another one."""
+        found = super().with_defaults(values)
+        if found.get("base_url") is None:
+            if host := os.environ.get("OLLAMA_HOST", "").strip() or os.environ.get("OLLAMA_BASE_URL", "").strip():
+                found["base_url"] = host_url(host)
+            if found.get("api_key") is None and (key := os.environ.get("OLLAMA_API_KEY")):
+                found["api_key"] = key
+        return found
+
+    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+        """What the server says that the model can do.
+
+        A failure that may pass is no error here: the request, which is tried again, will tell.
+        """
+        settings = cast(OllamaConfig, config)
+        try:
+            facts = await self._model_facts(settings, model)
+        except AbstractLLMError as error:
+            if not error.retryable:
+                raise
+            facts = ModelFacts()
+        return facts.capabilities(settings.provider_options, settings.max_concurrent_requests)
+
+    async def describe(self, model: str | None = None) -> Capabilities:
+        """As `capabilities`, but every failure is an error."""
+        config = cast(OllamaConfig, self.config)
+        facts = await self._model_facts(config, _pipeline.choose_model(self, config, model, "model"))
+        return facts.capabilities(config.provider_options, config.max_concurrent_requests)
+
+    async def cached_models(self) -> list[CachedModel]:
+        """The models that the server has, sorted by name."""
+        async with self.calling(self.config) as call:
+            with _reading():
+                listed = (await call.client.list()).models
+            return sorted((cached_model(one) for one in listed), key=lambda model: model.name)
+
+    async def answer(
+        self, client: AsyncClient, request: GenerationRequest, config: OllamaConfig
+    ) -> AsyncGenerator[Event, None]:
+        """Answers a request; see `HostedProvider.answer`."""
+        reader = AnswerReader()
+        # The SDK's own `chat` drops what its types do not know: nested properties of tools' schemas, ids of tool calls,
+        # `truncate`. Its request method takes the body whole, and gives lines as they come.
+        stream = await client._request(dict, "POST", "/api/chat", json=chat_body(request, config), stream=True)
+        async with aclosing(cast(AsyncGenerator[dict[str, Any], None], stream)) as lines:
+            while reader.last is None:
+                with _reading():
+                    line = await anext(lines, None)
+                if line is None:
+                    raise IncompleteStreamError("the answer ended without its last line")
+                for event in _read(reader, line):
+                    yield event
+            await _drain(lines)
+        finished = reader.finished(reader.last)
+        self._check_whole(request, config, reader, finished)
+        yield finished
+
+    def _check_whole(
+        self, request: GenerationRequest, config: OllamaConfig, reader: AnswerReader, finished: Finished
+    ) -> None:
+        """Finds out what an old server has ignored."""
+        _, facts = self._facts.get((config.connection, request.parameters.model or ""), (0.0, ModelFacts()))
+        window, taken = facts.window(request.provider_options.get("num_ctx")), finished.usage.input_tokens
+        if window is not None and taken is not None and taken >= window:
+            raise ContextLengthExceededError(
+                f"the prompt fills the context of {window} tokens: the server has cut it, or left no room to answer",
+                field="chat",
+                limit=window,
+                requested=f"at least {taken}",
+                output_tokens=finished.usage.output_tokens,
+            )
+        if request.parameters.top_logprobs is not None and finished.usage.output_tokens and not reader.logprobs:
+            raise UnsupportedParameterError(
+                "parameters.top_logprobs: this version of the Ollama server gives no log-probabilities",
+                field="parameters.top_logprobs",
+            )
+
+    async def _model_facts(self, config: OllamaConfig, model: str) -> ModelFacts:
+        place, now = (config.connection, model), time.monotonic()
+        known = self._facts.get(place)
+        if known is not None and now - known[0] < FACTS_LIFE:
+            return known[1]
+        async with self.calling(config) as call:
+            with _reading():
+                facts = ModelFacts.of(await call.client.show(model))
+        self._facts[place] = (now, facts)
+        return facts
+
+    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+        """Lets the next request use the new settings."""
+        super().reconfigured(before, after)
+        self._facts.clear()
+
+    def make_client(self, config: OllamaConfig) -> AsyncClient:
+        """Imports the SDK and makes a client, with the timeouts that the SDK itself does not set."""
+        sdk, httpx = import_sdk("ollama"), import_sdk("httpx", "ollama")
+        arguments = http_arguments(httpx, timeout=config.idle_timeout, max_connections=config.max_concurrent_requests)
+        if config.key:
+            arguments["headers"] |= {"Authorization": f"Bearer {config.key}"}
+        client = sdk.AsyncClient(host=config.base_url or BASE_URL, **arguments)
+        if not config.key:
+            # The SDK sends the variable's key to whatever address.
+            client._client.headers.pop("authorization", None)
+        return cast("AsyncClient", client)
+
+    async def close_client(self, client: AsyncClient) -> None:
+        """Closes the client's connections."""
+        await client.close()  # type: ignore[no-untyped-call]
+
+    def translate(self, error: Exception) -> AbstractLLMError | None:
+        """The library's error for one of the SDK's own; `None` for transport failures and unreadable answers."""
+        return response_error(error) if isinstance(error, import_sdk("ollama").ResponseError) else None
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Around calls of the SDK, which trips over an answer, or an error's body, that is JSON but no object."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        response = getattr(error.__context__, "response", None)
+        if response is not None:
+            raise status_error(response.status_code, response.text, response.headers) from error
+        raise ProviderProtocolError(f"the answer is no JSON object: {error}") from error
+
+
+def _read(reader: AnswerReader, line: dict[str, Any]) -> list[Event]:
+    try:
+        return reader.read(line)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ProviderProtocolError(f"a line of the answer cannot be read: {line!r:.200}") from error
+
+
+async def _drain(lines: AsyncIterator[Any]) -> None:
+    """Reads the end of the body; the answer is complete, so whatever goes wrong here does not matter."""
+    with suppress(Exception):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            async for _ in lines:
+                pass
