@@ -1,0 +1,1 @@
+"""Many answers at once: transformers' continuous batching, with every request's own parameters."""

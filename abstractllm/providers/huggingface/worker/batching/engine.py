@@ -1,0 +1,254 @@
+"""The batch loop: transformers' `ContinuousBatchingManager` with our own requests, sampler and way out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers.generation.continuous_batching.continuous_api import (
+    ContinuousBatchingManager,
+    ContinuousBatchProcessor,
+)
+from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
+from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
+
+from abstractllm.providers.huggingface.worker.answer import CANCELLED, AnswerWriter
+from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.requests import SCHEDULER, BatchRequest, Router
+from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.settings import Row, row_for
+from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done
+
+if TYPE_CHECKING:
+    from abstractllm.providers.huggingface.worker.loop import Job
+    from abstractllm.providers.huggingface.worker.model import LoadedModel
+
+__all__ = ["BatchEngine", "Slot"]
+
+Message = Begun | Delta | Done
+
+_PAGE = 16
+"""Tokens of a page of the cache; large ones waste memory on short requests."""
+_BATCH_TOKENS = {"cpu": 512, "cuda": 2048}
+"""Prompt tokens taken in one step: they bound how long a step, and so a cancellation, takes."""
+
+
+class Slot:
+    """One request's place in the batch loop: it draws, writes and ends.
+
+    Args:
+        job: The request.
+        row: Its sampling settings.
+        answer: What turns its tokens into text.
+        outbox: The step's messages.
+        end: Called, in the loop's thread, when the request is over.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        row: Row,
+        answer: AnswerWriter,
+        outbox: list[Message],
+        end: Callable[[Job, Exception | None], None],
+    ) -> None:
+        self.job = job
+        self.row = row
+        self._answer = answer
+        self._outbox = outbox
+        self._end = end
+        self._begun = False
+
+    def begin(self) -> None:
+        """The request is part of a batch for the first time, or again after an eviction."""
+        if not self._begun:
+            self._begun = True
+            self._outbox.append(Begun(self.job.request.id))
+
+    def take(self, token: int) -> bool:
+        """Takes a token; true if the request is over. What goes wrong here ends this request alone."""
+        try:
+            if not self._answer.take(token, self.row.report):
+                return False
+            self._outbox.append(self._answer.done())
+        except Exception as error:
+            traceback.print_exc()
+            self._end(self.job, error)
+            return True
+        self._end(self.job, None)
+        return True
+
+    def cancel(self) -> None:
+        """Ends a cancelled request outside a batch."""
+        self._answer.finish_reason = CANCELLED
+        self._outbox.append(self._answer.done())
+        self._end(self.job, None)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the request with an error."""
+        self._end(self.job, error)
+
+
+class BatchEngine:
+    """Answers many requests at once.
+
+    Args:
+        loaded: The model; its attention is switched.
+        slots: Requests in a batch at most.
+        cache_bytes: Memory for the keys and values of all requests together.
+        send: Is given the messages of each step, in the loop's thread; must not wait.
+        end: Is given a request that is over, and why it failed if it did.
+        crash: Called, in the loop's thread, when the loop cannot go on.
+
+    Raises:
+        Exception: Whatever transformers raises for a model that it cannot batch.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        slots: int,
+        cache_bytes: int,
+        send: Callable[[Sequence[Message]], None],
+        end: Callable[[Job, Exception | None], None],
+        crash: Callable[[], None],
+    ) -> None:
+        self._loaded = loaded
+        self._send = send
+        self._end = end
+        self._outbox: list[Message] = []
+        window = loaded.description.context_window
+        self._manager = _Manager(
+            loaded.model, _batching_config(loaded.model, slots, cache_bytes, window), self._flush, crash
+        )
+        self._manager.warmup()
+        self.longest = min(window, infer_max_single_request_tokens(self._manager.cache))
+        """Tokens of prompt and answer that one request may have: by the window, and by the memory of the cache."""
+
+    def start(self) -> None:
+        """Starts the loop's thread."""
+        self._manager.start()
+
+    def stop(self) -> None:
+        """Ends the loop after its current step and gives the model its own attention back."""
+        self._manager.stop(block=True, hard_stop=True)
+
+    def submit(self, job: Job) -> None:
+        """Takes a request whose prompt is tokenized and fits; from any thread."""
+        row = row_for(job.request.sampling, self._loaded.model.generation_config, job.prompt)
+        answer = AnswerWriter(self._loaded, job, self._outbox.append)
+        state = BatchRequest(
+            request_id=str(job.request.id),
+            initial_tokens=list(job.prompt),
+            max_new_tokens=None,
+            slot=Slot(job, row, answer, self._outbox, self._end),
+        )
+        self._manager.take(state)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the loop holds now: for tests and metrics."""
+        scheduler, cache = self._manager.processor.scheduler, self._manager.cache
+        return {
+            "active": len(scheduler.active_requests),
+            "waiting": len(scheduler.waiting_requests),
+            "blocks_in_use": sum(
+                len(table) for a in cache.cache_allocators.values() for table in a.block_table.values()
+            ),
+        }
+
+    def _flush(self) -> None:
+        """Hands over what a step has brought."""
+        if self._outbox:
+            messages = self._outbox.copy()
+            self._outbox.clear()
+            self._send(messages)
+
+
+class _Manager(ContinuousBatchingManager):
+    """transformers' manager; everything it is overridden in is named in `tests/unit/test_transformers_seams.py`."""
+
+    def __init__(
+        self, model: Any, config: ContinuousBatchingConfig, after_step: Callable[[], None], crash: Callable[[], None]
+    ) -> None:
+        # Nothing of the model's own generation configuration: requests bring everything themselves.
+        generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=False, eos_token_id=-1, pad_token_id=0
+        )
+        with torch.no_grad():
+            super().__init__(model, generation_config, config)
+        self.output_router: Any = Router()
+        self._after_step = after_step
+        self._crash = crash
+
+    @property
+    def processor(self) -> ContinuousBatchProcessor:
+        """What prepares and runs each batch."""
+        assert self.batch_processor is not None
+        return self.batch_processor
+
+    @property
+    def cache(self) -> Any:
+        """The paged cache of keys and values."""
+        return self.processor.cache
+
+    def take(self, state: BatchRequest) -> None:
+        """Takes a request, from any thread."""
+        self.input_queue.put(state)
+        self._wake_up_loop.set()
+
+    def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
+        """On a CPU, each sequence's attention on its own; elsewhere what transformers chooses."""
+        if model.device.type != "cpu":
+            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
+            return
+        attention.register()
+        self._original_attn_impl = model.config._attn_implementation
+        model.set_attn_implementation(attention.PAGED_ATTENTION)
+
+    def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        processor: Any = super()._create_batch_processor()
+
+        def sample(scores: torch.Tensor, output_ids: torch.Tensor) -> None:
+            """In the place of the runner's own: its argmax or multinomial treats all rows alike."""
+            batch = processor.inputs_and_outputs.requests_in_batch
+            states = [future.state for future in batch if future.has_new_token]
+            if states:
+                tokens = draw(scores[0, : len(states)], [state.slot.row for state in states])
+                output_ids[0, : len(states)].copy_(torch.tensor(tokens, dtype=output_ids.dtype))
+
+        processor.model_runner._sample = sample
+        return processor  # type: ignore[no-any-return]
+
+    def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
+        goes_on = super()._generation_loop_body(batch_processor, bootstrapping)
+        self._after_step()
+        return goes_on
+
+    def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:
+        traceback.print_exception(error)
+        self._crash()
+
+
+def _batching_config(model: Any, slots: int, cache_bytes: int, window: int) -> ContinuousBatchingConfig:
+    """Sizes everything from the number of slots and the memory for the cache."""
+    config = model.config.get_text_config()
+    page_bytes = 2 * _PAGE * find_num_key_value_heads(config) * find_head_dim(config) * model.dtype.itemsize
+    wanted = slots * -(-window // _PAGE)
+    blocks = min(wanted, cache_bytes // (page_bytes * config.num_hidden_layers))
+    if blocks < 4:
+        raise ValueError(f"a cache of {cache_bytes} bytes holds {blocks * _PAGE} tokens, which is too few")
+    return ContinuousBatchingConfig(
+        page_size=_PAGE,
+        num_blocks=blocks,
+        max_batch_tokens=max(slots, _BATCH_TOKENS.get(model.device.type, 512)),
+        max_requests_per_batch=slots,
+        max_blocks_per_request=0 if model.device.type == "cpu" else -(-window // _PAGE),
+        use_async_batching=False,
+        use_cuda_graph=False,
+        scheduler_type=SCHEDULER,
+    )
