@@ -30,7 +30,8 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
     Args:
         httpx: The module `httpx` or `httpx2`.
         timeout: Seconds without a byte after which a connection is given up.
-        max_connections: Connections at most.
+        max_connections: Connections that are kept for further requests at most; how many are in use at once is limited
+            by the LLM's slots, which also know the requests of other event loops and of earlier configurations.
     """
     capped = type("CappedStream", (_CappedStream, httpx.AsyncByteStream), {})
 
@@ -52,7 +53,7 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
     return {
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
         "limits": httpx.Limits(
-            max_connections=max_connections,
+            max_connections=None,
             max_keepalive_connections=max_connections,
             keepalive_expiry=KEEPALIVE_EXPIRY,
         ),

@@ -1,0 +1,202 @@
+"""What the hosted providers share: connections, event loops, slots, proxies. Shown with the openai provider."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from abstractllm import GenerationTimeoutError, create_llm
+from abstractllm.providers._http.slots import Slots
+from tests.providers.fake_http import HANG, Exchange, hanging, serving
+from tests.providers.openai_server import asking, saying
+from tests.server.support import request
+from tests.server.support import serving as grpc_serving
+
+
+async def test_many_requests_open_no_more_connections_than_the_limit_and_leave_none():
+    async def handle(exchange: Exchange) -> None:
+        await asyncio.sleep(0.01)
+        await saying("ok")(exchange)
+
+    async with asking(handle, max_concurrent_requests=8) as (llm, server):
+        answers = await asyncio.gather(*(llm.complete_async("Hi") for _ in range(200)))
+        assert {answer.text for answer in answers} == {"ok"}
+        assert max(answer.timing.queued for answer in answers) > 0
+        assert (server.most_running, server.most_open, server.connections) == (8, 8, 8)
+        assert (llm.running, llm.queued) == (0, 0)
+        await llm.close_async()
+        await server.settled()
+
+
+async def test_one_connection_is_used_again_and_again():
+    async with asking(saying("ok")) as (llm, server):
+        for _ in range(10):
+            await llm.complete_async("Hi")
+        assert server.connections == 1
+        assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_request_that_waits_for_a_slot_still_meets_its_deadline_and_frees_its_place():
+    async with asking(hanging, max_concurrent_requests=1) as (llm, server):
+        running = asyncio.create_task(llm.complete_async("Hi"))
+        while not server.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        waiting = asyncio.create_task(llm.complete_async("Hi", timeout=0.3))
+        while not llm.queued:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        with pytest.raises(GenerationTimeoutError):
+            await waiting
+        assert (llm.queued, len(server.requests)) == (0, 1)
+        running.cancel()
+        await asyncio.wait([running])
+        await server.settled()
+
+
+async def test_a_higher_limit_lets_those_that_wait_run():
+    async with asking(hanging, max_concurrent_requests=1) as (llm, server):
+        tasks = [asyncio.create_task(llm.complete_async("Hi")) for _ in range(3)]
+        while llm.queued < 2 or not server.running:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        llm.set_config(max_concurrent_requests=3)
+        async with asyncio.timeout(HANG):
+            while server.running < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await server.settled(connections=0)
+
+
+def test_slots_hold_over_several_event_loops_and_lose_none_to_cancelled_waiters():
+    slots, running, most = Slots(3), 0, 0
+    lock = threading.Lock()
+
+    async def work() -> None:
+        nonlocal running, most
+        async with slots.hold():
+            with lock:
+                running += 1
+                most = max(most, running)
+            try:
+                await asyncio.sleep(0.001)
+            finally:
+                with lock:
+                    running -= 1
+
+    async def many() -> None:
+        tasks = [asyncio.create_task(work()) for _ in range(60)]
+        await asyncio.sleep(0.002)
+        for task in tasks[::5]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    threads = [threading.Thread(target=asyncio.run, args=(many(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+        assert not thread.is_alive()
+    assert (most, slots.waiting, slots._running) == (3, 0, 0)
+
+
+class ServerThread:
+    """A server on an event loop of its own thread, for tests whose event loops come and go."""
+
+    def __init__(self, handler):
+        self._handler = handler
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+
+    async def _run(self):
+        self._stop = asyncio.Event()
+        async with serving(self._handler) as self.server:
+            self._ready.set()
+            await self._stop.wait()
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._ready.wait(HANG)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(HANG)
+        self._loop.close()
+
+    def settled(self):
+        asyncio.run_coroutine_threadsafe(self.server.settled(), self._loop).result(HANG)
+
+
+def test_an_llm_outlives_its_event_loops_and_each_loop_s_end_closes_its_connections():
+    with ServerThread(saying("ok")) as thread:
+        llm = create_llm("openai", base_url=thread.server.url, model="m")
+        for _ in range(3):
+            assert asyncio.run(llm.generate_async("Hi")) == "ok"
+            thread.settled()
+        assert thread.server.connections == 3
+        assert llm.generate("Hi") == "ok"
+        assert "".join(llm.generate("Hi", stream=True)) == "ok"
+        assert thread.server.connections == 4
+        llm.close()
+        thread.settled()
+
+
+def test_closing_inside_a_running_loop_neither_waits_for_that_loop_nor_leaves_a_connection():
+    with ServerThread(saying("ok")) as thread:
+        llm = create_llm("openai", base_url=thread.server.url, model="m")
+
+        async def main() -> None:
+            await llm.generate_async("Hi")
+            llm.generate("Hi")
+            llm.close()  # the synchronous one: it blocks this event loop, and may not wait for it
+
+        asyncio.run(asyncio.wait_for(main(), HANG))
+        thread.settled()
+        assert thread.server.connections == 2
+
+
+async def test_proxies_of_the_environment_are_honoured(monkeypatch):
+    async with serving(saying("through the proxy")) as proxy:
+        for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        async with create_llm("openai", base_url="http://llm.example/v1", model="m") as llm:
+            assert await llm.generate_async("Hi") == "through the proxy"
+        assert proxy.requests[0].path == "http://llm.example/v1/chat/completions"
+
+
+def test_neither_the_provider_nor_its_making_imports_the_sdk():
+    code = (
+        "import sys; from abstractllm import create_llm; create_llm('openai', api_key='sk-1').get_capabilities();"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'openai', 'httpx', 'httpx2', 'torch'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+async def test_an_answer_comes_through_the_grpc_server():
+    async with asking(saying("Hel", "lo")) as (llm, server), grpc_serving({"gpt": llm}) as served:
+        answer = await served.generation.Generate(request("Hi"), timeout=HANG)
+        assert (answer.text, answer.provider, answer.usage.cached_input_tokens) == ("Hello", "openai", 4)
+        assert [attempt.llm for attempt in answer.attempts] == ["gpt"]
+        texts = [
+            event.text_delta.text
+            async for event in served.generation.StreamGenerate(request("Hi"), timeout=HANG)
+            if event.HasField("text_delta")
+        ]
+        assert texts == ["Hel", "lo"]
+        assert server.connections == 1
+
+
+async def test_a_caller_that_leaves_the_grpc_server_leaves_no_connection_upstream():
+    async with asking(hanging) as (llm, upstream), grpc_serving({"gpt": llm}) as served:
+        call = served.generation.Generate(request("Hi"), timeout=HANG)
+        async with asyncio.timeout(HANG):
+            while not upstream.running:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        call.cancel()
+        await upstream.settled()
