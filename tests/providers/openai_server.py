@@ -107,3 +107,14 @@ def without_variables() -> Any:
     """Hides the SDK's variables of this machine."""
     hidden = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
     return mock.patch.dict("os.environ", dict.fromkeys(hidden, ""))
+
+
+@asynccontextmanager
+async def asking_openai(handler: Handler, **config: Any) -> AsyncIterator[tuple[AbstractLLMInterface, FakeServer]]:
+    """An LLM at OpenAI's own address, whose requests a proxy that plays `handler` answers."""
+    async with serving(handler) as server:
+        proxies = {"HTTP_PROXY": server.url, "http_proxy": server.url, "NO_PROXY": "", "no_proxy": ""}
+        settings = {"base_url": "http://api.openai.com/v1", "api_key": "sk-1", "max_retries": 0} | config
+        with mock.patch.dict("os.environ", proxies):
+            async with create_llm("openai", **settings) as llm:
+                yield llm, server

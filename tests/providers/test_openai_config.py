@@ -5,8 +5,34 @@ import json
 
 import pytest
 
-from abstractllm import ConfigurationError, ProviderCredentialsError, Tool, ToolChoice, create_llm
-from tests.providers.openai_server import asking, chunk, saying, texts, without_variables
+from abstractllm import (
+    ChatMessage,
+    ConfigurationError,
+    Image,
+    ProviderCredentialsError,
+    ProviderProtocolError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    UnsupportedFeatureError,
+    create_llm,
+)
+from abstractllm.providers.openai.models import DEFAULT_MODEL
+from tests.providers.fake_http import answering, resetting
+from tests.providers.openai_server import (
+    asking,
+    asking_openai,
+    chunk,
+    failing,
+    saying,
+    texts,
+    without_variables,
+)
 
 WEATHER = Tool("weather", "Tells the weather", '{"type": "object", "properties": {"city": {"type": "string"}}}')
 
@@ -96,7 +122,77 @@ async def test_capabilities_follow_the_table_and_the_configuration():
         found = await llm.describe()
     assert (found.tools, found.image_input, found.json_schema, found.logprobs, found.seed) == (True,) * 5
     assert (found.context_window, found.max_output_tokens, found.max_concurrent_requests) == (128_000, 16_384, 7)
-    assert (found.regex, found.token_counting) == (False, False)
+    assert (found.regex, found.token_counting) == (False, True)
+
+
+async def test_at_openai_the_token_limit_has_its_new_name_and_the_default_model_takes_a_temperature():
+    async with asking_openai(saying("ok"), organization="org-1", project="p-1") as (llm, server):
+        await llm.complete_async("Hi", max_tokens=5, temperature=0.5)
+    (sent,) = server.requests
+    assert sent.path == "http://api.openai.com/v1/chat/completions"
+    assert (sent.json["model"], sent.json["max_completion_tokens"], sent.json["temperature"]) == (DEFAULT_MODEL, 5, 0.5)
+    assert (sent.headers["openai-organization"], sent.headers["openai-project"]) == ("org-1", "p-1")
+
+
+async def test_openai_counts_a_conversation_s_tokens():
+    conversation = [
+        ChatMessage(Role.USER, (Text("What is this?"), Image(b"\x89PNG", "image/png"))),
+        ChatMessage(Role.ASSISTANT, (ToolCall("c1", "weather", "{}"),)),
+        ChatMessage(Role.TOOL, (ToolResult("c1", "sunny"),)),
+    ]
+    async with asking_openai(answering({"object": "response.input_tokens", "input_tokens": 42})) as (llm, server):
+        assert (await llm.describe()).token_counting
+        assert await llm.count_tokens_async(conversation, "Be brief", tools=[WEATHER]) == 42
+    (sent,) = server.requests
+    assert sent.path == "http://api.openai.com/v1/responses/input_tokens"
+    assert sent.json == {
+        "model": DEFAULT_MODEL,
+        "input": [
+            {"role": "system", "content": "Be brief"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "input_text", "text": "What is this?"},
+                    {"type": "input_image", "image_url": "data:image/png;base64,iVBORw==", "detail": "auto"},
+                ],
+            },
+            {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+        ],
+        "tools": [
+            {
+                "type": "function",
+                "strict": False,
+                "name": "weather",
+                "description": "Tells the weather",
+                "parameters": json.loads(WEATHER.parameters_json_schema),
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [
+        (answering("<html>Sign in</html>", headers={"Content-Type": "text/html"}), ProviderProtocolError),
+        (answering("{", headers={"Content-Type": "application/json"}), ProviderProtocolError),
+        (answering({"input_tokens": "many"}), ProviderProtocolError),
+        (answering([]), ProviderProtocolError),
+        (failing(429), RateLimitedError),
+        (resetting, ProviderUnavailableError),
+    ],
+)
+async def test_a_count_that_fails_ends_in_an_error_of_ours(handler, kind):
+    async with asking_openai(handler) as (llm, _):
+        with pytest.raises(kind):
+            await llm.count_tokens_async("Hi")
+
+
+async def test_a_compatible_server_is_not_asked_to_count():
+    async with asking(saying("ok")) as (llm, server):
+        with pytest.raises(UnsupportedFeatureError):
+            await llm.count_tokens_async("Hi")
+        assert (server.requests, (await llm.describe()).token_counting) == ([], False)
 
 
 @pytest.mark.real_key("OPENAI_API_KEY")

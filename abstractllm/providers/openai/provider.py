@@ -11,6 +11,7 @@ from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
 from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, transport_error
 from abstractllm.providers.openai.answers import AnswerReader
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
+from abstractllm.providers.openai.counting import count_tokens
 from abstractllm.providers.openai.errors import translate
 from abstractllm.providers.openai.messages import PROVIDER_OPTIONS, as_arguments
 from abstractllm.requests import GenerationRequest
@@ -75,6 +76,7 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
             json_schema=family.json_schema,
             logprobs="top_logprobs" in parameters,
             seed="seed" in parameters,
+            token_counting=settings.official,
             parameters=parameters,
             provider_options=PROVIDER_OPTIONS,
             context_window=family.context_window,
@@ -99,6 +101,13 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
                 if not reader.whole or transport_error(error) is None:
                     raise
             yield reader.finished()
+
+    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+        """Asks OpenAI to count; compatible servers do not offer that."""
+        if not cast(OpenAIConfig, config).official:
+            return await super().count(request, config)
+        async with self.calling(config) as call:
+            return await count_tokens(call.client, request)
 
     def translate(self, error: Exception) -> AbstractLLMError | None:
         """The library's error for one of the SDK's own."""
