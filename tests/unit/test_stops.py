@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +30,7 @@ def plain_search(text: str, stops: list[str]) -> tuple[str, str]:
 def test_pieces_joined_equal_a_plain_search(text: str, stops: list[str], cuts: list[int]) -> None:
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     scanner = StopScanner(stops)
-    pieces = [scanner.push(text[begin:end]) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [scanner.push(text[begin:end]) for begin, end in itertools.pairwise(bounds)]
     pieces.append(scanner.flush())
     assert ("".join(pieces), scanner.found) == plain_search(text, stops)
 

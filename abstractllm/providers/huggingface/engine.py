@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import logging
 import os
 import threading
-import time
 import weakref
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from abstractllm import errors
 from abstractllm.enums import LlmState
 from abstractllm.errors import (
     AbstractLLMError,
-    ContextLengthExceededError,
     EngineCrashedError,
     InvalidRequestError,
     ModelLoadError,
-    OverloadedError,
     ServerShuttingDownError,
 )
 from abstractllm.providers.huggingface.process import EngineProcess
+from abstractllm.providers.huggingface.tickets import Ticket, TicketQueue, as_error, copy_of
 from abstractllm.providers.huggingface.worker.channel import encode
 from abstractllm.providers.huggingface.worker.protocol import (
     Begun,
-    Cancel,
     Count,
     Counted,
     Delta,
@@ -45,31 +39,12 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Turn,
 )
 
-__all__ = ["Answer", "Engine", "LoadProgress", "Ticket", "live_engines"]
+__all__ = ["Engine", "LoadProgress", "live_engines"]
 
 logger = logging.getLogger("abstractllm.engine")
 
-Answer = Begun | Delta | Done | Counted | AbstractLLMError
-
-_IN_FLIGHT = 2
-"""Requests given to the process at a time: one that is answered, and one that is tokenized meanwhile."""
 _LONGEST_PAUSE = 30.0
 """Seconds between two starts of an engine that keeps crashing."""
-
-_ERRORS: dict[str, type[AbstractLLMError]] = {
-    kind.default_reason: kind
-    for kind in (
-        errors.InternalError,
-        errors.InvalidRequestError,
-        errors.ContextLengthExceededError,
-        errors.UnsupportedFeatureError,
-        errors.ConfigurationError,
-        errors.ModelNotFoundError,
-        errors.ModelLoadError,
-        errors.ProviderCredentialsError,
-    )
-}
-"""What an engine process reports; see `Failed` and `LoadFailed`."""
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -83,29 +58,6 @@ class LoadProgress:
     """`starting`, `tokenizer`, `weights`, `preparing`; empty when not loading."""
     fraction: float | None = None
     """Of this phase, from 0 to 1."""
-
-
-class Ticket:
-    """One request's place in an engine. It belongs to the event loop that it was made in."""
-
-    def __init__(self, request_id: int, message: Generate | Count) -> None:
-        self.id = request_id
-        self.is_count = isinstance(message, Count)
-        self.frame = encode(message)
-        self.longest = max((len(turn.text.strip()) for turn in message.conversation if turn.role == "user"), default=0)
-        self.answers: asyncio.Queue[Answer] = asyncio.Queue()
-        self.began: float | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def put(self, answer: Answer) -> None:
-        """Hands an answer to the waiting request, from any thread; one whose event loop has ended gets none."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.answers.put_nowait, answer)
-
-    @property
-    def is_orphaned(self) -> bool:
-        """Whether nobody can read the answers any more."""
-        return self._loop.is_closed()
 
 
 class Engine:
@@ -140,7 +92,6 @@ class Engine:
         """The loaded model; None while there is none."""
         self._on_change = on_change
         self._next_id = 1
-        self._seconds_each = 1.0
         self._reset()
         _engines.add(self)
 
@@ -154,8 +105,7 @@ class Engine:
         self._state, self._reason = LlmState.UNLOADED, ""
         self._progress = LoadProgress(LlmState.UNLOADED)
         self._failure: AbstractLLMError | None = None
-        self._waiting: deque[Ticket] = deque()
-        self._sent: dict[int, Ticket] = {}
+        self._tickets = TicketQueue()
         self._watchers: list[concurrent.futures.Future[None]] = []
         self._idle_timer: threading.Timer | None = None
         self._stopping = self._closed = False
@@ -179,13 +129,13 @@ class Engine:
     def queued(self) -> int:
         """Requests whose turn has not come."""
         with self._lock:
-            begun = sum(ticket.began is not None for ticket in self._sent.values())
-            return len(self._waiting) + len(self._sent) - begun
+            return self._tickets.queued
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is in it."""
-        return not (self._waiting or self._sent)
+        with self._lock:
+            return self._tickets.is_empty
 
     def submit(self, conversation: tuple[Turn, ...], sampling: Sampling | None) -> Ticket:
         """Takes a request, starting the process if need be; to be called in the request's event loop.
@@ -202,23 +152,17 @@ class Engine:
         """
         with self._lock:
             request_id, self._next_id = self._next_id, self._next_id + 1
-        message = Count(request_id, conversation) if sampling is None else Generate(request_id, conversation, sampling)
         try:
-            ticket = Ticket(request_id, message)
+            if sampling is None:
+                ticket = Ticket(Count(request_id, conversation))
+            else:
+                ticket = Ticket(Generate(request_id, conversation, sampling))
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._lock:
             if self._closed:
                 raise ServerShuttingDownError(f"LLM {self.name} is closed")
-            if too_long := self._too_long(ticket):
-                raise too_long
-            if len(self._waiting) >= self.max_queue and not self._has_room(ticket):
-                raise OverloadedError(
-                    f"{len(self._waiting)} requests wait for model {self.name} already, the limit is {self.max_queue}",
-                    retry_after=min(60.0, max(0.5, self._seconds_each * len(self._waiting))),
-                    limit=self.max_queue,
-                )
-            self._waiting.append(ticket)
+            self._tickets.add(ticket, self.loaded, self.max_queue)
             self._start()
             self._pump()
         return ticket
@@ -226,11 +170,8 @@ class Engine:
     def cancel(self, ticket: Ticket) -> None:
         """Gives up a request; nothing happens if it is over."""
         with self._lock:
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-                self._watch_idleness()
-            elif ticket.id in self._sent and self._process:
-                self._process.channel.send(encode(Cancel(ticket.id)), urgent=True)
+            self._tickets.cancel(ticket, self._process.channel if self._process else None)
+            self._watch_idleness()
 
     async def progress(self) -> AsyncGenerator[LoadProgress, None]:
         """Starts loading if need be, and follows it; the last state is READY.
@@ -248,7 +189,7 @@ class Engine:
                 change: concurrent.futures.Future[None] = concurrent.futures.Future()
                 self._watchers.append(change)
             if failure:
-                raise _copy(failure)
+                raise copy_of(failure)
             if progress.state is LlmState.UNLOADED:
                 raise ServerShuttingDownError(f"model {self.name} was unloaded")
             yield progress
@@ -314,46 +255,26 @@ class Engine:
         process.channel.send(encode(self.settings))
         for message in process.channel:
             if isinstance(message, LoadFailed):
-                kind = _ERRORS.get(message.reason, ModelLoadError)
-                failure = kind(message.message, field=message.field)
+                failure = as_error(message)
                 break
             with self._lock:
-                self._receive(message)
+                self._receive(message, process)
         return failure
 
-    def _receive(self, message: FromEngine) -> None:
+    def _receive(self, message: FromEngine, process: EngineProcess) -> None:
         match message:
             case Progress():
                 self._set(self._state, self._reason, LoadProgress(self._state, message.phase, message.fraction))
             case Loaded():
                 self.loaded = message
                 self._set(LlmState.READY, "", LoadProgress(LlmState.READY))
-                for ticket in tuple(self._waiting):
-                    if too_long := self._too_long(ticket):
-                        self._waiting.remove(ticket)
-                        ticket.put(too_long)
                 self._pump()
-            case Begun(id=id):
-                self._sent[id].began = time.monotonic()
-                self._sent[id].put(message)
-            case Delta(id=id):
-                if self._sent[id].is_orphaned:
-                    self.cancel(self._sent[id])
-                self._sent[id].put(message)
-            case Done(id=id) | Counted(id=id):
-                self._crashes = 0
-                self._finish(id, message)
-            case Failed(id=id):
-                self._finish(id, _error(message))
-
-    def _finish(self, request_id: int, answer: Answer) -> None:
-        ticket = self._sent.pop(request_id)
-        if ticket.began is not None:
-            seconds = time.monotonic() - ticket.began
-            self._seconds_each += 0.2 * (seconds - self._seconds_each)
-        ticket.put(answer)
-        self._pump()
-        self._watch_idleness()
+            case Begun() | Delta() | Done() | Counted() | Failed():
+                self._tickets.receive(message, process.channel)
+                if not isinstance(message, Begun | Delta):
+                    self._crashes = 0
+                    self._pump()
+                    self._watch_idleness()
 
     def _after(
         self, process: EngineProcess | None, status: int | None, failure: AbstractLLMError | None
@@ -364,14 +285,11 @@ class Engine:
             Seconds until the next start; None if there shall be none.
         """
         was_loaded, self.loaded, self._process = self.loaded is not None, None, None
-        sent, self._sent = self._sent, {}
-        if self._stopping or self._closed:
-            error: AbstractLLMError = ServerShuttingDownError(f"model {self.name} was unloaded")
-            self._fail([*sent.values(), *(self._waiting if self._closed else ())], error)
-            if self._closed:
-                self._waiting.clear()
+        if self._stopping:
+            unloaded = ServerShuttingDownError(f"model {self.name} was unloaded")
+            (self._tickets.fail_all if self._closed else self._tickets.fail_sent)(unloaded)
             self._set(LlmState.UNLOADED, "", LoadProgress(LlmState.UNLOADED))
-            if not self._waiting:
+            if not self._tickets.has_waiting:
                 return None
             self._stopping = False
             self._wake.clear()
@@ -379,64 +297,30 @@ class Engine:
             return 0.0
         how = f"ended with status {status}" if status is None or status >= 0 else f"ended by signal {-status}"
         words = f": {process.last_words()}" if process and process.last_words() else ""
+        if process:
+            logger.error("the last output of engine %d:\n%s", process.pid, process.output())
         if was_loaded:
             pause = 0.0 if self._crashes == 0 else min(_LONGEST_PAUSE, 2.0 ** (self._crashes - 1))
             self._crashes += 1
-            logger.error("engine of model %s %s, starting it again in %.0f s%s", self.name, how, pause, words)
-            for ticket in sent.values():
-                ticket.put(EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause)))
+            logger.error("engine of model %s %s, starting it again in %.0f s", self.name, how, pause)
+            self._tickets.fail_sent(
+                EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause))
+            )
             self._set(LlmState.LOADING, f"the engine {how}", LoadProgress(LlmState.LOADING, "starting"))
             return pause
         failure = failure or ModelLoadError(f"model {self.name}: the engine {how} while it was loading{words}")
         logger.error("model %s cannot be loaded: %s", self.name, failure.message)
         self._failure = failure
-        self._fail([*sent.values(), *self._waiting], failure)
-        self._waiting.clear()
+        self._tickets.fail_all(failure)
         self._set(LlmState.FAILED, failure.message, LoadProgress(LlmState.FAILED))
         return None
 
     # Helpers; the lock is held in all of them.
 
-    def _fail(self, tickets: list[Ticket], error: AbstractLLMError) -> None:
-        for ticket in tickets:
-            ticket.put(_copy(error))
-
-    def _has_room(self, ticket: Ticket) -> bool:
-        """Whether a request could be sent at once."""
-        return self.loaded is not None and (ticket.is_count or self._generating < _IN_FLIGHT)
-
-    @property
-    def _generating(self) -> int:
-        return sum(not ticket.is_count for ticket in self._sent.values())
-
     def _pump(self) -> None:
-        """Sends what waits, as far as there is room."""
-        for ticket in [ticket for ticket in self._waiting if ticket.is_count or ticket.is_orphaned]:
-            if ticket.is_orphaned:
-                self._waiting.remove(ticket)
-            elif self.loaded:
-                self._waiting.remove(ticket)
-                self._send(ticket)
-        while self._waiting and self._has_room(self._waiting[0]):
-            self._send(self._waiting.popleft())
-
-    def _send(self, ticket: Ticket) -> None:
-        assert self._process is not None
-        self._sent[ticket.id] = ticket
-        self._process.channel.send(ticket.frame)
-
-    def _too_long(self, ticket: Ticket) -> ContextLengthExceededError | None:
-        """The error of a message that cannot fit the window, whatever its tokens are."""
-        limit = self.loaded.max_characters if self.loaded else None
-        if limit is None or ticket.longest <= limit:
-            return None
-        assert self.loaded is not None
-        return ContextLengthExceededError(
-            f"prompt: {ticket.longest} characters cannot fit the context window of {self.loaded.context_window} tokens",
-            field="prompt",
-            limit=self.loaded.context_window,
-            requested=f"{ticket.longest} characters",
-        )
+        """Gives the process what waits, as far as there is room."""
+        if self.loaded and self._process:
+            self._tickets.pump(self.loaded, self._process.channel)
 
     def _set(self, state: LlmState, reason: str, progress: LoadProgress) -> None:
         changed = (state, reason) != (self._state, self._reason)
@@ -456,7 +340,7 @@ class Engine:
     def _watch_idleness(self) -> None:
         """Starts to count the seconds until an idle model is unloaded."""
         self._stop_idle_timer()
-        if self.keep_alive is not None and self.loaded and self.is_idle:
+        if self.keep_alive is not None and self.loaded and self._tickets.is_empty:
             self._idle_timer = threading.Timer(self.keep_alive, self._unload_if_idle)
             self._idle_timer.daemon = True
             self._idle_timer.start()
@@ -468,7 +352,7 @@ class Engine:
 
     def _unload_if_idle(self) -> None:
         with self._lock:
-            if self.is_idle and self._idle_timer is threading.current_thread() and self._process:
+            if self._tickets.is_empty and self._idle_timer is threading.current_thread() and self._process:
                 self._stopping = True
                 self._process.channel.close()
 
@@ -483,22 +367,6 @@ class Engine:
 def live_engines() -> list[Engine]:
     """The engines of this process that have a model loaded, or are loading one."""
     return [engine for engine in tuple(_engines) if engine.state[0] in (LlmState.LOADING, LlmState.READY)]
-
-
-def _error(message: Failed) -> AbstractLLMError:
-    kind = _ERRORS.get(message.reason, errors.InternalError)
-    return kind(
-        message.message,
-        field=message.field,
-        limit=message.limit,
-        requested=message.requested,
-        output_tokens=message.output_tokens,
-    )
-
-
-def _copy(error: AbstractLLMError) -> AbstractLLMError:
-    """The same error for another request: each is filled with its own request id."""
-    return type(error)(error.message, field=error.field)
 
 
 def _after_fork() -> None:

@@ -81,9 +81,13 @@ class EngineProcess:
         self.channel.release()
         return status
 
-    def last_words(self) -> str:
-        """The end of what the process printed."""
+    def output(self) -> str:
+        """The end of what the process printed: for the log, it may hold anything."""
         return "\n".join(self._tail)
+
+    def last_words(self) -> str:
+        """The last line that the process printed, shortened."""
+        return next((line[:300] for line in reversed(self._tail) if line.strip()), "")
 
     def forget(self) -> None:
         """To be called in a forked child: gives up the copied channel without ending the parent's engine."""

@@ -11,35 +11,29 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from abstractllm.config import LLMConfig
-from abstractllm.enums import FinishReason, LlmState, Role
-from abstractllm.errors import AbstractLLMError, GenerationCancelledError, UnsupportedFeatureError
+from abstractllm.enums import FinishReason, LlmState
+from abstractllm.errors import AbstractLLMError, GenerationCancelledError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface import cache
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig
-from abstractllm.providers.huggingface.engine import Engine, LoadProgress, Ticket, live_engines
+from abstractllm.providers.huggingface.convert import as_conversation, as_token_logprob
+from abstractllm.providers.huggingface.engine import Engine, LoadProgress, live_engines
+from abstractllm.providers.huggingface.tickets import Ticket
 from abstractllm.providers.huggingface.worker.protocol import (
     Begun,
     Counted,
     Delta,
     Done,
-    Logprob,
     Sampling,
-    TopToken,
-    Turn,
 )
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     CachedModel,
     Capabilities,
-    ChatMessage,
     Event,
     Finished,
-    Reasoning,
     TextDelta,
     Timing,
-    TokenLogprob,
-    ToolResult,
-    TopLogprob,
     Usage,
 )
 
@@ -74,7 +68,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
         self._engines: list[Engine] = []
         self._closed = False
         # An LLM that is dropped without `close` must not leave a loaded model behind.
-        weakref.finalize(self, _close_all, self._engines)
+        weakref.finalize(self, _abandon, self._engines)
 
     async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
         """Answers a request; see `AbstractLLMInterface.events`.
@@ -89,7 +83,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
         engine = self._engine(config)
         arrival = time.monotonic()
         ticket = engine.submit(
-            _conversation(request), Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
+            as_conversation(request), Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
         )
         queued: float | None = None
         try:
@@ -98,7 +92,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
                     case Begun():
                         queued = time.monotonic() - arrival
                     case Delta() as delta:
-                        yield TextDelta(delta.text, tuple(_token_logprob(logprob) for logprob in delta.logprobs))
+                        yield TextDelta(delta.text, tuple(as_token_logprob(logprob) for logprob in delta.logprobs))
                     case Done(finish_reason="cancelled"):
                         raise GenerationCancelledError("the request was cancelled")
                     case Done() as done:
@@ -117,7 +111,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
         engine = self._engine(config)
-        ticket = engine.submit(_conversation(request), None)
+        ticket = engine.submit(as_conversation(request), None)
         try:
             match await ticket.answers.get():
                 case Counted(tokens=tokens):
@@ -181,7 +175,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
         with self._lock:
             engines = self._engines.copy()
             self._engines.clear()
-        await asyncio.to_thread(_close_all, engines)
+        await asyncio.to_thread(_close, engines)
 
     @property
     def state(self) -> tuple[LlmState, str]:
@@ -322,9 +316,13 @@ def _own(config: LLMConfig) -> HuggingFaceConfig:
     return cast(HuggingFaceConfig, config)
 
 
-def _close_all(engines: list[Engine]) -> None:
+def _abandon(engines: list[Engine]) -> None:
     for engine in engines:
         engine.close(wait=False)
+
+
+def _close(engines: list[Engine]) -> None:
+    _abandon(engines)
     for engine in engines:
         engine.close()
 
@@ -352,25 +350,3 @@ def _used_by(directory: str) -> dict[str, list[str]]:
         if not settings.is_directory and Path(settings.cache_dir).resolve() == Path(directory).resolve():
             used.setdefault(settings.model, []).append(engine.name)
     return used
-
-
-def _conversation(request: GenerationRequest) -> tuple[Turn, ...]:
-    return tuple(_turn(message, index) for index, message in enumerate(request.conversation()))
-
-
-def _turn(message: ChatMessage, index: int) -> Turn:
-    if message.role is Role.TOOL or any(isinstance(part, ToolResult) for part in message.parts):
-        raise UnsupportedFeatureError(
-            "this model's tools are not supported", field=f"chat.messages[{index}].tool_result"
-        )
-    reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
-    return Turn(message.role.value, message.text, reasoning)
-
-
-def _token_logprob(found: Logprob) -> TokenLogprob:
-    top = tuple(TopLogprob(token.token_id, _text(token), token.token_bytes, token.logprob) for token in found.top)
-    return TokenLogprob(found.token_id, _text(found), found.token_bytes, found.logprob, top)
-
-
-def _text(token: Logprob | TopToken) -> str:
-    return token.token_bytes.decode("utf-8", "replace")
