@@ -159,9 +159,9 @@ def _keep_likely(values: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
 def _invert(values: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
     """Draws from the distributions of masked scores.
 
-    First a block of tokens is found, then the token in it: sums over blocks are cheaper than running sums. Running sums
-    are in float64, since over a large vocabulary float32 would lose the tail. What is sought is kept below the last sum,
-    so that a token without probability is never found.
+    First a block of tokens is found, then the token in it: sums over blocks are cheaper than running sums. Running
+    sums are in float64, since over a large vocabulary float32 would lose the tail. What is sought is kept below the
+    last sum, so that a token without probability is never found.
 
     Args:
         values: `[rows, n]`, logarithms of weights; at least one in each row is finite.

@@ -1,0 +1,192 @@
+"""Drawing tokens: every parameter against transformers' own processors and against the exact distribution."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.settings import Counts, Row, uniform
+
+NEUTRAL = Row(
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repetition=1.0,
+    presence=0.0,
+    frequency=0.0,
+    bias={},
+    seed=0,
+    logprobs=None,
+)
+DRAWS = 20_000
+
+SETTINGS = [
+    {"temperature": 0.7},
+    {"temperature": 1.9},
+    {"top_k": 1},
+    {"top_k": 5},
+    {"top_k": 300},
+    {"top_p": 0.1},
+    {"top_p": 0.6},
+    {"top_p": 0.999},
+    {"min_p": 0.2},
+    {"top_k": 300, "top_p": 0.9, "temperature": 1.5},
+    {"top_k": 20, "top_p": 0.8, "min_p": 0.05, "temperature": 0.8},
+    {"top_p": 0.97, "min_p": 0.02, "temperature": 1.3},
+]
+
+
+def row(**changes) -> Row:
+    return dataclasses.replace(NEUTRAL, **changes)
+
+
+def expected(logits: torch.Tensor, settings: dict) -> torch.Tensor:
+    """The exact distribution, by transformers' own processors."""
+    scores = logits.unsqueeze(0)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    if "temperature" in settings:
+        scores = TemperatureLogitsWarper(settings["temperature"])(ids, scores)
+    if "top_k" in settings:
+        scores = TopKLogitsWarper(settings["top_k"])(ids, scores)
+    if "top_p" in settings:
+        scores = TopPLogitsWarper(settings["top_p"])(ids, scores)
+    if "min_p" in settings:
+        scores = MinPLogitsWarper(settings["min_p"])(ids, scores)
+    return scores.softmax(dim=-1)[0]
+
+
+def chi_square(counts: torch.Tensor, chances: torch.Tensor) -> float:
+    """How far counts lie from what chances let expect, in standard deviations; rare tokens are put together."""
+    wanted = chances.double() * counts.sum()
+    common = wanted >= 5
+    observed = torch.cat((counts[common].double(), counts[~common].sum(0, keepdim=True).double()))
+    hoped = torch.cat((wanted[common], wanted[~common].sum(0, keepdim=True)))
+    observed, hoped = observed[hoped > 1e-9], hoped[hoped > 1e-9]
+    freedom = max(1, len(hoped) - 1)
+    value = ((observed - hoped) ** 2 / hoped).sum().item()
+    return (value - freedom) / math.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("size", [100, 1000])
+def test_frequencies_follow_the_exact_distribution(settings, size):
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(size)) * 2
+    chances = expected(logits, settings)
+    counts = torch.zeros(size, dtype=torch.long)
+    rows = [row(seed=seed, **settings) for seed in range(500)]
+    for _ in range(DRAWS // len(rows)):
+        drawn = torch.tensor(draw(logits.repeat(len(rows), 1), rows))
+        counts += torch.bincount(drawn, minlength=size)
+    assert counts[chances == 0].sum() == 0
+    assert chi_square(counts, chances) < 5
+
+
+def test_the_tokens_kept_are_those_that_transformers_keeps():
+    generator = torch.Generator().manual_seed(1)
+    for settings in SETTINGS:
+        for _ in range(5):
+            logits = torch.randn(60, generator=generator) * 3
+            kept = {index for index, chance in enumerate(expected(logits, settings).tolist()) if chance > 1e-3}
+            drawn = set(draw(logits.repeat(4000, 1), [row(seed=seed, **settings) for seed in range(4000)]))
+            assert kept <= drawn
+            assert all(expected(logits, settings)[token] > 0 for token in drawn)
+
+
+def test_greedy_is_the_argmax_whatever_the_neighbours_do():
+    logits = torch.randn(32, 500)
+    rows = [row(temperature=0.0) if index % 2 else row(seed=index, top_k=7, top_p=0.5) for index in range(32)]
+    drawn = draw(logits.clone(), rows)
+    assert drawn[1::2] == logits[1::2].argmax(dim=-1).tolist()
+
+
+def test_a_token_depends_on_seed_and_position_alone():
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(32, 700, generator=generator) * 2
+    mixed = [{}, {"top_k": 5}, {"top_p": 0.4}, {"top_p": 0.99}, {"min_p": 0.1}, {"temperature": 0.0}, {"top_k": 400}]
+    settings = [mixed[index % len(mixed)] | {"seed": index} for index in range(32)]
+    together = [row(**each) for each in settings]
+    first = draw(logits.clone(), together)
+    second = draw(logits.clone(), together)
+    assert first != second
+    for index, each in enumerate(settings):
+        alone = row(**each)
+        assert draw(logits[index : index + 1].clone(), [alone]) == [first[index]]
+        assert draw(logits[index : index + 1].clone(), [alone]) == [second[index]]
+        assert draw(logits[index : index + 1].clone(), [row(drawn=1, **each)]) == [second[index]]
+
+
+def test_bias_and_penalties_change_the_logits_as_documented():
+    logits = torch.tensor([[1.0, 2.0, 3.0, -1.0, 0.5]])
+    penalized = row(
+        temperature=0.0, repetition=2.0, presence=0.25, frequency=0.5, bias={4: 1.0}, counts=Counts([0, 3, 3])
+    )
+    penalized.took(2)
+    penalized.took(2)
+    changed = logits.clone()
+    draw(changed, [penalized])
+    seen = torch.tensor([[0, 3, 3, 2, 2]])
+    biased = logits.clone()
+    biased[0, 4] += 1.0
+    wanted = RepetitionPenaltyLogitsProcessor(2.0)(seen, biased)
+    wanted[0, 2] -= 2 * 0.5 + 0.25
+    assert torch.allclose(changed, wanted)
+
+
+def test_counts_grow_beyond_their_first_size():
+    counts = Counts([7])
+    for token in [*range(1000), *range(500)]:
+        counts.add(token)
+    found = dict(zip(counts.tokens.tolist(), counts.generated.tolist(), strict=True))
+    assert found == {token: 2.0 if token < 500 else 1.0 for token in range(1000)}
+
+
+def test_log_probabilities_are_those_of_the_raw_logits():
+    logits = torch.randn(3, 50)
+    rows = [row(temperature=0.0, logprobs=4, bias={3: 100.0}), row(), row(top_k=3, seed=5, logprobs=0)]
+    drawn = draw(logits.clone(), rows)
+    exact = logits.log_softmax(dim=-1)
+    value, ids, values = rows[0].report
+    assert drawn[0] == 3
+    assert value == pytest.approx(exact[0, 3].item())
+    assert ids == exact[0].topk(4).indices.tolist()
+    assert values == pytest.approx(exact[0].topk(4).values.tolist())
+    assert rows[1].report is None
+    assert rows[2].report == (pytest.approx(exact[2, drawn[2]].item()), [], [])
+
+
+def test_extreme_settings_and_logits_never_give_a_masked_token_or_none():
+    hostile = torch.full((1, 300), -math.inf)
+    hostile[0, 17] = -1e30
+    wide = torch.randn(1, 300) * 1e4
+    for settings in (*SETTINGS, {"temperature": 1e-6}, {"temperature": 2.0, "top_p": 1e-9}, {"min_p": 1.0}):
+        assert draw(hostile.clone(), [row(**settings)]) == [17]
+        token = draw(wide.clone(), [row(**settings)])[0]
+        assert math.isfinite(wide[0, token])
+
+
+def test_a_million_draws_hit_no_token_without_probability():
+    logits = torch.randn(1, 64)
+    logits[0, ::3] = -math.inf
+    rows = [row(seed=seed) for seed in range(5000)]
+    for _ in range(200):
+        assert not any(token % 3 == 0 for token in draw(logits.repeat(5000, 1), rows))
+
+
+def test_random_numbers_are_even_and_neighbouring_seeds_independent():
+    numbers = torch.tensor([[uniform(seed, position) for position in range(200)] for seed in range(200)])
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    counts = torch.histc(numbers.flatten(), bins=50, min=0, max=1)
+    assert chi_square(counts, torch.full((50,), 1 / 50)) < 5
+    correlation = torch.corrcoef(torch.stack((numbers[:-1].flatten(), numbers[1:].flatten())))[0, 1]
+    assert abs(correlation) < 0.03
