@@ -117,6 +117,16 @@ async def test_a_new_configuration_makes_a_new_client_while_running_requests_kee
         await server.settled(connections=1)
 
 
+async def test_an_idle_client_of_an_old_configuration_is_closed_at_once():
+    async with asking(saying("ok"), api_key="sk-old") as (llm, server):
+        await llm.complete_async("Hi")
+        llm.set_config(temperature=0.5)
+        await llm.complete_async("Hi")
+        assert (server.connections, server.open) == (1, 1)
+        llm.set_config(api_key="sk-new")
+        await server.settled()
+
+
 async def test_capabilities_follow_the_table_and_the_configuration():
     async with create_llm("openai", model="gpt-4o", api_key="sk-1", max_concurrent_requests=7) as llm:
         found = await llm.describe()
