@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from abstractllm.enums import LlmState
@@ -23,6 +23,7 @@ from abstractllm.providers.huggingface.process import EngineProcess
 from abstractllm.providers.huggingface.tickets import Ticket, TicketQueue, as_error, copy_of
 from abstractllm.providers.huggingface.worker.channel import encode
 from abstractllm.providers.huggingface.worker.protocol import (
+    Batch,
     Begun,
     Count,
     Counted,
@@ -267,14 +268,19 @@ class Engine:
                 self._set(self._state, self._reason, LoadProgress(self._state, message.phase, message.fraction))
             case Loaded():
                 self.loaded = message
-                self._set(LlmState.READY, "", LoadProgress(LlmState.READY))
+                self._set(LlmState.READY, message.note, LoadProgress(LlmState.READY))
                 self._pump()
+            case Batch(messages=messages):
+                self._hand_on(messages, process)
             case Begun() | Delta() | Done() | Counted() | Failed():
-                self._tickets.receive(message, process.channel)
-                if not isinstance(message, Begun | Delta):
-                    self._crashes = 0
-                    self._pump()
-                    self._watch_idleness()
+                self._hand_on((message,), process)
+
+    def _hand_on(self, messages: Sequence[Begun | Delta | Done | Counted | Failed], process: EngineProcess) -> None:
+        self._tickets.receive(messages, process.channel)
+        if not all(isinstance(message, Begun | Delta) for message in messages):
+            self._crashes = 0
+            self._pump()
+            self._watch_idleness()
 
     def _after(
         self, process: EngineProcess | None, status: int | None, failure: AbstractLLMError | None

@@ -125,9 +125,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
     async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
         """What the model can do; what only the loaded model tells (window, device, ...) is unset until it is loaded."""
-        known = Capabilities(
-            logprobs=True, seed=True, token_counting=True, parameters=_PARAMETERS, max_concurrent_requests=1
-        )
+        known = Capabilities(logprobs=True, seed=True, token_counting=True, parameters=_PARAMETERS)
         engine = self._find(config)
         if engine is None or engine.loaded is None:
             return known
@@ -137,6 +135,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
             context_window=engine.loaded.context_window,
             quantization=engine.loaded.quantization,
             device=engine.loaded.device,
+            max_concurrent_requests=engine.loaded.slots,
         )
 
     # Life.

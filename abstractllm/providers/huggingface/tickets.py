@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from abstractllm import errors
 from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, OverloadedError
@@ -27,9 +28,10 @@ from abstractllm.providers.huggingface.worker.protocol import (
 __all__ = ["Answer", "Ticket", "TicketQueue", "as_error", "copy_of"]
 
 Answer = Begun | Delta | Done | Counted | AbstractLLMError
+_OfRequest = Begun | Delta | Done | Counted | Failed
 
-_IN_FLIGHT = 2
-"""Requests given to the process at a time: one that is answered, and one that is tokenized meanwhile."""
+_LEAST_AHEAD = 4
+"""Requests given to a batching process beyond its slots, or an eighth of these: they are tokenized meanwhile."""
 
 _ERRORS: dict[str, type[AbstractLLMError]] = {
     kind.default_reason: kind
@@ -65,17 +67,16 @@ class Ticket:
         self.began: float | None = None
         texts = (turn.text.strip() for turn in message.conversation if turn.role == "user")
         self._longest = max(map(len, texts), default=0)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     def put(self, answer: Answer) -> None:
-        """Hands an answer to the waiting request, from any thread; one whose event loop has ended gets none."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.answers.put_nowait, answer)
+        """Hands an answer to the waiting request, from any thread."""
+        deliver([(self, answer)])
 
     @property
     def is_orphaned(self) -> bool:
         """Whether nobody can read the answers any more."""
-        return self._loop.is_closed()
+        return self.loop.is_closed()
 
     def too_long_for(self, loaded: Loaded | None) -> ContextLengthExceededError | None:
         """The error of a message that cannot fit the model's window, whatever its tokens are."""
@@ -87,6 +88,24 @@ class Ticket:
             limit=loaded.context_window,
             requested=f"{self._longest} characters",
         )
+
+
+def deliver(answers: Sequence[tuple[Ticket, Answer]]) -> None:
+    """Hands answers to the waiting requests, from any thread: each event loop is woken once.
+
+    A request whose event loop has ended gets none.
+    """
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Answer]]] = {}
+    for ticket, answer in answers:
+        loops.setdefault(ticket.loop, []).append((ticket, answer))
+    for loop, own in loops.items():
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_put_all, own)
+
+
+def _put_all(answers: Sequence[tuple[Ticket, Answer]]) -> None:
+    for ticket, answer in answers:
+        ticket.answers.put_nowait(answer)
 
 
 class TicketQueue:
@@ -122,10 +141,12 @@ class TicketQueue:
         """
         if too_long := ticket.too_long_for(loaded):
             raise too_long
-        if len(self._waiting) >= limit and not (loaded and self._has_room(ticket)):
+        if len(self._waiting) >= limit and not (loaded and self._has_room(ticket, loaded)):
             raise OverloadedError(
                 f"{len(self._waiting)} requests wait already, the limit is {limit}",
-                retry_after=min(60.0, max(0.5, self._seconds_each * len(self._waiting))),
+                retry_after=min(
+                    60.0, max(0.5, self._seconds_each * len(self._waiting) / (loaded.slots if loaded else 1))
+                ),
                 limit=limit,
             )
         self._waiting.append(ticket)
@@ -138,7 +159,7 @@ class TicketQueue:
             elif too_long := ticket.too_long_for(loaded):
                 self._waiting.remove(ticket)
                 ticket.put(too_long)
-            elif self._has_room(ticket):
+            elif self._has_room(ticket, loaded):
                 self._waiting.remove(ticket)
                 self._sent[ticket.id] = ticket
                 channel.send(ticket.frame)
@@ -150,8 +171,11 @@ class TicketQueue:
         elif ticket.id in self._sent and channel:
             channel.send(encode(Cancel(ticket.id)), urgent=True)
 
-    def receive(self, message: Begun | Delta | Done | Counted | Failed, channel: Channel[FromEngine]) -> None:
-        """Hands on what the process says of a request."""
+    def receive(self, messages: Sequence[_OfRequest], channel: Channel[FromEngine]) -> None:
+        """Hands on what the process says of its requests."""
+        deliver([self._settle(message, channel) for message in messages])
+
+    def _settle(self, message: _OfRequest, channel: Channel[FromEngine]) -> tuple[Ticket, Answer]:
         ticket = self._sent[message.id]
         match message:
             case Begun():
@@ -163,7 +187,7 @@ class TicketQueue:
                 del self._sent[message.id]
                 if ticket.began is not None:
                     self._seconds_each += 0.2 * (time.monotonic() - ticket.began - self._seconds_each)
-        ticket.put(as_error(message) if isinstance(message, Failed) else message)
+        return ticket, as_error(message) if isinstance(message, Failed) else message
 
     def fail_sent(self, error: AbstractLLMError) -> None:
         """Fails what the process had."""
@@ -178,8 +202,10 @@ class TicketQueue:
         for ticket in waiting:
             ticket.put(copy_of(error))
 
-    def _has_room(self, ticket: Ticket) -> bool:
-        return ticket.is_count or sum(not other.is_count for other in self._sent.values()) < _IN_FLIGHT
+    def _has_room(self, ticket: Ticket, loaded: Loaded) -> bool:
+        """Whether the process can have one more: as many as it has slots, and a few that it prepares meanwhile."""
+        ahead = 1 if loaded.slots == 1 else max(_LEAST_AHEAD, loaded.slots // 8)
+        return ticket.is_count or sum(not other.is_count for other in self._sent.values()) < loaded.slots + ahead
 
 
 def as_error(message: Failed | LoadFailed) -> AbstractLLMError:

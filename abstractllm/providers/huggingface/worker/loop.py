@@ -22,6 +22,7 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.huggingface.worker.channel import Channel, encode
 from abstractllm.providers.huggingface.worker.protocol import (
+    Batch,
     Cancel,
     Count,
     Counted,
@@ -30,12 +31,14 @@ from abstractllm.providers.huggingface.worker.protocol import (
     FromEngine,
     Generate,
     Load,
+    Loaded,
     LoadFailed,
     Progress,
     ToEngine,
 )
 
 if TYPE_CHECKING:
+    from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
 __all__ = ["Job", "Worker"]
@@ -84,9 +87,11 @@ class Worker:
             self.send(LoadFailed(error.reason, error.message, error.field))
             threading.Event().wait(30)  # the provider closes the channel as soon as it has read this
             return
+        batching = self._start_batching(model, settings)
         self.send(model.description)
-        threading.Thread(target=self._guarded, args=(self._tokenize, model), name="tokenizer", daemon=True).start()
-        self._guarded(self._generate, model)
+        if batching is None:
+            threading.Thread(target=self._guarded, args=(self._generate, model), name="generator", daemon=True).start()
+        self._guarded(self._tokenize, model, self._to_generate.put if batching is None else batching.submit)
 
     def send(self, message: FromEngine) -> None:
         """Sends a message to the provider without waiting."""
@@ -123,7 +128,25 @@ class Worker:
                             self._cancelled_early.add(id)
         end_process(0)
 
-    def _tokenize(self, model: LoadedModel) -> None:
+    def _start_batching(self, model: LoadedModel, settings: Load) -> BatchEngine | None:
+        """Starts the batch loop; None for a model that it cannot run rightly."""
+        from abstractllm.providers.huggingface.worker.batching.start import start
+
+        def end(job: Job, error: Exception | None) -> None:
+            if error is None:
+                self._forget(job)
+            else:
+                self._finish(job, _failure(job.request.id, error, job.output_tokens))
+
+        return start(
+            model,
+            settings,
+            send=lambda messages: self.send(Batch(tuple(messages))),
+            end=end,
+            crash=lambda: end_process(1),
+        )
+
+    def _tokenize(self, model: LoadedModel, hand_over: Callable[[Job], None]) -> None:
         while True:
             item = self._to_tokenize.get()
             try:
@@ -133,9 +156,9 @@ class Worker:
                     self._finish(item, Done(item.request.id, "cancelled", "", 0, 0))
                 else:
                     item.prompt = model.prompts.encode(item.request.conversation)
-                    item.max_tokens = _room(item, model.description.context_window)
+                    item.max_tokens = _room(item, model.description)
                     _check_bias(item, model.vocabulary_size)
-                    self._to_generate.put(item)
+                    hand_over(item)
             except Exception as error:
                 if isinstance(item, Count):
                     self.send(_failure(item.id, error))
@@ -147,6 +170,9 @@ class Worker:
 
         while True:
             job = self._to_generate.get()
+            if job.cancelled:
+                self._finish(job, Done(job.request.id, "cancelled", "", 0, 0))
+                continue
             try:
                 done = generate(model, job, self.send)
             except Exception as error:
@@ -156,9 +182,12 @@ class Worker:
                 self._finish(job, done)
 
     def _finish(self, job: Job, message: Done | Failed) -> None:
+        self._forget(job)
+        self.send(message)
+
+    def _forget(self, job: Job) -> None:
         with self._lock:
             del self._jobs[job.request.id]
-        self.send(message)
 
 
 def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
@@ -174,16 +203,20 @@ def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
     return load_model(settings, lambda phase, fraction=None: send(Progress(phase, fraction)))
 
 
-def _room(job: Job, window: int) -> int:
+def _room(job: Job, model: Loaded) -> int:
     """How many new tokens may be generated.
 
     Raises:
-        ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the window.
+        ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the window or the cache.
     """
     prompt, asked = len(job.prompt), job.request.sampling.max_tokens
+    window = model.longest or model.context_window
+    bounds = f"the context window of {model.context_window}"
+    if window < model.context_window:
+        bounds = f"the {window} tokens that the cache of keys and values holds (less than {bounds})"
     if prompt >= window:
         raise ContextLengthExceededError(
-            f"prompt: {prompt} tokens leave no room for an answer in the context window of {window}",
+            f"prompt: {prompt} tokens leave no room for an answer in {bounds}",
             field="prompt",
             limit=window,
             requested=prompt,

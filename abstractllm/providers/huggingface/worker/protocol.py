@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 __all__ = [
+    "Batch",
     "Begun",
     "Cancel",
     "Count",
@@ -47,6 +48,8 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     trust_remote_code: bool = False
     local_files_only: bool = False
     threads: int | None = None
+    max_batch_size: int | None = None
+    kv_cache_bytes: int | None = None
 
 
 class Turn(Struct, frozen=True):
@@ -117,6 +120,12 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     """A longer message certainly does not fit the window; `None` if the tokenizer sets no such bound."""
     system_prompt: bool
     """Whether the chat template takes a system message."""
+    slots: int = 1
+    """Requests that are answered at a time."""
+    longest: int = 0
+    """Tokens of prompt and answer that one request may have: the window, or less where the cache holds less."""
+    note: str = ""
+    """Why requests are answered one at a time, if they are."""
 
 
 class Failed(Struct, tag=True, frozen=True):
@@ -181,6 +190,12 @@ class Done(Struct, tag=True, frozen=True):
     output_tokens: int
 
 
+class Batch(Struct, tag=True, frozen=True):
+    """What one step of the batch loop brings to all its requests."""
+
+    messages: tuple[Begun | Delta | Done, ...]
+
+
 class Counted(Struct, tag=True, frozen=True):
     """How many tokens the conversation takes."""
 
@@ -189,4 +204,4 @@ class Counted(Struct, tag=True, frozen=True):
 
 
 ToEngine = Load | Generate | Count | Cancel
-FromEngine = Progress | Loaded | LoadFailed | Begun | Delta | Done | Counted | Failed
+FromEngine = Progress | Loaded | LoadFailed | Batch | Begun | Delta | Done | Counted | Failed

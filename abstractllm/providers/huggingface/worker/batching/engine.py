@@ -121,9 +121,13 @@ class BatchEngine:
         self._send = send
         self._end = end
         self._outbox: list[Message] = []
+        self.slots = slots
+        self.dtype: torch.dtype = loaded.model.dtype
+        self.crash = crash
+        """Called, in the loop's thread, when the loop cannot go on."""
         window = loaded.description.context_window
         self._manager = _Manager(
-            loaded.model, _batching_config(loaded.model, slots, cache_bytes, window), self._flush, crash
+            loaded.model, _batching_config(loaded.model, slots, cache_bytes, window), self._flush, lambda: self.crash()
         )
         self._manager.warmup()
         self.longest = min(window, infer_max_single_request_tokens(self._manager.cache))
@@ -147,6 +151,10 @@ class BatchEngine:
             max_new_tokens=None,
             slot=Slot(job, row, answer, self._outbox, self._end),
         )
+        self.take(state)
+
+    def take(self, state: BatchRequest) -> None:
+        """Takes a request as transformers' continuous batching knows it; from any thread."""
         self._manager.take(state)
 
     @property

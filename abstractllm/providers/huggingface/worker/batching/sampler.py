@@ -103,10 +103,10 @@ def _sample(logits: torch.Tensor, rows: Sequence[Row], group: Sequence[int]) -> 
         place = torch.arange(largest, device=scores.device)
         values = values.masked_fill(place >= _column([row.top_k for row in rows], scores), -math.inf)
         values = _keep_nucleus(values, values.logsumexp(dim=-1, keepdim=True), top_p)
-        return ids.gather(1, _invert(_keep_likely(values, rows), _chances(rows))).squeeze(1)
+        return ids.gather(1, _invert(_keep_likely(values, rows), _chances(rows, scores.device))).squeeze(1)
     if rows[0].top_p < 1:
         return _sample_nucleus(scores, rows, top_p)
-    return _invert(_keep_likely(scores, rows), _chances(rows)).squeeze(1)
+    return _invert(_keep_likely(scores, rows), _chances(rows, scores.device)).squeeze(1)
 
 
 def _sample_nucleus(scores: torch.Tensor, rows: Sequence[Row], top_p: torch.Tensor) -> torch.Tensor:
@@ -120,12 +120,12 @@ def _sample_nucleus(scores: torch.Tensor, rows: Sequence[Row], top_p: torch.Tens
     values, ids = scores.topk(min(_NUCLEUS_K, scores.shape[1]))
     lies_within = ((values - total).exp().sum(dim=-1, keepdim=True) >= top_p).squeeze(1)
     kept = _keep_likely(_keep_nucleus(values, total, top_p), rows)
-    tokens = ids.gather(1, _invert(kept, _chances(rows))).squeeze(1)
+    tokens = ids.gather(1, _invert(kept, _chances(rows, scores.device))).squeeze(1)
     left = (~lies_within).nonzero().squeeze(1)
     tries = 0
     while len(left):
         wide, owners = scores[left], [rows[index] for index in left.tolist()]
-        drawn = _invert(_keep_likely(wide, owners), _chances(owners, tries))
+        drawn = _invert(_keep_likely(wide, owners), _chances(owners, scores.device, tries))
         mass = (wide - total[left]).exp()
         likelier = torch.where(wide > wide.gather(1, drawn), mass, 0.0).sum(dim=-1, keepdim=True)
         tokens[left] = drawn.squeeze(1)
@@ -194,10 +194,10 @@ def _below(sums: torch.Tensor, sought: torch.Tensor) -> torch.Tensor:
     return torch.minimum(sought, torch.nextafter(total, torch.zeros_like(total)))
 
 
-def _chances(rows: Sequence[Row], tries: int = 0) -> torch.Tensor:
+def _chances(rows: Sequence[Row], device: torch.device, tries: int = 0) -> torch.Tensor:
     """`[rows, 1]`: each row's random number for its next token; a further try has one of its own."""
     numbers = [uniform(row.seed, row.drawn + (tries << 40)) for row in rows]
-    return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1)
+    return torch.tensor(numbers, dtype=torch.float64, device=device).unsqueeze(1)
 
 
 def _column(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
