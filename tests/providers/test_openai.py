@@ -120,6 +120,7 @@ async def test_parameters_of_compatible_servers_are_sent_once_the_configuration_
     assert (body["top_k"], body["min_p"], body["repetition_penalty"], body["route"]) == (5, 0.1, 1.1, "x")
     with pytest.raises(UnsupportedParameterError, match=r"parameters\.temperature"):
         await asked(temperature=1.0, config=accepted)
+    assert (await asked(config={"extra_body": {"stream_options": None}}))["stream_options"] is None
 
 
 @pytest.mark.parametrize("model", ["o3", "gpt-5-mini", "gpt-5.5", "gpt-5.6-luna", "gpt-6.2-sol"])

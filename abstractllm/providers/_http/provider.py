@@ -179,7 +179,8 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
             if began and isinstance(found, ProviderUnavailableError):
                 return IncompleteStreamError(f"the answer broke off: {found.message}")
             return found
-        if isinstance(error, ValueError):  # JSON, UTF-8 and pydantic errors are ValueErrors
+        # JSON, UTF-8 and pydantic errors are ValueErrors; JSON that is nested too deep is a RecursionError.
+        if isinstance(error, ValueError | RecursionError):
             return ProviderProtocolError(f"the answer cannot be read: {type(error).__name__}: {str(error)[:200]}")
         return None
 

@@ -108,51 +108,49 @@ class AnswerReader:
         return FinishReason.STOP_SEQUENCE if self._stop else FinishReason.STOP
 
     def _read(self, chunk: Any) -> list[Event]:
-        if getattr(chunk, "object", None) == "error":
-            raise error_of_body(chunk.model_dump(), self._source)
-        if (usage := getattr(chunk, "usage", None)) is not None:
+        if chunk.get("object") == "error":
+            raise error_of_body(chunk, self._source)
+        if usage := chunk.get("usage"):
             self._usage = _usage(usage)
         events: list[Event] = []
-        for choice in chunk.choices or ():
-            if (choice.index or 0) == 0:
+        for choice in chunk.get("choices") or ():
+            if not choice.get("index"):
                 self._choices += 1
                 events += self._choice(choice)
         return events
 
-    def _choice(self, choice: Any) -> list[Event]:
-        delta, events = choice.delta, list[Event]()
-        if delta is not None:
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            if isinstance(thought, str) and thought:
-                events.append(ReasoningDelta(thought))
-            text = _text(delta.content)
-            if refusal := _text(getattr(delta, "refusal", None)):
-                self._refused = True
-                text += refusal
-            logprobs = _logprobs(getattr(choice, "logprobs", None))
-            if text or logprobs:
-                events.append(TextDelta(text, logprobs))
-            events += [self._call(call) for call in getattr(delta, "tool_calls", None) or ()]
-        if choice.finish_reason is not None:
-            self._finish = str(choice.finish_reason)
-            stop = getattr(choice, "stop_reason", None)  # vLLM and SGLang tell which sequence was found
+    def _choice(self, choice: dict[str, Any]) -> list[Event]:
+        delta, events = choice.get("delta") or {}, list[Event]()
+        if thought := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
+            events.append(ReasoningDelta(thought))
+        text = _text(delta.get("content"))
+        if refusal := _text(delta.get("refusal")):
+            self._refused = True
+            text += refusal
+        logprobs = _logprobs(choice.get("logprobs"))
+        if text or logprobs:
+            events.append(TextDelta(text, logprobs))
+        events += [self._call(call) for call in delta.get("tool_calls") or ()]
+        if (reason := choice.get("finish_reason")) is not None:
+            self._finish = str(reason)
+            stop = choice.get("stop_reason")  # vLLM and SGLang tell which sequence was found
             self._stop = stop if isinstance(stop, str) else ""
         return events
 
-    def _call(self, call: Any) -> ToolCallDelta:
-        function = call.function
-        name, arguments = function.name or "", function.arguments
+    def _call(self, call: dict[str, Any]) -> ToolCallDelta:
+        function = call.get("function") or {}
+        name, arguments = _text(function.get("name")), function.get("arguments")
         if isinstance(arguments, dict):
             arguments = json.dumps(arguments)
-        fragment, call_id = _text(arguments), call.id or ""
-        known = [at for at, (index, _) in enumerate(self._calls) if index == call.index]
+        fragment, call_id, place = _text(arguments), _text(call.get("id")), call.get("index")
+        known = [at for at, (index, _) in enumerate(self._calls) if index == place]
         # Some servers give every call of an answer the same index, or none: then the id tells them apart.
         if known and call_id in ("", self._calls[known[-1]][1]):
             return ToolCallDelta(known[-1], arguments_fragment=fragment)
         if not name:
             raise ValueError("a tool call without a name")
         call_id = call_id or f"call_{uuid.uuid4().hex}"
-        self._calls.append((call.index, call_id))
+        self._calls.append((place, call_id))
         return ToolCallDelta(len(self._calls) - 1, call_id, name, fragment)
 
 
@@ -165,31 +163,28 @@ def _text(value: object) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
-def _usage(usage: Any) -> Usage:
-    given = getattr(usage, "prompt_tokens_details", None)
-    made = getattr(usage, "completion_tokens_details", None)
+def _usage(usage: dict[str, Any]) -> Usage:
     return Usage(
         input_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),
-        cached_input_tokens=_count(given, "cached_tokens"),
-        reasoning_tokens=_count(made, "reasoning_tokens"),
+        cached_input_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
 
 
-def _count(holder: Any, name: str) -> int | None:
-    value = getattr(holder, name, None)
+def _count(holder: dict[str, Any] | None, name: str) -> int | None:
+    value = (holder or {}).get(name)
     return value if isinstance(value, int) and 0 <= value < 2**63 else None
 
 
-def _logprobs(logprobs: Any) -> tuple[TokenLogprob, ...]:
+def _logprobs(logprobs: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
     found = []
-    for token in getattr(logprobs, "content", None) or ():
-        top = tuple(TopLogprob(*_token(other)) for other in getattr(token, "top_logprobs", None) or ())
+    for token in (logprobs or {}).get("content") or ():
+        top = tuple(TopLogprob(*_token(other)) for other in token.get("top_logprobs") or ())
         found.append(TokenLogprob(*_token(token), top))
     return tuple(found)
 
 
-def _token(token: Any) -> tuple[int, str, bytes, float]:
-    text = _text(token.token)
-    raw = getattr(token, "bytes", None)
-    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token.logprob)
+def _token(token: dict[str, Any]) -> tuple[int, str, bytes, float]:
+    text, raw = _text(token["token"]), token.get("bytes")
+    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token["logprob"])

@@ -44,7 +44,7 @@ class OpenAIConfig(HostedConfig):
     accepted_parameters: Annotated[tuple[str, ...], AfterValidator(_check_parameters)] | None = None
     """The generation parameters that the model takes; if absent those of its family."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields that a compatible server wants in the body of each request."""
+    """Fields that are put over those of each request's body, for a compatible server."""
 
     connection_keys: ClassVar[tuple[str, ...]] = (*HostedConfig.connection_keys, "organization", "project")
 

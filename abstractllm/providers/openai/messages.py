@@ -26,7 +26,7 @@ from abstractllm.types import (
     ToolResult,
 )
 
-__all__ = ["PROVIDER_OPTIONS", "as_arguments", "as_messages", "as_tools"]
+__all__ = ["PROVIDER_OPTIONS", "as_body", "as_messages", "as_tools"]
 
 PROVIDER_OPTIONS = (
     "metadata",
@@ -43,8 +43,8 @@ PROVIDER_OPTIONS = (
 _SAME_NAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort")
 
 
-def as_arguments(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
-    """The arguments of `chat.completions.create` for a streamed answer.
+def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
+    """The body of a request for a streamed answer.
 
     Raises:
         InvalidRequestError: For what the format has no place for, or a model does not take together.
@@ -52,38 +52,37 @@ def as_arguments(request: GenerationRequest, config: OpenAIConfig) -> dict[str, 
     given = request.parameters.set_fields()
     model = given["model"]
     _check_effort(given, config, model)
-    arguments: dict[str, Any] = {name: given[name] for name in _SAME_NAME if name in given}
-    extra = dict(config.extra_body) | {name: given[name] for name in EXTENSIONS if name in given}
+    body: dict[str, Any] = {name: given[name] for name in (*_SAME_NAME, *EXTENSIONS) if name in given}
     if "max_tokens" in given:
-        arguments[config.token_limit_name] = given["max_tokens"]
+        body[config.token_limit_name] = given["max_tokens"]
     if "stop" in given:
-        arguments["stop"] = list(given["stop"])
+        body["stop"] = list(given["stop"])
     if "logit_bias" in given:
-        arguments["logit_bias"] = {str(token): bias for token, bias in given["logit_bias"].items()}
+        body["logit_bias"] = {str(token): bias for token, bias in given["logit_bias"].items()}
     if "top_logprobs" in given:
-        arguments["logprobs"] = True
+        body["logprobs"] = True
         if given["top_logprobs"]:
-            arguments["top_logprobs"] = given["top_logprobs"]
+            body["top_logprobs"] = given["top_logprobs"]
     if request.tools:
-        arguments["tools"] = as_tools(request)
+        body["tools"] = as_tools(request)
         if request.tool_choice is not None:
-            arguments["tool_choice"] = _tool_choice(request.tool_choice)
+            body["tool_choice"] = _tool_choice(request.tool_choice)
     match request.response_format:
         case JsonObjectFormat():
-            arguments["response_format"] = {"type": "json_object"}
+            body["response_format"] = {"type": "json_object"}
         case JsonSchemaFormat() as wanted:
             schema: dict[str, Any] = {"name": wanted.name or "answer", "schema": json.loads(wanted.schema_json)}
             if wanted.strict is not None:
                 schema["strict"] = wanted.strict
-            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return {
-        **arguments,
+        **body,
         **request.provider_options,
         "model": model,
         "messages": as_messages(request),
         "stream": True,
         "stream_options": {"include_usage": True},
-        "extra_body": extra or None,
+        **config.extra_body,
     }
 
 
