@@ -315,6 +315,19 @@ async def test_the_key_is_in_no_log_error_or_repr_even_if_the_server_repeats_it(
     assert KEY not in text
 
 
+@pytest.mark.parametrize(
+    "handler",
+    [
+        failing(400, "half a \ud83d smile", param="\ud83d"),
+        raw(chunk("par"), event({"error": {"message": "half a \ud83d smile"}})),
+        raw(chunk("par\ud83d"), chunk(finish="\ud83d"), DONE),
+    ],
+)
+async def test_half_a_character_of_the_provider_s_words_is_replaced(handler):
+    error = await failed(handler)
+    (error.message + str(error) + str(error.field) + error.partial_text).encode()
+
+
 async def test_a_usage_chunk_before_the_end_and_comments_between_events_do_no_harm():
     pieces = [": keep-alive\n\n", usage_chunk(), chunk("a"), "\r\n: ping\r\n\r\n", chunk(finish="stop")]
     async with asking(streaming(pieces)) as (llm, _):

@@ -21,7 +21,7 @@ from abstractllm.errors import (
     RateLimitedError,
 )
 
-__all__ = ["chain", "retry_after", "scrub", "status_error", "transport_error"]
+__all__ = ["as_unicode", "chain", "retry_after", "scrub", "status_error", "transport_error"]
 
 MAX_MESSAGE = 1000
 """Characters that are kept of an upstream message."""
@@ -120,6 +120,13 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__cause__ or link.__context__
+
+
+def as_unicode(error: AbstractLLMError) -> None:
+    """Replaces lone surrogates, which are valid in JSON but in no other text, in what a provider said."""
+    error.message = error.message.encode("utf-8", "replace").decode()
+    error.field = error.field and error.field.encode("utf-8", "replace").decode()
+    error.args = (error.message,)
 
 
 def scrub(error: BaseException, secrets: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from abstractllm.errors import (
 )
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers._http.clients import LoopClients
-from abstractllm.providers._http.errors import scrub, transport_error
+from abstractllm.providers._http.errors import as_unicode, scrub, transport_error
 from abstractllm.providers._http.slots import Slots
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Event, Finished
@@ -163,9 +163,12 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
         except Exception as error:
             found = self._translated(error, began=call is not None and call.began)
             scrub(error, [settings.key])
-            if found is None or found is error:
+            if found is None:
                 raise
             scrub(found, [settings.key])
+            as_unicode(found)
+            if found is error:
+                raise
             raise found from error
 
     def _translated(self, error: Exception, began: bool) -> AbstractLLMError | None:

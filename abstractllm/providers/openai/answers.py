@@ -134,7 +134,7 @@ class AnswerReader:
         if (reason := choice.get("finish_reason")) is not None:
             self._finish = str(reason)
             stop = choice.get("stop_reason")  # vLLM and SGLang tell which sequence was found
-            self._stop = stop if isinstance(stop, str) else ""
+            self._stop = _text(stop) if isinstance(stop, str) else ""
         return events
 
     def _call(self, call: dict[str, Any]) -> ToolCallDelta:
