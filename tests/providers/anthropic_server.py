@@ -1,10 +1,13 @@
 """Anthropic's Messages API as it comes over the wire: the events of a stream, errors, the count of tokens."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.providers.fake_http import Exchange, Handler, answering, streaming
+from abstractllm import create_llm
+from abstractllm.interface import AbstractLLMInterface
+from tests.providers.fake_http import Exchange, FakeServer, Handler, answering, serving, streaming
 
 REQUEST_ID = {"request-id": "req_011"}
 
@@ -100,3 +103,18 @@ def fails(status: int, kind: str, message: str = "no", *, retry_after: str | Non
     """Answers every request with an error."""
     headers = REQUEST_ID | ({"retry-after": retry_after} if retry_after else {})
     return answering(error_body(kind, message, **details), status, headers)
+
+
+def raw(*pieces: bytes | str, then: str = "end", **headers: str) -> Handler:
+    """Answers every request with these bytes, as an event stream unless the headers say otherwise."""
+    return streaming(pieces, then=then, headers=headers or None)
+
+
+@asynccontextmanager
+async def asking(handler: Handler, **config: Any) -> AsyncIterator[tuple[AbstractLLMInterface, FakeServer]]:
+    """An LLM of a server that plays `handler`; it tries once unless the configuration says otherwise."""
+    async with (
+        serving(handler) as server,
+        create_llm("anthropic", **{"base_url": server.url, "api_key": "sk-1", "max_retries": 0} | config) as llm,
+    ):
+        yield llm, server

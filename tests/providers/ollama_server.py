@@ -1,10 +1,13 @@
 """An Ollama server as it comes over the wire: lines of JSON, errors, what it tells about its models."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.providers.fake_http import Exchange, Handler, answering, streaming
+from abstractllm import create_llm
+from abstractllm.interface import AbstractLLMInterface
+from tests.providers.fake_http import Exchange, FakeServer, Handler, Received, answering, serving, streaming
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 MODEL = "llama3.2"
@@ -91,3 +94,23 @@ def says(lines: Iterable[str], *, then: str = "end", show: dict[str, Any] | Hand
 def fails(status: int, message: str, *, retry_after: str | None = None) -> Handler:
     """A server that answers every chat with an error."""
     return serves(answering({"error": message}, status, {"retry-after": retry_after} if retry_after else None))
+
+
+def raw(*pieces: bytes | str, then: str = "end", **headers: str) -> Handler:
+    """A server that answers every chat with these bytes."""
+    return serves(streaming(pieces, then=then, headers=NDJSON | headers))
+
+
+@asynccontextmanager
+async def asking(handler: Handler, **config: Any) -> AsyncIterator[tuple[AbstractLLMInterface, FakeServer]]:
+    """An LLM of a server that plays `handler`; it tries once unless the configuration says otherwise."""
+    async with (
+        serving(handler) as server,
+        create_llm("ollama", **{"base_url": server.url, "max_retries": 0} | config) as llm,
+    ):
+        yield llm, server
+
+
+def chats(server: FakeServer) -> list[Received]:
+    """The chat requests that have come."""
+    return [request for request in server.requests if request.path == "/api/chat"]

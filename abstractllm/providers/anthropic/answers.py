@@ -78,6 +78,8 @@ class AnswerReader:
         self._thinking_tokens: int | None = None
         self._stop_reason: str | None = None
         self._stop_sequence = ""
+        self.began = False
+        """Whether any event has come."""
         self.stopped = False
         """Whether the API has said that the answer is complete."""
 
@@ -87,6 +89,7 @@ class AnswerReader:
         Raises:
             AttributeError, KeyError, TypeError: If the event has another shape than the API documents.
         """
+        self.began = True
         match event.type:
             case "message_start":
                 self._count(event.message.usage)
@@ -110,7 +113,7 @@ class AnswerReader:
             return None
         reason = _FINISH_REASONS.get(self._stop_reason)
         if reason is None:
-            _logger.warning("the API gave a stop reason that is not known: %.100s", self._stop_reason)
+            _logger.warning("the API gave a stop reason that this version does not know")
             reason = FinishReason.STOP
         parts = tuple(part for _, block in sorted(self._blocks.items()) if (part := block.part()) is not None)
         sent = [self._usage[name] for name in _USAGE if "input" in name and name in self._usage]

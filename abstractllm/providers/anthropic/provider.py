@@ -145,6 +145,8 @@ class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
             if reader.stopped:
                 await _drain(stream)
         finished = reader.finished()
+        if finished is None and not reader.began:
+            raise ProviderProtocolError("the answer holds no event")
         if finished is None:
             raise IncompleteStreamError("the answer ended without a stop reason")
         yield finished

@@ -35,6 +35,8 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._calls = 0
+        self.began = False
+        """Whether any line has come."""
         self.logprobs = False
         """Whether log-probabilities came."""
         self.last: Mapping[str, Any] | None = None
@@ -46,6 +48,7 @@ class AnswerReader:
         Raises:
             AttributeError, KeyError, TypeError, ValueError: If it has another shape than the API documents.
         """
+        self.began = True
         found: list[Event] = []
         message = line.get("message") or {}
         logprobs = tuple(_logprob(token) for token in line.get("logprobs") or ())
@@ -67,8 +70,8 @@ class AnswerReader:
                 reason = FinishReason.MAX_TOKENS
             case "stop" | "" | None:
                 reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
-            case other:
-                _logger.warning("the server gave a finish reason that is not known: %.100s", other)
+            case _:
+                _logger.warning("the server gave a finish reason that this version does not know")
                 reason = FinishReason.STOP
         usage = Usage(input_tokens=last.get("prompt_eval_count"), output_tokens=last.get("eval_count"))
         return Finished(reason, usage=usage)

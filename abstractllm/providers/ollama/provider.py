@@ -105,6 +105,8 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
             while reader.last is None:
                 with _reading():
                     line = await anext(lines, None)
+                if line is None and not reader.began:
+                    raise ProviderProtocolError("the answer holds no line")
                 if line is None:
                     raise IncompleteStreamError("the answer ended without its last line")
                 for event in _read(reader, line):
