@@ -38,7 +38,7 @@ def host_url(host: str) -> str:
     An address to listen on (`0.0.0.0`) is reached at this machine's own. What cannot be read is returned as it is, for
     the configuration's check to refuse.
     """
-    host = host.strip().rstrip("/")
+    host = host.strip()
     scheme, mark, rest = host.rpartition("://")
     try:
         parts = urlsplit(f"{scheme or 'http'}://{rest}")
@@ -50,4 +50,4 @@ def host_url(host: str) -> str:
     name = "127.0.0.1" if name in _UNSPECIFIED else name
     name = f"[{name}]" if ":" in name else name
     port = port if mark or port else _PORT
-    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{parts.path}"
+    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{parts.path.rstrip('/')}"

@@ -40,14 +40,21 @@ def response_error(error: Any) -> AbstractLLMError:
     # The SDK drops the answer, and with it the headers, but Python keeps what the error arose from.
     response = getattr(error.__context__, "response", None)
     headers: Mapping[str, str] = {} if response is None else response.headers
-    if _CONTEXT.search(message):
-        facts = {"requested": detail.get("n_prompt_tokens"), "limit": detail.get("n_ctx")}
-        return status_error(error.status_code, message, headers, kind=ContextLengthExceededError, field="chat", **facts)
-    known = next(((kind, field) for pattern, kind, field in _KINDS if re.search(pattern, message, re.I)), None)
-    kind, field = known or (None, None)
+    kind, facts = _classified(message, detail)
     if error.status_code == _MIDWAY:
-        return (kind or ProviderUnavailableError)(f"the server broke off: {message[:1000]}", field=field)
-    return status_error(error.status_code, message, headers, kind=kind, field=field)
+        return (kind or ProviderUnavailableError)(f"the server broke off: {message[:1000]}", **facts)
+    return status_error(error.status_code, message, headers, kind=kind, **facts)
+
+
+def _classified(message: str, detail: Mapping[str, Any]) -> tuple[type[AbstractLLMError] | None, dict[str, Any]]:
+    """The class that the server's words tell, where they do, and further attributes of the error."""
+    if _CONTEXT.search(message):
+        numbers = {"requested": detail.get("n_prompt_tokens"), "limit": detail.get("n_ctx")}
+        return ContextLengthExceededError, {"field": "chat"} | numbers
+    for pattern, kind, field in _KINDS:
+        if re.search(pattern, message, re.I):
+            return kind, {"field": field} if field else {}
+    return None, {}
 
 
 def _message(error: object) -> tuple[str, Mapping[str, Any]]:
