@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from abstractllm import create_llm
 from abstractllm.errors import (
     ConfigurationError,
     EngineCrashedError,
+    GenerationTimeoutError,
     ModelNotFoundError,
     ServerShuttingDownError,
 )
@@ -43,6 +43,11 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:
@@ -99,26 +104,50 @@ def test_killed_engine_fails_what_it_worked_on_and_comes_back(llm: HuggingFacePr
     llm.on_change(lambda: states.append(llm.state[0]))
     pid = llm.engine_pid
     assert pid is not None
-    stream = iter(llm.generate("hello", stream=True, logit_bias=NO_END))
-    first = next(stream)
-    # Two more: one that the engine has already, and one that still waits for its turn in this process.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        sent = pool.submit(llm.complete, "hello", max_tokens=5)
-        wait_until(lambda: llm.queued == 1)
-        waiting = pool.submit(llm.complete, "hello", max_tokens=5)
-        wait_until(lambda: llm.queued == 2)
+    slots = llm.get_capabilities()["max_concurrent_requests"]
+    ahead = 1 if slots == 1 else max(4, slots // 8)
+
+    async def kill() -> list[BaseException]:
+        endless = [asyncio.create_task(llm.generate_async("hello", logit_bias=NO_END)) for _ in range(slots + ahead)]
+        # More than the process is given: these wait in this program, and outlive the process.
+        waiting = [asyncio.create_task(llm.complete_async("hello", max_tokens=5)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await until(lambda: llm.running == slots + ahead + 3 and llm.queued == ahead + 3)
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(EngineCrashedError) as failure:
-            for _ in stream:
-                pass
-        with pytest.raises(EngineCrashedError):
-            sent.result(HANG)
-        assert waiting.result(HANG).usage.output_tokens == 5
-    assert failure.value.retry_after
-    assert failure.value.partial_text.startswith(first)
-    assert "signal 9" in failure.value.message
+        failures = await asyncio.gather(*endless, return_exceptions=True)
+        assert {(await answer).usage.output_tokens for answer in waiting} == {5}
+        return [failure for failure in failures if isinstance(failure, BaseException)]
+
+    failures = asyncio.run(asyncio.wait_for(kill(), HANG))
+    assert len(failures) == slots + ahead
+    for failure in failures:
+        assert isinstance(failure, EngineCrashedError)
+        assert failure.retry_after
+        assert "signal 9" in failure.message
     assert states == [LlmState.LOADING, LlmState.READY]
     assert llm.engine_pid not in (None, pid)
+
+
+def test_left_and_cancelled_answers_free_the_engine(llm: HuggingFaceProvider) -> None:
+    # Each of these answers would go on for minutes.
+    for _ in range(3):
+        stream = iter(llm.generate("hello", stream=True, logit_bias=NO_END))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+
+    async def cancel() -> None:
+        calls = [asyncio.create_task(llm.generate_async("hello", logit_bias=NO_END)) for _ in range(6)]
+        await until(lambda: llm.running == 6)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(cancel(), HANG))
+    with pytest.raises(GenerationTimeoutError):
+        llm.generate("hello", logit_bias=NO_END, timeout=0.3)
+    assert llm.complete("hello", max_tokens=3, timeout=HANG / 2).usage.output_tokens == 3
+    wait_until(lambda: llm.running == 0)
+    assert llm.queued == 0
 
 
 def test_engine_is_a_session_of_its_own(llm: HuggingFaceProvider) -> None:

@@ -15,6 +15,8 @@ from abstractllm.providers.huggingface.worker.protocol import Sampling
 __all__ = ["Counts", "Row", "first_set", "row_for", "uniform"]
 
 _MASK = (1 << 64) - 1
+_LEAST_TEMPERATURE = 1e-6
+"""Below it the likeliest token is certain, and float32 might hold the temperature as zero."""
 
 
 @dataclass(eq=False, slots=True)
@@ -101,7 +103,7 @@ def row_for(sampling: Sampling, model_defaults: Any, prompt: Sequence[int]) -> R
     if temperature is None:
         temperature = first_set(model_defaults.temperature, 1.0) if samples else 0.0
     row = Row(
-        temperature=temperature,
+        temperature=temperature if temperature >= _LEAST_TEMPERATURE else 0.0,
         top_k=first_set(sampling.top_k, model_defaults.top_k, 0),
         top_p=first_set(sampling.top_p, model_defaults.top_p, 1.0),
         min_p=first_set(sampling.min_p, model_defaults.min_p, 0.0),
