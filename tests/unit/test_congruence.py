@@ -66,7 +66,7 @@ SERVER_METHODS = {
 }
 # Keywords that only the client's method takes.
 EXTRA = {"set_config": {"etag", "validate_only"}}
-CLIENT_TYPES = {"ClearedModels", "LoadProgress", "PullProgress", "UnloadProgress"}
+CLIENT_TYPES = {"LoadProgress", "PullProgress", "UnloadProgress"}
 
 
 def public(kind: type) -> set[str]:

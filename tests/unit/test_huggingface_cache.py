@@ -10,6 +10,7 @@ import pytest
 
 from abstractllm.errors import ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceProvider, cache
+from abstractllm.types import ClearedModels
 
 
 def add_model(root: Path, name: str, size: int = 1000, revisions: int = 1) -> Path:
@@ -33,10 +34,7 @@ def names(root: Path) -> list[str]:
 
 def test_missing_cache_is_an_empty_list(tmp_path: Path) -> None:
     assert HuggingFaceProvider.list_cached_models(str(tmp_path / "absent")) == []
-    assert HuggingFaceProvider.clear_model_cache(cache_dir=str(tmp_path / "absent")) == {
-        "removed": [],
-        "freed_bytes": 0,
-    }
+    assert HuggingFaceProvider.clear_model_cache(cache_dir=str(tmp_path / "absent")) == ClearedModels((), 0)
     assert not (tmp_path / "absent").exists()
 
 
@@ -50,8 +48,8 @@ def test_models_are_listed_with_size_revisions_and_times(tmp_path: Path) -> None
     assert (gpt2["name"], big["name"]) == ("gpt2", "org/big-one")
     assert 5000 <= big["size"] < 5200  # the blob once, and the small refs
     assert (big["last_used"], big["last_modified"]) == (2_000_000_000, 1_900_000_000)
-    assert big["revisions"] == [f"{0:040x}", f"{1:040x}"]
-    assert (big["partial"], big["used_by"]) == (False, [])
+    assert big["revisions"] == (f"{0:040x}", f"{1:040x}")
+    assert (big["partial"], big["used_by"]) == (False, ())
 
 
 def test_listing_agrees_with_the_hubs_own_library(tmp_path: Path) -> None:
@@ -78,8 +76,8 @@ def test_one_model_is_cleared_and_the_others_stay(tmp_path: Path) -> None:
     add_model(tmp_path, "org/one", size=3000)
     add_model(tmp_path, "org/two")
     result = HuggingFaceProvider.clear_model_cache("org/one", cache_dir=str(tmp_path))
-    assert result["removed"] == ["org/one"]
-    assert result["freed_bytes"] >= 3000
+    assert result.removed == ("org/one",)
+    assert result.freed_bytes >= 3000
     assert names(tmp_path) == ["org/two"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [".locks", "models--org--two"]
     assert not (tmp_path / ".locks" / "models--org--one").exists()
@@ -89,7 +87,7 @@ def test_all_models_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     add_model(tmp_path, "org/one")
     add_model(tmp_path, "two")
     (tmp_path / "notes.txt").write_text("keep", "utf-8")
-    assert HuggingFaceProvider.clear_model_cache(cache_dir=str(tmp_path))["removed"] == ["org/one", "two"]
+    assert HuggingFaceProvider.clear_model_cache(cache_dir=str(tmp_path)).removed == ("org/one", "two")
     assert names(tmp_path) == []
     assert (tmp_path / "notes.txt").exists()
 

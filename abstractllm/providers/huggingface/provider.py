@@ -30,6 +30,7 @@ from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     CachedModel,
     Capabilities,
+    ClearedModels,
     Event,
     Finished,
     TextDelta,
@@ -226,40 +227,22 @@ class HuggingFaceProvider(AbstractLLMInterface):
         return await asyncio.to_thread(cache.clear, directory, model, used_by=_used_by(directory), dry_run=dry_run)
 
     @staticmethod
-    def list_cached_models(cache_dir: str | None = None) -> list[dict[str, Any]]:
+    def list_cached_models(cache_dir: str | None = None) -> list[CachedModel]:
         """The models in the local cache, sorted by name; empty if there is no cache.
 
         Args:
             cache_dir: `~/.cache/abstractllm/models` if absent.
-
-        Returns:
-            For each model `name`, `size` (bytes), `last_used` and `last_modified` (seconds since the epoch, or None),
-            `revisions`, `used_by` (names of models loaded by this process) and `partial` (a download is incomplete).
         """
         directory = _directory(cache_dir)
-        return [
-            {
-                "name": model.name,
-                "size": model.size_bytes,
-                "last_used": model.last_used_time,
-                "last_modified": model.last_modified_time,
-                "revisions": list(model.revisions),
-                "used_by": list(model.used_by),
-                "partial": model.partial,
-            }
-            for model in cache.list_models(directory, _used_by(directory))
-        ]
+        return cache.list_models(directory, _used_by(directory))
 
     @staticmethod
-    def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> dict[str, Any]:
+    def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> ClearedModels:
         """Deletes one model from the local cache, or all of them.
 
         Args:
             model_name: A name that `list_cached_models` gives; all models if absent.
             cache_dir: `~/.cache/abstractllm/models` if absent.
-
-        Returns:
-            `removed` (names) and `freed_bytes`.
 
         Raises:
             ModelNotFoundError: If the cache holds no such model.
@@ -267,7 +250,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
         """
         directory = _directory(cache_dir)
         removed, freed = cache.clear(directory, model_name, used_by=_used_by(directory))
-        return {"removed": removed, "freed_bytes": freed}
+        return ClearedModels(tuple(removed), freed)
 
     # Engines: one, and after a change of settings the old one until its requests are answered.
 

@@ -227,6 +227,14 @@ class CachedModel:
     partial: bool = False
     """True while a download is not complete."""
 
+    def __getitem__(self, key: str) -> Any:
+        """The field of this name; `size`, `last_used` and `last_modified` are short for the longer ones."""
+        short = {"size": "size_bytes", "last_used": "last_used_time", "last_modified": "last_modified_time"}
+        try:
+            return getattr(self, short.get(key, key))
+        except AttributeError:
+            raise KeyError(key) from None
+
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
@@ -265,7 +273,7 @@ class UnloadProgress:
 
 @dataclass(frozen=True, slots=True)
 class ClearedModels:
-    """What was deleted from a server's cache, or, on a dry run, what would be."""
+    """What was deleted from a cache, or, on a dry run, what would be."""
 
     removed: tuple[str, ...]
     """The names of the models."""
