@@ -68,7 +68,7 @@ def pieces(kind: str, ids: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_pieces_joined_are_the_decoded_text(kind: str, data: st.DataObject) -> None:
     size = {"slow": 30}.get(kind, 720)  # beyond the vocabulary too: models may have more rows than tokens
@@ -80,7 +80,7 @@ def test_pieces_joined_are_the_decoded_text(kind: str, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "byte_fallback"])
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(text=st.text(max_size=30))
 def test_text_comes_back_without_a_broken_character(kind: str, text: str) -> None:
     backend = byte_level_tokenizer if kind == "byte_level" else sentencepiece_tokenizer
