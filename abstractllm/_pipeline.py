@@ -251,10 +251,14 @@ def _attempt(llm: AbstractLLMInterface, model: str, began: float, error: Abstrac
 
 
 async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) -> None:
-    """Waits before a retry: exponentially with full jitter, at least as long as the provider asks."""
+    """Waits before a retry: exponentially with full jitter, at least as long as the provider asks.
+
+    What asks for more than half a minute, or past the deadline, is the caller's to wait for: the error says how long.
+    """
     wait = random.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (tries - 1)))
     wait = max(wait, error.retry_after or 0.0)
-    if deadline is not None and asyncio.get_running_loop().time() + wait >= deadline:
+    is_too_late = deadline is not None and asyncio.get_running_loop().time() + wait >= deadline
+    if is_too_late or wait > _LONGEST_DELAY:
         raise error
     await asyncio.sleep(wait)
 

@@ -141,7 +141,7 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
         # The timer goes on until the loop is closed, which waits for its threads.
         asyncio.run(_run(registry, settings, timer))
     except ConfigurationError as error:
-        print(f"error: {at_line(error, path, key_lines(path)).message}", file=sys.stderr)  # noqa: T201
+        print(f"error: {error.reason}: {at_line(error, path, key_lines(path)).message}", file=sys.stderr)  # noqa: T201
         return 2
     finally:
         timer.cancel()

@@ -10,7 +10,13 @@ from google.protobuf import json_format
 
 from abstractllm.config import LLMConfig
 from abstractllm.enums import Quantization, ReasoningEffort
-from abstractllm.errors import ConfigurationError, InvalidRequestError, ModelNotFoundError, StaleConfigError
+from abstractllm.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    StaleConfigError,
+    UnsupportedParameterError,
+)
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.registry import LLMRegistry
@@ -56,6 +62,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
                 changes["model"] = self._model(llm, changes["model"])
             try:
                 changed = llm.config.changed(changes)
+                await _check_support(llm, changed)
                 if not request.validate_only:
                     llm.set_config(changes)
             except ConfigurationError as error:
@@ -83,6 +90,18 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
                 llm=llm.name,
             )
         return model
+
+
+async def _check_support(llm: AbstractLLMInterface, config: LLMConfig) -> None:
+    """Refuses defaults that the LLM would refuse in every request, whose caller could do nothing about them."""
+    known = await llm.capabilities(config, config.model)
+    asked = {f"config.parameters.{name}": name in known.parameters for name in config.parameters.set_fields()}
+    asked |= {f"config.provider_options.{key}": key in known.provider_options for key in config.provider_options}
+    for field, supported in asked.items():
+        if not supported:
+            raise UnsupportedParameterError(
+                f"{field}: LLM {llm.name!r} ({llm.provider}) does not take it", field=field, llm=llm.name
+            )
 
 
 def _encode(config: LLMConfig) -> pb.LlmConfig:

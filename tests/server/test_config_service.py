@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from abstractllm import Capabilities
 from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import config_pb2 as pb
 from abstractllm_api.v1 import generation_pb2 as gen
@@ -225,3 +226,13 @@ async def test_change_is_for_one_llm_alone() -> None:
         other = await served.config.GetConfig(pb.GetConfigRequest(llm="other"))
         assert other.config.model == "a"
         assert (await collect(served.generation.StreamGenerate(request(llm="other"))))[0].started.model == "a"
+
+
+async def test_a_default_that_the_llm_does_not_take_is_refused_and_changes_nothing() -> None:
+    limited = ScriptedProvider(CONFIG, capabilities=Capabilities(parameters=("temperature", "stop", "logit_bias")))
+    async with serving({"set": limited}) as served:
+        before = await get(served)
+        refused = await failure(change(served, parameters=P(top_k=3), provider_options={}))
+        assert refused.reason == "UNSUPPORTED_PARAMETER"
+        assert refused.metadata["field"] == "config.parameters.top_k"
+        assert await get(served) == before

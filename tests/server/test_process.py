@@ -185,7 +185,7 @@ def test_port_in_use_ends_the_process_with_a_line_that_says_so(tmp_path: Path) -
         done = subprocess.run([sys.executable, "-c", MAIN, file], capture_output=True, text=True, timeout=3 * HANG)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: {file}:3: listen: cannot listen on {address}")
+    assert line.startswith(f"error: NOT_CONFIGURED: {file}:3: listen: cannot listen on {address}")
     assert "Traceback" not in done.stderr
 
 

@@ -213,3 +213,11 @@ def test_errors_keep_their_facts():
     error = ContextLengthExceededError("too long", field="prompt", limit=10, requested=12)
     error.fill(field="other", provider="x")
     assert (error.field, error.limit, error.requested, error.provider) == ("prompt", 10, 12, "x")
+
+
+async def test_a_retry_that_a_provider_puts_off_for_long_is_left_to_the_caller():
+    llm = ScriptedProvider({"max_retries": 3, "script": [{"error": "RATE_LIMITED", "retry_after": 3600}]})
+    with pytest.raises(RateLimitedError) as caught:
+        await llm.complete_async("Hi")
+    assert caught.value.retry_after == 3600
+    assert len(llm.requests) == 1
