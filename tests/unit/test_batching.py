@@ -1,0 +1,255 @@
+"""The batch loop: every request gets what it would have got alone, and gives back what it took."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from abstractllm.providers.huggingface.worker.answer import AnswerWriter
+from abstractllm.providers.huggingface.worker.batching import attention, selfcheck
+from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
+from abstractllm.providers.huggingface.worker.batching.start import start
+from abstractllm.providers.huggingface.worker.loop import Job
+from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done, Generate, Load, Sampling, Turn
+from tests.unit.tiny_models import build
+
+HANG = 60
+MEBIBYTE = 1 << 20
+
+
+class Harness:
+    """A batch loop in this process, and what it said of each request."""
+
+    def __init__(self, loaded: LoadedModel, slots: int = 32, cache_bytes: int = 64 * MEBIBYTE) -> None:
+        self.loaded = loaded
+        self.texts: dict[int, str] = {}
+        self.done: dict[int, Done] = {}
+        self.failed: dict[int, Exception] = {}
+        self.begun: list[int] = []
+        self.released = 0
+        self._changed = threading.Condition()
+        self._next = 0
+        self.engine = BatchEngine(
+            loaded, slots=slots, cache_bytes=cache_bytes, send=self._send, end=self._end, crash=self._crash
+        )
+        self.engine.start()
+
+    def _send(self, messages):
+        with self._changed:
+            for message in messages:
+                match message:
+                    case Begun():
+                        self.begun.append(message.id)
+                    case Delta():
+                        self.texts[message.id] = self.texts.get(message.id, "") + message.text
+                    case Done():
+                        self.done[message.id] = message
+            self._changed.notify_all()
+
+    def _end(self, job, error):
+        with self._changed:
+            self.released += 1
+            if error is not None:
+                self.failed[job.request.id] = error
+            self._changed.notify_all()
+
+    def _crash(self):
+        with self._changed:
+            self.failed[-1] = RuntimeError("the loop crashed")
+            self._changed.notify_all()
+
+    def submit(self, prompt: str, max_tokens: int = 16, **sampling) -> Job:
+        self._next += 1
+        request = Generate(self._next, (Turn("user", prompt),), Sampling(max_tokens=max_tokens, **sampling))
+        job = Job(request, prompt=tuple(self.loaded.prompts.encode(request.conversation)), max_tokens=max_tokens)
+        self.engine.submit(job)
+        return job
+
+    def wait_until(self, condition) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition() or -1 in self.failed, HANG)
+            assert -1 not in self.failed
+
+    def answer(self, *jobs: Job) -> list[tuple[str, str, int]]:
+        ids = [job.request.id for job in jobs]
+        self.wait_until(lambda: all(id in self.done or id in self.failed for id in ids))
+        return [(self.texts.get(id, ""), self.done[id].finish_reason, self.done[id].output_tokens) for id in ids]
+
+    def is_empty(self) -> bool:
+        return not any(self.engine.counters.values())
+
+
+def eventually(condition) -> None:
+    deadline = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512)
+
+
+@pytest.fixture
+def loaded(directory) -> LoadedModel:
+    return load_model(
+        Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1), lambda *_, **__: None
+    )
+
+
+@pytest.fixture
+def harness(loaded) -> Iterator[Harness]:
+    found = Harness(loaded)
+    yield found
+    found.engine.stop()
+
+
+MIXED = [
+    {"temperature": 0.0},
+    {"temperature": 1.0, "seed": 1},
+    {"temperature": 0.7, "top_k": 5, "seed": 2},
+    {"temperature": 1.3, "top_p": 0.8, "seed": 3},
+    {"temperature": 1.0, "min_p": 0.1, "seed": 4},
+    {"temperature": 0.9, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.3, "seed": 5},
+    {"temperature": 0.0, "presence_penalty": 1.0, "frequency_penalty": 0.5},
+    {"temperature": 1.0, "logit_bias": {20: 5.0}, "seed": 6},
+    {"temperature": 1.0, "seed": 7, "stop": ("e", "th")},
+    {"temperature": 0.0, "top_logprobs": 3},
+]
+
+
+def test_a_mixed_batch_gives_everyone_what_it_would_have_got_alone(harness):
+    wishes = [(f"hello number {index} " * (1 + index % 5), MIXED[index % len(MIXED)]) for index in range(40)]
+    alone = [harness.answer(harness.submit(prompt, **sampling))[0] for prompt, sampling in wishes]
+    together = harness.answer(*[harness.submit(prompt, **sampling) for prompt, sampling in wishes])
+    assert together == alone
+    late = []
+    for prompt, sampling in wishes:
+        late.append(harness.submit(prompt, **sampling))
+        time.sleep(0.004)
+    assert harness.answer(*late) == alone
+    assert len(harness.begun) == len(set(harness.begun)) == 120
+
+
+def test_evictions_change_no_text(loaded, monkeypatch):
+    def evict(request: BatchRequest) -> BatchRequest:
+        evicted.append(request.request_id)
+        return real(request)
+
+    evicted: list[str] = []
+    real = BatchRequest.create_equivalent_initial_request
+    monkeypatch.setattr(BatchRequest, "create_equivalent_initial_request", evict)
+    roomy = Harness(loaded)
+    wishes = [(f"tell {index} me", MIXED[index % len(MIXED)]) for index in range(8)]
+    wanted = roomy.answer(*[roomy.submit(prompt, max_tokens=120, **sampling) for prompt, sampling in wishes])
+    roomy.engine.stop()
+    # Room for about three of the eight: the others are evicted, again and again.
+    page = 2 * 16 * loaded.model.config.num_key_value_heads * loaded.model.config.head_dim * 4
+    narrow = Harness(loaded, slots=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 28)
+    try:
+        found = narrow.answer(*[narrow.submit(prompt, max_tokens=120, **sampling) for prompt, sampling in wishes])
+        assert found == wanted
+        assert len(evicted) > 3
+        assert len(narrow.begun) == 8
+        eventually(narrow.is_empty)
+    finally:
+        narrow.engine.stop()
+
+
+def test_whatever_is_cancelled_whenever_is_released(harness):
+    random_ = random.Random(1)
+    jobs = []
+    for index in range(150):
+        jobs.append(harness.submit("a long prompt " * random_.randint(1, 30), max_tokens=random_.randint(1, 60)))
+        if index % 3 == 0:
+            random_.choice(jobs).cancelled = True
+            time.sleep(random_.random() * 0.01)
+    for job in jobs[::2]:
+        job.cancelled = True
+    harness.answer(*jobs)
+    assert harness.released == 150
+    assert harness.failed == {}
+    eventually(harness.is_empty)
+    assert harness.answer(harness.submit("still here", temperature=0.0))[0][2] > 0
+
+
+def test_a_prompt_longer_than_a_step_is_taken_in_pieces(loaded):
+    harness = Harness(loaded, slots=4)
+    try:
+        prompt = "one two three four five six seven " * 20
+        assert 100 < len(loaded.prompts.encode((Turn("user", prompt),))) < 480
+        jobs = [harness.submit(f"{prompt}{index}", temperature=0.0) for index in range(4)]
+        together = harness.answer(*jobs)
+        assert together == [
+            harness.answer(harness.submit(f"{prompt}{index}", temperature=0.0))[0] for index in range(4)
+        ]
+    finally:
+        harness.engine.stop()
+
+
+def test_a_request_that_fails_harms_nobody_else(harness, monkeypatch):
+    good = harness.submit("hello", temperature=0.0)
+    wanted = harness.answer(good)
+
+    def give(writer: AnswerWriter, text: str, last: bool = False) -> None:
+        if writer._job.request.sampling.max_tokens == 8:
+            raise ZeroDivisionError
+        real(writer, text, last)
+
+    real = AnswerWriter._give
+    monkeypatch.setattr(AnswerWriter, "_give", give)
+    bad = harness.submit("hello", temperature=0.0, max_tokens=8)
+    other = harness.submit("hello", temperature=0.0)
+    assert harness.answer(other) == wanted
+    harness.wait_until(lambda: bad.request.id in harness.failed)
+    assert isinstance(harness.failed[bad.request.id], ZeroDivisionError)
+    eventually(harness.is_empty)
+
+
+def settings(directory: Path, **more) -> Load:
+    return Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1, **more)
+
+
+def test_a_sound_model_passes_the_self_check(loaded, directory):
+    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda *_: None, crash=lambda: None)
+    assert engine is not None
+    assert (loaded.description.slots, loaded.description.longest, loaded.description.note) == (64, 512, "")
+    engine.stop()
+
+
+def test_a_model_that_answers_differently_in_a_batch_is_asked_one_request_at_a_time(loaded, directory, monkeypatch):
+    def blind(*arguments, **options):
+        output, weights = real(*arguments, **options)
+        return output * 0.9, weights
+
+    real = attention.paged_attention
+    monkeypatch.setattr(attention, "paged_attention", blind)
+    before = loaded.model.config._attn_implementation
+    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda *_: None, crash=lambda: None)
+    assert engine is None
+    assert loaded.description.slots == 1
+    assert "one at a time" in loaded.description.note
+    assert "log-probability" in loaded.description.note
+    assert loaded.model.config._attn_implementation == before
+    prompt = torch.tensor([[1, 2, 3]])
+    assert loaded.model.generate(prompt, max_new_tokens=2).shape[1] > 3
+
+
+def test_a_model_that_cannot_be_batched_says_why(loaded, directory, monkeypatch):
+    monkeypatch.setattr(selfcheck, "_NEW_TOKENS", 2)
+    engine = start(
+        loaded,
+        settings(directory, kv_cache_bytes=1000),
+        send=lambda _: None,
+        end=lambda *_: None,
+        crash=lambda: None,
+    )
+    assert engine is None
+    assert "1000 bytes" in loaded.description.note

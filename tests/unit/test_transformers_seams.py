@@ -1,0 +1,68 @@
+"""The private parts of transformers that the batch loop is put into: a new version that moves one fails here first."""
+
+import inspect
+
+from transformers import AttentionInterface
+from transformers.generation.continuous_batching import scheduler
+from transformers.generation.continuous_batching.cache import PagedAttentionCache
+from transformers.generation.continuous_batching.continuous_api import (
+    ContinuousBatchingManager,
+    ContinuousBatchProcessor,
+)
+from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingIOs
+from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens
+from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
+
+
+def parameters(function) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_a_request_is_told_of_its_tokens_and_made_anew_after_an_eviction():
+    assert parameters(RequestState.update_and_check_completion) == ["self", "token_id", "logprob"]
+    assert parameters(RequestState.create_equivalent_initial_request) == ["self"]
+    assert parameters(RequestState.to_generation_output) == ["self"]
+    assert {"tokens_to_process", "generated_tokens", "initial_tokens", "max_new_tokens"} <= set(
+        RequestState.__dataclass_fields__
+    )
+    assert RequestStatus.FINISHED > RequestStatus.DECODING > RequestStatus.PREFILLING > RequestStatus.PENDING
+
+
+def test_a_scheduler_is_chosen_by_name_and_clears_what_is_cancelled():
+    assert "fifo" in scheduler.SCHEDULER_MAPPING
+    stock = scheduler.FIFOScheduler
+    assert parameters(stock.clear_cancelled_requests) == ["self"]
+    assert parameters(stock.set_request_cancellation) == ["self", "request_id"]
+    assert parameters(stock._schedule_request)[:3] == ["self", "state", "request_tokens"]
+    source = inspect.getsource(scheduler.Scheduler.reset)
+    assert all(name in source for name in ("active_requests", "waiting_requests", "block_new_requests"))
+
+
+def test_the_manager_asks_its_own_methods():
+    source = inspect.getsource(ContinuousBatchingManager)
+    for name in ("_create_batch_processor", "_generation_loop_body", "_handle_critical_error", "input_queue"):
+        assert name in source
+    assert "switch_to_cb_friendly_attn(model" in inspect.getsource(ContinuousBatchingManager.__init__)
+    assert parameters(ContinuousBatchingManager.switch_to_cb_friendly_attn) == ["self", "model", "auto_switch_to_flash"]
+    assert "_original_attn_impl" in source
+    assert "_wake_up_loop" in source
+
+
+def test_outputs_go_to_the_router():
+    source = inspect.getsource(ContinuousBatchProcessor)
+    assert "output_router.deliver_batch" in source
+    assert "output_router.fail_and_deliver" in source
+
+
+def test_the_runner_samples_in_one_method():
+    assert parameters(ModelRunner._sample) == ["self", "scores", "output_ids"]
+    assert "self._sample(scores, output_ids)" in inspect.getsource(ModelRunner)
+    assert "requests_in_batch" in inspect.getsource(ContinuousBatchingIOs.prepare_batch_tensors)
+
+
+def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration():
+    assert parameters(PagedAttentionCache.update) == ["self", "key_states", "value_states", "layer_idx", "kwargs"]
+    assert callable(AttentionInterface.register)
+    assert parameters(infer_max_single_request_tokens) == ["cache"]
+    assert parameters(find_head_dim) == parameters(find_num_key_value_heads) == ["config"]
