@@ -7,6 +7,7 @@ Everything here is an immutable value with the names and fields of the library's
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from abstractllm_client.enums import FinishReason, LlmState
 from abstractllm_client.messages import ChatMessage, Reasoning, ToolCall
