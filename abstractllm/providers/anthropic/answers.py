@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,9 @@ _FINISH_REASONS = {
     "stop_sequence": FinishReason.STOP_SEQUENCE,
     "tool_use": FinishReason.TOOL_CALLS,
 }
-_USAGE = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_PROMPT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_USAGE = (*_PROMPT, "output_tokens", "thinking_tokens")
+_MOST_TOKENS = 10**12
 
 
 @dataclass(slots=True)
@@ -44,9 +47,12 @@ class _Block:
     """A content block as it grows."""
 
     kind: str
-    start: Any
     pieces: list[str] = field(default_factory=list)
     signature: str = ""
+    """Of thinking; redacted thinking is nothing else."""
+    id: str = ""
+    name: str = ""
+    input: Any = None
     call: int = 0
 
     def part(self) -> Part | None:
@@ -58,9 +64,9 @@ class _Block:
             case "thinking" if text or self.signature:
                 return Reasoning(text, _state(type="thinking", signature=self.signature))
             case "redacted_thinking":
-                return Reasoning("", _state(type="redacted_thinking", data=self.start.data))
+                return Reasoning("", _state(type="redacted_thinking", data=self.signature))
             case "tool_use":
-                return ToolCall(self.start.id, self.start.name, text or "{}")
+                return ToolCall(self.id, self.name, text or "{}")
         return None
 
 
@@ -75,7 +81,6 @@ class AnswerReader:
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
         self._usage: dict[str, int] = {}
-        self._thinking_tokens: int | None = None
         self._stop_reason: str | None = None
         self._stop_sequence = ""
         self.began = False
@@ -83,26 +88,26 @@ class AnswerReader:
         self.stopped = False
         """Whether the API has said that the answer is complete."""
 
-    def read(self, event: Any) -> list[Event]:
+    def read(self, event: Mapping[str, Any]) -> list[Event]:
         """Takes the stream's next event.
 
         Raises:
-            AttributeError, KeyError, TypeError: If the event has another shape than the API documents.
+            AttributeError, KeyError, TypeError, ValueError: If the event has another shape than the API documents.
         """
         self.began = True
-        match event.type:
+        match event["type"]:
             case "message_start":
-                self._count(event.message.usage)
+                self._count(event["message"].get("usage"))
             case "content_block_start":
-                return self._begin(event.index, event.content_block)
+                return self._begin(int(event["index"]), event["content_block"])
             case "content_block_delta":
-                return self._grow(self._blocks[event.index], event.delta)
+                return self._grow(self._blocks[event["index"]], event["delta"])
             case "content_block_stop":
-                return self._end(self._blocks[event.index])
+                return self._end(self._blocks[event["index"]])
             case "message_delta":
-                self._count(event.usage)
-                self._stop_reason = event.delta.stop_reason or self._stop_reason
-                self._stop_sequence = event.delta.stop_sequence or self._stop_sequence
+                self._count(event.get("usage"))
+                self._stop_reason = _string(event["delta"].get("stop_reason")) or self._stop_reason
+                self._stop_sequence = _string(event["delta"].get("stop_sequence")) or self._stop_sequence
             case "message_stop":
                 self.stopped = True
         return []
@@ -116,80 +121,86 @@ class AnswerReader:
             _logger.warning("the API gave a stop reason that this version does not know")
             reason = FinishReason.STOP
         parts = tuple(part for _, block in sorted(self._blocks.items()) if (part := block.part()) is not None)
-        sent = [self._usage[name] for name in _USAGE if "input" in name and name in self._usage]
+        sent = [self._usage[name] for name in _PROMPT if name in self._usage]
         usage = Usage(
             # The API counts apart what it read from its cache and what it wrote to it.
             input_tokens=sum(sent) if sent else None,
             output_tokens=self._usage.get("output_tokens"),
             cached_input_tokens=self._usage.get("cache_read_input_tokens"),
-            reasoning_tokens=self._thinking_tokens,
+            reasoning_tokens=self._usage.get("thinking_tokens"),
         )
         return Finished(reason, self._stop_sequence, usage, message=ChatMessage(Role.ASSISTANT, parts))
 
-    def _begin(self, index: int, start: Any) -> list[Event]:
-        block = self._blocks[index] = _Block(start.type, start)
-        match start.type:
+    def _begin(self, index: int, start: Mapping[str, Any]) -> list[Event]:
+        block = self._blocks[index] = _Block(start["type"])
+        match block.kind:
             case "text":
-                return self._text(block, start.text)
+                return self._text(block, start.get("text"))
             case "thinking":
-                block.signature = start.signature or ""
-                return self._thought(block, start.thinking)
+                block.signature = _string(start.get("signature"))
+                return self._thought(block, start.get("thinking"))
+            case "redacted_thinking":
+                block.signature = _string(start["data"])
             case "tool_use":
+                block.id, block.name, block.input = _string(start["id"]), _string(start["name"]), start.get("input")
                 block.call = self._calls
                 self._calls += 1
-                return [ToolCallDelta(block.call, str(start.id), str(start.name))]
+                return [ToolCallDelta(block.call, block.id, block.name)]
         return []
 
-    def _grow(self, block: _Block, delta: Any) -> list[Event]:
-        match delta.type:
+    def _grow(self, block: _Block, delta: Mapping[str, Any]) -> list[Event]:
+        match delta["type"]:
             case "text_delta":
-                return self._text(block, delta.text)
+                return self._text(block, delta["text"])
             case "thinking_delta":
-                return self._thought(block, delta.thinking)
+                return self._thought(block, delta["thinking"])
             case "signature_delta":
-                block.signature += delta.signature
-            case "input_json_delta" if block.kind == "tool_use" and delta.partial_json:
-                block.pieces.append(_string(delta.partial_json))
-                return [ToolCallDelta(block.call, arguments_fragment=delta.partial_json)]
+                block.signature += _string(delta["signature"])
+            case "input_json_delta" if block.kind == "tool_use":
+                return self._arguments(block, _string(delta["partial_json"]))
         return []
 
-    @staticmethod
-    def _end(block: _Block) -> list[Event]:
-        if block.kind == "tool_use" and not block.pieces and block.start.input:
-            # Some servers send the arguments whole, when the block begins.
-            block.pieces.append(json.dumps(block.start.input))
-            return [ToolCallDelta(block.call, arguments_fragment=block.pieces[0])]
-        return []
+    def _end(self, block: _Block) -> list[Event]:
+        # Some servers send the arguments whole, when the block begins.
+        return self._arguments(block, json.dumps(block.input)) if block.input and not block.pieces else []
 
     @staticmethod
-    def _text(block: _Block, text: str) -> list[Event]:
-        if not text:
+    def _arguments(block: _Block, fragment: str) -> list[Event]:
+        if not fragment:
             return []
-        block.pieces.append(_string(text))
+        block.pieces.append(fragment)
+        return [ToolCallDelta(block.call, arguments_fragment=fragment)]
+
+    @staticmethod
+    def _text(block: _Block, value: object) -> list[Event]:
+        if not (text := _string(value)):
+            return []
+        block.pieces.append(text)
         return [TextDelta(text)]
 
     @staticmethod
-    def _thought(block: _Block, text: str) -> list[Event]:
-        if not text:
+    def _thought(block: _Block, value: object) -> list[Event]:
+        if not (text := _string(value)):
             return []
-        block.pieces.append(_string(text))
+        block.pieces.append(text)
         return [ReasoningDelta(text)]
 
-    def _count(self, usage: Any) -> None:
+    def _count(self, usage: Mapping[str, Any] | None) -> None:
         """Takes over what is counted: numbers are totals so far, and the latest hold."""
-        if usage is None:
-            return
-        for name in _USAGE:
-            if (count := getattr(usage, name, None)) is not None:
-                self._usage[name] = int(count)
-        if (details := getattr(usage, "output_tokens_details", None)) is not None:
-            self._thinking_tokens = details.thinking_tokens
+        for name, value in (usage or {}).items():
+            if name in _USAGE and isinstance(value, int) and 0 <= value <= _MOST_TOKENS:
+                self._usage[name] = value
+            elif name == "output_tokens_details":
+                self._count(value)
 
 
 def _string(value: object) -> str:
+    if value is None:
+        return ""
     if not isinstance(value, str):
-        raise TypeError(f"text is expected, not {value!r:.80}")
-    return value
+        raise TypeError(f"text is expected, not {type(value).__name__}")
+    # A lone surrogate is valid JSON, but no Unicode text.
+    return value.encode("utf-8", "replace").decode()
 
 
 def _state(**values: str) -> bytes:

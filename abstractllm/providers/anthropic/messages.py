@@ -13,7 +13,14 @@ from abstractllm.providers.anthropic.models import UNKNOWN_MAX_TOKENS, Model, mo
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import ChatMessage, Image, JsonSchemaFormat, Part, Reasoning, Text, Tool, ToolCall, ToolResult
 
-__all__ = ["PROVIDER_OPTIONS", "SAMPLING_PARAMETERS", "STATE_MARK", "count_arguments", "create_arguments"]
+__all__ = [
+    "PROVIDER_OPTIONS",
+    "SAMPLING_PARAMETERS",
+    "STATE_MARK",
+    "count_arguments",
+    "message_body",
+    "version_headers",
+]
 
 SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
 SAMPLING_API_VERSION = "2023-06-01"
@@ -32,8 +39,8 @@ STATE_MARK = b"anthropic:"
 _COUNTED = ("messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
 
 
-def create_arguments(request: GenerationRequest) -> dict[str, Any]:
-    """The arguments of `messages.create`, without `stream`.
+def message_body(request: GenerationRequest) -> dict[str, Any]:
+    """The body of a request to `/v1/messages`.
 
     Raises:
         UnsupportedParameterError: For a reasoning effort that the model does not take.
@@ -44,36 +51,41 @@ def create_arguments(request: GenerationRequest) -> dict[str, Any]:
     options = _checked_options(request.provider_options)
     effort = options.pop("effort", None)
     system, messages = _conversation(request.conversation())
-    arguments: dict[str, Any] = {
+    body: dict[str, Any] = {
         "model": parameters.model,
         "max_tokens": parameters.max_tokens or facts.max_output_tokens or UNKNOWN_MAX_TOKENS,
         "messages": messages,
+        "stream": True,
     }
     if system:
-        arguments["system"] = system
+        body["system"] = system
     if parameters.stop:
-        arguments["stop_sequences"] = list(parameters.stop)
+        body["stop_sequences"] = list(parameters.stop)
     if request.tools:
-        arguments["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool) for tool in request.tools]
         if (choice := _tool_choice(request)) is not None:
-            arguments["tool_choice"] = choice
+            body["tool_choice"] = choice
     if parameters.reasoning_effort is not None:
-        arguments |= _reasoning(parameters.reasoning_effort, facts)
+        body |= _reasoning(parameters.reasoning_effort, facts)
     if isinstance(request.response_format, JsonSchemaFormat):
         schema = json.loads(request.response_format.schema_json)
-        arguments.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
+        body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
     if effort is not None:
-        arguments.setdefault("output_config", {})["effort"] = effort
-    if sampling := _sampling(request):
-        # The SDK has no arguments for them; with the version that it sends by itself the API refuses them.
-        arguments["extra_body"] = sampling
-        arguments["extra_headers"] = {"anthropic-version": SAMPLING_API_VERSION}
-    return arguments | options
+        body.setdefault("output_config", {})["effort"] = effort
+    return body | _sampling(request) | options
+
+
+def version_headers(request: GenerationRequest) -> dict[str, str]:
+    """The header for the older version of the API, if the request needs it."""
+    parameters = request.parameters.set_fields()
+    return (
+        {"anthropic-version": SAMPLING_API_VERSION} if any(name in parameters for name in SAMPLING_PARAMETERS) else {}
+    )
 
 
 def count_arguments(request: GenerationRequest) -> dict[str, Any]:
     """The arguments of `messages.count_tokens`."""
-    arguments = create_arguments(request)
+    arguments = message_body(request)
     return {name: arguments[name] for name in _COUNTED if name in arguments}
 
 

@@ -25,6 +25,7 @@ __all__ = ["AnswerReader"]
 _logger = logging.getLogger(__name__)
 _UNKNOWN_TOKEN = -1
 """The API tells a token's text, not its id."""
+_MOST_TOKENS = 10**12
 
 
 class AnswerReader:
@@ -73,7 +74,7 @@ class AnswerReader:
             case _:
                 _logger.warning("the server gave a finish reason that this version does not know")
                 reason = FinishReason.STOP
-        usage = Usage(input_tokens=last.get("prompt_eval_count"), output_tokens=last.get("eval_count"))
+        usage = Usage(_count(last.get("prompt_eval_count")), _count(last.get("eval_count")))
         return Finished(reason, usage=usage)
 
     def _call(self, call: Mapping[str, Any]) -> ToolCallDelta:
@@ -83,8 +84,10 @@ class AnswerReader:
         if not isinstance(arguments, Mapping):
             raise TypeError("a tool call's arguments are no object")
         index, self._calls = self._calls, self._calls + 1
-        call_id = str(call.get("id") or f"call_{uuid.uuid4().hex}")
-        return ToolCallDelta(index, call_id, _string(function["name"]), json.dumps(arguments, ensure_ascii=False))
+        call_id = _string(call.get("id") or f"call_{uuid.uuid4().hex}")
+        return ToolCallDelta(
+            index, call_id, _string(function["name"]), _string(json.dumps(arguments, ensure_ascii=False))
+        )
 
 
 def _logprob(token: Mapping[str, Any]) -> TokenLogprob:
@@ -99,5 +102,10 @@ def _token(token: Mapping[str, Any]) -> tuple[int, str, bytes, float]:
 
 def _string(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"text is expected, not {value!r:.80}")
-    return value
+        raise TypeError(f"text is expected, not {type(value).__name__}")
+    # A lone surrogate is valid JSON, but no Unicode text.
+    return value.encode("utf-8", "replace").decode()
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else None
