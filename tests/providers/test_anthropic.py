@@ -1,5 +1,6 @@
 """The anthropic provider through the real SDK over real sockets: what is asked, and what becomes of the answer."""
 
+import asyncio
 import base64
 import subprocess
 import sys
@@ -409,7 +410,15 @@ def test_a_bad_configuration_is_refused_by_its_key(bad):
     assert "a b" not in str(caught.value)
 
 
-def test_the_synchronous_methods_work_too_and_the_sdk_is_not_imported_before_it_is_needed():
+async def test_the_synchronous_methods_work_too():
+    async with asking(says(answer("Hel", "lo"))) as (llm, _):
+        assert await asyncio.to_thread(llm.generate, "Hi") == "Hello"
+        assert await asyncio.to_thread(lambda: list(llm.generate("Hi", stream=True))) == ["Hel", "lo"]
+        assert await asyncio.to_thread(llm.count_tokens, "Hi") == 42
+        assert await llm.generate_async("Hi") == "Hello"
+
+
+def test_the_sdk_is_not_imported_before_it_is_needed():
     code = (
         "import sys; from abstractllm import create_llm; create_llm('anthropic', api_key='x').close();"
         "assert not {'anthropic', 'httpx2', 'httpx'} & set(sys.modules)"

@@ -1,7 +1,10 @@
 """The ollama provider through the real SDK over real sockets: what is asked, and what becomes of the answer."""
 
+import asyncio
 import base64
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -380,6 +383,21 @@ async def test_the_address_and_the_key_come_from_ollamas_variables_unless_an_add
 
 async def test_the_default_model_is_asked_where_none_is_set():
     assert (await asked())["model"] == DEFAULT_MODEL
+
+
+async def test_the_synchronous_methods_work_too():
+    async with asking(says(answer("Hel", "lo"))) as (llm, _):
+        assert await asyncio.to_thread(llm.generate, "Hi") == "Hello"
+        assert await asyncio.to_thread(lambda: list(llm.generate("Hi", stream=True))) == ["Hel", "lo"]
+        assert await llm.generate_async("Hi") == "Hello"
+
+
+def test_the_sdk_is_not_imported_before_it_is_needed():
+    code = (
+        "import sys; from abstractllm import create_llm; create_llm('ollama').close();"
+        "assert not {'ollama', 'httpx2', 'httpx'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 async def test_it_answers_through_our_server():

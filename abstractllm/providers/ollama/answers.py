@@ -78,7 +78,7 @@ class AnswerReader:
         return Finished(reason, usage=usage)
 
     def _call(self, call: Mapping[str, Any]) -> ToolCallDelta:
-        """A tool call, which comes whole. Servers before 2026 give it no id."""
+        """A tool call, which comes whole. Older servers give it no id."""
         function = call["function"]
         arguments = function.get("arguments") or {}
         if not isinstance(arguments, Mapping):

@@ -63,7 +63,7 @@ _THINK: dict[ReasoningEffort, bool | str] = {
     ReasoningEffort.HIGH: "high",
     ReasoningEffort.XHIGH: "max",
 }
-"""Models that either think or do not take every level for `true`; servers before 2026 refuse `max`."""
+"""Models that either think or do not take every level for `true`; older servers refuse `max`."""
 
 
 def chat_body(request: GenerationRequest, config: OllamaConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class ModelFacts:
     """A model, as `show` describes it; `None` where it does not say."""
 
     abilities: tuple[str, ...] | None = None
-    """`completion`, `tools`, `vision`, `thinking`, ...; servers before 2025 do not say."""
+    """`completion`, `tools`, `vision`, `thinking`, ...; old servers do not say."""
     context_length: int | None = None
     """Tokens that the model was made for."""
     num_ctx: int | None = None
