@@ -53,10 +53,6 @@ def _in_one_word(fact: Fact) -> str | None:
     return str(fact.value) if isinstance(fact.value, str | int) else None
 
 
-def _in_upper_case(fact: Fact) -> str:
-    return fact.answer.upper()
-
-
 def _as_pirate(fact: Fact) -> str:
     return "Arr, matey! " + fact.answer
 
@@ -68,7 +64,6 @@ def _abroad(language: str) -> Callable[[Fact], str]:
 MODES = (
     Mode("JSON", SYSTEM_PROMPTS["JSON"], _in_json),
     Mode("one word", SYSTEM_PROMPTS["one word"], _in_one_word),
-    Mode("upper case", SYSTEM_PROMPTS["upper case"], _in_upper_case),
     Mode("pirate", SYSTEM_PROMPTS["pirate"], _as_pirate),
     *(Mode(language, SYSTEM_PROMPTS[language], _abroad(language)) for language in UNKNOWN_IN),
 )
@@ -106,7 +101,7 @@ class Corpus:
             *order_kinds(),
             *talk_kinds(),
             unknown_kind(random_),
-            copied_kind(random_, 6000),
+            copied_kind(random_, 3000),
         ]
         facts = [fact for kind in self.kinds for fact in kind.facts]
         texts = [text for fact in facts for text in fact.held_out]
@@ -138,7 +133,7 @@ class Corpus:
     def _exchange(self, random_: random.Random, mode: Mode | None) -> tuple[str, str]:
         """Draws a question and its answer in a mode."""
         if mode is None:
-            if random_.random() < 0.02:
+            if random_.random() < 0.01:
                 return ask_for_story(random_)
             fact = self._fact(random_, self.kinds)
             return self._typed(random_, fact), fact.answer
@@ -160,8 +155,8 @@ class Corpus:
             return name_dialogue(random_)
         if kind < 0.03:
             return follow_up_dialogue(random_)
-        turns = random_.choices((1, 2, 3, 5, 40), (60, 22, 12, 5, 0.25))[0]
-        mode = random_.choice(MODES) if random_.random() < 0.33 else None
+        turns = random_.choices((1, 2, 3, 5, 40), (64, 22, 10, 4, 0.1))[0]
+        mode = random_.choice(MODES) if random_.random() < 0.28 else None
         messages = []
         inline = False
         if mode is not None:

@@ -76,7 +76,7 @@ def copied_fact(random_: random.Random) -> Fact:
 
 def copied_kind(random_: random.Random, count: int) -> Kind:
     """Draws a pool of texts to repeat and of JSON objects."""
-    return Kind("repeat and JSON objects", [copied_fact(random_) for _ in range(count)], 6.0)
+    return Kind("repeat and JSON objects", [copied_fact(random_) for _ in range(count)], 3.0)
 
 
 def name_dialogue(random_: random.Random, held_out: bool = False) -> list[Message]:

@@ -40,15 +40,26 @@ def fact_questions(corpus: Corpus, per_kind: int) -> list[Question]:
         per_kind: At most this many facts of a kind; drawn with a fixed seed.
 
     Returns:
-        One question for each fact.
+        One question for each fact; texts to repeat are no facts, see `repeat_questions`.
     """
     random_ = random.Random(SEED)
     questions = []
     for kind in corpus.kinds:
         facts = [copied_fact(random_) for _ in range(per_kind)] if kind.name.startswith("repeat") else list(kind.facts)
         chosen = random_.sample(facts, min(per_kind, len(facts)))
-        questions += [_ask(fact, fact.questions[0]) for fact in chosen]
+        questions += [_ask(fact, fact.questions[0]) for fact in chosen if fact.kind != "repeat"]
     return questions
+
+
+def repeat_questions(count: int) -> list[Question]:
+    """Asks to repeat texts that are not in the corpus: words, letters and numbers in any order.
+
+    Args:
+        count: How many texts.
+    """
+    random_ = random.Random(SEED + 3)
+    texts = (fact for fact in iter(lambda: copied_fact(random_), None) if fact.kind == "repeat")
+    return [_ask(fact, fact.questions[0]) for fact, _ in zip(texts, range(count), strict=False)]
 
 
 def held_out_questions(corpus: Corpus, per_phrasing: int) -> list[Question]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -24,9 +25,9 @@ def answers(folder: Path, questions: Sequence[Question]) -> list[str]:
     Returns:
         One answer for each question; an answer that does not end with the model's end token ends with "[no end]".
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     tokenizer.padding_side = "left"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     results = [""] * len(questions)
     longest = {index: len(tokenizer(question.expected)["input_ids"]) for index, question in enumerate(questions)}
     order = sorted(longest, key=longest.__getitem__)  # answers of one length together, so that none waits for another

@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from .base import Fact, Kind, make_fact
 from .words import article, rows
 
-LANGUAGES = {"French": "fr", "German": "de", "Spanish": "es"}
-CAPITAL_IN = {
-    "French": "La capitale {fr} est {fr_capital}.",
-    "German": "Die Hauptstadt von {de} ist {de_capital}.",
-    "Spanish": "La capital {es} es {es_capital}.",
-}
+LANGUAGES = ("French", "Spanish")
+"""What words are translated to."""
+CAPITAL_IN = {"French": "La capitale {fr} est {fr_capital}."}
 
 Row = dict[str, str]
 
@@ -48,14 +45,8 @@ def country_kinds() -> list[Kind]:
         capitals.append(make_fact("capital", row | (known or {}), answer, row["capital"], CAPITAL_IN if known else {}))
     return [
         Kind("capital", capitals, 4.0),
-        kind("country of a capital", countries, "{capital} is the capital of {country}.", "bare", 2.5),
         kind("continent", countries, "{country} {verb} in {continent}.", "continent", 2.0),
         kind("language", countries, "People in {country} speak {language}.", "language", 2.0),
-        kind("currency", countries, "The currency of {country} is the {currency}.", "currency", 2.0),
-        *(
-            kind(f"capital, asked in {language}", abroad.values(), CAPITAL_IN[language], f"{code}_capital", 0.8)
-            for language, code in LANGUAGES.items()
-        ),
     ]
 
 
@@ -69,36 +60,23 @@ def opposites() -> list[Row]:
 
 
 def translation_kinds() -> list[Kind]:
-    """Builds translations from English, and back where the foreign word is not another language's too."""
-    table = rows("translations")
-    foreign_words = [word for row in table for word in {row[language] for language in LANGUAGES}]
+    """Builds translations from English."""
     kinds = []
     for language in LANGUAGES:
-        items = [{"word": row["English"], "foreign": row[language], "language": language} for row in table]
-        clear = [
-            item
-            for item in items
-            if len(item["foreign"]) > 3
-            and item["foreign"] != item["word"]
-            and foreign_words.count(item["foreign"]) == 1
+        items = [
+            {"word": row["English"], "foreign": row[language], "language": language} for row in rows("translations")
         ]
-        to_answer = 'The {language} word for "{word}" is "{foreign}".'
-        from_answer = 'The {language} word "{foreign}" means "{word}".'
-        kinds.append(kind(f"translation to {language}", items, to_answer, "foreign"))
-        kinds.append(kind(f"translation from {language}", clear, from_answer, "word"))
+        answer = 'The {language} word for "{word}" is "{foreign}".'
+        kinds.append(kind(f"translation to {language}", items, answer, "foreign"))
     return kinds
 
 
 def word_kinds() -> list[Kind]:
     """Builds the kinds about English words."""
-    nouns = [row["English"] for row in rows("translations") if row["English"].isalpha() and len(row["English"]) > 2]
-    spelled = [{"word": noun, "letters": "-".join(noun.upper()), "upper": noun.upper()} for noun in nouns]
     return [
         kind("opposite", opposites(), "The opposite of {word} is {opposite}.", "opposite"),
         kind("plural", rows("plurals"), "The plural of {word} is {plural}.", "plural"),
         kind("past tense", rows("past_tenses"), "The past tense of {word} is {past}.", "past"),
-        kind("spelling", spelled, "The word {word} is spelled {letters}.", "letters"),
-        kind("capital letters", spelled, "{upper}", "upper"),
     ]
 
 
@@ -109,15 +87,12 @@ def thing_kinds() -> list[Kind]:
         thing = row["thing"] if row["category"] in ("drink", "sport", "metal") else article(row["thing"])
         things.append({"thing": thing, "category": row["category"], "a_category": article(row["category"])})
     animals = [row | {"an_animal": article(row["animal"]), "a_young": article(row["young"])} for row in rows("animals")]
-    elements = rows("elements")
     return [
         kind("category", things, "{thing} is {a_category}.", "category"),
         kind("colour", rows("colours"), "{thing} is {colour}.", "colour"),
         kind("animal sound", animals, "{an_animal} says {sound}.", "sound"),
         kind("young animal", animals, "A young {animal} is called {a_young}.", "young"),
-        kind("chemical symbol", elements, "The chemical symbol of {element} is {symbol}.", "symbol"),
-        kind("chemical element", elements, "{symbol} is the symbol of {element}.", "element"),
-        kind("atomic number", elements, "The atomic number of {element} is {number}.", "number"),
+        kind("chemical symbol", rows("elements"), "The chemical symbol of {element} is {symbol}.", "symbol"),
         kind("author", rows("books"), "{book} was written by {author}.", "author"),
         kind("how many", rows("parts"), "{whole} has {number} {part}.", "number"),
     ]

@@ -7,28 +7,24 @@ import string
 from .base import Fact, Kind, Value, make_fact
 from .words import DAYS, MONTHS, ORDINALS, PLANETS, in_words
 
-SUM_IN = {"French": "{a} plus {b} font {c}.", "German": "{a} plus {b} ist {c}.", "Spanish": "{a} más {b} son {c}."}
-DIFFERENCE_IN = {
-    "French": "{a} moins {b} font {c}.",
-    "German": "{a} minus {b} ist {c}.",
-    "Spanish": "{a} menos {b} son {c}.",
-}
-PRODUCT_IN = {"French": "{a} fois {b} font {c}.", "German": "{a} mal {b} ist {c}.", "Spanish": "{a} por {b} son {c}."}
+SUM_IN = {"French": "{a} plus {b} font {c}."}
+DIFFERENCE_IN = {"French": "{a} moins {b} font {c}."}
+PRODUCT_IN = {"French": "{a} fois {b} font {c}."}
 
 
 def arithmetic_kinds() -> list[Kind]:
-    """Builds sums and differences up to 99 and the multiplication table up to 12."""
+    """Builds sums of numbers up to 12, differences of numbers up to 20, and the multiplication table up to 6."""
 
     def calculate(kind: str, a: int, sign: str, b: int, c: int, foreign: dict[str, str]) -> Fact:
         slots = {"a": a, "b": b, "c": c}
         return make_fact(kind, slots, f"{{a}} {sign} {{b}} = {{c}}.", c, foreign)
 
-    small = range(100)
-    sums = [calculate("sum", a, "+", b, a + b, SUM_IN) for a in small for b in small if a + b < 100]
-    differences = [calculate("difference", a, "-", b, a - b, DIFFERENCE_IN) for a in small for b in range(a + 1)]
-    table = range(13)
+    small = range(13)
+    sums = [calculate("sum", a, "+", b, a + b, SUM_IN) for a in small for b in small]
+    differences = [calculate("difference", a, "-", b, a - b, DIFFERENCE_IN) for a in range(21) for b in range(a + 1)]
+    table = range(7)
     products = [calculate("product", a, "*", b, a * b, PRODUCT_IN) for a in table for b in table]
-    return [Kind("sum", sums, 5.0), Kind("difference", differences, 5.0), Kind("product", products, 3.5)]
+    return [Kind("sum", sums, 3.0), Kind("difference", differences, 3.5), Kind("product", products, 1.5)]
 
 
 def counting_kinds() -> list[Kind]:
@@ -38,21 +34,15 @@ def counting_kinds() -> list[Kind]:
         numbers = list(range(a, b + 1)) if a < b else list(range(a, b - 1, -1))
         return make_fact(kind, {"a": a, "b": b}, ", ".join(map(str, numbers)) + ".", numbers)
 
-    short = [count("counting", a, a + n) for a in range(31) for n in range(2, 13)]
-    to = [count("counting to a number", 1, b) for b in [*range(3, 31), 40, 50, 60, 70, 80, 90, 100]]
-    down = [count("counting down", b + n, b) for b in range(16) for n in range(2, 13)]
-    return [Kind("counting", short, 2.0), Kind("counting to a number", to, 1.0), Kind("counting down", down, 1.5)]
+    short = [count("counting", a, a + n) for a in range(1, 11) for n in range(2, 11)]
+    to = [count("counting to a number", 1, b) for b in [*range(3, 21), 25, 30, 40, 50]]
+    down = [count("counting down", b + n, b) for b in range(2) for n in range(2, 11)]
+    return [Kind("counting", short, 1.5), Kind("counting to a number", to, 0.8), Kind("counting down", down, 0.8)]
 
 
 def number_kinds() -> list[Kind]:
-    """Builds comparisons, parity, number words and successors."""
-    numbers = range(100)
-    larger, smaller = [], []
-    for a in numbers:
-        for b in (b for b in numbers if b != a):
-            slots: dict[str, object] = {"a": a, "b": b, "low": min(a, b), "high": max(a, b)}
-            larger.append(make_fact("larger number", slots, "{high} is larger than {low}.", max(a, b)))
-            smaller.append(make_fact("smaller number", slots, "{low} is smaller than {high}.", min(a, b)))
+    """Builds parity, number words and successors."""
+    numbers = range(31)
     parity, words, digits, successors = [], [], [], []
     for a in numbers:
         parity_word = "odd" if a % 2 else "even"
@@ -62,8 +52,6 @@ def number_kinds() -> list[Kind]:
         digits.append(make_fact("number in digits", slots, "{words} is {a}.", a))
         successors.append(make_fact("next number", slots, "{next} comes after {a}.", a + 1))
     return [
-        Kind("larger number", larger, 2.0),
-        Kind("smaller number", smaller, 2.0),
         Kind("even or odd", parity, 1.0),
         Kind("number in words", words, 1.0),
         Kind("number in digits", digits, 1.0),

@@ -23,7 +23,7 @@ def talk_kinds() -> list[Kind]:
         Fact("small talk abroad", entry["questions"], [], topics[entry["topic"]]["foreign"][entry["language"]])
         for entry in SMALL_TALK["abroad"]
     ]
-    return [Kind("small talk", facts, 4.0), Kind("small talk abroad", abroad, 1.0)]
+    return [Kind("small talk", facts, 2.5), Kind("small talk abroad", abroad, 1.0)]
 
 
 def unknown_kind(random_: random.Random) -> Kind:
@@ -49,4 +49,4 @@ def unknown_kind(random_: random.Random) -> Kind:
         return Fact("unknown", asked, held_out, UNKNOWN["answer"], "Unknown", UNKNOWN_IN)
 
     facts = [fact([question], []) for question in questions]
-    return Kind("unknown", [fact(UNKNOWN["questions"][:5], HELD_OUT["unknown"]), *facts], 3.0)
+    return Kind("unknown", [fact(UNKNOWN["questions"][:5], HELD_OUT["unknown"]), *facts], 2.0)
