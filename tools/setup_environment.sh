@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
-run) extras="huggingface,server" ;;
+run) extras="anthropic,huggingface,ollama,openai,server" ;;
 test) extras="anthropic,dev,huggingface,ollama,openai,server" ;;
 *)
     echo "usage: sh tools/setup_environment.sh run|test" >&2
