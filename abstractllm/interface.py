@@ -176,7 +176,7 @@ class AbstractLLMInterface(ABC):
 
     async def run_to_end(self, request: GenerationRequest) -> Completion:
         """Answers a request that was built by `make_request`, as a whole."""
-        return await fold(self.run(request))
+        return await fold(self.run(dataclasses.replace(request, whole=True)))
 
     # Questions.
 

@@ -57,6 +57,8 @@ class GenerationRequest:
     parameters_policy: ParametersPolicy = ParametersPolicy.REJECT
     timeout: float | None = None
     """Seconds in which the whole answer must be there."""
+    whole: bool = False
+    """Nobody reads the answer before it is complete, so a provider may give it in one piece."""
 
     def conversation(self) -> tuple[ChatMessage, ...]:
         """The request as chat messages, the system prompt in its place.

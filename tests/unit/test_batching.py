@@ -253,3 +253,18 @@ def test_a_model_that_cannot_be_batched_says_why(loaded, directory, monkeypatch)
     )
     assert engine is None
     assert "1000 bytes" in loaded.description.note
+
+
+def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):
+    pieces = harness.submit("hello there", temperature=0.0, top_logprobs=1)
+    wanted = harness.answer(pieces)
+    asked = Generate(100, (Turn("user", "hello there"),), Sampling(temperature=0.0, top_logprobs=1), whole=True)
+    whole = Job(asked, prompt=pieces.prompt, max_tokens=16)
+    sent: list[Delta] = []
+    real, harness.engine._send = harness.engine._send, lambda messages: (sent.extend(messages), real(messages))
+    harness.engine.submit(whole)
+    assert harness.answer(whole) == wanted
+    deltas = [message for message in sent if isinstance(message, Delta)]
+    assert [delta.text for delta in deltas] == [wanted[0][0]]
+    assert len(deltas[0].logprobs) >= wanted[0][2] - 1
+    assert harness.done[100].first_token is not None

@@ -138,12 +138,13 @@ class Engine:
         with self._lock:
             return self._tickets.is_empty
 
-    def submit(self, conversation: tuple[Turn, ...], sampling: Sampling | None) -> Ticket:
+    def submit(self, conversation: tuple[Turn, ...], sampling: Sampling | None, whole: bool = False) -> Ticket:
         """Takes a request, starting the process if need be; to be called in the request's event loop.
 
         Args:
             conversation: At least one message.
             sampling: How to answer; None to count the conversation's tokens instead.
+            whole: Whether the answer's text may come in one piece.
 
         Raises:
             InvalidRequestError: If the request is too long to be sent to the engine.
@@ -157,7 +158,7 @@ class Engine:
             if sampling is None:
                 ticket = Ticket(Count(request_id, conversation))
             else:
-                ticket = Ticket(Generate(request_id, conversation, sampling))
+                ticket = Ticket(Generate(request_id, conversation, sampling, whole))
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._lock:

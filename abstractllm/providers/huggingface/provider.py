@@ -83,9 +83,8 @@ class HuggingFaceProvider(AbstractLLMInterface):
         chosen = request.parameters.set_fields()
         engine = self._engine(config)
         arrival = time.monotonic()
-        ticket = engine.submit(
-            as_conversation(request), Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
-        )
+        sampling = Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
+        ticket = engine.submit(as_conversation(request), sampling, request.whole)
         queued: float | None = None
         try:
             while True:
@@ -101,7 +100,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
                             FinishReason(done.finish_reason),
                             done.stop_sequence,
                             Usage(input_tokens=done.input_tokens, output_tokens=done.output_tokens),
-                            timing=Timing(queued=queued),
+                            timing=Timing(queued, (queued or 0.0) + (done.first_token or 0.0)),
                         )
                         return
                     case AbstractLLMError() as error:

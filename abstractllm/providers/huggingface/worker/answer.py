@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ class AnswerWriter:
         """Log-probabilities of tokens whose text is not sent yet, with the place where that text begins."""
         self._sent = 0
         """Characters sent."""
+        self._kept: list[Delta] = []
+        """What is sent at the end, of an answer that is wanted whole."""
+        self.began = time.monotonic()
+        """When the request's turn came."""
+        self._first_token: float | None = None
         self.finish_reason = ""
         """Set when the answer is over."""
 
@@ -51,6 +57,8 @@ class AnswerWriter:
             self.finish_reason = CANCELLED
             return True
         self._job.output_tokens += 1
+        if self._first_token is None:
+            self._first_token = time.monotonic() - self.began
         if token in self._ends:
             self.finish_reason = FinishReason.STOP
             return True
@@ -72,8 +80,17 @@ class AnswerWriter:
                 self._give(rest)
             else:
                 self._give(rest + self._stops.flush(), last=True)
+        request_id = self._job.request.id
+        if self._kept:
+            logprobs = tuple(logprob for delta in self._kept for logprob in delta.logprobs)
+            self._send(Delta(request_id, "".join(delta.text for delta in self._kept), logprobs))
         return Done(
-            self._job.request.id, self.finish_reason, self._stops.found, len(self._job.prompt), self._job.output_tokens
+            request_id,
+            self.finish_reason,
+            self._stops.found,
+            len(self._job.prompt),
+            self._job.output_tokens,
+            self._first_token,
         )
 
     def _give(self, text: str, last: bool = False) -> None:
@@ -82,7 +99,11 @@ class AnswerWriter:
         if not text and not (ready and last):
             return
         self._held = self._held[len(ready) :]
-        self._send(Delta(self._job.request.id, text, tuple(ready)))
+        piece = Delta(self._job.request.id, text, tuple(ready))
+        if self._job.request.whole:
+            self._kept.append(piece)
+        else:
+            self._send(piece)
 
     def _logprob(self, token: int, report: Report) -> Logprob:
         value, ids, values = report

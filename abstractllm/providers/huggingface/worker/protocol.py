@@ -83,6 +83,8 @@ class Generate(Struct, tag=True, frozen=True):
     id: int
     conversation: tuple[Turn, ...]
     sampling: Sampling
+    whole: bool = False
+    """The answer's text in one message, at its end."""
 
 
 class Count(Struct, tag=True, frozen=True):
@@ -188,6 +190,8 @@ class Done(Struct, tag=True, frozen=True):
     stop_sequence: str
     input_tokens: int
     output_tokens: int
+    first_token: float | None = None
+    """Seconds from `Begun` to the first token."""
 
 
 class Batch(Struct, tag=True, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ class Slot:
         """The request is part of a batch for the first time, or again after an eviction."""
         if not self._begun:
             self._begun = True
+            self._answer.began = time.monotonic()
             self._outbox.append(Begun(self.job.request.id))
 
     def take(self, token: int) -> bool:
