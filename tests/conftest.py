@@ -1,9 +1,13 @@
 """What every test shares: the repository's root, and the markers for what a machine may lack."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# Tests that were started in the background may be deaf to Ctrl-C, and so would be the programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
