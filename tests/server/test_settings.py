@@ -101,7 +101,7 @@ def test_fault_is_told_with_its_file_line_and_key(
         message = error.message
     else:
         assert run(settings, file) == 2
-        message = capsys.readouterr().err.strip().removeprefix("error: ")
+        message = capsys.readouterr().err.strip().removeprefix("error: NOT_CONFIGURED: ")
     assert message.startswith(f"{file}:{line}: ")
     assert part in message
     assert "\n" not in message
