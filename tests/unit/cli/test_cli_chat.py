@@ -1,5 +1,6 @@
 """`abstractllm chat`: what is sent, and how it goes on after failures and interrupts."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +36,7 @@ def test_a_conversation_at_a_terminal() -> None:
         terminal.type("\x03")
         terminal.wait_for("(stopped)")
         terminal.wait_for("> ")
+        time.sleep(1)  # the line editor shows its prompt a moment before it hears a signal
         terminal.type("\x03")  # at the prompt: a new line
         terminal.wait_for("> ")
         terminal.type("still here\n")
