@@ -174,7 +174,8 @@ def test_no_method_is_missing_or_left_over() -> None:
 def test_generate_takes_the_same_parameters_and_options() -> None:
     assert _parameters.NAMES == GENERATION_PARAMETERS
     request = {field.name for field in dataclasses.fields(abstractllm.GenerationRequest)}
-    assert set(_requests.OPTIONS) == request - {"prompt", "messages", "system_prompt", "parameters", "timeout"}
+    # `whole` is not a caller's: it says which of the two methods was called.
+    assert set(_requests.OPTIONS) == request - {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole"}
 
 
 # Arguments that both sides refuse before anything is sent, each with its error and the field that it names.
