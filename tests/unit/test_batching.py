@@ -236,7 +236,7 @@ def test_a_model_that_answers_differently_in_a_batch_is_asked_one_request_at_a_t
     assert engine is None
     assert loaded.description.slots == 1
     assert "one at a time" in loaded.description.note
-    assert "log-probability" in loaded.description.note
+    assert "differs in a batch" in loaded.description.note
     assert loaded.model.config._attn_implementation == before
     prompt = torch.tensor([[1, 2, 3]])
     assert loaded.model.generate(prompt, max_new_tokens=2).shape[1] > 3

@@ -82,12 +82,12 @@ class Worker:
         settings = self._settings.get()
         try:
             model = _load(settings, self.send)
+            batching = self._start_batching(model, settings)
         except AbstractLLMError as error:
             traceback.print_exc()
             self.send(LoadFailed(error.reason, error.message, error.field))
             threading.Event().wait(30)  # the provider closes the channel as soon as it has read this
             return
-        batching = self._start_batching(model, settings)
         self.send(model.description)
         if batching is None:
             threading.Thread(target=self._guarded, args=(self._generate, model), name="generator", daemon=True).start()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -139,6 +140,21 @@ class BatchEngine:
         """Starts the loop's thread."""
         self._manager.start()
 
+    @contextmanager
+    def steps_of(self, tokens: int) -> Iterator[None]:
+        """Takes at most so many prompt tokens in one step."""
+        processor = self._manager.processor
+        usual, processor.max_batch_tokens = processor.max_batch_tokens, tokens
+        try:
+            yield
+        finally:
+            processor.max_batch_tokens = usual
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the loop cannot go on, if it cannot."""
+        return self._manager.failure
+
     def stop(self) -> None:
         """Ends the loop after its current step and gives the model its own attention back."""
         self._manager.stop(block=True, hard_stop=True)
@@ -194,6 +210,8 @@ class _Manager(ContinuousBatchingManager):
         self.output_router: Any = Router()
         self._after_step = after_step
         self._crash = crash
+        self.failure: Exception | None = None
+        """What ended the loop."""
 
     @property
     def processor(self) -> ContinuousBatchProcessor:
@@ -241,6 +259,7 @@ class _Manager(ContinuousBatchingManager):
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:
         traceback.print_exception(error)
+        self.failure = error
         self._crash()
 
 

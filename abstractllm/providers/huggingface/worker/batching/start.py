@@ -35,6 +35,9 @@ def start(
 ) -> BatchEngine | None:
     """Starts the batch loop and notes in the model's description how many requests it takes.
 
+    Raises:
+        ModelLoadError: If the model cannot generate at all.
+
     Returns:
         The loop; None if the model answers one request at a time, for a reason that the description gives.
     """
@@ -65,8 +68,8 @@ def _try(
     attention = model.config._attn_implementation
     engine: BatchEngine | None = None
     broken = threading.Event()
+    wanted = references(loaded)
     try:
-        wanted = references(loaded)
         engine = BatchEngine(
             loaded,
             slots=slots,

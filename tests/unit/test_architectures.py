@@ -1,0 +1,173 @@
+"""Every architecture gives in a batch what `model.generate` gives, or is found out and answered one request at a time.
+
+`python -m tests.unit.test_architectures` prints the table of `docs/providers/huggingface.md`.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from abstractllm.providers.huggingface.worker.batching import engine as batch_engine
+from abstractllm.providers.huggingface.worker.batching.start import start
+from abstractllm.providers.huggingface.worker.generation import generate
+from abstractllm.providers.huggingface.worker.loop import Job
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done, Generate, Load, Sampling
+from tests.unit.architectures import ARCHITECTURES, SLIDING, Architecture, model_of, tokenizer
+
+HANG = 60
+STEP = 48
+"""Prompt tokens of a step: the longer ones of `LENGTHS` are taken in pieces."""
+LENGTHS = (1, 17, SLIDING + 3, STEP + 1, 150)
+NEW_TOKENS = 16
+SETTINGS = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=16 << 20, max_batch_size=len(LENGTHS))
+
+
+@dataclass
+class Outcome:
+    """What became of one architecture."""
+
+    batched: bool
+    reason: str
+    wrong: list[str]
+    """Answers that differ from those of `model.generate`."""
+
+
+@cache
+def outcome(architecture: Architecture) -> Outcome:
+    """Answers the same prompts by `model.generate` itself and through the engine, and compares the tokens."""
+    model = model_of(architecture)
+    loaded = LoadedModel(model, tokenizer(), SETTINGS)
+    generator = torch.Generator().manual_seed(7)
+    prompts = [torch.randint(2, len(tokenizer()), (length,), generator=generator).tolist() for length in LENGTHS]
+    wanted = [alone(model, prompt) for prompt in prompts]
+    followers = Followers()
+    usual = batch_engine._BATCH_TOKENS["cpu"]
+    batch_engine._BATCH_TOKENS["cpu"] = STEP
+    try:
+        engine = start(loaded, SETTINGS, send=followers.take_all, end=followers.end, crash=followers.crash)
+    finally:
+        batch_engine._BATCH_TOKENS["cpu"] = usual
+    jobs = [job(index, prompt) for index, prompt in enumerate(prompts)]
+    if engine is None:
+        for each in jobs:
+            followers.take(generate(loaded, each, followers.take))
+    else:
+        for each in jobs:
+            engine.submit(each)
+        followers.wait(len(jobs))
+        engine.stop()
+    wrong = [
+        f"{len(prompt)} tokens: {found} instead of {answer.tokens}"
+        for prompt, answer, found in zip(prompts, wanted, map(followers.tokens.get, range(len(prompts))), strict=True)
+        if not answer.is_matched_by(found or [])
+    ]
+    return Outcome(engine is not None, loaded.description.note, wrong)
+
+
+@dataclass
+class Answer:
+    """What `model.generate` gives."""
+
+    tokens: list[int]
+    logprobs: torch.Tensor
+
+    def is_matched_by(self, found: list[int]) -> bool:
+        """Whether these are the same tokens, up to a place where two were equally likely but for rounding."""
+        for place, (token, wanted) in enumerate(zip(found, self.tokens, strict=False)):
+            if token != wanted:
+                return bool(self.logprobs[place, wanted] - self.logprobs[place, token] < 1e-4)
+        return len(found) == len(self.tokens)
+
+
+def alone(model: Any, prompt: list[int]) -> Answer:
+    config = copy.deepcopy(model.generation_config)
+    config.update(do_sample=False, max_new_tokens=NEW_TOKENS, max_length=None, eos_token_id=1, pad_token_id=0)
+    config.update(output_logits=True, return_dict_in_generate=True)
+    ids = torch.tensor([prompt])
+    found = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    tokens = found.sequences[0, len(prompt) :].tolist()
+    return Answer([token for token in tokens if token != 1], torch.cat(found.logits).log_softmax(dim=-1))
+
+
+def job(number: int, prompt: list[int]) -> Job:
+    # The log-probabilities bring the token ids with them.
+    sampling = Sampling(temperature=0.0, max_tokens=NEW_TOKENS, top_logprobs=0)
+    return Job(Generate(number, (), sampling), prompt=tuple(prompt), max_tokens=NEW_TOKENS)
+
+
+class Followers:
+    """Collects the tokens of the answers."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[int, list[int]] = {}
+        self._over = 0
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+
+    def take(self, message: Begun | Delta | Done) -> None:
+        if isinstance(message, Delta):
+            self.tokens.setdefault(message.id, []).extend(logprob.token_id for logprob in message.logprobs)
+
+    def take_all(self, messages: Any) -> None:
+        for message in messages:
+            self.take(message)
+        with self._changed:
+            self._over += sum(isinstance(message, Done) for message in messages)
+            self._changed.notify_all()
+
+    def end(self, job: Job, error: Exception | None) -> None:
+        self._fail(error)
+
+    def crash(self) -> None:
+        self._fail(RuntimeError("the loop crashed"))
+
+    def _fail(self, error: Exception | None) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def wait(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._over >= count or self._error, HANG)
+        assert self._error is None
+
+
+def table() -> str:
+    """The table of the documentation, from what was found here."""
+    lines = [
+        "| architecture | requests are answered | equal to `model.generate` | why not together |",
+        "|---|---|---|---|",
+    ]
+    for architecture in ARCHITECTURES:
+        found = outcome(architecture)
+        reason = f"`{architecture.why_alone}`" if architecture.why_alone else ""
+        how, equal = "together" if found.batched else "one at a time", "no" if found.wrong else "yes"
+        lines.append(f"| {architecture.name} | {how} | {equal} | {reason} |".replace("  |", " |"))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda each: each.name)
+def test_answers_are_those_of_generate(architecture: Architecture) -> None:
+    found = outcome(architecture)
+    assert found.wrong == []
+    assert found.batched == (not architecture.why_alone), found.reason
+    assert architecture.why_alone in found.reason
+
+
+def test_the_table_stands_in_the_documentation(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{table()}")
+    assert table() in (repository / "docs/providers/huggingface.md").read_text("utf-8")
+
+
+if __name__ == "__main__":
+    print(table())
