@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import random
 import time
 import uuid
@@ -72,13 +73,14 @@ async def run(llm: AbstractLLMInterface, request: GenerationRequest) -> AsyncGen
     try:
         deadline = _deadline(config, request)
         model = choose_model(llm, config, request.parameters.model)
+        request = dataclasses.replace(request, request_id=request_id)
         request, dropped = await _within(deadline, prepare(llm, config, request, model))
         log_request(llm.provider, request, config.log_content, request_id=request_id, model=model, llm=llm.name)
-        events, event, attempts = await _open(llm, request, config, model, deadline)
+        events, event, failed, answered = await _open(llm, request, config, model, deadline)
         async with aclosing(events):
             first_token = time.monotonic() - arrival
-            if isinstance(event, Started):
-                yield event
+            if isinstance(event, Started):  # of the LLM that answers instead of this one
+                yield dataclasses.replace(event, id=answer_id)
                 event = await _next(events, deadline)
             else:
                 yield Started(answer_id, llm.name, llm.provider, model, dropped)
@@ -91,7 +93,7 @@ async def run(llm: AbstractLLMInterface, request: GenerationRequest) -> AsyncGen
             outcome = dataclasses.replace(
                 event,
                 message=event.message or answer.message(),
-                attempts=event.attempts or attempts,
+                attempts=(*failed, *(event.attempts or (answered,))),
                 timing=timing,
             )
             yield outcome
@@ -153,6 +155,12 @@ def choose_model(
     """
     if not model or model == config.model:
         return config.model
+    if not config.model:
+        raise ModelNotFoundError(
+            f"{field}: LLM {llm.name!r} ({llm.provider}) has no model of its own to choose from, got {model[:80]!r}",
+            field=field,
+            requested=model[:80],
+        )
     if model not in config.models:
         listed = ", ".join(dict.fromkeys((config.model, *config.models)))
         raise ModelNotFoundError(
@@ -172,13 +180,19 @@ async def prepare(
     Returns:
         The request as it will be answered, and the paths of what was dropped.
     """
-    known = await llm.capabilities(config, model)
     request = dataclasses.replace(
         request,
         parameters=request.parameters.over(config.parameters).model_copy(update={"model": model}),
         system_prompt=config.system_prompt if request.system_prompt is None else request.system_prompt,
         provider_options={**config.provider_options, **request.provider_options},
     )
+    return await llm.check(request, config)
+
+
+def check(
+    llm: AbstractLLMInterface, known: Capabilities, request: GenerationRequest
+) -> tuple[GenerationRequest, tuple[str, ...]]:
+    """Refuses, or drops, what is not among an LLM's capabilities; returns as `prepare` does."""
     _check_features(llm, known, request)
     return _check_parameters(llm, known, request)
 
@@ -227,22 +241,32 @@ async def _open(
     config: LLMConfig,
     model: str,
     deadline: float | None,
-) -> tuple[AsyncGenerator[Event, None], Event, tuple[Attempt, ...]]:
-    """Opens the provider's stream and waits for its first event; until then, and only then, it may try again."""
-    attempts: list[Attempt] = []
-    while True:
+) -> tuple[AsyncGenerator[Event, None], Event, tuple[Attempt, ...], Attempt]:
+    """Opens the provider's stream and waits for its first event; until then, and only then, it may try again.
+
+    Returns:
+        The stream, its first event, the attempts that failed, and the one that did not.
+    """
+    failed: tuple[Attempt, ...] = ()
+    retries = config.max_retries if request.retry else 0
+    for tries in itertools.count(1):
         began = time.monotonic()
         events = llm.events(request, config)
         try:
             event = await _next(events, deadline)
         except BaseException as error:
             await events.aclose()
-            if not isinstance(error, AbstractLLMError) or not error.retryable or len(attempts) >= config.max_retries:
+            if not isinstance(error, AbstractLLMError):
                 raise
-            attempts.append(_attempt(llm, model, began, error))
-            await _pause(error, len(attempts), deadline)
+            failed += error.attempts or (_attempt(llm, model, began, error),)
+            if error.attempts:
+                error.attempts = failed
+            if not error.retryable or tries > retries:
+                raise
+            await _pause(error, tries, deadline)
         else:
-            return events, event, (*attempts, _attempt(llm, model, began))
+            return events, event, failed, _attempt(llm, model, began)
+    raise AssertionError("unreachable")
 
 
 def _attempt(llm: AbstractLLMInterface, model: str, began: float, error: AbstractLLMError | None = None) -> Attempt:

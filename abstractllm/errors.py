@@ -7,7 +7,10 @@ every language: see `docs/errors.md`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from abstractllm.types import Attempt
 
 __all__ = [
     "AbstractLLMError",
@@ -90,10 +93,12 @@ class AbstractLLMError(Exception):
         requested: What it held.
         output_tokens: Tokens that were generated before the failure.
         partial_text: The text that came before the failure.
+        attempts: Every LLM that a fallback asked in vain, oldest first; over the network the message names them.
     """
 
     default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
     retryable: ClassVar[bool] = False
+    attempts: tuple[Attempt, ...] = ()
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "abstractllm.providers"
 
 _PROVIDERS = {
     "anthropic": "abstractllm.providers.anthropic:AnthropicProvider",
+    "fallback": "abstractllm.providers.fallback:FallbackProvider",
     "huggingface": "abstractllm.providers.huggingface:HuggingFaceProvider",
     "ollama": "abstractllm.providers.ollama:OllamaProvider",
     "openai": "abstractllm.providers.openai:OpenAIProvider",

@@ -14,7 +14,9 @@ from abstractllm import _pipeline, _portal
 from abstractllm._answer import fold
 from abstractllm.config import LLMConfig
 from abstractllm.errors import UnsupportedFeatureError
+from abstractllm.progress import LoadProgress, UnloadProgress
 from abstractllm.requests import GenerationRequest, make_request
+from abstractllm.residency import Residency
 from abstractllm.types import CachedModel, Capabilities, Completion, Event, LlmState, Prompt, TextDelta, Tool
 
 __all__ = ["AbstractLLMInterface"]
@@ -65,6 +67,18 @@ class AbstractLLMInterface(ABC):
     @abstractmethod
     async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
         """What `model` can do under `config`."""
+
+    async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
+        """Refuses, or drops if the request says so, what the LLM cannot honour.
+
+        Args:
+            request: Its parameters hold the model and the configuration's defaults already.
+            config: The configuration that the request runs under.
+
+        Returns:
+            The request as it will be answered, and the paths of what was dropped.
+        """
+        return _pipeline.check(self, await self.capabilities(config, request.parameters.model or ""), request)
 
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts the tokens of a checked request's prompt, as the model would be given it."""
@@ -234,6 +248,15 @@ class AbstractLLMInterface(ABC):
         """A deep copy of the configuration: flat, without unset keys, secrets replaced by asterisks."""
         return self._config.public()
 
+    async def preview(self, changes: Mapping[Any, Any]) -> LLMConfig:
+        """The configuration that `set_config` would give; nothing is changed or loaded.
+
+        Raises:
+            ConfigurationError: If a key is unknown or its value malformed.
+            ModelInUseError: If a local model cannot be loaded beside the one that it is to replace.
+        """
+        return self._config.changed(changes)
+
     def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
         """Merges changes into the configuration; requests that run already keep theirs.
 
@@ -304,12 +327,41 @@ class AbstractLLMInterface(ABC):
         for listener in tuple(self._listeners):
             listener()
 
+    def share(self, residency: Residency) -> None:
+        """Called by a registry, before the LLM is used: where its models, if it loads any, get their memory."""
+
     async def load(self) -> None:
         """Makes the LLM ready for its first request; a hosted one has nothing to do.
 
         Raises:
             ModelLoadError: If a local model cannot be loaded.
         """
+
+    async def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
+        """Loads as `load` does and reports progress; the last report's state is READY.
+
+        Leaving the generator does not stop the loading of a local model.
+        """
+        state, reason = self.state
+        if state is not LlmState.READY:
+            yield LoadProgress(LlmState.LOADING, reason)
+        await self.load()
+        yield LoadProgress(LlmState.READY)
+
+    async def unload(self, *, force: bool = False) -> AsyncGenerator[UnloadProgress, None]:
+        """Unloads a local model and reports progress; the last report's state is UNLOADED.
+
+        The next request loads it again. Leaving the generator does not stop the unloading.
+
+        Args:
+            force: Cancel the requests that run or wait: they end with a GenerationCancelledError.
+
+        Raises:
+            ModelInUseError: If requests run or wait, unless forced.
+            UnsupportedFeatureError: If there is nothing to unload: the model is a hosted one.
+        """
+        raise UnsupportedFeatureError(f"{self.provider} keeps no model in memory to be unloaded", field="llm")
+        yield  # makes this a generator
 
     def close(self) -> None:
         """Releases everything: connections, processes, memory. Running requests end with an error."""

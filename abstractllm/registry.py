@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from abstractllm.errors import AbstractLLMError, ConfigurationError, UnknownLLMError
-from abstractllm.factory import create_llm
+from abstractllm._assembly import assemble
+from abstractllm.errors import ConfigurationError, UnknownLLMError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.types import LlmInfo
 
@@ -44,28 +44,13 @@ class LLMRegistry:
         """Creates the LLMs of a configuration; nothing is loaded or connected yet.
 
         Args:
-            llms: For each name `provider` and what `create_llm` takes beside it.
+            llms: For each name `provider` and what `create_llm` takes beside it; the LLMs of a fallback by name.
             default: The LLM meant by an empty name.
 
         Raises:
             ConfigurationError: Naming the LLM and the key that is wrong.
         """
-        made: dict[str, AbstractLLMInterface] = {}
-        for name, line in llms.items():
-            try:
-                if not isinstance(line, Mapping):
-                    raise ConfigurationError("must be a mapping", field="")
-                config = dict(line)
-                provider = config.pop("provider", None)
-                if not isinstance(provider, str):
-                    raise ConfigurationError("provider is missing", field="provider")
-                made[name] = create_llm(provider, **config)
-            except AbstractLLMError as error:
-                field = f"llms.{name}.{error.field}" if error.field else f"llms.{name}"
-                raise ConfigurationError(
-                    f"llms.{name}: {error.message}", field=field, limit=error.limit, requested=error.requested
-                ) from error
-        return cls(made, default)
+        return cls(assemble(llms), default)
 
     def __getitem__(self, name: str) -> AbstractLLMInterface:
         """The LLM of this name; the default one for an empty name.

@@ -59,6 +59,10 @@ class GenerationRequest:
     """Seconds in which the whole answer must be there."""
     whole: bool = False
     """Nobody reads the answer before it is complete, so a provider may give it in one piece."""
+    caller: str = ""
+    """Who asks, for an LLM whose callers take turns; set by a server, the same for all who ask in this process."""
+    retry: bool = True
+    """Whether the LLM may try again by itself, as often as it is configured to."""
 
     def conversation(self) -> tuple[ChatMessage, ...]:
         """The request as chat messages, the system prompt in its place.

@@ -105,7 +105,7 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
     values, lines = _read(path) if path else ({}, {})
     given = {key: value for key, value in flags.items() if value is not None}
     values |= given
-    lines = {key: line for key, line in lines.items() if key.partition(".")[0] not in given}
+    lines = {key: line for key, line in lines.items() if re.split(r"[.[]", key)[0] not in given}
     try:
         try:
             settings = ServerSettings.model_validate(values)
@@ -121,9 +121,10 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
 
 def at_line(error: ConfigurationError, path: Path | None, lines: Mapping[str, int]) -> ConfigurationError:
     """The same error with the file and the line of its key in front, as far as they are known."""
-    field = _INDEX.sub("", error.field or "")
-    if (beside := field.replace(".parameters.", ".")) in lines:
-        field = beside  # a generation parameter may stand beside an LLM's other keys
+    places = [error.field or "", _INDEX.sub("", error.field or "")]
+    # A generation parameter may stand beside an LLM's other keys.
+    places = [place for name in places for place in (name.replace(".parameters.", "."), name)]
+    field = next((place for place in places if place in lines), places[-1])
     while field and field not in lines:
         field = field.rpartition(".")[0]
     if path is None or not field:
@@ -174,7 +175,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _key_lines(node: Any, path: str) -> Iterator[tuple[str, int]]:
-    """The path and the line, from 1, of every key below a YAML node."""
+    """The path and the line, from 1, of every key and every item of a list below a YAML node."""
+    if isinstance(node.value, list) and node.id == "sequence":
+        for index, item in enumerate(node.value):
+            yield f"{path}[{index}]", item.start_mark.line + 1
+            yield from _key_lines(item, f"{path}[{index}]")
     if not isinstance(node.value, list) or node.id != "mapping":
         return
     for key, value in node.value:

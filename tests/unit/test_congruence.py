@@ -34,6 +34,7 @@ CONTEXTS = ("__enter__", "__exit__", "__aenter__", "__aexit__")
 FOR_PROVIDERS = {
     "cached_models",
     "capabilities",
+    "check",
     "clear_cache",
     "config",
     "count",
@@ -174,8 +175,10 @@ def test_no_method_is_missing_or_left_over() -> None:
 def test_generate_takes_the_same_parameters_and_options() -> None:
     assert _parameters.NAMES == GENERATION_PARAMETERS
     request = {field.name for field in dataclasses.fields(abstractllm.GenerationRequest)}
-    # `whole` is not a caller's: it says which of the two methods was called.
-    assert set(_requests.OPTIONS) == request - {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole"}
+    # Not options: `whole` says which of the two methods was called, `caller` who asks, `retry` whether another LLM
+    # stands by.
+    own = {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole", "caller", "retry"}
+    assert set(_requests.OPTIONS) == request - own
 
 
 # Arguments that both sides refuse before anything is sent, each with its error and the field that it names.

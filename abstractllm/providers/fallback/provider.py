@@ -1,0 +1,245 @@
+"""The provider."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, ClassVar, NoReturn, cast
+
+from abstractllm.config import LLMConfig
+from abstractllm.enums import LlmState
+from abstractllm.errors import AbstractLLMError, ConfigurationError, ErrorReason, ServerShuttingDownError
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.providers.fallback.breaker import Breaker
+from abstractllm.providers.fallback.config import FallbackConfig, Strategy
+from abstractllm.providers.fallback.failures import Failures
+from abstractllm.providers.fallback.together import together
+from abstractllm.providers.fallback.verdicts import VERDICTS, Verdict
+from abstractllm.requests import GenerationRequest
+from abstractllm.types import Attempt, Capabilities, Event, Finished
+
+__all__ = ["FallbackProvider"]
+
+_logger = logging.getLogger(__name__)
+_BEST_FIRST = (LlmState.READY, LlmState.LOADING, LlmState.UNLOADED, LlmState.FAILED)
+
+
+class _Member:
+    """One of the LLMs, and whether it rests."""
+
+    def __init__(self, llm: AbstractLLMInterface) -> None:
+        self.llm = llm
+        self.breaker = Breaker()
+
+
+class FallbackProvider(AbstractLLMInterface):
+    """Several LLMs behind one name: where one fails before its first event, the next one answers.
+
+    Args:
+        config: The keys of `FallbackConfig`, but with LLM objects under `llms`; in a configuration file their names
+            stand there. They stay their maker's: closing the fallback does not close them.
+
+    Raises:
+        ConfigurationError: If `llms` holds none, something else, or one of them twice.
+    """
+
+    provider: ClassVar[str] = "fallback"
+    config_type: ClassVar[type[LLMConfig]] = FallbackConfig
+
+    def __init__(self, config: Mapping[Any, Any] | None = None) -> None:
+        values = {str(key): value for key, value in (config or {}).items()}
+        llms = _checked(values.get("llms"))
+        super().__init__(values | {"llms": tuple(llm.name for llm in llms)})
+        self._members = [_Member(llm) for llm in llms]
+        self._turns = itertools.count()
+        self._closed = False
+        for llm in llms:
+            llm.on_change(self._changed)
+
+    # A request.
+
+    async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
+        """Leaves it to the LLMs: one that cannot honour the request is passed over."""
+        return request, ()
+
+    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+        """Asks one LLM after another until one answers; see `AbstractLLMInterface.events`.
+
+        Raises:
+            AbstractLLMError: What the caller must be told at once; or, if no LLM answered, the most telling error, with
+                all of them in its message and `attempts`.
+        """
+        settings = cast(FallbackConfig, config)
+        request = self._for_members(request)
+        failures = Failures()
+        for member in self._candidates(settings.strategy):
+            began = time.monotonic()
+            has_answered = False
+            try:
+                async with aclosing(member.llm.run(request)) as events:
+                    async for event in events:
+                        if not has_answered:
+                            has_answered = True
+                            member.breaker.answered()
+                        if isinstance(event, Finished):
+                            member.breaker.succeeded()
+                            event = dataclasses.replace(event, attempts=(*failures.attempts, *event.attempts))
+                        yield event
+                return
+            except AbstractLLMError as error:
+                self._take(member, error, failures, settings, time.monotonic() - began)
+                if has_answered or VERDICTS[error.reason] is Verdict.STOP:
+                    error.attempts = failures.attempts
+                    raise
+            finally:
+                member.breaker.released()
+        raise failures.error()
+
+    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+        """Asks the LLMs in their order, until one can count; the number is that of its tokens."""
+        settings = cast(FallbackConfig, config)
+        request = self._for_members(request)
+        failures = Failures()
+        for member in self._candidates(Strategy.ORDERED):
+            began = time.monotonic()
+            try:
+                return await member.llm.run_count(request)
+            except AbstractLLMError as error:
+                self._take(member, error, failures, settings, time.monotonic() - began)
+                if VERDICTS[error.reason] is Verdict.STOP:
+                    raise
+            finally:
+                member.breaker.released()
+        raise failures.error()
+
+    def _for_members(self, request: GenerationRequest) -> GenerationRequest:
+        """The request as an LLM gets it: with its own model; its deadline and further tries are ours to watch."""
+        if self._closed:
+            raise ServerShuttingDownError("the LLM is closed")
+        parameters = request.parameters.model_copy(update={"model": None})
+        return dataclasses.replace(request, parameters=parameters, timeout=None, retry=False)
+
+    def _take(
+        self, member: _Member, error: AbstractLLMError, failures: Failures, config: FallbackConfig, seconds: float
+    ) -> None:
+        """Notes a failure, for the message and for the LLM's rest."""
+        llm = member.llm
+        message = error.message
+        if error.reason is ErrorReason.INTERNAL:
+            # Attempts go to callers, to whom the text of a fault in here is no business.
+            _logger.error("LLM %s failed, request id %s", llm.name, error.request_id, exc_info=error)
+            message = f"internal error; the log tells more under request id {error.request_id}"
+        attempt = Attempt(llm.name, llm.provider, llm.config.model, str(error.reason), message, seconds)
+        failures.add(llm.name, error, message, error.attempts or (attempt,))
+        if VERDICTS[error.reason] is Verdict.NEXT:
+            member.breaker.failed(config.max_failures, config.rest_time, error.retry_after)
+
+    # Who is asked.
+
+    def _candidates(self, strategy: Strategy) -> Iterator[_Member]:
+        """The LLMs in the order in which they are asked: those that do not rest, then the first to be up again.
+
+        Asking that one may be in vain, but giving up without it surely would be.
+        """
+        asked: list[_Member] = []
+        for member in self._in_order(strategy):
+            if member.breaker.admit():
+                asked.append(member)
+                yield member
+        if resting := [member for member in self._members if member not in asked]:
+            yield min(resting, key=lambda member: member.breaker.rest)
+
+    def _in_order(self, strategy: Strategy) -> list[_Member]:
+        awake = [member for member in self._members if not member.breaker.rest]
+        match strategy:
+            case Strategy.ROUND_ROBIN if awake:
+                # A count gives each number once, whichever threads ask.
+                first = next(self._turns) % len(awake)
+                return awake[first:] + awake[:first]
+            case Strategy.LEAST_BUSY:
+                return sorted(awake, key=lambda member: member.llm.running)
+        return awake
+
+    # What it is and how it is.
+
+    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+        """What all its LLMs have together; one that cannot tell now is left out.
+
+        Raises:
+            AbstractLLMError: If none can tell.
+        """
+        found = await asyncio.gather(*(member.llm.describe() for member in self._members), return_exceptions=True)
+        known = [one for one in found if isinstance(one, Capabilities)]
+        if not known:
+            raise next(one for one in found if isinstance(one, BaseException))
+        return together(known)
+
+    def get_config(self) -> dict[str, Any]:
+        """As every LLM's; `llms` are the names of its LLMs."""
+        return super().get_config() | {"llms": [member.llm.name for member in self._members]}
+
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        """As every LLM's; `llms` cannot be changed."""
+        if "llms" in {str(key) for key in (*(config or {}), *changes)}:
+            raise ConfigurationError("llms: cannot be changed; make another fallback", field="llms")
+        return super().set_config(config, **changes)
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """READY if any of its LLMs is, with those that are not, or that rest, in the reason."""
+        states = [member.llm.state for member in self._members]
+        best = min((state for state, _ in states), key=_BEST_FIRST.index)
+        troubles = [
+            f"{member.llm.name} {_trouble(member, *state)}"
+            for member, state in zip(self._members, states, strict=True)
+            if state[0] is not LlmState.READY or member.breaker.rest
+        ]
+        return best, "; ".join(troubles)
+
+    async def load(self) -> None:
+        """Loads all its LLMs, so that the one that is fallen back on need not be loaded first.
+
+        Raises:
+            AbstractLLMError: The first one's, if none can be loaded.
+        """
+        found = await asyncio.gather(*(member.llm.load() for member in self._members), return_exceptions=True)
+        if all(found):
+            _raise_first(found)
+
+    async def close_async(self) -> None:
+        """Refuses further requests; its LLMs are their maker's to close."""
+        self._closed = True
+
+
+def _trouble(member: _Member, state: LlmState, reason: str) -> str:
+    if member.breaker.rest:
+        return f"rests for {member.breaker.rest:.0f} s after {member.breaker.failures} failures"
+    return f"is {state}: {reason}" if reason else f"is {state}"
+
+
+def _raise_first(found: list[BaseException | None]) -> NoReturn:
+    raise next(error for error in found if error is not None)
+
+
+def _checked(llms: object) -> list[AbstractLLMInterface]:
+    if not isinstance(llms, list | tuple) or not llms:
+        raise ConfigurationError(
+            f"llms: must be a list of at least one LLM, got {llms!r:.80}", field="llms", requested=f"{llms!r:.80}"
+        )
+    for index, llm in enumerate(llms):
+        field = f"llms[{index}]"
+        if not isinstance(llm, AbstractLLMInterface):
+            raise ConfigurationError(
+                f"{field}: must be an LLM, such as create_llm gives, got {llm!r:.80}; names stand for LLMs in a "
+                "configuration file alone",
+                field=field,
+                requested=f"{llm!r:.80}",
+            )
+        if any(llm is other for other in llms[:index]):
+            raise ConfigurationError(f"{field}: {llm.name!r} stands twice", field=field, requested=llm.name)
+    return list(llms)
