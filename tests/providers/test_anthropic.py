@@ -294,7 +294,6 @@ async def test_a_state_that_was_tampered_with_is_refused_by_its_path(state):
         (("stop_sequence", "END"), FinishReason.STOP_SEQUENCE, "END"),
         (("pause_turn",), FinishReason.STOP, ""),
         (("refusal",), FinishReason.REFUSAL, ""),
-        (("of a later version",), FinishReason.STOP, ""),
     ],
 )
 async def test_each_stop_reason_of_the_wire_has_one_of_ours(wire, found, sequence):

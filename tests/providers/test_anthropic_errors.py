@@ -180,6 +180,7 @@ async def test_what_will_not_pass_is_not_tried_again(handler):
         (raw(start(), *block(0, {"type": "text", "text": 7})), ProviderProtocolError, "cannot be read"),
         (raw(start(), *tool_use(0, "t", "f", 7)), ProviderProtocolError, "cannot be read"),
         (raw(start()), IncompleteStreamError, "without a stop reason"),
+        (raw(start(), *stop("melted")), IncompleteStreamError, "melted"),
         (raw(start(), *stop(None)), IncompleteStreamError, "without a stop reason"),
         (streaming(gibibyte(b"event: ping\ndata: ")), ProviderProtocolError, "8388608 bytes"),
         (streaming(gzip_bomb(), headers=EVENT_STREAM | {"Content-Encoding": "gzip"}), ProviderProtocolError, "gzip"),

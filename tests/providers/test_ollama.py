@@ -271,7 +271,6 @@ async def test_log_probabilities_that_an_old_server_does_not_give_are_an_error()
         ("stop", FinishReason.STOP),
         ("length", FinishReason.MAX_TOKENS),
         (None, FinishReason.STOP),
-        ("of a later version", FinishReason.STOP),
     ],
 )
 async def test_each_finish_reason_of_the_wire_has_one_of_ours(wire, found):

@@ -169,7 +169,7 @@ async def test_what_will_not_pass_is_not_tried_again(handler):
         (raw("data: " + "[" * 200_000 + "\n\n"), ProviderProtocolError, "RecursionError"),
         (answering("[" * 200_000, 500), ProviderUnavailableError, "HTTP 500"),
         (raw(chunk(tool_calls=[{"index": 0, "function": {"arguments": "{}"}}])), ProviderProtocolError, "name"),
-        (raw(chunk(finish="melted"), DONE), ProviderProtocolError, "melted"),
+        (raw(chunk(finish="melted"), DONE), IncompleteStreamError, "melted"),
         (raw(chunk(finish="error"), DONE), ProviderUnavailableError, "error"),
         (raw(chunk("", role="assistant"), DONE), IncompleteStreamError, "without a finish reason"),
         (streaming(gibibyte(b"data: ")), ProviderProtocolError, "8388608 bytes"),

@@ -1,6 +1,6 @@
 """What the providers that ask an HTTP API share: clients, limits, errors, and the class that puts them together."""
 
-from abstractllm.providers._http.errors import retry_after, status_error, transport_error
+from abstractllm.providers._http.errors import retry_after, status_error, transport_error, unknown_finish_reason
 from abstractllm.providers._http.limits import http_arguments
 from abstractllm.providers._http.provider import HostedConfig, HostedProvider, import_sdk
 
@@ -12,4 +12,5 @@ __all__ = [
     "retry_after",
     "status_error",
     "transport_error",
+    "unknown_finish_reason",
 ]

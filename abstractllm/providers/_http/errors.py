@@ -12,6 +12,7 @@ from typing import Any
 from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
+    IncompleteStreamError,
     InvalidRequestError,
     ModelNotFoundError,
     ProviderCredentialsError,
@@ -21,7 +22,15 @@ from abstractllm.errors import (
     RateLimitedError,
 )
 
-__all__ = ["as_unicode", "chain", "retry_after", "scrub", "status_error", "transport_error"]
+__all__ = [
+    "as_unicode",
+    "chain",
+    "retry_after",
+    "scrub",
+    "status_error",
+    "transport_error",
+    "unknown_finish_reason",
+]
 
 MAX_MESSAGE = 1000
 """Characters that are kept of an upstream message."""
@@ -110,6 +119,19 @@ def transport_error(error: BaseException) -> AbstractLLMError | None:
         if isinstance(link, OSError):
             return ProviderUnavailableError(f"the connection failed: {str(link)[:MAX_MESSAGE]}")
     return None
+
+
+def unknown_finish_reason(reason: str, source: str = "") -> IncompleteStreamError:
+    """The error for an answer that ended for a reason that this version does not know.
+
+    Whether it is whole nobody here can tell, so it must not pass for one that is; its text is on the error.
+
+    Args:
+        reason: The provider's word.
+        source: Where it was found.
+    """
+    where = f" ({source})" if source else ""
+    return IncompleteStreamError(f"the answer ended with the unknown finish reason {reason[:80]!r}{where}")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

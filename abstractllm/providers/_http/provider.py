@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import re
@@ -174,6 +175,9 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
     def _translated(self, error: Exception, began: bool) -> AbstractLLMError | None:
         if isinstance(error, AbstractLLMError):
             return error
+        # Raised below an SDK, by what checks its answers, and wrapped by it as whatever else it does not know.
+        if isinstance(error.__cause__, AbstractLLMError):
+            return copy.copy(error.__cause__)
         if (found := self.translate(error)) is not None:
             return found
         if self._clients.closed:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from abstractllm.enums import FinishReason, Role
+from abstractllm.providers._http import unknown_finish_reason
 from abstractllm.providers.anthropic.messages import STATE_MARK
 from abstractllm.types import (
     ChatMessage,
@@ -26,7 +26,6 @@ from abstractllm.types import (
 
 __all__ = ["AnswerReader"]
 
-_logger = logging.getLogger(__name__)
 _FINISH_REASONS = {
     "end_turn": FinishReason.STOP,
     "max_tokens": FinishReason.MAX_TOKENS,
@@ -113,13 +112,16 @@ class AnswerReader:
         return []
 
     def finished(self) -> Finished | None:
-        """The end of the answer; `None` if the API gave no reason for it."""
+        """The end of the answer; `None` if the API gave no reason for it.
+
+        Raises:
+            IncompleteStreamError: If the reason is not known.
+        """
         if self._stop_reason is None:
             return None
         reason = _FINISH_REASONS.get(self._stop_reason)
         if reason is None:
-            _logger.warning("the API gave a stop reason that this version does not know")
-            reason = FinishReason.STOP
+            raise unknown_finish_reason(self._stop_reason)
         parts = tuple(part for _, block in sorted(self._blocks.items()) if (part := block.part()) is not None)
         sent = [self._usage[name] for name in _PROMPT if name in self._usage]
         usage = Usage(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
@@ -176,8 +175,6 @@ class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
         sdk = import_sdk("anthropic")
         if isinstance(error, sdk.APIStatusError):
             return api_error(error)
-        if isinstance(error, sdk.APIConnectionError) and isinstance(error.__cause__, AbstractLLMError):
-            return copy.copy(error.__cause__)  # raised below the SDK, which wraps whatever it does not know
         if isinstance(error, sdk.APIResponseValidationError):
             return ProviderProtocolError(f"the answer cannot be read: {error}", upstream_status=error.status_code)
         return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.enums import FinishReason
+from abstractllm.providers._http import unknown_finish_reason
 from abstractllm.types import (
     Event,
     Finished,
@@ -22,7 +22,6 @@ from abstractllm.types import (
 
 __all__ = ["AnswerReader"]
 
-_logger = logging.getLogger(__name__)
 _UNKNOWN_TOKEN = -1
 """The API tells a token's text, not its id."""
 _MOST_TOKENS = 10**12
@@ -65,15 +64,18 @@ class AnswerReader:
         return found
 
     def finished(self, last: Mapping[str, Any]) -> Finished:
-        """The end of the answer, from its last line."""
+        """The end of the answer, from its last line.
+
+        Raises:
+            IncompleteStreamError: If it ended for a reason that is not known.
+        """
         match last.get("done_reason"):
             case "length":
                 reason = FinishReason.MAX_TOKENS
             case "stop" | "" | None:
                 reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
-            case _:
-                _logger.warning("the server gave a finish reason that this version does not know")
-                reason = FinishReason.STOP
+            case unknown:
+                raise unknown_finish_reason(str(unknown))
         usage = Usage(_count(last.get("prompt_eval_count")), _count(last.get("eval_count")))
         return Finished(reason, usage=usage)
 

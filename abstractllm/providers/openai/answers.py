@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from abstractllm.errors import IncompleteStreamError, ProviderProtocolError, ProviderUnavailableError
+from abstractllm.providers._http import unknown_finish_reason
 from abstractllm.providers.openai.errors import error_of_body
 from abstractllm.types import (
     Event,
@@ -78,12 +79,24 @@ class AnswerReader:
                 f"({self._source})"
             ) from error
 
+    def read_whole(self, body: Any) -> list[Event]:
+        """The events of an answer that came in one piece; errors as `read`."""
+        self._chunks += 1
+        try:
+            if body.get("error"):
+                raise error_of_body(body, self._source)
+            return self._read(body)
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            raise ProviderProtocolError(
+                f"the answer has not the shape of one: {type(error).__name__}: {str(error)[:200]} ({self._source})"
+            ) from error
+
     def finished(self) -> Finished:
         """The last event, once there are no more chunks.
 
         Raises:
             ProviderProtocolError: If there was no answer at all.
-            IncompleteStreamError: If it has no end.
+            IncompleteStreamError: If it has no end, or one for a reason that is not known.
         """
         if self._finish is None:
             if not self._choices:
@@ -96,7 +109,7 @@ class AnswerReader:
         if reason in _FAILED:
             raise ProviderUnavailableError(f"the answer ended with the finish reason {reason!r} ({self._source})")
         if reason not in _FINISH_REASONS:
-            raise ProviderProtocolError(f"unknown finish reason {reason[:80]!r} ({self._source})")
+            raise unknown_finish_reason(reason, self._source)
         found = _FINISH_REASONS[reason]
         if found is not FinishReason.STOP:
             return found
@@ -120,7 +133,7 @@ class AnswerReader:
         return events
 
     def _choice(self, choice: dict[str, Any]) -> list[Event]:
-        delta, events = choice.get("delta") or {}, list[Event]()
+        delta, events = choice.get("delta") or choice.get("message") or {}, list[Event]()
         if thought := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
             events.append(ReasoningDelta(thought))
         text = _text(delta.get("content"))
@@ -130,7 +143,10 @@ class AnswerReader:
         logprobs = _logprobs(choice.get("logprobs"))
         if text or logprobs:
             events.append(TextDelta(text, logprobs))
-        events += [self._call(call) for call in delta.get("tool_calls") or ()]
+        calls = delta.get("tool_calls") or ()
+        if choice.get("message"):  # whole calls, which are told apart by their place
+            calls = [call | {"index": place} for place, call in enumerate(calls)]
+        events += [self._call(call) for call in calls]
         if (reason := choice.get("finish_reason")) is not None:
             self._finish = str(reason)
             stop = choice.get("stop_reason")  # vLLM and SGLang tell which sequence was found

@@ -44,7 +44,7 @@ _SAME_NAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_pen
 
 
 def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
-    """The body of a request for a streamed answer.
+    """The body of a request: for a streamed answer, unless nobody reads it before it is whole.
 
     Raises:
         InvalidRequestError: For what the format has no place for, or a model does not take together.
@@ -80,8 +80,7 @@ def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
         **request.provider_options,
         "model": model,
         "messages": as_messages(request),
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        **({"stream": False} if request.whole else {"stream": True, "stream_options": {"include_usage": True}}),
         **config.extra_body,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -87,7 +88,10 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
     async def answer(
         self, client: AsyncOpenAI, request: GenerationRequest, config: OpenAIConfig
     ) -> AsyncGenerator[Event, None]:
-        """Streams the answer. After its finish reason only the usage may come, and its loss spoils nothing."""
+        """Reads the answer, in one piece or streamed; some compatible servers give one where the other was asked for.
+
+        After the finish reason only the usage may come, and its loss spoils nothing.
+        """
         # As `client.chat.completions.create`, but the chunks stay what JSON makes of them: building the SDK's models
         # takes half the time of an answer, and they promise fields that compatible servers do not send.
         stream = await client.post(
@@ -102,6 +106,11 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
             response = stream.response
             reader = AnswerReader(_source(response))
             try:
+                if response.headers.get("content-type", "").lower().startswith("application/json"):
+                    for event in reader.read_whole(json.loads(await response.aread())):
+                        yield event
+                    yield reader.finished()
+                    return
                 async for chunk in stream:
                     for event in reader.read(chunk):
                         yield event
