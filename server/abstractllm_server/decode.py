@@ -43,12 +43,13 @@ __all__ = ["count_request", "generation_request", "parameter_values", "struct_va
 _MAX_OPTIONS_BYTES = 262_144
 
 
-def generation_request(message: pb.GenerateRequest, timeout: float | None) -> GenerationRequest:
+def generation_request(message: pb.GenerateRequest, timeout: float | None, caller: str = "") -> GenerationRequest:
     """Decodes and checks a request.
 
     Args:
         message: The request.
         timeout: Seconds until the call's deadline; None without one.
+        caller: Who asks.
 
     Raises:
         InvalidRequestError: Naming the field.
@@ -66,18 +67,23 @@ def generation_request(message: pb.GenerateRequest, timeout: float | None) -> Ge
         labels=dict(message.labels),
         parameters_policy=ParametersPolicy[policy] if policy else ParametersPolicy.REJECT,
         timeout=_left(timeout),
+        caller=caller,
     )
     request.check()
     return request
 
 
-def count_request(message: pb.CountTokensRequest, timeout: float | None) -> GenerationRequest:
+def count_request(message: pb.CountTokensRequest, timeout: float | None, caller: str = "") -> GenerationRequest:
     """Decodes and checks the request whose prompt tokens are to be counted; errors as `generation_request`."""
     chosen = GenerationParameters()
     if message.HasField("model"):
         chosen = parse_parameters({"model": message.model}, "")
     request = GenerationRequest(
-        **_input(message), parameters=chosen, tools=_tools(message.tools), timeout=_left(timeout)
+        **_input(message),
+        parameters=chosen,
+        tools=_tools(message.tools),
+        timeout=_left(timeout),
+        caller=caller,
     )
     request.check()
     return request

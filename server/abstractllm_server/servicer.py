@@ -28,14 +28,17 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> pb.GenerateResponse:
         """Answers at once, when the whole answer is there."""
         llm = self._registry[request.llm]
-        return encode.completion(await llm.run_to_end(generation_request(request, context.time_remaining())))
+        return encode.completion(
+            await llm.run_to_end(generation_request(request, context.time_remaining(), context.peer()))
+        )
 
     async def StreamGenerate(
         self, request: pb.GenerateRequest, context: aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
         """Answers event by event."""
         llm = self._registry[request.llm]
-        async with aclosing(llm.run(generation_request(request, context.time_remaining()))) as events:
+        asked = generation_request(request, context.time_remaining(), context.peer())
+        async with aclosing(llm.run(asked)) as events:
             async for event in events:
                 yield encode.event(event)
 
@@ -46,5 +49,5 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> pb.CountTokensResponse:
         """Counts the tokens of a prompt."""
         llm = self._registry[request.llm]
-        tokens = await llm.run_count(count_request(request, context.time_remaining()))
+        tokens = await llm.run_count(count_request(request, context.time_remaining(), context.peer()))
         return pb.CountTokensResponse(input_tokens=tokens)

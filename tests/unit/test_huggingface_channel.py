@@ -43,9 +43,9 @@ def test_urgent_frame_goes_before_those_that_wait(ends: tuple[socket.socket, soc
     received = iter(receiver)
     for number in range(1, 4):
         sender.send(encode(Generate(number, HELLO, Sampling())))
-    sender.send(encode(Cancel(3)), urgent=True)
+    sender.send(encode(Cancel(3, 3)), urgent=True)
     order = [next(received) for _ in range(5)]
-    assert order.index(Cancel(3)) < order.index(Generate(3, HELLO, Sampling()))
+    assert order.index(Cancel(3, 3)) < order.index(Generate(3, HELLO, Sampling()))
     sender.close()
     receiver.close()
 
@@ -86,13 +86,14 @@ def test_cancellation_that_overtakes_its_request_still_counts(
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(loop, "end_process", ended.append)
-    for message in (Cancel(1), Generate(1, HELLO, Sampling()), Generate(2, HELLO, Sampling()), Cancel(2), Cancel(0)):
+    seven, two = Generate(7, HELLO, Sampling()), Generate(2, HELLO, Sampling())
+    for message in (Cancel(7, 1), seven, two, Cancel(2, 2), Cancel(1, 0)):
         ends[0].sendall(encode(message))
     ends[0].close()
     channel = Channel[ToEngine](ends[1], ToEngine)
     worker = loop.Worker(channel)
     worker._read()
     channel.close()
-    assert [worker._jobs[id].cancelled for id in (1, 2)] == [True, True]
+    assert [worker._jobs[id].cancelled for id in (7, 2)] == [True, True]
     assert worker._cancelled_early == set()
     assert ended == [0]

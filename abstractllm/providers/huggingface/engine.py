@@ -19,8 +19,9 @@ from abstractllm.errors import (
     ModelLoadError,
     ServerShuttingDownError,
 )
+from abstractllm.providers.huggingface.admission import TicketQueue
 from abstractllm.providers.huggingface.process import EngineProcess
-from abstractllm.providers.huggingface.tickets import Ticket, TicketQueue, as_error, copy_of
+from abstractllm.providers.huggingface.tickets import Ticket, as_error, copy_of
 from abstractllm.providers.huggingface.worker.channel import encode
 from abstractllm.providers.huggingface.worker.protocol import (
     Batch,
@@ -72,6 +73,7 @@ class Engine:
         settings: What to load.
         name: The model's name in messages.
         max_queue: Requests that may wait.
+        max_queue_bytes: What these may hold.
         keep_alive: Seconds without a request after which the process is ended.
         on_change: Called, from any thread, when `state` has changed.
     """
@@ -82,12 +84,14 @@ class Engine:
         *,
         name: str,
         max_queue: int,
+        max_queue_bytes: int,
         keep_alive: float | None,
         on_change: Callable[[], None],
     ) -> None:
         self.settings = settings
         self.name = name
         self.max_queue = max_queue
+        self.max_queue_bytes = max_queue_bytes
         self.keep_alive = keep_alive
         self.loaded: Loaded | None = None
         """The loaded model; None while there is none."""
@@ -138,13 +142,16 @@ class Engine:
         with self._lock:
             return self._tickets.is_empty
 
-    def submit(self, conversation: tuple[Turn, ...], sampling: Sampling | None, whole: bool = False) -> Ticket:
+    def submit(
+        self, conversation: tuple[Turn, ...], sampling: Sampling | None, *, whole: bool = False, caller: str = ""
+    ) -> Ticket:
         """Takes a request, starting the process if need be; to be called in the request's event loop.
 
         Args:
             conversation: At least one message.
             sampling: How to answer; None to count the conversation's tokens instead.
             whole: Whether the answer's text may come in one piece.
+            caller: Who asks; callers take turns.
 
         Raises:
             InvalidRequestError: If the request is too long to be sent to the engine.
@@ -156,15 +163,15 @@ class Engine:
             request_id, self._next_id = self._next_id, self._next_id + 1
         try:
             if sampling is None:
-                ticket = Ticket(Count(request_id, conversation))
+                ticket = Ticket(Count(request_id, conversation), caller)
             else:
-                ticket = Ticket(Generate(request_id, conversation, sampling, whole))
+                ticket = Ticket(Generate(request_id, conversation, sampling, whole), caller)
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._lock:
             if self._closed:
                 raise ServerShuttingDownError(f"LLM {self.name} is closed")
-            self._tickets.add(ticket, self.loaded, self.max_queue)
+            self._tickets.add(ticket, self.loaded, self.max_queue, self.max_queue_bytes)
             self._start()
             self._pump()
         return ticket

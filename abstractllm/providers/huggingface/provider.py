@@ -76,7 +76,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
 
         Raises:
             ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the context window.
-            OverloadedError: If `max_queue` requests wait already.
+            OverloadedError: If `max_queue` requests or `max_queue_bytes` wait already.
             EngineCrashedError: If the engine process ended meanwhile; it is started again by itself.
             ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
         """
@@ -84,11 +84,11 @@ class HuggingFaceProvider(AbstractLLMInterface):
         engine = self._engine(config)
         arrival = time.monotonic()
         sampling = Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
-        ticket = engine.submit(as_conversation(request), sampling, request.whole)
+        ticket = engine.submit(as_conversation(request), sampling, whole=request.whole, caller=request.caller)
         queued: float | None = None
         try:
             while True:
-                match await ticket.answers.get():
+                match await ticket.next_answer():
                     case Begun():
                         queued = time.monotonic() - arrival
                     case Delta() as delta:
@@ -111,9 +111,9 @@ class HuggingFaceProvider(AbstractLLMInterface):
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
         engine = self._engine(config)
-        ticket = engine.submit(as_conversation(request), None)
+        ticket = engine.submit(as_conversation(request), None, caller=request.caller)
         try:
-            match await ticket.answers.get():
+            match await ticket.next_answer():
                 case Counted(tokens=tokens):
                     return tokens
                 case AbstractLLMError() as error:
@@ -164,7 +164,8 @@ class HuggingFaceProvider(AbstractLLMInterface):
         with self._lock:
             for engine in self._engines:
                 if engine.settings == changed.load_settings():
-                    engine.max_queue, engine.keep_alive = changed.max_queue, changed.keep_alive
+                    engine.max_queue, engine.max_queue_bytes = changed.max_queue, changed.max_queue_bytes
+                    engine.keep_alive = changed.keep_alive
         self._sweep()
         self._changed()
 
@@ -268,6 +269,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
                 settings,
                 name=config.model,
                 max_queue=config.max_queue,
+                max_queue_bytes=config.max_queue_bytes,
                 keep_alive=config.keep_alive,
                 on_change=_weak(self._changed),
             )

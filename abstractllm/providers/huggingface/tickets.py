@@ -1,37 +1,34 @@
-"""The requests of one engine: those that wait, and those that its process has."""
+"""A request on its way through an engine, seen from the one who waits for its answer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from abstractllm import errors
-from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, OverloadedError
-from abstractllm.providers.huggingface.worker.channel import Channel, encode
+from abstractllm.errors import AbstractLLMError, ContextLengthExceededError
+from abstractllm.providers.huggingface.worker.channel import encode
 from abstractllm.providers.huggingface.worker.protocol import (
     Begun,
-    Cancel,
     Count,
     Counted,
     Delta,
     Done,
     Failed,
-    FromEngine,
     Generate,
     Loaded,
     LoadFailed,
 )
 
-__all__ = ["Answer", "Ticket", "TicketQueue", "as_error", "copy_of"]
+__all__ = ["Answer", "Ticket", "as_error", "copy_of", "deliver"]
 
 Answer = Begun | Delta | Done | Counted | AbstractLLMError
-_OfRequest = Begun | Delta | Done | Counted | Failed
 
-_LEAST_AHEAD = 4
-"""Requests given to a batching process beyond its slots, or an eighth of these: they are tokenized meanwhile."""
+_LOOSE_ANSWERS = 32
+"""Answers that are kept as they came; more that nobody has read are joined."""
 
 _ERRORS: dict[str, type[AbstractLLMError]] = {
     kind.default_reason: kind
@@ -52,26 +49,64 @@ _ERRORS: dict[str, type[AbstractLLMError]] = {
 class Ticket:
     """One request's place in an engine. It belongs to the event loop that it was made in.
 
+    Pieces of text that its reader does not take in time are joined, so that one who is slow gets fewer and larger ones,
+    and no more memory is held than the answer takes.
+
     Args:
         message: The request.
+        caller: Who asks; callers take turns.
 
     Raises:
         ValueError: If it is too long for the channel.
     """
 
-    def __init__(self, message: Generate | Count) -> None:
+    def __init__(self, message: Generate | Count, caller: str) -> None:
         self.id = message.id
+        self.caller = caller
         self.is_count = isinstance(message, Count)
-        self.frame = encode(message)
-        self.answers: asyncio.Queue[Answer] = asyncio.Queue()
-        self.began: float | None = None
+        self._frame = encode(message)
+        self.size = len(self._frame)
+        """Bytes of the request."""
+        self.order = 0
+        """Which one it is of those that the process was sent, from 1."""
+        self.has_begun = self.is_cancelled = False
+        self.output_tokens: int | None = None
+        """Tokens generated so far; None where not known."""
         texts = (turn.text.strip() for turn in message.conversation if turn.role == "user")
         self._longest = max(map(len, texts), default=0)
         self.loop = asyncio.get_running_loop()
+        self._answers: deque[Answer] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def take_frame(self) -> bytes:
+        """The request as it is sent, once: it is not kept."""
+        frame, self._frame = self._frame, b""
+        return frame
 
     def put(self, answer: Answer) -> None:
         """Hands an answer to the waiting request, from any thread."""
         deliver([(self, answer)])
+
+    async def next_answer(self) -> Answer:
+        """Waits for the next answer; for one reader, in the ticket's event loop."""
+        if not self._answers:
+            self._waiter = self.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        elif len(self._answers) > 1:
+            self._answers = _joined(self._answers)
+        return self._answers.popleft()
+
+    def put_here(self, answer: Answer) -> None:
+        """As `put`, in the ticket's event loop."""
+        self._answers.append(answer)
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif len(self._answers) > _LOOSE_ANSWERS:
+            self._answers = _joined(self._answers)
 
     @property
     def is_orphaned(self) -> bool:
@@ -105,107 +140,21 @@ def deliver(answers: Sequence[tuple[Ticket, Answer]]) -> None:
 
 def _put_all(answers: Sequence[tuple[Ticket, Answer]]) -> None:
     for ticket, answer in answers:
-        ticket.answers.put_nowait(answer)
+        ticket.put_here(answer)
 
 
-class TicketQueue:
-    """Gives requests to a process in their order, a few at a time. The engine's lock is held in every method."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[Ticket] = deque()
-        self._sent: dict[int, Ticket] = {}
-        self._seconds_each = 1.0
-        """How long an answer takes, as a moving average."""
-
-    @property
-    def queued(self) -> int:
-        """Requests whose turn has not come."""
-        return len(self._waiting) + sum(ticket.began is None for ticket in self._sent.values())
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no request is in it."""
-        return not (self._waiting or self._sent)
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a request has not been given to a process."""
-        return bool(self._waiting)
-
-    def add(self, ticket: Ticket, loaded: Loaded | None, limit: int) -> None:
-        """Takes a request in.
-
-        Raises:
-            ContextLengthExceededError: If it certainly does not fit the loaded model's window.
-            OverloadedError: If `limit` requests wait already.
-        """
-        if too_long := ticket.too_long_for(loaded):
-            raise too_long
-        if len(self._waiting) >= limit and not (loaded and self._has_room(ticket, loaded)):
-            raise OverloadedError(
-                f"{len(self._waiting)} requests wait already, the limit is {limit}",
-                retry_after=min(
-                    60.0, max(0.5, self._seconds_each * len(self._waiting) / (loaded.slots if loaded else 1))
-                ),
-                limit=limit,
-            )
-        self._waiting.append(ticket)
-
-    def pump(self, loaded: Loaded, channel: Channel[FromEngine]) -> None:
-        """Sends what waits, as far as there is room; counting a prompt's tokens does not wait for answers."""
-        for ticket in tuple(self._waiting):
-            if ticket.is_orphaned:
-                self._waiting.remove(ticket)
-            elif too_long := ticket.too_long_for(loaded):
-                self._waiting.remove(ticket)
-                ticket.put(too_long)
-            elif self._has_room(ticket, loaded):
-                self._waiting.remove(ticket)
-                self._sent[ticket.id] = ticket
-                channel.send(ticket.frame)
-
-    def cancel(self, ticket: Ticket, channel: Channel[FromEngine] | None) -> None:
-        """Gives up a request; nothing happens if it is over."""
-        if ticket in self._waiting:
-            self._waiting.remove(ticket)
-        elif ticket.id in self._sent and channel:
-            channel.send(encode(Cancel(ticket.id)), urgent=True)
-
-    def receive(self, messages: Sequence[_OfRequest], channel: Channel[FromEngine]) -> None:
-        """Hands on what the process says of its requests."""
-        deliver([self._settle(message, channel) for message in messages])
-
-    def _settle(self, message: _OfRequest, channel: Channel[FromEngine]) -> tuple[Ticket, Answer]:
-        ticket = self._sent[message.id]
-        match message:
-            case Begun():
-                ticket.began = time.monotonic()
-            case Delta():
-                if ticket.is_orphaned:
-                    self.cancel(ticket, channel)
-            case _:
-                del self._sent[message.id]
-                if ticket.began is not None:
-                    self._seconds_each += 0.2 * (time.monotonic() - ticket.began - self._seconds_each)
-        return ticket, as_error(message) if isinstance(message, Failed) else message
-
-    def fail_sent(self, error: AbstractLLMError) -> None:
-        """Fails what the process had."""
-        sent, self._sent = self._sent, {}
-        for ticket in sent.values():
-            ticket.put(copy_of(error))
-
-    def fail_all(self, error: AbstractLLMError) -> None:
-        """Fails everything."""
-        self.fail_sent(error)
-        waiting, self._waiting = self._waiting, deque()
-        for ticket in waiting:
-            ticket.put(copy_of(error))
-
-    def _has_room(self, ticket: Ticket, loaded: Loaded) -> bool:
-        """Whether the process can have one more: as many as it has slots, and a few that it prepares meanwhile."""
-        ahead = 1 if loaded.slots == 1 else max(_LEAST_AHEAD, loaded.slots // 8)
-        return ticket.is_count or sum(not other.is_count for other in self._sent.values()) < loaded.slots + ahead
+def _joined(answers: Iterable[Answer]) -> deque[Answer]:
+    """The same answers, with pieces of text that follow each other made one."""
+    joined: deque[Answer] = deque()
+    for kind, found in groupby(answers, type):
+        group = list(found)
+        deltas = [answer for answer in group if isinstance(answer, Delta)]
+        if kind is Delta and len(deltas) > 1:
+            logprobs = tuple(logprob for delta in deltas for logprob in delta.logprobs)
+            text = "".join(delta.text for delta in deltas)
+            group = [Delta(deltas[-1].id, text, logprobs, output_tokens=deltas[-1].output_tokens)]
+        joined.extend(group)
+    return joined
 
 
 def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
@@ -224,4 +173,6 @@ def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
 
 def copy_of(error: AbstractLLMError) -> AbstractLLMError:
     """The same error for another request: each is filled with its own request id."""
-    return type(error)(error.message, field=error.field, retry_after=error.retry_after)
+    return type(error)(
+        error.message, field=error.field, limit=error.limit, requested=error.requested, retry_after=error.retry_after
+    )

@@ -99,7 +99,7 @@ class AnswerWriter:
         if not text and not (ready and last):
             return
         self._held = self._held[len(ready) :]
-        piece = Delta(self._job.request.id, text, tuple(ready))
+        piece = Delta(self._job.request.id, text, tuple(ready), output_tokens=self._job.output_tokens)
         if self._job.request.whole:
             self._kept.append(piece)
         else:

@@ -71,7 +71,8 @@ class Worker:
         self._lock = threading.Lock()
         self._jobs: dict[int, Job] = {}
         self._cancelled_early: set[int] = set()
-        self._newest = 0
+        self._received = 0
+        """Requests for an answer."""
         self._settings: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._to_tokenize: queue.SimpleQueue[Job | Count] = queue.SimpleQueue()
         self._to_generate: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -116,15 +117,15 @@ class Worker:
                         job.cancelled = id in self._cancelled_early
                         self._cancelled_early.discard(id)
                         self._jobs[id] = job
-                        self._newest = id
+                        self._received += 1
                     self._to_tokenize.put(job)
                 case Count():
                     self._to_tokenize.put(message)
-                case Cancel(id=id):
+                case Cancel(id=id, order=order):
                     with self._lock:
                         if id in self._jobs:
                             self._jobs[id].cancelled = True
-                        elif id > self._newest:
+                        elif order > self._received:
                             self._cancelled_early.add(id)
         end_process(0)
 

@@ -1,7 +1,6 @@
 """The messages between a provider and its engine process; both sides import this file, so it stays light.
 
-Times are seconds, token counts and ids are integers. A request's `id` is an integer of the provider's own, rising by
-one with each request that is sent.
+Times are seconds, token counts and ids are integers. A request's `id` is an integer of the provider's own.
 """
 
 from __future__ import annotations
@@ -98,6 +97,8 @@ class Cancel(Struct, tag=True, frozen=True):
     """Stop answering; `Done` or `Failed` still follows. It may overtake the request it means."""
 
     id: int
+    order: int
+    """Which one the request is of those that were sent, from 1."""
 
 
 class Progress(Struct, tag=True, frozen=True):
@@ -179,6 +180,8 @@ class Delta(Struct, tag=True, frozen=True):
     id: int
     text: str
     logprobs: tuple[Logprob, ...] = ()
+    output_tokens: int = 0
+    """Tokens generated so far."""
 
 
 class Done(Struct, tag=True, frozen=True):
