@@ -48,7 +48,7 @@ class HuggingFaceConfig(LLMConfig):
     """Seconds without a request after which the model is unloaded; never, if absent."""
     max_queue: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Requests that may wait for their turn; one more is refused."""
-    max_queue_bytes: Bytes = 128 << 20
+    max_queue_bytes: Annotated[int, Field(ge=1)] = 128 << 20
     """What the waiting requests may hold, in bytes; one more than that is refused."""
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests that are answered at a time: 64 on a CPU, 256 on a GPU, if absent; 1 answers them one after another."""
