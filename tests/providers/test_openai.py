@@ -57,16 +57,17 @@ async def answered(*pieces, **options):
         return await llm.complete_async("Hi")
 
 
-async def test_a_prompt_becomes_a_streamed_request_and_the_answer_is_the_stream_folded():
+async def test_a_prompt_becomes_a_request_for_a_whole_or_a_streamed_answer():
+    """A server that streams where a whole answer was asked for is understood, too."""
     async with asking(saying("Hel", "lo ", "wörld")) as (llm, server):
         answer = await llm.complete_async("Say hello", "Be brief")
-        events = [event async for event in llm.stream_async("Say hello")]
-    assert server.requests[0].json == {
+        events = [event async for event in llm.stream_async("Say hello", "Be brief")]
+    asked = {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Say hello"}],
-        "stream": True,
-        "stream_options": {"include_usage": True},
     }
+    assert server.requests[0].json == asked | {"stream": False}
+    assert server.requests[1].json == asked | {"stream": True, "stream_options": {"include_usage": True}}
     assert answer.text == "Hello wörld"
     assert answer.finish_reason is FinishReason.STOP
     assert answer.usage == Usage(input_tokens=11, output_tokens=7, cached_input_tokens=4, reasoning_tokens=3)
@@ -88,7 +89,7 @@ async def test_every_parameter_of_the_format_is_sent_by_its_name_on_the_wire():
         reasoning_effort="low",
         provider_options={"user": "u", "parallel_tool_calls": False},
     )
-    del body["messages"], body["stream"], body["stream_options"], body["model"]
+    del body["messages"], body["stream"], body["model"]
     assert body == {
         "temperature": 0.0,
         "top_p": 0.5,

@@ -83,8 +83,8 @@ class AnswerReader:
         """The events of an answer that came in one piece; errors as `read`."""
         self._chunks += 1
         try:
-            if body.get("error"):
-                raise error_of_body(body, self._source)
+            if error := body.get("error"):
+                raise error_of_body(error if isinstance(error, dict) else {"message": error}, self._source)
             return self._read(body)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise ProviderProtocolError(
