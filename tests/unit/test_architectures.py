@@ -20,7 +20,7 @@ from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.generation import generate
 from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done, Generate, Load, Sampling
+from abstractllm.providers.huggingface.worker.protocol import Begun, Conversation, Delta, Done, Generate, Load, Sampling
 from tests.unit.architectures import ARCHITECTURES, SLIDING, Architecture, model_of, tokenizer
 
 HANG = 60
@@ -101,7 +101,7 @@ def alone(model: Any, prompt: list[int]) -> Answer:
 def job(number: int, prompt: list[int]) -> Job:
     # The log-probabilities bring the token ids with them.
     sampling = Sampling(temperature=0.0, max_tokens=NEW_TOKENS, top_logprobs=0)
-    return Job(Generate(number, (), sampling), prompt=tuple(prompt), max_tokens=NEW_TOKENS)
+    return Job(Generate(number, Conversation(()), sampling), prompt=tuple(prompt), max_tokens=NEW_TOKENS)
 
 
 class Followers:

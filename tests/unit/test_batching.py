@@ -16,7 +16,16 @@ from abstractllm.providers.huggingface.worker.batching.requests import BatchRequ
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
-from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done, Generate, Load, Sampling, Turn
+from abstractllm.providers.huggingface.worker.protocol import (
+    Begun,
+    Conversation,
+    Delta,
+    Done,
+    Generate,
+    Load,
+    Sampling,
+    Turn,
+)
 from tests.unit.tiny_models import build
 
 HANG = 60
@@ -66,7 +75,9 @@ class Harness:
 
     def submit(self, prompt: str, max_tokens: int = 16, **sampling) -> Job:
         self._next += 1
-        request = Generate(self._next, (Turn("user", prompt),), Sampling(max_tokens=max_tokens, **sampling))
+        request = Generate(
+            self._next, Conversation((Turn("user", prompt),)), Sampling(max_tokens=max_tokens, **sampling)
+        )
         job = Job(request, prompt=tuple(self.loaded.prompts.encode(request.conversation)), max_tokens=max_tokens)
         self.engine.submit(job)
         return job
@@ -184,7 +195,7 @@ def test_a_prompt_longer_than_a_step_is_taken_in_pieces(loaded):
     harness = Harness(loaded, slots=4)
     try:
         prompt = "one two three four five six seven " * 20
-        assert 100 < len(loaded.prompts.encode((Turn("user", prompt),))) < 480
+        assert 100 < len(loaded.prompts.encode(Conversation((Turn("user", prompt),)))) < 480
         jobs = [harness.submit(f"{prompt}{index}", temperature=0.0) for index in range(4)]
         together = harness.answer(*jobs)
         assert together == [
@@ -258,7 +269,9 @@ def test_a_model_that_cannot_be_batched_says_why(loaded, directory, monkeypatch)
 def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):
     pieces = harness.submit("hello there", temperature=0.0, top_logprobs=1)
     wanted = harness.answer(pieces)
-    asked = Generate(100, (Turn("user", "hello there"),), Sampling(temperature=0.0, top_logprobs=1), whole=True)
+    asked = Generate(
+        100, Conversation((Turn("user", "hello there"),)), Sampling(temperature=0.0, top_logprobs=1), whole=True
+    )
     whole = Job(asked, prompt=pieces.prompt, max_tokens=16)
     sent: list[Delta] = []
     real, harness.engine._send = harness.engine._send, lambda messages: (sent.extend(messages), real(messages))

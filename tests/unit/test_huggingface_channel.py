@@ -10,9 +10,17 @@ import pytest
 
 from abstractllm.providers.huggingface.worker import loop
 from abstractllm.providers.huggingface.worker.channel import MAX_FRAME_BYTES, Channel, encode
-from abstractllm.providers.huggingface.worker.protocol import Cancel, FromEngine, Generate, Sampling, ToEngine, Turn
+from abstractllm.providers.huggingface.worker.protocol import (
+    Cancel,
+    Conversation,
+    FromEngine,
+    Generate,
+    Sampling,
+    ToEngine,
+    Turn,
+)
 
-HELLO = (Turn("user", "hello"),)
+HELLO = Conversation((Turn("user", "hello"),))
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_messages_arrive_whole_whatever_their_size(ends: tuple[socket.socket, socket.socket]) -> None:
     sender, receiver = Channel[FromEngine](ends[0], FromEngine), Channel[ToEngine](ends[1], ToEngine)
     sent = [
-        Generate(number, (Turn("user", "🙂\x00" * size),), Sampling(seed=-(2**63), logit_bias={7: -1.5}))
+        Generate(number, Conversation((Turn("user", "🙂\x00" * size),)), Sampling(seed=-(2**63), logit_bias={7: -1.5}))
         for number, size in enumerate((0, 1, 5_000_000, 3))
     ]
     for message in sent:
@@ -39,7 +47,7 @@ def test_messages_arrive_whole_whatever_their_size(ends: tuple[socket.socket, so
 
 def test_urgent_frame_goes_before_those_that_wait(ends: tuple[socket.socket, socket.socket]) -> None:
     sender, receiver = Channel[FromEngine](ends[0], FromEngine), Channel[ToEngine](ends[1], ToEngine)
-    sender.send(encode(Generate(0, (Turn("user", "x" * 5_000_000),), Sampling())))  # fills the socket
+    sender.send(encode(Generate(0, Conversation((Turn("user", "x" * 5_000_000),)), Sampling())))  # fills the socket
     received = iter(receiver)
     for number in range(1, 4):
         sender.send(encode(Generate(number, HELLO, Sampling())))
@@ -52,7 +60,7 @@ def test_urgent_frame_goes_before_those_that_wait(ends: tuple[socket.socket, soc
 
 def test_sending_never_waits_for_a_reader(ends: tuple[socket.socket, socket.socket]) -> None:
     sender = Channel[FromEngine](ends[0], FromEngine)
-    frame = encode(Generate(0, (Turn("user", "x" * 1_000_000),), Sampling()))
+    frame = encode(Generate(0, Conversation((Turn("user", "x" * 1_000_000),)), Sampling()))
     thread = threading.Thread(target=lambda: [sender.send(frame) for _ in range(20)])
     thread.start()
     thread.join(60)
@@ -70,7 +78,7 @@ def test_frame_over_the_limit_is_refused_on_both_sides(
     receiver.close()
     monkeypatch.setattr("abstractllm.providers.huggingface.worker.channel.MAX_FRAME_BYTES", 100)
     with pytest.raises(ValueError, match="longer than 100"):
-        encode(Generate(0, (Turn("user", "x" * 200),), Sampling()))
+        encode(Generate(0, Conversation((Turn("user", "x" * 200),)), Sampling()))
 
 
 def test_frame_that_is_no_message_is_an_error(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -24,9 +24,9 @@ def answer(loaded: Any, max_tokens: int = 30, cancel_after: int | None = None, *
     """The answer to "hello": the text's pieces, and the last message."""
     from abstractllm.providers.huggingface.worker.generation import generate
     from abstractllm.providers.huggingface.worker.loop import Job
-    from abstractllm.providers.huggingface.worker.protocol import Delta, Generate, Sampling, Turn
+    from abstractllm.providers.huggingface.worker.protocol import Conversation, Delta, Generate, Sampling, Turn
 
-    request = Generate(1, (Turn("user", "hello"),), Sampling(**sampling))
+    request = Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling))
     job = Job(request, prompt=loaded.prompts.encode(request.conversation), max_tokens=max_tokens)
     pieces: list[str] = []
 
@@ -55,9 +55,9 @@ def test_parameters_mean_what_they_mean_to_transformers(
 ) -> None:
     import torch
 
-    from abstractllm.providers.huggingface.worker.protocol import Turn
+    from abstractllm.providers.huggingface.worker.protocol import Conversation, Turn
 
-    prompt = torch.tensor([loaded.prompts.encode((Turn("user", "hello"),))])
+    prompt = torch.tensor([loaded.prompts.encode(Conversation((Turn("user", "hello"),)))])
     torch.manual_seed(3)
     options = {"do_sample": True, "max_new_tokens": 30, "attention_mask": torch.ones_like(prompt), **theirs}
     expected = loaded.model.generate(prompt, **options)[0, prompt.shape[1] :].tolist()

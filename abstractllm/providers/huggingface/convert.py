@@ -2,34 +2,76 @@
 
 from __future__ import annotations
 
-from abstractllm.enums import Role
-from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.providers.huggingface.worker.protocol import Logprob, TopToken, Turn
+from abstractllm.enums import Role, ToolChoiceMode
+from abstractllm.providers.huggingface.worker.protocol import (
+    Conversation,
+    Delta,
+    Logprob,
+    ToolDefinition,
+    TopToken,
+    Turn,
+)
+from abstractllm.providers.huggingface.worker.protocol import ToolCall as EarlierCall
 from abstractllm.requests import GenerationRequest
-from abstractllm.types import ChatMessage, Reasoning, TokenLogprob, ToolResult, TopLogprob
+from abstractllm.types import (
+    Event,
+    Reasoning,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+    ToolResult,
+    TopLogprob,
+)
 
-__all__ = ["as_conversation", "as_token_logprob"]
-
-
-def as_conversation(request: GenerationRequest) -> tuple[Turn, ...]:
-    """A request's messages, the system prompt in its place.
-
-    Raises:
-        UnsupportedFeatureError: If one of them holds a tool's result.
-    """
-    return tuple(_turn(message, index) for index, message in enumerate(request.conversation()))
-
-
-def _turn(message: ChatMessage, index: int) -> Turn:
-    if message.role is Role.TOOL or any(isinstance(part, ToolResult) for part in message.parts):
-        raise UnsupportedFeatureError(
-            "tools are not supported by this LLM", field=f"chat.messages[{index}].tool_result"
-        )
-    reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
-    return Turn(message.role.value, message.text, reasoning)
+__all__ = ["as_conversation", "as_event"]
 
 
-def as_token_logprob(found: Logprob) -> TokenLogprob:
+def as_conversation(request: GenerationRequest) -> Conversation:
+    """What the model is given: messages with the system prompt in its place, tools, reasoning effort."""
+    names: dict[str, str] = {}
+    turns: list[Turn] = []
+    for message in request.conversation():
+        calls = [part for part in message.parts if isinstance(part, ToolCall)]
+        names |= {call.id: call.name for call in calls}
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        turns += [_result(result, names.get(result.tool_call_id, "")) for result in results]
+        reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
+        if message.text or reasoning or calls or not results:
+            earlier = tuple(EarlierCall(call.id, call.name, call.arguments_json) for call in calls)
+            turns.append(Turn(message.role.value, message.text, reasoning, earlier))
+    return Conversation(tuple(turns), *_tools(request), request.parameters.reasoning_effort or "")
+
+
+def _result(result: ToolResult, name: str) -> Turn:
+    # Templates have no mark for a tool that failed: its text has to say so.
+    content = f"Error: {result.content}" if result.is_error else result.content
+    return Turn(Role.TOOL.value, content, call_id=result.tool_call_id, name=name)
+
+
+def _tools(request: GenerationRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
+    """The tools that the model may call, and the names of those of which it must call one."""
+    choice = request.tool_choice or ToolChoice()
+    if choice.mode is ToolChoiceMode.NONE:
+        return (), ()
+    tools = tuple(ToolDefinition(tool.name, tool.description, tool.parameters_json_schema) for tool in request.tools)
+    if choice.name is not None:
+        return tools, (choice.name,)
+    return tools, tuple(tool.name for tool in tools) if choice.mode is ToolChoiceMode.REQUIRED else ()
+
+
+def as_event(delta: Delta) -> Event:
+    """A piece of the answer."""
+    if delta.call is not None:
+        return ToolCallDelta(delta.call.index, delta.call.id, delta.call.name, delta.call.arguments)
+    if delta.reasoning:
+        return ReasoningDelta(delta.reasoning)
+    return TextDelta(delta.text, tuple(_as_token_logprob(logprob) for logprob in delta.logprobs))
+
+
+def _as_token_logprob(found: Logprob) -> TokenLogprob:
     """A position's log-probabilities; bytes that are no text alone are shown as replacement characters."""
     top = tuple(TopLogprob(token.token_id, _text(token), token.token_bytes, token.logprob) for token in found.top)
     return TokenLogprob(found.token_id, _text(found), found.token_bytes, found.logprob, top)

@@ -26,6 +26,7 @@ from abstractllm.providers.huggingface.worker.channel import encode
 from abstractllm.providers.huggingface.worker.protocol import (
     Batch,
     Begun,
+    Conversation,
     Count,
     Counted,
     Delta,
@@ -38,7 +39,6 @@ from abstractllm.providers.huggingface.worker.protocol import (
     LoadFailed,
     Progress,
     Sampling,
-    Turn,
 )
 
 __all__ = ["Engine", "LoadProgress", "live_engines"]
@@ -143,12 +143,12 @@ class Engine:
             return self._tickets.is_empty
 
     def submit(
-        self, conversation: tuple[Turn, ...], sampling: Sampling | None, *, whole: bool = False, caller: str = ""
+        self, conversation: Conversation, sampling: Sampling | None, *, whole: bool = False, caller: str = ""
     ) -> Ticket:
         """Takes a request, starting the process if need be; to be called in the request's event loop.
 
         Args:
-            conversation: At least one message.
+            conversation: What the model is given.
             sampling: How to answer; None to count the conversation's tokens instead.
             whole: Whether the answer's text may come in one piece.
             caller: Who asks; callers take turns.

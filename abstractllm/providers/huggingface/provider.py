@@ -7,6 +7,7 @@ import dataclasses
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -16,7 +17,7 @@ from abstractllm.errors import AbstractLLMError, GenerationCancelledError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface import cache
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig
-from abstractllm.providers.huggingface.convert import as_conversation, as_token_logprob
+from abstractllm.providers.huggingface.convert import as_conversation, as_event
 from abstractllm.providers.huggingface.engine import Engine, LoadProgress, live_engines
 from abstractllm.providers.huggingface.tickets import Ticket
 from abstractllm.providers.huggingface.worker.protocol import (
@@ -33,14 +34,16 @@ from abstractllm.types import (
     ClearedModels,
     Event,
     Finished,
-    TextDelta,
     Timing,
+    ToolCall,
+    ToolResult,
     Usage,
 )
 
 __all__ = ["HuggingFaceProvider"]
 
 _PARAMETERS = Sampling.__struct_fields__
+_EFFORT = "reasoning_effort"
 
 
 class HuggingFaceProvider(AbstractLLMInterface):
@@ -92,14 +95,18 @@ class HuggingFaceProvider(AbstractLLMInterface):
                     case Begun():
                         queued = time.monotonic() - arrival
                     case Delta() as delta:
-                        yield TextDelta(delta.text, tuple(as_token_logprob(logprob) for logprob in delta.logprobs))
+                        yield as_event(delta)
                     case Done(finish_reason="cancelled"):
                         raise GenerationCancelledError("the request was cancelled")
                     case Done() as done:
                         yield Finished(
                             FinishReason(done.finish_reason),
                             done.stop_sequence,
-                            Usage(input_tokens=done.input_tokens, output_tokens=done.output_tokens),
+                            Usage(
+                                input_tokens=done.input_tokens,
+                                output_tokens=done.output_tokens,
+                                reasoning_tokens=done.reasoning_tokens,
+                            ),
                             timing=Timing(queued, (queued or 0.0) + (done.first_token or 0.0)),
                         )
                         return
@@ -107,6 +114,20 @@ class HuggingFaceProvider(AbstractLLMInterface):
                         raise error
         finally:
             self._leave(engine, ticket)
+
+    async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
+        """As every LLM's; loads the model first where its chat template decides whether it takes the request.
+
+        Raises:
+            ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
+        """
+        parts = (part for message in request.messages for part in message.parts)
+        has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
+        if has_tools or request.parameters.reasoning_effort is not None:
+            async with aclosing(self._engine(config).progress()) as steps:
+                async for _ in steps:
+                    pass
+        return await super().check(request, config)
 
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
@@ -124,13 +145,25 @@ class HuggingFaceProvider(AbstractLLMInterface):
             self._leave(engine, ticket)
 
     async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
-        """What the model can do; what only the loaded model tells (window, device, ...) is unset until it is loaded."""
-        known = Capabilities(logprobs=True, seed=True, token_counting=True, parameters=_PARAMETERS)
+        """What the model can do.
+
+        While it is not loaded, what only its chat template tells (tools, reasoning effort) counts as possible, and what
+        only the model tells (window, device, ...) is unset.
+        """
+        known = Capabilities(
+            tools=True,
+            logprobs=True,
+            seed=True,
+            token_counting=True,
+            parameters=(*_PARAMETERS, _EFFORT),
+        )
         engine = self._find(config)
         if engine is None or engine.loaded is None:
             return known
         return dataclasses.replace(
             known,
+            tools=engine.loaded.tools,
+            parameters=known.parameters if engine.loaded.effort else _PARAMETERS,
             system_prompt=engine.loaded.system_prompt,
             context_window=engine.loaded.context_window,
             quantization=engine.loaded.quantization,

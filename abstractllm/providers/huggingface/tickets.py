@@ -21,6 +21,7 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Generate,
     Loaded,
     LoadFailed,
+    join_deltas,
 )
 
 __all__ = ["Answer", "Ticket", "as_error", "copy_of", "deliver"]
@@ -37,6 +38,7 @@ _ERRORS: dict[str, type[AbstractLLMError]] = {
         errors.InvalidRequestError,
         errors.ContextLengthExceededError,
         errors.UnsupportedFeatureError,
+        errors.UnsupportedParameterError,
         errors.ConfigurationError,
         errors.ModelNotFoundError,
         errors.ModelLoadError,
@@ -72,7 +74,7 @@ class Ticket:
         self.has_begun = self.is_cancelled = False
         self.output_tokens: int | None = None
         """Tokens generated so far; None where not known."""
-        texts = (turn.text.strip() for turn in message.conversation if turn.role == "user")
+        texts = (turn.text.strip() for turn in message.conversation.turns if turn.role == "user")
         self._longest = max(map(len, texts), default=0)
         self.loop = asyncio.get_running_loop()
         self._answers: deque[Answer] = deque()
@@ -144,16 +146,12 @@ def _put_all(answers: Sequence[tuple[Ticket, Answer]]) -> None:
 
 
 def _joined(answers: Iterable[Answer]) -> deque[Answer]:
-    """The same answers, with pieces of text that follow each other made one."""
+    """The same answers, with pieces of one kind that follow each other made one."""
     joined: deque[Answer] = deque()
     for kind, found in groupby(answers, type):
         group = list(found)
         deltas = [answer for answer in group if isinstance(answer, Delta)]
-        if kind is Delta and len(deltas) > 1:
-            logprobs = tuple(logprob for delta in deltas for logprob in delta.logprobs)
-            text = "".join(delta.text for delta in deltas)
-            group = [Delta(deltas[-1].id, text, logprobs, output_tokens=deltas[-1].output_tokens)]
-        joined.extend(group)
+        joined.extend(join_deltas(deltas) if kind is Delta else group)
     return joined
 
 

@@ -53,6 +53,8 @@ class Job:
     prompt: tuple[int, ...] = ()
     max_tokens: int = 0
     """New tokens at most."""
+    is_reasoning: bool = False
+    """Whether the prompt ends inside a reasoning block."""
     output_tokens: int = 0
 
 
@@ -157,6 +159,7 @@ class Worker:
                     self._finish(item, Done(item.request.id, "cancelled", "", 0, 0))
                 else:
                     item.prompt = model.prompts.encode(item.request.conversation)
+                    item.is_reasoning = model.prompts.begins_reasoning(item.request.conversation, item.prompt)
                     item.max_tokens = _room(item, model.description)
                     _check_bias(item, model.vocabulary_size)
                     hand_over(item)

@@ -70,6 +70,8 @@ class LoadedModel:
             context_window=window,
             max_characters=self.vocabulary.most_characters(window),
             system_prompt=self.prompts.takes_system_prompt(),
+            tools=self.prompts.template.format is not None,
+            effort=self.prompts.template.takes_effort,
         )
 
     def recover(self, error: Exception) -> None:

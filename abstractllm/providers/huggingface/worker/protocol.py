@@ -5,6 +5,8 @@ Times are seconds, token counts and ids are integers. A request's `id` is an int
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from msgspec import Struct
@@ -12,7 +14,9 @@ from msgspec import Struct
 __all__ = [
     "Batch",
     "Begun",
+    "CallPiece",
     "Cancel",
+    "Conversation",
     "Count",
     "Counted",
     "Delta",
@@ -27,8 +31,11 @@ __all__ = [
     "Progress",
     "Sampling",
     "ToEngine",
+    "ToolCall",
+    "ToolDefinition",
     "TopToken",
     "Turn",
+    "join_deltas",
 ]
 
 
@@ -51,12 +58,48 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     kv_cache_bytes: int | None = None
 
 
+class ToolCall(Struct, frozen=True):
+    """A call in an earlier message."""
+
+    id: str
+    name: str
+    arguments: str
+    """A JSON object."""
+
+
 class Turn(Struct, frozen=True):
     """One message of a conversation."""
 
     role: str
     text: str
+    """Of the role `tool`: what the tool returned."""
     reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
+    """Of the role `tool`: the call that this answers."""
+    name: str = ""
+    """Of the role `tool`: the tool, where the call is in the conversation."""
+
+
+class ToolDefinition(Struct, frozen=True):
+    """A tool that the model may call."""
+
+    name: str
+    description: str
+    schema: str
+    """A JSON schema for the arguments, an object."""
+
+
+class Conversation(Struct, frozen=True):
+    """What the model is given, and how it is asked."""
+
+    turns: tuple[Turn, ...]
+    """At least one."""
+    tools: tuple[ToolDefinition, ...] = ()
+    forced: tuple[str, ...] = ()
+    """The tools of which one must be called; empty if the model decides."""
+    effort: str = ""
+    """A value of `ReasoningEffort`; empty for the model's own way."""
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -80,7 +123,7 @@ class Generate(Struct, tag=True, frozen=True):
     """Answer a conversation."""
 
     id: int
-    conversation: tuple[Turn, ...]
+    conversation: Conversation
     sampling: Sampling
     whole: bool = False
     """The answer's text in one message, at its end."""
@@ -90,7 +133,7 @@ class Count(Struct, tag=True, frozen=True):
     """Count a conversation's tokens."""
 
     id: int
-    conversation: tuple[Turn, ...]
+    conversation: Conversation
 
 
 class Cancel(Struct, tag=True, frozen=True):
@@ -123,6 +166,10 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     """A longer message certainly does not fit the window; `None` if the tokenizer sets no such bound."""
     system_prompt: bool
     """Whether the chat template takes a system message."""
+    tools: bool = False
+    """Whether tools can be offered, and calls of them are understood."""
+    effort: bool = False
+    """Whether the chat template has a say in how much the model thinks."""
     slots: int = 1
     """Requests that are answered at a time."""
     longest: int = 0
@@ -174,14 +221,53 @@ class Logprob(Struct, frozen=True):
     top: tuple[TopToken, ...]
 
 
+class CallPiece(Struct, frozen=True):
+    """A piece of a tool call; the first of each index has id and name."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
 class Delta(Struct, tag=True, frozen=True):
-    """A piece of the answer."""
+    """A piece of the answer: text, reasoning or a call."""
 
     id: int
-    text: str
+    text: str = ""
     logprobs: tuple[Logprob, ...] = ()
     output_tokens: int = 0
     """Tokens generated so far."""
+    reasoning: str = ""
+    call: CallPiece | None = None
+
+
+def join_deltas(deltas: Iterable[Delta]) -> list[Delta]:
+    """The same pieces of one answer, with those that follow each other and are of one kind made one."""
+    joined: list[Delta] = []
+    for (place, _), found in groupby(deltas, _kind):
+        group = list(found)
+        last = group[-1]
+        if len(group) > 1:
+            call = last.call
+            if call is not None:
+                first = group[0].call or call
+                arguments = "".join(delta.call.arguments for delta in group if delta.call is not None)
+                call = CallPiece(place, first.id, first.name, arguments)
+            last = Delta(
+                last.id,
+                "".join(delta.text for delta in group),
+                tuple(logprob for delta in group for logprob in delta.logprobs),
+                last.output_tokens,
+                "".join(delta.reasoning for delta in group),
+                call,
+            )
+        joined.append(last)
+    return joined
+
+
+def _kind(delta: Delta) -> tuple[int, bool]:
+    return (-1 if delta.call is None else delta.call.index), bool(delta.reasoning)
 
 
 class Done(Struct, tag=True, frozen=True):
@@ -195,6 +281,8 @@ class Done(Struct, tag=True, frozen=True):
     output_tokens: int
     first_token: float | None = None
     """Seconds from `Begun` to the first token."""
+    reasoning_tokens: int | None = None
+    """Of the output tokens; None of models whose reasoning is not marked."""
 
 
 class Batch(Struct, tag=True, frozen=True):

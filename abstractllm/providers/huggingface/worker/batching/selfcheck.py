@@ -18,7 +18,7 @@ from abstractllm.errors import ModelLoadError
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
 from abstractllm.providers.huggingface.worker.batching.settings import Row
-from abstractllm.providers.huggingface.worker.protocol import Generate, Sampling
+from abstractllm.providers.huggingface.worker.protocol import Conversation, Generate, Sampling
 
 if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.loop import Job
@@ -170,7 +170,7 @@ def _ask(engine: BatchEngine, index: int, reference: Reference) -> _Probe:
         seed=0,
         logprobs=_COMPARED,
     )
-    job = Job(Generate(-index, (), Sampling()), prompt=tuple(reference.prompt))
+    job = Job(Generate(-index, Conversation(()), Sampling()), prompt=tuple(reference.prompt))
     probe: Any = _Probe(job, row, threading.Event())
     engine.take(
         BatchRequest(request_id=f"probe{index}", initial_tokens=reference.prompt, max_new_tokens=None, slot=probe)
