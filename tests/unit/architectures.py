@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 WINDOW = 256
 SLIDING = 24
@@ -268,3 +271,28 @@ def model_of(architecture: Architecture, **changes: Any) -> Any:
     )
     torch.manual_seed(0)
     return transformers.AutoModelForCausalLM.from_config(configuration, dtype=torch.float32).eval()
+
+
+def packed_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_starts: torch.Tensor, key_starts: torch.Tensor,
+    longest_query: int, longest_key: int, *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
+) -> torch.Tensor:  # fmt: skip
+    """What PyTorch's kernel is documented to do, token by token; it exists on a GPU alone."""
+    import torch
+
+    assert enable_gqa
+    assert window_size[1] == 0
+    output = torch.zeros_like(query)
+    for sequence in range(len(query_starts) - 1):
+        first, last = query_starts[sequence : sequence + 2].tolist()
+        begin, end = key_starts[sequence : sequence + 2].tolist()
+        assert last - first <= longest_query
+        assert end - begin <= longest_key
+        for token in range(first, last):
+            own = end - (last - token)
+            left = begin if window_size[0] < 0 else max(begin, own - window_size[0])
+            for head in range(query.shape[1]):
+                key_head = head * key.shape[1] // query.shape[1]
+                scores = key[left : own + 1, key_head] @ query[token, head] * scale
+                output[token, head] = scores.softmax(dim=0) @ value[left : own + 1, key_head]
+    return output

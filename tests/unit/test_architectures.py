@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from abstractllm.providers.huggingface.worker.batching import engine as batch_engine
+from abstractllm.providers.huggingface.worker.batching import sizes
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.generation import generate
 from abstractllm.providers.huggingface.worker.loop import Job
@@ -50,12 +50,12 @@ def outcome(architecture: Architecture) -> Outcome:
     prompts = [torch.randint(2, len(tokenizer()), (length,), generator=generator).tolist() for length in LENGTHS]
     wanted = [alone(model, prompt) for prompt in prompts]
     followers = Followers()
-    usual = batch_engine._BATCH_TOKENS["cpu"]
-    batch_engine._BATCH_TOKENS["cpu"] = STEP
+    usual = sizes._BATCH_TOKENS["cpu"]
+    sizes._BATCH_TOKENS["cpu"] = STEP
     try:
         engine = start(loaded, SETTINGS, send=followers.take_all, end=followers.end, crash=followers.crash)
     finally:
-        batch_engine._BATCH_TOKENS["cpu"] = usual
+        sizes._BATCH_TOKENS["cpu"] = usual
     jobs = [job(index, prompt) for index, prompt in enumerate(prompts)]
     if engine is None:
         for each in jobs:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from abstractllm.providers.huggingface.worker.answer import AnswerWriter
-from abstractllm.providers.huggingface.worker.batching import attention, selfcheck
+from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
 from abstractllm.providers.huggingface.worker.batching.start import start
@@ -251,19 +251,6 @@ def test_a_model_that_answers_differently_in_a_batch_is_asked_one_request_at_a_t
     assert loaded.model.config._attn_implementation == before
     prompt = torch.tensor([[1, 2, 3]])
     assert loaded.model.generate(prompt, max_new_tokens=2).shape[1] > 3
-
-
-def test_a_model_that_cannot_be_batched_says_why(loaded, directory, monkeypatch):
-    monkeypatch.setattr(selfcheck, "_NEW_TOKENS", 2)
-    engine = start(
-        loaded,
-        settings(directory, kv_cache_bytes=1000),
-        send=lambda _: None,
-        end=lambda *_: None,
-        crash=lambda: None,
-    )
-    assert engine is None
-    assert "1000 bytes" in loaded.description.note
 
 
 def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):

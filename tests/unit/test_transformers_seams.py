@@ -4,7 +4,7 @@ import inspect
 
 from transformers import AttentionInterface
 from transformers.generation.continuous_batching import scheduler
-from transformers.generation.continuous_batching.cache import PagedAttentionCache
+from transformers.generation.continuous_batching.cache import PagedAttentionCache, group_layers_by_attn_type
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchingManager,
     ContinuousBatchProcessor,
@@ -12,7 +12,8 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingIOs
 from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
-from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
+from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads, stream_context
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 
 def parameters(function) -> list[str]:
@@ -55,10 +56,23 @@ def test_outputs_go_to_the_router():
     assert "output_router.fail_and_deliver" in source
 
 
-def test_the_runner_samples_in_one_method():
+def test_the_runner_samples_in_one_method_and_computes_in_another():
     assert parameters(ModelRunner._sample) == ["self", "scores", "output_ids"]
-    assert "self._sample(scores, output_ids)" in inspect.getsource(ModelRunner)
+    assert parameters(ModelRunner.compute_batch) == ["self", "model", "batch_data"]
+    source = inspect.getsource(ModelRunner)
+    assert "self._sample(scores, output_ids)" in source
+    assert "self.compute_batch(model, batch_data)" in source
+    assert all(name in source for name in ("use_cuda_graph_varlen", "use_cuda_graph_decode", "max_requests_per_batch"))
+    assert "self.model_runner.compute_batch(" in inspect.getsource(ContinuousBatchProcessor)
     assert "requests_in_batch" in inspect.getsource(ContinuousBatchingIOs.prepare_batch_tensors)
+    assert "self.output_ids[0, : self.num_request_in_batch]" in inspect.getsource(ContinuousBatchingIOs)
+    assert "compute_stream" in inspect.getsource(ContinuousBatchingIOs.__init__)
+    assert parameters(stream_context) == ["stream"]
+
+
+def test_the_tokens_of_a_step_can_be_bounded_for_a_while():
+    source = inspect.getsource(ContinuousBatchProcessor.prepare_next_batch)
+    assert "schedule_batch(\n            self.max_batch_tokens, self.cache.max_tokens_read" in source
 
 
 def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration():
@@ -66,3 +80,16 @@ def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration(
     assert callable(AttentionInterface.register)
     assert parameters(infer_max_single_request_tokens) == ["cache"]
     assert parameters(find_head_dim) == parameters(find_num_key_value_heads) == ["config"]
+    assert parameters(group_layers_by_attn_type) == ["config"]
+    source = inspect.getsource(PagedAttentionCache.__init__)
+    assert "lcm(*(ca.bytes_per_block for ca in self.cache_allocators.values()), 128)" in source
+    assert "trash_bytes = 2 * self.bytes_per_sector" in source
+    source = inspect.getsource(ContinuousBatchingIOs.get_model_kwargs)
+    assert all(
+        name in source for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "cache=self")
+    )
+
+
+def test_flash_attention_is_found_without_asking_a_hub():
+    for function in (is_flash_attn_2_available, is_flash_attn_3_available):
+        assert inspect.signature(function).parameters["kernels_fallback_ok"].default is False

@@ -40,6 +40,8 @@ class HuggingFaceConfig(LLMConfig):
     """`auto`, a device such as `cuda:1`, or a map from modules to devices; the first GPU, else the CPU, if absent."""
     attn_implementation: str | None = None
     """One of transformers' attention implementations, such as `sdpa`."""
+    cuda_graphs: bool = False
+    """Capture the forward pass in CUDA graphs: faster decode steps of small models, longer loading, more memory."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)
@@ -105,6 +107,7 @@ class HuggingFaceConfig(LLMConfig):
             quantization=self.quantization.value,
             device_map=self.device_map,
             attn_implementation=self.attn_implementation,
+            cuda_graphs=self.cuda_graphs,
             trust_remote_code=self.trust_remote_code,
             local_files_only=self.local_files_only,
             threads=threads,

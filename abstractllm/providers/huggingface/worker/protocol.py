@@ -51,6 +51,7 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     quantization: str = "none"
     device_map: str | dict[str, Any] | None = None
     attn_implementation: str | None = None
+    cuda_graphs: bool = False
     trust_remote_code: bool = False
     local_files_only: bool = False
     threads: int | None = None

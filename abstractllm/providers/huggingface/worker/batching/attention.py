@@ -1,7 +1,8 @@
-"""Attention over a paged cache, sequence by sequence: for a CPU.
+"""Attention over a paged cache in which each sequence meets only its own keys.
 
 The attention that continuous batching uses without flash attention builds one dense mask over all sequences of a batch,
-so that each computes its scores against the keys of all others. Here each sequence meets only its own.
+so that each computes its scores against the keys of all others. Here sequences are computed one after another, which
+any device can do, or by PyTorch's own flash attention, in half precision on a GPU.
 """
 
 from __future__ import annotations
@@ -9,18 +10,47 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-__all__ = ["PAGED_ATTENTION", "register"]
+__all__ = ["PAGED_ATTENTION", "VARLEN_ATTENTION", "candidates", "is_flash", "register"]
 
 PAGED_ATTENTION = "abstractllm_paged"
-"""The name under which transformers' models find it."""
+"""The name under which transformers' models find the attention that takes sequences one after another."""
+VARLEN_ATTENTION = "abstractllm_varlen"
+"""The name of that by PyTorch's flash attention."""
 
 
 def register() -> None:
-    """Makes the implementation known to transformers."""
+    """Makes the implementations known to transformers."""
     AttentionInterface.register(PAGED_ATTENTION, paged_attention)
+    AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)
+
+
+def is_flash(name: str) -> bool:
+    """Whether an implementation is that of a flash attention package, which reads the pages of the cache itself."""
+    return name.startswith("flash_attention_")
+
+
+def candidates(model: Any, cuda_graphs: bool) -> list[str]:
+    """The attention implementations to try for a batch, the fastest first; only packages that are installed.
+
+    Args:
+        model: A transformers model.
+        cuda_graphs: Whether what goes back to the host between its kernels is left out, since it cannot be captured.
+    """
+    found = []
+    if model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16):
+        if model._supports_flash_attn:
+            installed = {
+                "flash_attention_3": is_flash_attn_3_available(),
+                "flash_attention_2": is_flash_attn_2_available(),
+            }
+            found += [name for name, is_there in installed.items() if is_there]
+        found.append(VARLEN_ATTENTION)
+    return found if cuda_graphs else [*found, PAGED_ATTENTION]
 
 
 def paged_attention(
@@ -63,6 +93,43 @@ def paged_attention(
             query[:, :, queries], keys[:, :, own], values[:, :, own], scaling, softcap, sliding_window, s_aux
         )
     return output.transpose(1, 2).contiguous(), None
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `paged_attention`, all sequences in one kernel.
+
+    Raises:
+        ValueError: For a model with capped scores or attention sinks, which the kernel does not know.
+    """
+    if softcap is not None or s_aux is not None:
+        raise ValueError("PyTorch's flash attention has neither capped scores nor attention sinks")
+    keys, values = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
+    output = varlen_attn(
+        query[0].transpose(0, 1),
+        keys[0].transpose(0, 1),
+        values[0].transpose(0, 1),
+        kwargs["cu_seq_lens_q"],
+        kwargs["cu_seq_lens_k"],
+        kwargs["max_length_q"],
+        kwargs["max_length_k"],
+        scale=scaling,
+        # Tokens to the left that a token may see, itself not counted.
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+        enable_gqa=True,
+    )
+    assert isinstance(output, torch.Tensor)
+    return output.unsqueeze(0), None
 
 
 def _attend(

@@ -15,13 +15,13 @@ from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchProcessor,
 )
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
-from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
 
 from abstractllm.providers.huggingface.worker.answer import CANCELLED, AnswerWriter
 from abstractllm.providers.huggingface.worker.batching import attention
-from abstractllm.providers.huggingface.worker.batching.requests import SCHEDULER, BatchRequest, Router
-from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.drawing import draw_after_forward
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest, Router
 from abstractllm.providers.huggingface.worker.batching.settings import Row, row_for
+from abstractllm.providers.huggingface.worker.batching.sizes import batching_config
 from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done
 
 if TYPE_CHECKING:
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchEngine", "Slot"]
 
 Message = Begun | Delta | Done
-
-_PAGE = 16
-"""Tokens of a page of the cache; large ones waste memory on short requests."""
-_BATCH_TOKENS = {"cpu": 512, "cuda": 2048}
-"""Prompt tokens taken in one step: they bound how long a step, and so a cancellation, takes."""
 
 
 class Slot:
@@ -102,6 +97,8 @@ class BatchEngine:
         loaded: The model; its attention is switched.
         slots: Requests in a batch at most.
         cache_bytes: Memory for the keys and values of all requests together.
+        attention_name: The attention implementation that the model is switched to.
+        cuda_graphs: Whether the forward pass is captured in CUDA graphs.
         send: Is given the messages of each step, in the loop's thread; must not wait.
         end: Is given a request that is over, and why it failed if it did.
         crash: Called, in the loop's thread, when the loop cannot go on.
@@ -119,6 +116,8 @@ class BatchEngine:
         send: Callable[[Sequence[Message]], None],
         end: Callable[[Job, Exception | None], None],
         crash: Callable[[], None],
+        attention_name: str = attention.PAGED_ATTENTION,
+        cuda_graphs: bool = False,
     ) -> None:
         self._loaded = loaded
         self._send = send
@@ -129,9 +128,15 @@ class BatchEngine:
         self.crash = crash
         """Called, in the loop's thread, when the loop cannot go on."""
         window = loaded.description.context_window
-        self._manager = _Manager(
-            loaded.model, _batching_config(loaded.model, slots, cache_bytes, window), self._flush, lambda: self.crash()
+        config = batching_config(
+            loaded.model,
+            slots=slots,
+            cache_bytes=cache_bytes,
+            window=window,
+            attention=attention_name,
+            cuda_graphs=cuda_graphs,
         )
+        self._manager = _Manager(loaded, config, attention_name, self._flush, lambda: self.crash())
         self._manager.warmup()
         self.longest = min(window, infer_max_single_request_tokens(self._manager.cache))
         """Tokens of prompt and answer that one request may have: by the window, and by the memory of the cache."""
@@ -199,14 +204,21 @@ class _Manager(ContinuousBatchingManager):
     """transformers' manager; everything it is overridden in is named in `tests/unit/test_transformers_seams.py`."""
 
     def __init__(
-        self, model: Any, config: ContinuousBatchingConfig, after_step: Callable[[], None], crash: Callable[[], None]
+        self,
+        loaded: LoadedModel,
+        config: ContinuousBatchingConfig,
+        attention_name: str,
+        after_step: Callable[[], None],
+        crash: Callable[[], None],
     ) -> None:
+        self._attention_name = attention_name
+        self._vocabulary_size = loaded.vocabulary_size
         # Nothing of the model's own generation configuration: requests bring everything themselves.
         generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, eos_token_id=-1, pad_token_id=0
         )
         with torch.no_grad():
-            super().__init__(model, generation_config, config)
+            super().__init__(loaded.model, generation_config, config)
         self.output_router: Any = Router()
         self._after_step = after_step
         self._crash = crash
@@ -230,26 +242,16 @@ class _Manager(ContinuousBatchingManager):
         self._wake_up_loop.set()
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        """On a CPU, each sequence's attention on its own; elsewhere what transformers chooses."""
-        if model.device.type != "cpu":
-            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
-            return
+        """The stock method might fetch flash attention from a hub."""
         attention.register()
         self._original_attn_impl = model.config._attn_implementation
-        model.set_attn_implementation(attention.PAGED_ATTENTION)
+        model.set_attn_implementation(self._attention_name)
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        is_new = self.batch_processor is None
         processor: Any = super()._create_batch_processor()
-
-        def sample(scores: torch.Tensor, output_ids: torch.Tensor) -> None:
-            """In the place of the runner's own: its argmax or multinomial treats all rows alike."""
-            batch = processor.inputs_and_outputs.requests_in_batch
-            states = [future.state for future in batch if future.has_new_token]
-            if states:
-                tokens = draw(scores[0, : len(states)], [state.slot.row for state in states])
-                output_ids[0, : len(states)].copy_(torch.tensor(tokens, dtype=output_ids.dtype))
-
-        processor.model_runner._sample = sample
+        if is_new:
+            draw_after_forward(processor, self._vocabulary_size)
         return processor  # type: ignore[no-any-return]
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
@@ -261,23 +263,3 @@ class _Manager(ContinuousBatchingManager):
         traceback.print_exception(error)
         self.failure = error
         self._crash()
-
-
-def _batching_config(model: Any, slots: int, cache_bytes: int, window: int) -> ContinuousBatchingConfig:
-    """Sizes everything from the number of slots and the memory for the cache."""
-    config = model.config.get_text_config()
-    page_bytes = 2 * _PAGE * find_num_key_value_heads(config) * find_head_dim(config) * model.dtype.itemsize
-    wanted = slots * -(-window // _PAGE)
-    blocks = min(wanted, cache_bytes // (page_bytes * config.num_hidden_layers))
-    if blocks < 4:
-        raise ValueError(f"a cache of {cache_bytes} bytes holds {blocks * _PAGE} tokens, which is too few")
-    return ContinuousBatchingConfig(
-        page_size=_PAGE,
-        num_blocks=blocks,
-        max_batch_tokens=max(slots, _BATCH_TOKENS.get(model.device.type, 512)),
-        max_requests_per_batch=slots,
-        max_blocks_per_request=0 if model.device.type == "cpu" else -(-window // _PAGE),
-        use_async_batching=False,
-        use_cuda_graph=False,
-        scheduler_type=SCHEDULER,
-    )

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import torch
 
+from abstractllm.errors import ConfigurationError
+from abstractllm.providers.huggingface.worker.batching.attention import candidates
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine, Message
 from abstractllm.providers.huggingface.worker.batching.selfcheck import CheckFailedError, references, run_probes
+from abstractllm.providers.huggingface.worker.batching.sizes import SLOTS, default_cache_bytes
 from abstractllm.providers.huggingface.worker.protocol import Load
 
 if TYPE_CHECKING:
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
 __all__ = ["start"]
-
-_SLOTS = {"cpu": 64, "cuda": 256}
-_CPU_CACHE_BYTES = 512 * 1024 * 1024
-_GPU_CACHE_SHARE = 0.4
 
 
 def start(
@@ -37,6 +35,7 @@ def start(
 
     Raises:
         ModelLoadError: If the model cannot generate at all.
+        ConfigurationError: If the configured memory is too little, or CUDA graphs are asked for in vain.
 
     Returns:
         The loop; None if the model answers one request at a time, for a reason that the description gives.
@@ -60,40 +59,44 @@ def _try(
     crash: Callable[[], None],
 ) -> tuple[BatchEngine | None, str]:
     model: Any = loaded.model
-    slots = settings.max_batch_size or _SLOTS.get(model.device.type, _SLOTS["cpu"])
+    slots = settings.max_batch_size or SLOTS["cuda" if model.device.type == "cuda" else "cpu"]
     if slots == 1:
         return None, ""
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         return None, "the model lies on several devices"
-    attention = model.config._attn_implementation
-    engine: BatchEngine | None = None
-    broken = threading.Event()
+    own = model.config._attn_implementation
     wanted = references(loaded)
-    try:
-        engine = BatchEngine(
-            loaded,
-            slots=slots,
-            cache_bytes=settings.kv_cache_bytes or _cache_bytes(model.device),
-            send=send,
-            end=end,
-            crash=broken.set,
-        )
-        engine.start()
-        run_probes(engine, wanted, broken)
-        engine.crash = crash
-        return engine, ""
-    except Exception as error:
-        # Whatever transformers cannot batch fails in a way of its own; nothing of it may end the engine.
-        traceback.print_exc()
-        if engine is not None:
-            engine.stop()
-        model.set_attn_implementation(attention)
-        reason = str(error) if isinstance(error, CheckFailedError) else f"{type(error).__name__}: {error}"
-        return None, reason.splitlines()[0][:300]
-
-
-def _cache_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _CPU_CACHE_BYTES
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free * _GPU_CACHE_SHARE)
+    note = ""
+    for name in candidates(model, settings.cuda_graphs):
+        engine: BatchEngine | None = None
+        broken = threading.Event()
+        try:
+            engine = BatchEngine(
+                loaded,
+                slots=slots,
+                cache_bytes=settings.kv_cache_bytes or default_cache_bytes(model.device),
+                attention_name=name,
+                cuda_graphs=settings.cuda_graphs,
+                send=send,
+                end=end,
+                crash=broken.set,
+            )
+            engine.start()
+            run_probes(engine, wanted, broken)
+        except Exception as error:
+            # Whatever transformers cannot batch fails in a way of its own; nothing of it may end the engine.
+            traceback.print_exc()
+            if engine is not None:
+                engine.stop()
+            model.set_attn_implementation(own)
+            if isinstance(error, ConfigurationError) and settings.kv_cache_bytes:
+                raise
+            is_ours = isinstance(error, (CheckFailedError, ConfigurationError))
+            reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
+            note = reason.splitlines()[0][:300]
+        else:
+            engine.crash = crash
+            return engine, ""
+    if settings.cuda_graphs:
+        raise ConfigurationError(f"cuda_graphs: this model cannot be captured: {note}", field="cuda_graphs")
+    return None, note

@@ -1,0 +1,156 @@
+"""What the batch loop's cache may take, and which attention it runs with."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from abstractllm.errors import ConfigurationError, ModelLoadError
+from abstractllm.providers.huggingface.worker.batching import attention, sizes, start
+from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.protocol import Load
+from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
+
+MEBIBYTE = 1 << 20
+
+
+def loaded(name: str, **changes: Any) -> LoadedModel:
+    architecture = next(each for each in ARCHITECTURES if each.name == name)
+    return LoadedModel(model_of(architecture, **changes), tokenizer(), Load(model="", is_directory=True, cache_dir=""))
+
+
+def started(model: LoadedModel, **settings: Any) -> BatchEngine | None:
+    load = Load(model="", is_directory=True, cache_dir="", **settings)
+    return start.start(model, load, send=lambda _: None, end=lambda *_: None, crash=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("Llama", {}),
+        ("Mistral", {}),
+        ("Gemma 3", {"num_hidden_layers": 5, "layer_types": ["sliding_attention"] * 4 + ["full_attention"]}),
+    ],
+)
+@pytest.mark.parametrize("budget", [MEBIBYTE // 4, MEBIBYTE, 64 * MEBIBYTE])
+def test_the_cache_takes_no_more_than_its_budget(name: str, changes: dict[str, Any], budget: int) -> None:
+    model = loaded(name, **changes)
+    engine = started(model, kv_cache_bytes=budget, max_batch_size=32)
+    assert engine is not None
+    taken = engine._manager.cache.cache_tensor.nbytes
+    engine.stop()
+    assert taken <= budget
+    # 32 full windows of 256 tokens need up to 5 MiB; a smaller budget is used but for what does not fill a sector.
+    needed = 32 * 256 * 2 * 2 * 8 * 4 * model.model.config.num_hidden_layers
+    assert taken > 0.7 * min(budget, needed)
+    assert model.description.longest <= 256
+
+
+def test_a_budget_that_holds_nothing_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ConfigurationError, match=r"kv_cache_bytes: 1000 bytes are too few .* at least 24576") as caught:
+        started(loaded("Llama"), kv_cache_bytes=1000)
+    assert (caught.value.field, caught.value.limit, caught.value.requested) == ("kv_cache_bytes", 24576, 1000)
+
+
+def test_without_memory_to_spare_requests_are_answered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "default_cache_bytes", lambda device: 1000)
+    model = loaded("Llama")
+    assert started(model) is None
+    assert "one at a time" in model.description.note
+    assert "at least 24576" in model.description.note
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_default_follows_the_memory_of_the_container(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path if version == 2 else tmp_path / "memory"
+    folder.mkdir(exist_ok=True)
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    limit, used = (folder / name for name in names)
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {100 * MEBIBYTE}\nactive_file {50 * MEBIBYTE}\n")
+    monkeypatch.setattr(sizes, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(sizes.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30))
+    cpu = torch.device("cpu")
+    used.write_text(f"{350 * MEBIBYTE}\n")
+    limit.write_text(f"{1000 * MEBIBYTE}\n")
+    assert sizes.default_cache_bytes(cpu) == 200 * MEBIBYTE
+    limit.write_text(f"{100_000 * MEBIBYTE}\n")
+    assert sizes.default_cache_bytes(cpu) == 512 * MEBIBYTE
+    limit.write_text("max\n")
+    assert sizes.default_cache_bytes(cpu) == 512 * MEBIBYTE
+    monkeypatch.setattr(sizes.psutil, "virtual_memory", lambda: SimpleNamespace(available=400 * MEBIBYTE))
+    assert sizes.default_cache_bytes(cpu) == 100 * MEBIBYTE
+
+
+def test_a_model_that_cannot_generate_at_all_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("Llama")
+    monkeypatch.setattr(model.model, "forward", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(ModelLoadError, match="cannot generate"):
+        started(model)
+
+
+def test_only_attention_that_is_installed_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(device: str, dtype: torch.dtype, flash: bool = True) -> Any:
+        return SimpleNamespace(device=torch.device(device), dtype=dtype, _supports_flash_attn=flash)
+
+    monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    half = torch.bfloat16
+    assert attention.candidates(model("cpu", half), False) == [attention.PAGED_ATTENTION]
+    assert attention.candidates(model("cuda", torch.float32), False) == [attention.PAGED_ATTENTION]
+    both = [attention.VARLEN_ATTENTION, attention.PAGED_ATTENTION]
+    assert attention.candidates(model("cuda", half, flash=False), False) == both
+    assert attention.candidates(model("cuda", half), False) == ["flash_attention_2", *both]
+    assert attention.candidates(model("cuda", half), True) == ["flash_attention_2", attention.VARLEN_ATTENTION]
+
+
+def test_cuda_graphs_on_a_cpu_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="cuda_graphs"):
+        started(loaded("Llama"), cuda_graphs=True)
+
+
+@pytest.mark.parametrize("name", ["Qwen3", "Mistral", "Gemma 3"])
+def test_all_sequences_in_one_kernel_give_the_same_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "varlen_attn", packed_attention)
+    monkeypatch.setattr(start, "candidates", lambda model, cuda_graphs: [attention.VARLEN_ATTENTION])
+    model = loaded(name)
+    engine = started(model, kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4)
+    assert engine is not None, model.description.note
+    assert model.model.config._attn_implementation == attention.VARLEN_ATTENTION
+    engine.stop()
+
+
+@pytest.mark.parametrize("name", ["Gemma 2", "GPT-OSS"])
+def test_what_the_kernel_does_not_know_goes_to_the_next_implementation(name: str) -> None:
+    model = loaded(name)
+    names = [attention.VARLEN_ATTENTION, attention.PAGED_ATTENTION]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "candidates", lambda model, cuda_graphs: names)
+        engine = started(model, kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4)
+    assert engine is not None
+    assert model.model.config._attn_implementation == attention.PAGED_ATTENTION
+    assert model.description.note == ""
+    engine.stop()
+
+
+def test_sequences_one_after_another_attend_as_a_formula_says() -> None:
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (
+        torch.randn(1, heads, length, 8, generator=generator) for heads, length in ((4, 5), (2, 12), (2, 12))
+    )
+    query_starts, key_starts = torch.tensor([0, 1, 5]), torch.tensor([0, 3, 12])
+    for window in (None, 2, 100):
+        wanted = packed_attention(
+            query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), query_starts, key_starts, 4, 9,
+            scale=1 / math.sqrt(8), window_size=(-1 if window is None else window - 1, 0), enable_gqa=True,
+        )  # fmt: skip
+        cache = SimpleNamespace(update=lambda **_: (key, value))
+        found, _ = attention.paged_attention(
+            SimpleNamespace(layer_idx=0), query, key, value, None,  # type: ignore[arg-type]
+            sliding_window=window, cache=cache, cu_seq_lens_q=query_starts, cu_seq_lens_k=key_starts,
+        )  # fmt: skip
+        assert torch.allclose(found[0], wanted, atol=1e-6)
