@@ -1,0 +1,88 @@
+"""Measures serving a local model: the batching engine alone, our server over gRPC, and the peer, in one run.
+
+    .venv/bin/python -m benchmarks.serving                              # all of it, under ten minutes
+    .venv/bin/python -m benchmarks.serving --quick                      # fewer repetitions, under two minutes
+    .venv/bin/python -m benchmarks.serving --markdown --json FILE --plot FILE
+
+The peer is `transformers serve --continuous-batching`. Each system, and each client, is a process of its own. Only the
+ratios within one run on a quiet machine say something; see `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.serving.cases import ALONE, ALONE_SAMPLED, OURS, PEER, Case, Results, cases
+from benchmarks.serving.model import build_model
+from benchmarks.serving.report import figures_table, machine, save_json, save_plot, show, targets_table
+from benchmarks.serving.systems import System, engine_alone, install_peer, ours, peer
+from benchmarks.serving.workload import SHORT
+
+
+@contextmanager
+def systems(folder: Path, threads: int) -> Iterator[dict[str, System]]:
+    """All systems, started one after another."""
+    with ExitStack() as stack:
+        yield {
+            ALONE: stack.enter_context(engine_alone(folder, threads, sampled=False)),
+            ALONE_SAMPLED: stack.enter_context(engine_alone(folder, threads, sampled=True)),
+            OURS: stack.enter_context(ours(folder, threads)),
+            PEER: stack.enter_context(peer(folder, threads, install_peer())),
+        }
+
+
+def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int) -> Results:
+    """Runs everything in turn, `repetitions` times, after a short warm-up that does not count."""
+    results = Results()
+    for repetition in range(repetitions + 1):
+        for place, case in enumerate(chosen):
+            for run in case.runs:
+                workload = dataclasses.replace(run.workload, salt=1000 * repetition + place)
+                if repetition == 0:
+                    workload = dataclasses.replace(workload, answers=1, prompt_tokens=SHORT, new_tokens=8)
+                figures = started[run.system].run(workload)
+                if repetition > 0:
+                    results.add(case, run, figures)
+                    rate = f"{figures.tokens_per_second:,.0f} tokens/s"
+                    print(f"{repetition}/{repetitions}  {case.title}  {run.title}: {rate}", file=sys.stderr, flush=True)
+    return results
+
+
+def main() -> None:
+    """Runs everything and shows the tables."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one repetition of fewer cases")
+    parser.add_argument("--repetitions", type=int, help="how often everything is run (3)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each engine (1)")
+    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the figures into this file (.png, .svg)")
+    options = parser.parse_args()
+    repetitions = options.repetitions or (1 if options.quick else 3)
+    about = machine()
+    chosen = cases(options.quick)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        build_model(folder)
+        with systems(folder, options.threads) as started:
+            results = measure(chosen, started, repetitions)
+    about["load_average_after"] = machine()["load_average"]
+    print(", ".join(f"{key} {value}" for key, value in about.items()), end="\n\n")
+    print(show(figures_table(chosen, results), options.markdown), end="\n\n")
+    print(show(targets_table(results), options.markdown))
+    if options.json:
+        save_json(options.json, about, results)
+    if options.plot:
+        save_plot(options.plot, chosen, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The process of the engine alone: transformers' continuous batching, driven in process, without a server.
+
+python -m benchmarks.serving.alone MODEL THREADS BLOCKS [sampled]
+
+It is the stock engine, with the attention that it chooses itself. With `sampled` it is the one with settings for each
+request (`per_request_processors`), which cannot also be greedy.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
+
+from benchmarks.serving.workload import Figures, Workload, serve_workloads, settings
+
+
+class EngineAlone:
+    """The engine, and a note of the time at each of its steps."""
+
+    def __init__(self, folder: str, threads: int, blocks: int, sampled: bool) -> None:
+        torch.set_num_threads(threads)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        config = ContinuousBatchingConfig(
+            page_size=16,
+            num_blocks=blocks,
+            max_batch_tokens=512,
+            max_requests_per_batch=64,
+            per_request_processors=sampled,
+        )
+        options = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=64)
+        if sampled:
+            options.update(do_sample=True, temperature=0.9, top_k=50, top_p=0.9)
+        self._sampled = sampled
+        self._manager: Any = model.init_continuous_batching(
+            generation_config=options, continuous_batching_config=config
+        )
+        self._steps: list[tuple[float, int, int]] = []
+        """When a step began, its requests, its tokens."""
+        step = self._manager._generation_step
+
+        def noted() -> None:
+            batch = self._manager.batch_processor.inputs_and_outputs
+            tokens = sum(len(future.state.tokens_to_process) for future in batch.requests_in_batch)
+            self._steps.append((time.perf_counter(), len(batch.requests_in_batch), tokens))
+            step()
+
+        self._manager._generation_step = noted  # type: ignore[method-assign]
+        self._manager.start()
+
+    def measure(self, workload: Workload) -> Figures:
+        """Keeps as many requests in the engine as there are clients."""
+        self._steps.clear()
+        start, cpu = time.perf_counter(), time.process_time()
+        requests = workload.clients * workload.answers
+        asked = done = tokens = 0
+        while done < requests:
+            while asked < min(requests, done + workload.clients):
+                options = settings(asked) if self._sampled else {}
+                self._manager.add_request(workload.prompt(asked), max_new_tokens=workload.new_tokens, **options)
+                asked += 1
+            result = self._manager.get_result(timeout=60)
+            if result is None or result.error:
+                raise RuntimeError(f"the engine gave no answer: {result}")
+            done += 1
+            tokens += len(result.generated_tokens)
+        seconds = time.perf_counter() - start
+        if tokens != workload.tokens:
+            raise RuntimeError(f"{tokens} tokens came, {workload.tokens} were asked for")
+        decodes = [
+            (later[0] - earlier[0]) * 1000
+            for earlier, later in zip(self._steps, self._steps[1:], strict=False)
+            if earlier[1] == earlier[2] == workload.clients
+        ]
+        return Figures(
+            tokens / seconds,
+            step_ms=statistics.median(decodes) if decodes else None,
+            cpu_ms_per_token=(time.process_time() - cpu) / tokens * 1000,
+        )
+
+
+if __name__ == "__main__":
+    folder, threads, blocks, *rest = sys.argv[1:]
+    serve_workloads(EngineAlone(folder, int(threads), int(blocks), bool(rest)).measure)

@@ -1,0 +1,128 @@
+"""What is run on which system, and what is asked of the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.serving.workload import Figures, Workload
+
+__all__ = ["ALONE", "ALONE_SAMPLED", "OURS", "PEER", "TARGETS", "Case", "Results", "Run", "Target", "cases"]
+
+ALONE, ALONE_SAMPLED, OURS, PEER = "engine alone", "engine alone, its own sampling", "ours", "peer"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A workload on a system."""
+
+    system: str
+    workload: Workload
+
+    @property
+    def title(self) -> str:
+        """The line of the table."""
+        if self.system == ALONE_SAMPLED:
+            return self.system
+        kind = [] if self.system == ALONE else ["streaming" if self.workload.streaming else "unary"]
+        return ", ".join([self.system, *kind, "sampled" if self.workload.sampled else "greedy"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """Runs of workloads of one size, which are compared with each other."""
+
+    title: str
+    runs: tuple[Run, ...]
+
+
+def cases(quick: bool) -> list[Case]:
+    """All cases; of the quick ones, only the fewest and the most clients, and few long prompts without the peer."""
+    if quick:
+        return [_short(1), _short(64), _long(16, 1024, (ALONE, OURS))]
+    everyone = (ALONE, OURS, PEER)
+    return [_short(1), _short(16), _short(64), _long(16, 1024, everyone), _long(64, 256, everyone)]
+
+
+def _short(clients: int) -> Case:
+    asked = Workload(clients, answers=4 if clients < 4 else 1)
+    unary = dataclasses.replace(asked, streaming=False)
+    runs = [Run(ALONE, asked), Run(OURS, unary), Run(OURS, asked), Run(PEER, unary), Run(PEER, asked)]
+    runs += [Run(OURS, dataclasses.replace(ask, sampled=True)) for ask in (unary, asked)]
+    runs.append(Run(ALONE_SAMPLED, dataclasses.replace(asked, sampled=True)))
+    return Case(f"{clients} x 16", tuple(runs))
+
+
+def _long(clients: int, prompt_tokens: int, systems: Sequence[str]) -> Case:
+    asked = Workload(clients, prompt_tokens=prompt_tokens)
+    return Case(f"{clients} x {prompt_tokens:,}", tuple(Run(system, asked) for system in systems))
+
+
+@dataclass
+class Results:
+    """The figures of every repetition, by case and run."""
+
+    figures: dict[tuple[str, str], list[Figures]] = dataclasses.field(default_factory=dict)
+
+    def add(self, case: Case, run: Run, figures: Figures) -> None:
+        """Takes the figures of one run."""
+        self.figures.setdefault((case.title, run.title), []).append(figures)
+
+    def median(self, case: str, run: str, value: Callable[[Figures], float | None]) -> float | None:
+        """The median of a figure over the repetitions."""
+        values = [found for figures in self.figures.get((case, run), ()) if (found := value(figures)) is not None]
+        return statistics.median(values) if values else None
+
+    def ratios(self, case: str, one: str, other: str, value: Callable[[Figures], float | None]) -> list[float]:
+        """A figure of one run over that of another, repetition by repetition."""
+        pairs = zip(self.figures.get((case, one), ()), self.figures.get((case, other), ()), strict=False)
+        return [mine / theirs for a, b in pairs if (mine := value(a)) and (theirs := value(b))]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on the median of ratios."""
+
+    title: str
+    case: str
+    one: str
+    other: str
+    value: Callable[[Figures], float | None]
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def bound(self) -> str:
+        """The bound in words."""
+        return f"at least {self.least}" if self.least is not None else f"at most {self.most}"
+
+    def is_met_by(self, ratio: float) -> bool:
+        """Whether a ratio is within the bound."""
+        return ratio >= self.least if self.least is not None else ratio <= (self.most or 0.0)
+
+
+def _rate(figures: Figures) -> float | None:
+    return figures.tokens_per_second
+
+
+def _first(figures: Figures) -> float | None:
+    return figures.first_token_ms
+
+
+def _step(figures: Figures) -> float | None:
+    return figures.step_ms
+
+
+_STREAM, _ALONE, _PEER = f"{OURS}, streaming, greedy", f"{ALONE}, greedy", f"{PEER}, streaming, greedy"
+
+TARGETS = (
+    Target("streaming, 64 clients / engine alone", "64 x 16", _STREAM, _ALONE, _rate, least=0.95),
+    Target("unary, 64 clients / engine alone", "64 x 16", f"{OURS}, unary, greedy", _ALONE, _rate, least=0.97),
+    Target("streaming, 64 clients / peer", "64 x 16", _STREAM, _PEER, _rate, least=1.5),
+    Target("sampled / greedy, streaming, 64 clients", "64 x 16", f"{OURS}, streaming, sampled", _STREAM, _rate, 0.85),
+    Target("first token, 64 clients / peer", "64 x 16", _STREAM, _PEER, _first, most=0.5),
+    Target("decode step, 16 x 1,024 / engine alone", "16 x 1,024", _STREAM, _ALONE, _step, most=0.5),
+    Target("decode step, 64 x 256 / engine alone", "64 x 256", _STREAM, _ALONE, _step, most=0.5),
+)
