@@ -17,7 +17,17 @@ from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.progress import LoadProgress, UnloadProgress
 from abstractllm.requests import GenerationRequest, make_request
 from abstractllm.residency import Residency
-from abstractllm.types import CachedModel, Capabilities, Completion, Event, LlmState, Prompt, TextDelta, Tool
+from abstractllm.types import (
+    CachedModel,
+    Capabilities,
+    Completion,
+    Event,
+    LlmState,
+    Prompt,
+    PullProgress,
+    TextDelta,
+    Tool,
+)
 
 __all__ = ["AbstractLLMInterface"]
 
@@ -86,6 +96,17 @@ class AbstractLLMInterface(ABC):
 
     async def cached_models(self) -> list[CachedModel]:
         """The models that the provider keeps on a disk, this machine's or its own server's, sorted by name."""
+        raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
+
+    def pull(self, model: str | None = None) -> AsyncGenerator[PullProgress, None]:
+        """Downloads a model to the disk where the provider keeps its models; the last report has `done` set.
+
+        Leaving the generator gives up this caller's interest; a download that nobody follows any more is ended, and
+        what is there of it is kept for the next one.
+
+        Args:
+            model: One of the models that the configuration lists; the default one if absent.
+        """
         raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
 
     async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:

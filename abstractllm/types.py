@@ -45,6 +45,7 @@ __all__ = [
     "Part",
     "Prompt",
     "Quantization",
+    "PullProgress",
     "Reasoning",
     "ReasoningDelta",
     "ReasoningEffort",
@@ -373,7 +374,7 @@ class CachedModel:
     """Seconds since the epoch."""
     last_modified_time: float | None = None
     used_by: tuple[str, ...] = field(default=())
-    """The LLMs that keep it loaded."""
+    """The LLMs that have it loaded, or are loading it."""
     partial: bool = False
     """True while a download is not complete."""
 
@@ -384,6 +385,20 @@ class CachedModel:
             return getattr(self, short.get(key, key))
         except AttributeError:
             raise KeyError(key) from None
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a download is."""
+
+    file: str
+    """The file that this report is about; empty where it is about the whole alone."""
+    file_bytes_done: int
+    file_bytes_total: int | None
+    bytes_done: int
+    bytes_total: int | None
+    done: bool
+    """True in the last report: the model is whole."""
 
 
 @dataclass(frozen=True, slots=True)

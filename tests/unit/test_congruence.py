@@ -45,6 +45,7 @@ FOR_PROVIDERS = {
     "memory_bytes",
     "on_change",
     "provider",
+    "pull",
     "config_type",
     "queued",
     "reconfigured",
@@ -67,7 +68,7 @@ SERVER_METHODS = {
 }
 # Keywords that only the client's method takes.
 EXTRA = {"set_config": {"etag", "validate_only"}}
-CLIENT_TYPES = {"LoadProgress", "PullProgress", "UnloadProgress"}
+CLIENT_TYPES = {"LoadProgress", "UnloadProgress"}
 
 
 def public(kind: type) -> set[str]:

@@ -90,7 +90,7 @@ def test_library_imports_no_sdk_and_nothing_of_grpc() -> None:
     assert not loaded & (SDKS | HEAVY | {"grpc", "google", "msgspec", "rich", "typer", "yaml"})
 
 
-def test_every_module_of_the_library_but_the_engine_process_imports_no_sdk() -> None:
+def test_every_module_of_the_library_but_those_of_the_engines_processes_imports_no_sdk() -> None:
     loaded = modules_after(WALK.format(package="abstractllm"))
     assert "abstractllm.providers.huggingface.provider" in loaded
     assert not loaded & (SDKS | HEAVY | {"grpc", "google"})
@@ -119,12 +119,12 @@ def test_client_imports_grpc_and_protobuf_alone() -> None:
     assert top_level - sys.stdlib_module_names == needed & top_level
 
 
-# Imports a package and every module under it, except programs and what only the engine process loads.
+# Imports a package and every module under it, except programs and what only the local engine's processes load.
 WALK = """
 import importlib, pkgutil
 package = importlib.import_module("{package}")
 for module in pkgutil.walk_packages(package.__path__, "{package}.", onerror=lambda name: None):
-    if "__main__" not in module.name and ".huggingface.worker" not in module.name:
+    if not any(part in module.name for part in ("__main__", ".huggingface.worker", ".huggingface.puller")):
         importlib.import_module(module.name)
 """
 

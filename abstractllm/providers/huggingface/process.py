@@ -1,4 +1,4 @@
-"""The engine's operating system process, seen from the provider."""
+"""The operating system processes of engines and of downloads, seen from the provider."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from typing import Any, Generic, TypeVar
 
 from abstractllm.providers.huggingface.worker.channel import Channel
 from abstractllm.providers.huggingface.worker.protocol import FromEngine
 
-__all__ = ["EngineProcess"]
+__all__ = ["ChildProcess", "EngineProcess"]
 
 logger = logging.getLogger("abstractllm.engine")
 
-_MODULE = "abstractllm.providers.huggingface.worker"
+Received = TypeVar("Received")
+
 _TAIL_LINES = 40
 _PATIENCE = 10.0
 """Seconds that a process has to end after its channel was closed."""
 
 
-class EngineProcess:
-    """A running engine process and the channel to it.
+class ChildProcess(Generic[Received]):
+    """A running process and the channel to it.
 
     It leads a session of its own, so a terminal's Ctrl-C reaches only its parent, and it ends by itself when the
     channel closes, however that comes about. Its standard output and error are one pipe, of which the last lines are
     kept; nothing it prints can reach the channel.
 
+    Args:
+        module: What it runs; its one argument is the descriptor of its end of the channel.
+        received: The union of the message types that it sends.
+
     Raises:
         OSError: If the process cannot be started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str, received: Any) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
                     # OpenMP's threads spin while they wait; beside a busy server that makes each step ten times longer.
@@ -53,11 +59,11 @@ class EngineProcess:
             except BaseException:
                 ours.close()
                 raise
-        self.channel = Channel[FromEngine](ours, FromEngine)
+        self.channel = Channel[Received](ours, received)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._relay = threading.Thread(target=self._read_output, name="engine-output", daemon=True)
+        self._relay = threading.Thread(target=self._read_output, name="child-output", daemon=True)
         self._relay.start()
-        threading.Thread(target=self._watch, name="engine-watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="child-watch", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -90,7 +96,7 @@ class EngineProcess:
         return next((line[:300] for line in reversed(self._tail) if line.strip()), "")
 
     def forget(self) -> None:
-        """To be called in a forked child: gives up the copied channel without ending the parent's engine."""
+        """To be called in a forked child: gives up the copied channel without ending the parent's process."""
         self.channel.release()
         self._process.returncode = 0  # it is no child of this process
 
@@ -104,9 +110,16 @@ class EngineProcess:
             for line in output:
                 text = line.decode("utf-8", "replace").rstrip()
                 self._tail.append(text)
-                logger.debug("engine %d: %s", self.pid, text)
+                logger.debug("process %d: %s", self.pid, text)
 
     def _watch(self) -> None:
         """Closes the channel when the process has ended: a child of it may still hold a copy of its end."""
         self._process.wait()
         self.channel.close()
+
+
+class EngineProcess(ChildProcess[FromEngine]):
+    """A running engine process."""
+
+    def __init__(self) -> None:
+        super().__init__("abstractllm.providers.huggingface.worker", FromEngine)

@@ -8,30 +8,27 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from abstractllm.config import LLMConfig
 from abstractllm.enums import FinishReason, LlmState
 from abstractllm.errors import AbstractLLMError, GenerationCancelledError
-from abstractllm.interface import AbstractLLMInterface
-from abstractllm.providers.huggingface import cache
-from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig
+from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.convert import as_conversation, as_event
-from abstractllm.providers.huggingface.engine import Engine, LoadProgress, live_engines
+from abstractllm.providers.huggingface.engine import Engine, LoadProgress
+from abstractllm.providers.huggingface.model_cache import ModelCache
 from abstractllm.providers.huggingface.tickets import Ticket
 from abstractllm.providers.huggingface.worker.protocol import (
     Begun,
     Counted,
     Delta,
     Done,
+    Load,
     Sampling,
 )
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
-    CachedModel,
     Capabilities,
-    ClearedModels,
     Event,
     Finished,
     Timing,
@@ -46,7 +43,7 @@ _PARAMETERS = Sampling.__struct_fields__
 _EFFORT = "reasoning_effort"
 
 
-class HuggingFaceProvider(AbstractLLMInterface):
+class HuggingFaceProvider(ModelCache):
     """A causal language model from a directory or the Hugging Face hub, run on this machine.
 
     The model is loaded by `load` or by the first request, in a process of its own; this process imports no torch. The
@@ -205,6 +202,7 @@ class HuggingFaceProvider(AbstractLLMInterface):
     async def close_async(self) -> None:
         """Ends the engine process; running requests end with a ServerShuttingDownError."""
         self._closed = True
+        self._end_pulls()
         with self._lock:
             engines = self._engines.copy()
             self._engines.clear()
@@ -239,51 +237,10 @@ class HuggingFaceProvider(AbstractLLMInterface):
         engine = self._find(self.config)
         return engine.pid if engine else None
 
-    # The model cache.
-
-    async def cached_models(self) -> list[CachedModel]:
-        """The models in `cache_dir`, sorted by name."""
-        directory = _own(self.config).load_settings().cache_dir
-        return await asyncio.to_thread(cache.list_models, directory, _used_by(directory))
-
-    async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
-        """Deletes one model, or all of them if `model` is None, from `cache_dir`.
-
-        Returns:
-            The names of what was (or, in a dry run, would be) deleted, and the bytes that it frees.
-
-        Raises:
-            ModelNotFoundError: If the cache holds no such model.
-            ModelInUseError: If one of them is loaded in this process; nothing is deleted then.
-        """
-        directory = _own(self.config).load_settings().cache_dir
-        return await asyncio.to_thread(cache.clear, directory, model, used_by=_used_by(directory), dry_run=dry_run)
-
-    @staticmethod
-    def list_cached_models(cache_dir: str | None = None) -> list[CachedModel]:
-        """The models in the local cache, sorted by name; empty if there is no cache.
-
-        Args:
-            cache_dir: `~/.cache/abstractllm/models` if absent.
-        """
-        directory = _directory(cache_dir)
-        return cache.list_models(directory, _used_by(directory))
-
-    @staticmethod
-    def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> ClearedModels:
-        """Deletes one model from the local cache, or all of them.
-
-        Args:
-            model_name: A name that `list_cached_models` gives; all models if absent.
-            cache_dir: `~/.cache/abstractllm/models` if absent.
-
-        Raises:
-            ModelNotFoundError: If the cache holds no such model.
-            ModelInUseError: If one of them is loaded in this process; nothing is deleted then.
-        """
-        directory = _directory(cache_dir)
-        removed, freed = cache.clear(directory, model_name, used_by=_used_by(directory))
-        return ClearedModels(tuple(removed), freed)
+    def _kept_models(self) -> list[Load]:
+        return [
+            engine.settings for engine in tuple(self._engines) if engine.state[0] in (LlmState.LOADING, LlmState.READY)
+        ]
 
     # Engines: one, and after a change of settings the old one until its requests are answered.
 
@@ -352,17 +309,3 @@ def _weak(method: Callable[[], None]) -> Callable[[], None]:
             found()
 
     return call
-
-
-def _directory(cache_dir: str | None) -> str:
-    return str(Path(cache_dir or DEFAULT_CACHE_DIR).expanduser())
-
-
-def _used_by(directory: str) -> dict[str, list[str]]:
-    """The cached models that this process has loaded, and the names of the LLMs' models that use them."""
-    used: dict[str, list[str]] = {}
-    for engine in live_engines():
-        settings = engine.settings
-        if not settings.is_directory and Path(settings.cache_dir).resolve() == Path(directory).resolve():
-            used.setdefault(settings.model, []).append(engine.name)
-    return used

@@ -224,7 +224,7 @@ class CachedModel:
     """Seconds since the epoch."""
     last_modified_time: float | None = None
     used_by: tuple[str, ...] = field(default=())
-    """The LLMs that keep it loaded."""
+    """The LLMs that have it loaded, or are loading it."""
     partial: bool = False
     """True while a download is not complete."""
 

@@ -1,0 +1,69 @@
+"""What the tests of downloads share: a hub, a cache, and how a download is followed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from abstractllm import PullProgress
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from tests.fake_hub import NEEDED
+
+HANG = 60.0
+"""Seconds after which a test counts as hanging."""
+MODEL = "org/model"
+
+
+async def pull(llm: Any, model: str | None = None) -> list[PullProgress]:
+    """All reports of a download."""
+    async with asyncio.timeout(HANG):
+        return [report async for report in llm.pull(model)]
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Waits until something holds."""
+    async with asyncio.timeout(HANG):
+        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
+            await asyncio.sleep(0.01)
+
+
+def wait_for(holds: Callable[[], object]) -> None:
+    """As `until`, in a thread."""
+    end = time.monotonic() + HANG
+    while not holds():
+        assert time.monotonic() < end, "it hangs"
+        time.sleep(0.01)
+
+
+async def begun(reports: AsyncIterator[PullProgress]) -> PullProgress:
+    """The first report of weights that have partly come."""
+    async for report in reports:
+        if report.file.endswith(".safetensors") and report.file_bytes_done:
+            return report
+    raise AssertionError("it ended without a report of its weights")
+
+
+async def break_off(llm: Any) -> PullProgress:
+    """Begins a download and leaves it when a part of the weights is there."""
+    async with asyncio.timeout(HANG), aclosing(llm.pull()) as reports:
+        return await begun(reports)
+
+
+def listed(root: Path) -> dict[str, bool]:
+    """The models of a cache, and whether each is partial."""
+    return {model.name: model.partial for model in HuggingFaceProvider.list_cached_models(str(root))}
+
+
+def snapshot(root: Path, commit: str, model: str = MODEL) -> dict[str, bytes]:
+    """The files of a commit in the cache."""
+    folder = root / f"models--{model.replace('/', '--')}" / "snapshots" / commit
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def wanted(files: dict[str, bytes], weights: Iterable[str] = ("model.safetensors",)) -> dict[str, bytes]:
+    """Of a repository's files those that are needed."""
+    return {name: files[name] for name in (*NEEDED, *weights)}

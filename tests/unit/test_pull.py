@@ -1,0 +1,268 @@
+"""Downloading a model of the hub into the cache: what is fetched, how it is told, what goes on where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abstractllm import (
+    AbstractLLMError,
+    ModelNotFoundError,
+    ProviderCredentialsError,
+    ProviderUnavailableError,
+    RateLimitedError,
+    ServerShuttingDownError,
+    create_llm,
+)
+from abstractllm.providers.huggingface.pull import running_pulls
+from tests.fake_hub import FakeHub, Refusal, model_files, serving_hub
+from tests.pull_support import HANG, MODEL, begun, break_off, listed, pull, snapshot, until, wanted
+
+TOKEN = "hf_canary0123456789"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    with serving_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield hub
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def llm_of(root: Path, model: str = MODEL, **config: Any) -> Any:
+    return create_llm("huggingface", model=model, cache_dir=str(root), **config)
+
+
+# What is fetched.
+
+
+async def test_only_what_loading_takes_is_fetched(hub: FakeHub, root: Path) -> None:
+    commit = hub.add(MODEL)
+    async with llm_of(root) as llm:
+        await pull(llm)
+    assert snapshot(root, commit) == wanted(model_files())
+    assert listed(root) == {MODEL: False}
+    assert (root / "models--org--model" / "refs" / "main").read_text() == commit
+    assert not hub.asked("GET", "pytorch_model.bin") + hub.asked("GET", "onnx") + hub.asked("GET", "original")
+
+
+async def test_shards_are_those_that_the_index_lists(hub: FakeHub, root: Path) -> None:
+    files = model_files(shards=3)
+    commit = hub.add(MODEL, files)
+    async with llm_of(root) as llm:
+        await pull(llm)
+    shards = [name for name in files if name.startswith("model") and "safetensors" in name]
+    assert len(shards) == 4
+    assert snapshot(root, commit) == wanted(files, shards)
+
+
+async def test_one_file_of_weights_goes_before_shards(hub: FakeHub, root: Path) -> None:
+    files = model_files(shards=2) | {"model.safetensors": b"whole" * 1000}
+    commit = hub.add(MODEL, files)
+    async with llm_of(root) as llm:
+        await pull(llm)
+    assert snapshot(root, commit) == wanted(files)
+
+
+async def test_weights_that_the_configuration_names_are_taken(hub: FakeHub, root: Path) -> None:
+    files = model_files() | {
+        "config.json": b'{"transformers_weights": "own.safetensors"}',
+        "own.safetensors": b"o" * 3000,
+    }
+    commit = hub.add(MODEL, files)
+    async with llm_of(root) as llm:
+        await pull(llm)
+    assert snapshot(root, commit) == wanted(files, ["own.safetensors"])
+    assert listed(root) == {MODEL: False}
+
+
+async def test_code_is_fetched_if_it_is_trusted(hub: FakeHub, root: Path) -> None:
+    commit = hub.add(MODEL)
+    async with llm_of(root, trust_remote_code=True) as llm:
+        await pull(llm)
+    assert "modeling_own.py" in snapshot(root, commit)
+
+
+@pytest.mark.parametrize("kind", ["tag", "commit"])
+async def test_a_pinned_revision_is_fetched(hub: FakeHub, root: Path, kind: str) -> None:
+    old = hub.add(MODEL, model_files(weights=2000), "v1")
+    hub.add(MODEL)
+    async with llm_of(root, revision="v1" if kind == "tag" else old) as llm:
+        await pull(llm)
+    assert snapshot(root, old) == wanted(model_files(weights=2000))
+    assert [path.name for path in (root / "models--org--model" / "snapshots").iterdir()] == [old]
+
+
+async def test_a_branch_that_has_moved_brings_what_is_new(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    async with llm_of(root) as llm:
+        await pull(llm)
+        files = model_files() | {"config.json": b'{"new": 1}'}
+        commit = hub.add(MODEL, files)
+        sent = hub.sent
+        await pull(llm)
+    assert hub.sent - sent == len(b'{"new": 1}')
+    assert snapshot(root, commit) == wanted(files)
+    assert listed(root) == {MODEL: False}
+
+
+async def test_what_is_whole_is_done_at_once(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    async with llm_of(root) as llm:
+        first = await pull(llm)
+        asked = len(hub.requests)
+        again = await pull(llm)
+    assert again == first[-1:]
+    ours = [request.path for request in hub.requests[asked:] if MODEL in request.path]
+    assert [path.split("/")[5] for path in ours] == ["revision", "tree"]
+
+
+@pytest.mark.parametrize("model", ["demo", "DIRECTORY"])
+async def test_there_is_nothing_to_do_for_a_directory(hub: FakeHub, root: Path, model: str, tmp_path: Path) -> None:
+    async with llm_of(root, model.replace("DIRECTORY", str(tmp_path))) as llm:
+        reports = await pull(llm)
+    assert [(report.done, report.bytes_done) for report in reports] == [(True, 0)]
+    assert not hub.requests and listed(root) == {}
+
+
+# How it is told.
+
+
+async def test_reports_tell_each_file_and_the_whole(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL, model_files(shards=3))
+    hub.pace = 300_000
+    async with llm_of(root) as llm:
+        reports = await pull(llm)
+    *reports, last = reports
+    files = wanted(model_files(shards=3), [name for name in model_files(shards=3) if name.startswith("model-")])
+    files["model.safetensors.index.json"] = model_files(shards=3)["model.safetensors.index.json"]
+    size = sum(map(len, files.values()))
+    assert (last.file, last.bytes_done, last.bytes_total, last.done) == ("", size, size, True)
+    assert {report.file for report in reports} == set(files)
+    for name, content in files.items():
+        steps = [report.file_bytes_done for report in reports if report.file == name]
+        assert steps == sorted(set(steps)) and steps[-1] == len(content)
+        assert {report.file_bytes_total for report in reports if report.file == name} == {len(content)}
+    assert any(0 < report.file_bytes_done < report.file_bytes_total for report in reports)
+    done = [report.bytes_done for report in reports]
+    assert done == sorted(done) and done[-1] == size
+    totals = [report.bytes_total for report in reports]
+    assert totals[-1] == size and set(totals) <= {None, size}
+    assert not any(report.done for report in reports)
+
+
+async def test_callers_share_a_download_and_each_is_told_all(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    hub.pace = 600_000
+    async with llm_of(root) as llm, llm_of(root) as other:
+        told = await asyncio.gather(pull(llm), pull(llm), pull(other))
+        assert len(hub.asked("GET", "/storage/")) == 2  # the weights and the tokenizer, once
+        assert all(reports[-1].done for reports in told)
+        assert {frozenset(report.file for report in reports) for reports in told} == {
+            frozenset({"", *wanted(model_files())})
+        }
+    assert running_pulls() == []
+
+
+async def test_a_caller_that_comes_late_is_told_what_it_missed(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    hub.pace = 300_000
+    async with llm_of(root) as llm, asyncio.timeout(HANG), aclosing(llm.pull()) as first:
+        await begun(first)
+        late = await pull(llm)
+        assert {report.file for report in late} == {"", *wanted(model_files())}
+        assert [report async for report in first][-1].done
+
+
+async def test_a_caller_that_leaves_only_detaches_itself(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    hub.pace = 300_000
+    async with llm_of(root) as llm, asyncio.timeout(HANG), aclosing(llm.pull()) as stays:
+        await begun(stays)
+        await break_off(llm)
+        assert len(running_pulls()) == 1
+        assert [report async for report in stays][-1].done
+    assert listed(root) == {MODEL: False}
+
+
+async def test_the_last_one_leaving_stops_it_and_the_next_one_goes_on(hub: FakeHub, root: Path) -> None:
+    commit = hub.add(MODEL, model_files(weights=2_000_000))
+    hub.pace = 2_000_000
+    async with llm_of(root) as llm:
+        left = await break_off(llm)
+        assert 0 < left.file_bytes_done < 2_000_000
+        await until(lambda: not hub.open)
+        assert listed(root) == {MODEL: True}
+        hub.pace, hub.sent = None, 0
+        reports = await pull(llm)
+    assert reports[-1].done
+    assert hub.sent <= 2_000_000 - left.file_bytes_done
+    assert "bytes=" in [request.headers.get("range", "") for request in hub.requests if "storage" in request.path][-1]
+    assert snapshot(root, commit) == wanted(model_files(weights=2_000_000))
+    assert listed(root) == {MODEL: False}
+
+
+async def test_closing_the_llm_ends_its_downloads(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    hub.pace = 100_000
+    llm = llm_of(root)
+    async with asyncio.timeout(HANG), aclosing(llm.pull()) as reports:
+        await begun(reports)
+        await llm.close_async()
+        with pytest.raises(ServerShuttingDownError):
+            _ = [report async for report in reports]
+    await until(lambda: not hub.open)
+
+
+# What goes wrong.
+
+
+def refusing(part: str, refusal: Refusal) -> Any:
+    return lambda request: refusal if part in request.path else None
+
+
+@pytest.mark.parametrize("part", ["/api/", "/resolve/"])
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (Refusal(401, "GatedRepo"), ProviderCredentialsError),
+        (Refusal(403, "GatedRepo"), ProviderCredentialsError),
+        (Refusal(401), ProviderCredentialsError),
+        (Refusal(403), ProviderCredentialsError),
+        (Refusal(401, "RepoNotFound"), ModelNotFoundError),
+        (Refusal(404, "RepoNotFound"), ModelNotFoundError),
+        (Refusal(404, "RevisionNotFound"), ModelNotFoundError),
+        (Refusal(404, "EntryNotFound"), ModelNotFoundError),
+        (Refusal(404), ModelNotFoundError),
+        (Refusal(429, headers={"Retry-After": "70"}), RateLimitedError),
+        (Refusal(500), ProviderUnavailableError),
+        (Refusal(503), ProviderUnavailableError),
+    ],
+)
+async def test_a_refusal_of_the_hub_is_one_documented_error(
+    hub: FakeHub, root: Path, part: str, refusal: Refusal, kind: type[AbstractLLMError]
+) -> None:
+    hub.add(MODEL)
+    hub.refuse = refusing(part, refusal)
+    async with llm_of(root) as llm:
+        with pytest.raises(kind) as caught:
+            await pull(llm)
+    error = caught.value
+    assert type(error) is kind and MODEL in error.message
+    assert error.upstream_status == refusal.status
+    assert error.retry_after == (70 if kind is RateLimitedError else None)
+    assert (error.provider, error.model) == ("huggingface", MODEL)
+    assert TOKEN not in error.message and "signature" not in error.message
+    assert listed(root).get(MODEL, True)
