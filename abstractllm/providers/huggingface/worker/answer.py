@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from abstractllm.enums import FinishReason
+from abstractllm.providers.huggingface.worker.grammar import ExactText
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import (
     AnswerParser,
     Piece,
@@ -51,7 +52,8 @@ class AnswerWriter:
         self._ends = loaded.ends
         self._job = job
         self._send = send
-        self._text = Detokenizer(loaded.vocabulary)
+        self._grammars = loaded.grammars
+        self._text = self._new_text()
         self._parser = AnswerParser(
             template.block,
             job.is_reasoning,
@@ -92,13 +94,16 @@ class AnswerWriter:
         self._job.output_tokens += 1
         if self._first_token is None:
             self._first_token = time.monotonic() - self.began
+        matcher = self._job.matcher
+        if matcher is not None and matcher.is_on:
+            matcher.accept(token)
         if token in self._ends:
             self.finish_reason = FinishReason.STOP
             return True
         begin, was_answering = self._written, self._parser.is_answering
         if token in self._special:
             pieces = self._parse(self._text.flush()) + self._parse(self._special[token], is_special=True)
-            self._text = Detokenizer(self._vocabulary)
+            self._text = self._new_text()
         else:
             pieces = self._parse(self._text.push(token))
         if report is not None:
@@ -106,8 +111,12 @@ class AnswerWriter:
         if self._parser.has_reasoned and not was_answering:
             self._reasoning_tokens = self._job.output_tokens
         self._write(pieces)
+        if matcher is not None and not matcher.is_on:
+            matcher.is_on = self._parser.is_answering
         if self._stops.found:
             self.finish_reason = FinishReason.STOP_SEQUENCE
+        elif matcher is not None and matcher.is_complete:
+            self.finish_reason = FinishReason.STOP
         elif self._job.output_tokens >= self._job.max_tokens:
             self.finish_reason = FinishReason.MAX_TOKENS
         if not self._job.request.whole:
@@ -179,6 +188,9 @@ class AnswerWriter:
         for delta in join_deltas(self._kept):
             self._send(delta)
         self._kept.clear()
+
+    def _new_text(self) -> Detokenizer | ExactText:
+        return Detokenizer(self._vocabulary) if self._job.matcher is None else ExactText(self._grammars)
 
     def _logprob(self, token: int, report: Report) -> Logprob:
         value, ids, values = report

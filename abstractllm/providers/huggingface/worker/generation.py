@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from abstractllm.providers.huggingface.worker.answer import AnswerWriter, Report
+from abstractllm.providers.huggingface.worker.grammar import Matcher, forbid
 from abstractllm.providers.huggingface.worker.protocol import Begun, Done, FromEngine, Sampling
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def generate(loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) 
             prompt,
             attention_mask=torch.ones_like(prompt),
             generation_config=_generation_config(loaded, request.sampling, job.max_tokens),
-            logits_processor=_processors(model.generation_config, request.sampling, len(job.prompt)),
+            logits_processor=_processors(model.generation_config, job),
             stopping_criteria=StoppingCriteriaList([follower]),
         )
     finally:
@@ -95,8 +96,9 @@ def _generation_config(loaded: LoadedModel, sampling: Sampling, max_tokens: int)
     return config
 
 
-def _processors(config: GenerationConfig, sampling: Sampling, prompt_tokens: int) -> LogitsProcessorList:
-    """What changes the logits before temperature and cuts: bias, then penalties."""
+def _processors(config: GenerationConfig, job: Job) -> LogitsProcessorList:
+    """What changes the logits before temperature and cuts: bias, then penalties, then what the format forbids."""
+    sampling = job.request.sampling
     processors = LogitsProcessorList()
     if sampling.logit_bias:
         processors.append(_LogitBias(sampling.logit_bias))
@@ -105,7 +107,9 @@ def _processors(config: GenerationConfig, sampling: Sampling, prompt_tokens: int
         processors.append(RepetitionPenaltyLogitsProcessor(repetition))
     presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
     if presence or frequency:
-        processors.append(_Penalties(presence, frequency, prompt_tokens))
+        processors.append(_Penalties(presence, frequency, len(job.prompt)))
+    if job.matcher is not None:
+        processors.append(_Format(job.matcher))
     return processors
 
 
@@ -134,6 +138,18 @@ class _Penalties(LogitsProcessor):
         generated = input_ids[:, self._prompt_tokens :]
         counts.scatter_add_(1, generated, torch.ones_like(generated, dtype=scores.dtype))
         return scores - self._frequency * counts - self._presence * (counts > 0)
+
+
+class _Format(LogitsProcessor):
+    """Forbids what the answer's format does not allow."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher = matcher
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.clone()
+        forbid(scores, [self._matcher], [0])
+        return scores
 
 
 class _Follower(StoppingCriteria):

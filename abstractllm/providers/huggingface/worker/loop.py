@@ -39,9 +39,13 @@ from abstractllm.providers.huggingface.worker.protocol import (
 
 if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
+    from abstractllm.providers.huggingface.worker.grammar import Matcher
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
 __all__ = ["Job", "Worker"]
+
+_COMPILER_STACK = 256 * 1024 * 1024
+"""Bytes of address space: the compiler nests as deep as the rules of a grammar do, which takes up to 32 MiB."""
 
 
 @dataclass(eq=False)
@@ -53,6 +57,8 @@ class Job:
     prompt: tuple[int, ...] = ()
     max_tokens: int = 0
     """New tokens at most."""
+    matcher: Matcher | None = None
+    """Holds the answer to its format, if it has one."""
     is_reasoning: bool = False
     """Whether the prompt ends inside a reasoning block."""
     output_tokens: int = 0
@@ -77,6 +83,7 @@ class Worker:
         """Requests for an answer."""
         self._settings: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._to_tokenize: queue.SimpleQueue[Job | Count] = queue.SimpleQueue()
+        self._to_compile: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._to_generate: queue.SimpleQueue[Job] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -94,7 +101,13 @@ class Worker:
         self.send(model.description)
         if batching is None:
             threading.Thread(target=self._guarded, args=(self._generate, model), name="generator", daemon=True).start()
-        self._guarded(self._tokenize, model, self._to_generate.put if batching is None else batching.submit)
+        hand_over = self._to_generate.put if batching is None else batching.submit
+        usual = threading.stack_size(_COMPILER_STACK)
+        threading.Thread(
+            target=self._guarded, args=(self._compile, model, hand_over), name="compiler", daemon=True
+        ).start()
+        threading.stack_size(usual)
+        self._guarded(self._tokenize, model, hand_over)
 
     def send(self, message: FromEngine) -> None:
         """Sends a message to the provider without waiting."""
@@ -162,12 +175,27 @@ class Worker:
                     item.is_reasoning = model.prompts.begins_reasoning(item.request.conversation, item.prompt)
                     item.max_tokens = _room(item, model.description)
                     _check_bias(item, model.vocabulary_size)
-                    hand_over(item)
+                    if item.request.format is None:
+                        hand_over(item)
+                    else:
+                        self._to_compile.put(item)
             except Exception as error:
                 if isinstance(item, Count):
                     self.send(_failure(item.id, error))
                 else:
                     self._finish(item, _failure(item.request.id, error))
+
+    def _compile(self, model: LoadedModel, hand_over: Callable[[Job], None]) -> None:
+        """Compiles formats, so that a slow one holds up nobody but those that want one too."""
+        while True:
+            job = self._to_compile.get()
+            try:
+                assert job.request.format is not None
+                job.matcher = model.grammars.compile(job.request.format)
+                job.matcher.is_on = not job.is_reasoning
+                hand_over(job)
+            except Exception as error:
+                self._finish(job, _failure(job.request.id, error))
 
     def _generate(self, model: LoadedModel) -> None:
         from abstractllm.providers.huggingface.worker.generation import generate

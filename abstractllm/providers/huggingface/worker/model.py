@@ -27,6 +27,7 @@ from abstractllm.errors import (
     ModelNotFoundError,
     ProviderCredentialsError,
 )
+from abstractllm.providers.huggingface.worker.grammar import Grammars
 from abstractllm.providers.huggingface.worker.prompts import Prompts
 from abstractllm.providers.huggingface.worker.protocol import Load, Loaded
 from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
@@ -61,6 +62,7 @@ class LoadedModel:
         self.prompts = Prompts(tokenizer, model.get_input_embeddings().weight.shape[0])
         self.ends = _end_tokens(model, tokenizer)
         """Tokens that end an answer."""
+        self.grammars = Grammars(tokenizer, self.vocabulary, self.vocabulary_size, self.ends)
         window = _context_window(model.config, tokenizer)
         self.description = Loaded(
             device=str(model.device),
@@ -70,6 +72,7 @@ class LoadedModel:
             context_window=window,
             max_characters=self.vocabulary.most_characters(window),
             system_prompt=self.prompts.takes_system_prompt(),
+            formats=not self.grammars.unavailable,
             tools=self.prompts.template.format is not None,
             effort=self.prompts.template.takes_effort,
         )

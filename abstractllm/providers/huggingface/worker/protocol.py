@@ -22,6 +22,7 @@ __all__ = [
     "Delta",
     "Done",
     "Failed",
+    "Format",
     "FromEngine",
     "Generate",
     "Load",
@@ -120,6 +121,15 @@ class Sampling(Struct, frozen=True, kw_only=True):
     top_logprobs: int | None = None
 
 
+class Format(Struct, frozen=True):
+    """What an answer must be."""
+
+    kind: str
+    """`json_object`, `json_schema`, `regex` or `grammar`."""
+    text: str = ""
+    """The schema, the expression or the grammar."""
+
+
 class Generate(Struct, tag=True, frozen=True):
     """Answer a conversation."""
 
@@ -128,6 +138,7 @@ class Generate(Struct, tag=True, frozen=True):
     sampling: Sampling
     whole: bool = False
     """The answer's text in one message, at its end."""
+    format: Format | None = None
 
 
 class Count(Struct, tag=True, frozen=True):
@@ -167,6 +178,8 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     """A longer message certainly does not fit the window; `None` if the tokenizer sets no such bound."""
     system_prompt: bool
     """Whether the chat template takes a system message."""
+    formats: bool = False
+    """Whether answers can be held to a format."""
     tools: bool = False
     """Whether tools can be offered, and calls of them are understood."""
     effort: bool = False

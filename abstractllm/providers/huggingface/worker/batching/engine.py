@@ -167,6 +167,7 @@ class BatchEngine:
     def submit(self, job: Job) -> None:
         """Takes a request whose prompt is tokenized and fits; from any thread."""
         row = row_for(job.request.sampling, self._loaded.model.generation_config, job.prompt)
+        row.matcher = job.matcher
         answer = AnswerWriter(self._loaded, job, self._outbox.append)
         state = BatchRequest(
             request_id=str(job.request.id),

@@ -1,8 +1,9 @@
 """Drawing the next tokens of a batch in which every request has its own settings.
 
-The order is that of transformers' own processors: bias, penalties, temperature, top-k, top-p, min-p. A token is drawn
-by inverting the cumulative distribution at one random number, which depends on the request's seed and position alone,
-so that what a request draws does not depend on its neighbours. Nothing sorts the whole vocabulary.
+The order is that of transformers' own processors: bias, penalties, what an answer's format forbids, temperature, top-k,
+top-p, min-p. A token is drawn by inverting the cumulative distribution at one random number, which depends on the
+request's seed and position alone, so that what a request draws does not depend on its neighbours. Nothing sorts the
+whole vocabulary.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch.nn.functional import pad
 
 from abstractllm.providers.huggingface.worker.batching.settings import Row, uniform
+from abstractllm.providers.huggingface.worker.grammar import forbid
 
 __all__ = ["draw"]
 
@@ -40,6 +42,9 @@ def draw(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     changed = [index for index, row in enumerate(rows) if row.changes_logits]
     if changed:
         _change(logits, rows, changed)
+    held = [(index, row.matcher) for index, row in enumerate(rows) if row.matcher is not None]
+    if held:
+        forbid(logits, [matcher for _, matcher in held], [index for index, _ in held])
     tokens: torch.Tensor = logits.argmax(dim=-1)
     sampled = [index for index, row in enumerate(rows) if row.temperature > 0]
     for group in _groups(rows, sampled, logits.shape[1]):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from abstractllm.providers.huggingface.worker.grammar import Matcher
 from abstractllm.providers.huggingface.worker.protocol import Sampling
 
 __all__ = ["Counts", "Row", "first_set", "row_for", "uniform"]
@@ -38,6 +39,8 @@ class Row:
     """How many of the likeliest tokens to report; None reports nothing."""
     counts: Counts | None = None
     """What the penalties need; None without penalties."""
+    matcher: Matcher | None = None
+    """Says which tokens the answer's format allows; None without a format."""
     drawn: int = 0
     """Tokens drawn so far: the position that the next random number belongs to."""
     report: tuple[float, list[int], list[float]] | None = field(default=None)

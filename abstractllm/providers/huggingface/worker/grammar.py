@@ -1,0 +1,352 @@
+"""Answers held to a format: any JSON object, a JSON schema, a regular expression or a grammar, through llguidance.
+
+A format is compiled once, outside the batch loop; each request gets a matcher of its own, which follows its answer and
+says at every token which ones may come next.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+from llguidance import LLExecutor, LLMatcher, LLParserLimits
+from llguidance.gbnf_to_lark import any_to_lark
+from llguidance.hf import from_tokenizer
+
+from abstractllm.errors import AbstractLLMError, InternalError, InvalidRequestError, UnsupportedFeatureError
+from abstractllm.providers.huggingface.worker.protocol import Format
+from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
+
+__all__ = ["ExactText", "Grammars", "Matcher", "forbid"]
+
+_FIELDS = {
+    "json_object": "response_format.json_object",
+    "json_schema": "response_format.json_schema.schema_json",
+    "regex": "response_format.regex",
+    "grammar": "response_format.grammar",
+}
+_JSON: Any = {
+    "whitespace_flexible": False,  # a model could fill its whole window with spaces
+    "item_separator": ", ?",
+    "key_separator": ": ?",
+    "lenient": False,
+    "coerce_one_of": False,
+}
+"""How JSON is written: the options of llguidance's JSON compiler, over those that a schema may bring along."""
+_MOST_ALTERNATIVES = 2000
+_MOST_ITEMS = 50_000
+_MOST_STATES = 25_000
+_MOST_SYMBOLS = 500_000
+_LIMITS = LLParserLimits(
+    max_items_in_row=_MOST_ALTERNATIVES,
+    step_max_items=_MOST_ITEMS,
+    max_lexer_states=_MOST_STATES,  # of 1 to 2 kB each
+    max_grammar_size=_MOST_SYMBOLS,
+    verbose_errors=False,  # the long form quotes the answer
+)
+_LIMIT_WORDS = (
+    f"{_MOST_ALTERNATIVES} alternatives at a place, {_MOST_ITEMS} parser items a token, {_MOST_STATES} lexer states"
+)
+_MOST_MULTIPLE = 100_000
+"""The automaton of a `multipleOf` has as many states; twice as many take four times as long to build."""
+_TRIAL_TOKENS = 2
+"""Tokens that every new format is tried with: one that is too complex mostly fails at the first."""
+_CACHED = 32
+_TOO_COMPLEX = ("LexerTooComplex", "ParserTooComplex", "too many expressions", "Too many items", "max is")
+
+
+class Grammars:
+    """Compiles formats for one model.
+
+    Args:
+        tokenizer: The model's transformers tokenizer.
+        vocabulary: What its tokens stand for.
+        size: Logits at each position.
+        ends: Tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: Vocabulary, size: int, ends: Collection[int]) -> None:
+        width = max(size, len(tokenizer))
+        self.vocabulary = vocabulary
+        self._ends = frozenset(ends)
+        self.unavailable = ""
+        """Why the model's answers cannot be held to a format; empty if they can."""
+        try:
+            self.tokenizer = from_tokenizer(tokenizer, n_vocab=width, eos_token=sorted(ends) or None)
+        except Exception as error:  # llguidance has no exceptions of its own
+            self.unavailable = f"its tokenizer cannot be used for it: {error}".splitlines()[0][:300]
+        self.allowed = _packed(width, [id for id in range(size) if id in ends or vocabulary.is_text(id)])
+        """`[bytes]`: one bit for each token that a format may allow at all: text, and the end."""
+        self.endless = _packed(width, [id for id in range(size) if id not in ends])
+        """`[bytes]`: all but the end: what may come before the format holds."""
+        self.masks = torch.zeros((0, len(self.allowed)), dtype=torch.uint8)
+        """`[rows, bytes]`: kept from step to step, for the thread that draws."""
+        self.executor = LLExecutor()
+        self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def compile(self, format: Format, field: str | None = None) -> Matcher:
+        """Compiles a format, or finds it among the last ones, and gives a matcher for one answer.
+
+        The compiler is recursive: strange formats need a thread with a large stack.
+
+        Args:
+            format: What the answer must be.
+            field: Where the caller gave it, for errors; the response format if absent.
+
+        Raises:
+            InvalidRequestError: If it is malformed, unsatisfiable, uses what is not supported, or is too complex.
+            UnsupportedFeatureError: If the model's answers cannot be held to a format.
+        """
+        field = field or _FIELDS[format.kind]
+        if self.unavailable:
+            raise UnsupportedFeatureError(
+                f"{field}: this model's answers cannot be held to a format: {self.unavailable}", field=field
+            )
+        key = (format.kind, format.text)
+        with self._lock:
+            compiled = self._compiled.pop(key, None)
+        if compiled is None:
+            compiled = self._compile(format, field)
+        with self._lock:
+            self._compiled[key] = compiled
+            if len(self._compiled) > _CACHED:
+                self._compiled.popitem(last=False)
+        return Matcher(self, compiled.deep_copy(), field)
+
+    def _compile(self, format: Format, field: str) -> LLMatcher:
+        try:
+            compiled = LLMatcher(self.tokenizer, _definition(format, field), log_level=0, limits=_LIMITS)
+        except (ValueError, RecursionError) as error:
+            raise _refused(field, str(error)) from error
+        if compiled.is_error():
+            raise _refused(field, compiled.get_error())
+        trial = Matcher(self, compiled.deep_copy(), field)
+        for _ in range(_TRIAL_TOKENS):
+            tokens = [token for token in trial.allowed_tokens() if token not in self._ends]
+            if not tokens or trial.is_complete:
+                break
+            trial.accept(tokens[-1])
+        return compiled
+
+
+class Matcher:
+    """Follows one answer and says which tokens may come next.
+
+    Args:
+        grammars: What it was compiled by.
+        inner: llguidance's matcher.
+        field: Where the caller gave the format.
+    """
+
+    def __init__(self, grammars: Grammars, inner: LLMatcher, field: str) -> None:
+        self.grammars = grammars
+        self.inner = inner
+        self._field = field
+        self.is_on = True
+        """Whether the format holds already: not while the model still thinks."""
+        self.error: AbstractLLMError | None = None
+        """Why it cannot go on."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the format is fulfilled and nothing but the end may follow."""
+        return self.inner.is_stopped() and not self.inner.is_error() and self.inner.is_accepting()
+
+    def accept(self, token: int) -> None:
+        """Takes the next token of the answer, which is not an end token.
+
+        Raises:
+            InvalidRequestError: If the format turns out to be too complex, or to allow nothing that the model can say.
+            InternalError: If the token is not one that was allowed.
+        """
+        if self.error is None:
+            self.inner.consume_token(token)
+            self.check()
+        if self.error is not None:
+            raise self.error
+
+    def allowed_tokens(self) -> list[int]:
+        """The tokens that may come next, end tokens included; for all requests of a batch together see `forbid`.
+
+        Raises:
+            InvalidRequestError: If the format is too complex, or allows none.
+        """
+        mask = torch.frombuffer(bytearray(self.inner.compute_bitmask()), dtype=torch.uint8) & self.grammars.allowed
+        self.check(bool(mask.any()))
+        if self.error is not None:
+            raise self.error
+        found: list[int] = torch.nonzero(_bits(mask)).squeeze(1).tolist()
+        return found
+
+    def check(self, may_go_on: bool = True) -> None:
+        """Notes what is wrong, if anything is.
+
+        Args:
+            may_go_on: Whether any token is allowed.
+        """
+        if self.inner.is_error():
+            reason = self.inner.get_error()
+            if any(words in f"{self.inner.stop_reason()} {reason}" for words in _TOO_COMPLEX):
+                self.error = _refused(self._field, f"it is too complex: {reason}", _LIMIT_WORDS)
+            else:
+                self.error = InternalError(f"{self._field}: {reason}")
+        elif not may_go_on:
+            self.error = _refused(self._field, "it allows no further token that is text")
+
+
+class ExactText:
+    """Turns tokens into the text that a matcher takes them for; a `Detokenizer` may, say, strip a leading space.
+
+    Args:
+        grammars: Of the model.
+    """
+
+    def __init__(self, grammars: Grammars) -> None:
+        self._grammars = grammars
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.text = ""
+        """All that has been given out."""
+
+    def push(self, id: int) -> str:
+        """Takes the next token and returns the text that is certain now."""
+        if not self._grammars.vocabulary.is_text(id):
+            return ""
+        return self._give(self._decoder.decode(self._grammars.tokenizer.decode_bytes([id])))
+
+    def flush(self) -> str:
+        """Returns what was held back, when no token follows."""
+        return self._give(self._decoder.decode(b"", True))
+
+    def _give(self, text: str) -> str:
+        self.text += text
+        return text
+
+
+def forbid(logits: torch.Tensor, matchers: Sequence[Matcher], places: Sequence[int]) -> None:
+    """Puts the logits of all tokens that must not come next at minus infinity.
+
+    A matcher that cannot go on notes its error and forbids only special tokens: its request fails with the next token.
+
+    Args:
+        logits: `[rows, vocabulary]`, changed in place.
+        matchers: Of the requests that have a format.
+        places: The row of each.
+    """
+    forbidden = _bits(_masks(matchers).to(logits.device))[:, : logits.shape[1]] == 0
+    for row, place in zip(forbidden, places, strict=True):
+        logits[place].masked_fill_(row, -math.inf)
+
+
+def _masks(matchers: Sequence[Matcher]) -> torch.Tensor:
+    """`[matchers, bytes]`: one bit for each token that may come next, until the next call."""
+    grammars = matchers[0].grammars
+    if len(grammars.masks) < len(matchers):
+        grammars.masks = grammars.masks.new_zeros((len(matchers), grammars.masks.shape[1]))
+    masks = grammars.masks[: len(matchers)]
+    holding = [(matcher.inner, index) for index, matcher in enumerate(matchers) if matcher.is_on]
+    grammars.executor.unsafe_compute_mask_ptr(holding, masks.data_ptr(), masks.shape[1], len(masks))
+    masks &= grammars.allowed
+    speaking = masks.any(dim=1).tolist()
+    for matcher, mask, speaks in zip(matchers, masks, speaking, strict=True):
+        if not matcher.is_on:
+            mask.copy_(grammars.endless)
+            continue
+        matcher.check(speaks)
+        if matcher.error is not None:
+            mask.copy_(grammars.allowed)
+    return masks
+
+
+_SHIFTS = torch.arange(8, dtype=torch.uint8)
+
+
+def _packed(width: int, tokens: Sequence[int]) -> torch.Tensor:
+    """A mask with the bits of some tokens, as long as llguidance writes them: in words of 32 bits."""
+    bits = torch.zeros(-(-width // 32) * 32, dtype=torch.uint8)
+    bits[list(tokens)] = 1
+    return (bits.view(-1, 8) << _SHIFTS).sum(dim=1, dtype=torch.uint8)
+
+
+def _bits(masks: torch.Tensor) -> torch.Tensor:
+    """`[..., bits]`, each 0 or 1, of `[..., bytes]`."""
+    return ((masks.unsqueeze(-1) >> _SHIFTS.to(masks.device)) & 1).flatten(-2)
+
+
+def _definition(format: Format, field: str) -> str:
+    """The format in llguidance's own form."""
+    match format.kind:
+        case "json_object":
+            return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON)
+        case "json_schema":
+            _check_multiples([json.loads(format.text)], field)
+            return LLMatcher.grammar_from_json_schema(format.text, overrides=_JSON)
+        case "regex":
+            return LLMatcher.grammar_from_regex(format.text)
+        case _:
+            _check_multiples(_embedded_schemas(format.text), field)
+            return LLMatcher.grammar_from_lark(_as_lark(format.text, field))
+
+
+def _as_lark(text: str, field: str) -> str:
+    """A grammar in llguidance's dialect of Lark; one without a rule `start` is taken for GBNF."""
+    try:
+        return any_to_lark(text)
+    except Exception as error:  # the converter raises plain exceptions
+        raise _refused(field, f"it has no rule start, and it is not GBNF: {error}") from error
+
+
+def _embedded_schemas(text: str) -> Iterator[object]:
+    """The JSON schemas in a Lark grammar."""
+    decoder = json.JSONDecoder()
+    for found in re.finditer(r"%json\s*(?={)", text):
+        try:
+            yield decoder.raw_decode(text, found.end())[0]
+        except ValueError:
+            continue  # llguidance says what is wrong with it
+
+
+def _check_multiples(schemas: Iterable[object], field: str) -> None:
+    """Bounds the automata of `multipleOf`: several that meet are joined into that of their least common multiple.
+
+    Raises:
+        InvalidRequestError: If it could have more than 100,000 states.
+    """
+    multiple = Fraction(1)
+    waiting = list(schemas)
+    while waiting:
+        match waiting.pop():
+            case dict() as found:
+                step = found.get("multipleOf")
+                if isinstance(step, int | float) and math.isfinite(step) and step > 0:
+                    multiple = _least_common(multiple, Fraction(str(step)))
+                waiting.extend(found.values())
+            case list() as found:
+                waiting.extend(found)
+        if multiple.numerator > _MOST_MULTIPLE:
+            raise InvalidRequestError(
+                f"{field}: multipleOf: the least common multiple of all of them must be at most {_MOST_MULTIPLE}, "
+                f"got {multiple.numerator}",
+                field=field,
+                limit=_MOST_MULTIPLE,
+                requested=str(multiple.numerator)[:80],
+            )
+
+
+def _least_common(one: Fraction, other: Fraction) -> Fraction:
+    return Fraction(math.lcm(one.numerator, other.numerator), math.gcd(one.denominator, other.denominator))
+
+
+def _refused(field: str, reason: str, limit: str | None = None) -> InvalidRequestError:
+    words = " ".join(reason.replace("<non-verbose/>", "").split())
+    if limit is None and (found := re.search(r"(?:limit|max is) \(?(\d+)", words)):
+        limit = found[1]
+    return InvalidRequestError(f"{field}: {words[:500]}", field=field, limit=limit)
