@@ -1,32 +1,40 @@
-"""What every LLM does, whichever way it is asked."""
+"""What an LLM that counts its own tokens does exactly, whichever way it is asked."""
 
 import asyncio
 
 import pytest
 
+from tests.behaviour.ways import TWINS, WAYS
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PARIS = "What is the capital of France?"
-CHAT = [
-    {"role": "user", "content": "Hello"},
-    {"role": "assistant", "content": "Hi"},
-    {"role": "user", "content": PARIS},
-]
+
+
+@pytest.fixture(params=["scripted", "huggingface"])
+def subject(request, subjects):
+    """An LLM that does as it is asked, not as our server plays it."""
+    found = subjects[request.param]
+    if request.param == "scripted":
+        found.llm._script = None
+    return found
+
+
+@pytest.fixture(params=[*WAYS, TWINS])
+def way(request):
+    return request.param
+
+
+@pytest.fixture
+def provider(subject):
+    """The LLM itself, to look at its counters."""
+    return subject.llm
 
 
 async def eventually(condition):
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in a provider
             await asyncio.sleep(0.01)
-
-
-async def test_a_prompt_is_answered(llm):
-    answer = await llm.complete(PARIS, temperature=0)
-    assert "France" in answer.text
-    assert await llm.generate(PARIS, temperature=0) == answer.text
-    assert answer.message.text == answer.text
-    assert answer.message.role == llm.package.Role.ASSISTANT
-    assert answer.finish_reason == llm.package.FinishReason.STOP
 
 
 async def test_the_answer_says_where_it_comes_from_and_what_it_took(llm, provider):
@@ -37,27 +45,6 @@ async def test_the_answer_says_where_it_comes_from_and_what_it_took(llm, provide
     assert answer.id
     assert 0 <= answer.timing.first_token <= answer.timing.total
     assert [(attempt.llm, attempt.error_reason) for attempt in answer.attempts] == [(provider.name, "")]
-
-
-async def test_a_stream_joins_to_the_whole_answer(llm):
-    whole = await llm.generate(PARIS, temperature=0)
-    pieces = await llm.pieces(PARIS, temperature=0)
-    assert "".join(pieces) == whole
-    assert len(pieces) > 1
-
-
-async def test_events_begin_with_started_and_end_with_finished(llm):
-    events = await llm.events(PARIS, temperature=0)
-    package = llm.package
-    assert isinstance(events[0], package.Started)
-    assert isinstance(events[-1], package.Finished)
-    assert all(isinstance(event, package.TextDelta) for event in events[1:-1])
-    assert events[-1].message.text == "".join(event.text for event in events[1:-1])
-    assert events[-1].usage.output_tokens > 0
-
-
-async def test_a_conversation_is_answered(llm):
-    assert "France" in await llm.generate(CHAT, temperature=0)
 
 
 async def test_a_system_prompt_counts_as_input(llm):
@@ -114,19 +101,6 @@ async def test_a_bad_request_is_refused_by_field_and_the_next_is_answered(llm, a
     assert await llm.generate(PARIS, max_tokens=4, temperature=0)
 
 
-async def test_what_is_not_supported_is_dropped_and_listed_on_request(llm):
-    answer = await llm.complete(
-        PARIS, max_tokens=4, provider_options={"colour": "red"}, parameters_policy="drop_unsupported"
-    )
-    assert answer.dropped_parameters == ("provider_options.colour",)
-
-
-async def test_leaving_a_stream_frees_the_llm(llm, provider):
-    parameters = {"provider_options": {"delay": 0.05, "reply": "a " * 400}} if provider.provider == "scripted" else {}
-    assert await llm.leave_early("Tell me a story.", **parameters)
-    await eventually(lambda: provider.running == 0)
-
-
 async def test_a_deadline_ends_the_request(llm, provider):
     slow = {"provider_options": {"delay": 5}} if provider.provider == "scripted" else {}
     timeout = 0.3 if slow else 0.001
@@ -140,14 +114,6 @@ async def test_many_requests_at_once_each_get_their_own_answer(llm):
     alone = [await llm.generate(prompt, temperature=0) for prompt in prompts]
     together = await asyncio.gather(*(llm.generate(prompt, temperature=0) for prompt in prompts))
     assert list(together) == alone
-
-
-async def test_capabilities_tell_what_is_supported(llm, provider):
-    found = await llm.ask("get_capabilities")
-    assert found[llm.package.ModelCapability.STREAMING] is True
-    assert "temperature" in found["parameters"]
-    if provider.provider == "huggingface":
-        assert found["context_window"] > 0
 
 
 async def test_the_configuration_can_be_read_and_changed(llm, provider):
