@@ -4,6 +4,7 @@
 LLMs. The hosted providers' servers are ours; the real SDKs talk to them over real sockets.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -42,6 +43,10 @@ async def registry(upstreams) -> AsyncIterator[LLMRegistry]:
     lines["fallback"] = {"provider": "fallback", "llms": ["openai", "anthropic"], "max_retries": 0}
     lines["scripted"] = {"provider": "scripted", "max_retries": 0}
     found = LLMRegistry.from_config(lines)
+    for name in upstreams:
+        # The first request imports the SDK, and the first on each event loop makes a client: no deadline is for that.
+        await found[name].generate_async("Hi")
+        await asyncio.to_thread(found[name].generate, "Hi")
     yield found
     await found.close()
 

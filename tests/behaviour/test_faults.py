@@ -13,7 +13,8 @@ from tests.behaviour.faults import FAULTS, OWN_FAULTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 HANG = 30.0
-DEADLINE = 0.5
+DEADLINE = {False: 0.2, True: 1.0}
+"""Seconds, without and with a part of the answer, which has to arrive in that time."""
 DEMO = "abstractllm/providers/huggingface/demo_model"
 CANARY = "canary-0123456789"
 RETRYABLE = {"PROVIDER_UNAVAILABLE", "PROVIDER_PROTOCOL", "RATE_LIMITED", "OVERLOADED", "ENGINE_CRASHED"}
@@ -53,7 +54,7 @@ async def test_a_fault_ends_in_its_one_documented_error(name, llm, subject, way,
     if not subject.can_be_told:
         table.note(subject.name, name, way, "no upstream")
         return
-    parameters = {"timeout": DEADLINE} if fault.reason == "TIMEOUT" else {}
+    parameters = {"timeout": DEADLINE[fault.partial]} if fault.reason == "TIMEOUT" else {}
     subject.play(name)
     reason = fault.reason_of(subject.answering.provider)
     if subject.name == "fallback" and not fault.partial and reason != "TIMEOUT":

@@ -114,6 +114,19 @@ async def test_only_one_request_at_a_time_tries_an_llm_that_has_rested(clock):
     assert (await llm.complete_async("Hi")).llm == "a"
 
 
+def test_an_older_request_that_ends_does_not_let_a_second_one_try(clock):
+    breaker = Breaker()
+    older = breaker.admit()
+    breaker.failed(1, 30)
+    clock.now += 31
+    probe = breaker.admit()
+    assert probe is not None
+    breaker.released(older)
+    assert breaker.admit() is None
+    breaker.released(probe)
+    assert breaker.admit() is not None
+
+
 async def test_a_trial_that_tells_nothing_leaves_the_next_request_to_try(clock):
     class Hanging(ScriptedProvider):
         async def events(self, request, config):

@@ -24,7 +24,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._until: float | None = None
-        self._probing = False
+        self._probe: object | None = None
 
     @property
     def rest(self) -> float:
@@ -37,15 +37,18 @@ class Breaker:
         """Failures in a row."""
         return self._failures
 
-    def admit(self) -> bool:
-        """Whether a request may ask now. After a rest only one may, until `answered`, `failed` or `released`."""
+    def admit(self) -> object | None:
+        """A token for `released` if a request may ask now, else `None`.
+
+        After a rest only one may, until that is `released`, or something is told of the LLM.
+        """
+        token = object()
         with self._lock:
-            if self._until is None:
-                return True
-            if self._probing or self._clock() < self._until:
-                return False
-            self._probing = True
-            return True
+            if self._until is not None:
+                if self._probe is not None or self._clock() < self._until:
+                    return None
+                self._probe = token
+            return token
 
     def answered(self) -> None:
         """The first sign of an answer: the rest is over, but failures are forgotten only by `succeeded`.
@@ -53,12 +56,12 @@ class Breaker:
         So an LLM whose answers always break off rests, too.
         """
         with self._lock:
-            self._until, self._probing = None, False
+            self._until = self._probe = None
 
     def succeeded(self) -> None:
         """A whole answer."""
         with self._lock:
-            self._failures, self._until, self._probing = 0, None, False
+            self._failures, self._until, self._probe = 0, None, None
 
     def failed(self, max_failures: int, rest_time: float, retry_after: float | None = None) -> None:
         """A failure.
@@ -71,13 +74,14 @@ class Breaker:
         rest = min(retry_after or 0.0, LONGEST_REST)
         with self._lock:
             self._failures += 1
-            self._probing = False
+            self._probe = None
             if self._failures >= max_failures:
                 rest = max(rest, rest_time)
             if rest > 0:
                 self._until = max(self._until or 0.0, self._clock() + rest)
 
-    def released(self) -> None:
-        """The request ended without telling anything of the LLM."""
+    def released(self, token: object | None) -> None:
+        """The request that was admitted with this token has ended, whether or not anything was told of the LLM."""
         with self._lock:
-            self._probing = False
+            if self._probe is token:
+                self._probe = None

@@ -77,7 +77,7 @@ class FallbackProvider(AbstractLLMInterface):
         settings = cast(FallbackConfig, config)
         request = self._for_members(request)
         failures = Failures()
-        for member in self._candidates(settings.strategy):
+        for member, token in self._candidates(settings.strategy):
             began = time.monotonic()
             has_answered = False
             try:
@@ -97,7 +97,7 @@ class FallbackProvider(AbstractLLMInterface):
                     error.attempts = failures.attempts
                     raise
             finally:
-                member.breaker.released()
+                member.breaker.released(token)
         raise failures.error()
 
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
@@ -105,7 +105,7 @@ class FallbackProvider(AbstractLLMInterface):
         settings = cast(FallbackConfig, config)
         request = self._for_members(request)
         failures = Failures()
-        for member in self._candidates(Strategy.ORDERED):
+        for member, token in self._candidates(Strategy.ORDERED):
             began = time.monotonic()
             try:
                 return await member.llm.run_count(request)
@@ -114,7 +114,7 @@ class FallbackProvider(AbstractLLMInterface):
                 if VERDICTS[error.reason] is Verdict.STOP:
                     raise
             finally:
-                member.breaker.released()
+                member.breaker.released(token)
         raise failures.error()
 
     def _for_members(self, request: GenerationRequest) -> GenerationRequest:
@@ -141,18 +141,19 @@ class FallbackProvider(AbstractLLMInterface):
 
     # Who is asked.
 
-    def _candidates(self, strategy: Strategy) -> Iterator[_Member]:
+    def _candidates(self, strategy: Strategy) -> Iterator[tuple[_Member, object | None]]:
         """The LLMs in the order in which they are asked: those that do not rest, then the first to be up again.
 
-        Asking that one may be in vain, but giving up without it surely would be.
+        Beside each is its breaker's token. Asking a resting one may be in vain, but giving up without it surely would
+        be.
         """
         asked: list[_Member] = []
         for member in self._in_order(strategy):
-            if member.breaker.admit():
+            if (token := member.breaker.admit()) is not None:
                 asked.append(member)
-                yield member
+                yield member, token
         if resting := [member for member in self._members if member not in asked]:
-            yield min(resting, key=lambda member: member.breaker.rest)
+            yield min(resting, key=lambda member: member.breaker.rest), None
 
     def _in_order(self, strategy: Strategy) -> list[_Member]:
         awake = [member for member in self._members if not member.breaker.rest]
