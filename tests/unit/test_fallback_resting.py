@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 
 import pytest
 
@@ -199,3 +200,44 @@ async def test_answers_that_break_off_count_as_failures_and_whole_ones_wipe_them
         else:
             await llm.complete_async("Hi")
     assert (await llm.complete_async("Hi")).llm == "b"
+
+
+@pytest.mark.parametrize("strategy", ["ordered", "round_robin", "least_busy"])
+async def test_whatever_goes_wrong_at_once_every_request_ends_and_nothing_is_left(strategy):
+    dice = random.Random(strategy)
+    faults = (
+        [ERROR],
+        [{"error": "RATE_LIMITED", "retry_after": 0.01}],
+        [{"text": "half"}, ERROR],
+        [{"break_off": True}],
+        [{"delay": 60}],
+        [{"text": "half"}, {"delay": 60}],
+        [ANSWER],
+        [{"delay": 0.01}, ANSWER],
+    )
+    llms = [scripted(name, script=lambda request: dice.choice(faults), timeout=0.2) for name in "abc"]
+    llm = falling_back(*llms, strategy=strategy, max_retries=1, max_failures=2, rest_time=0.02)
+
+    async def ask():
+        await asyncio.sleep(dice.random() * 0.5)
+        try:
+            answer = await asyncio.wait_for(llm.complete_async("Hi", timeout=0.3), dice.choice([0.05, 20]))
+        except TimeoutError:
+            return "cancelled"
+        except AbstractLLMError as error:
+            return error.reason
+        assert answer.text == "ok"
+        assert [bool(attempt.error_reason) for attempt in answer.attempts] == [True] * (len(answer.attempts) - 1) + [
+            False
+        ]
+        return "answered"
+
+    ends = set(await asyncio.gather(*(ask() for _ in range(300))))
+    assert {"answered", "cancelled", "TIMEOUT", "PROVIDER_UNAVAILABLE"} <= ends
+    assert [one.running for one in (llm, *llms)] == [0] * 4
+    assert all(one.released == len(one.requests) for one in llms)
+    # None of them is taken for being tried for ever.
+    for one in llms:
+        one._script = [ANSWER]
+    await asyncio.sleep(0.05)
+    assert all(member.breaker.admit() is not None for member in llm._members)
