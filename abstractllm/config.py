@@ -17,9 +17,14 @@ from abstractllm.parameters import (
     parse_parameters,
 )
 
-__all__ = ["LLMConfig", "Seconds"]
+__all__ = ["Bytes", "LLMConfig", "Seconds"]
 
 REDACTED = "**********"
+_SIZES = {"": 1, "B": 1} | {
+    f"{prefix}{kind}": base**power
+    for power, prefix in enumerate("KMGT", 1)
+    for kind, base in (("B", 1000), ("iB", 1024))
+}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -35,6 +40,20 @@ def _parse_seconds(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0, le=604_800)]
 """A span in seconds, at most a week; text such as `10m` is read too."""
+
+
+def _parse_bytes(value: object) -> object:
+    """Reads `4096`, `"500MB"` or `"8GiB"` as bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        if match is None or match[2] not in _SIZES:
+            raise ValueError(f"must be a number of bytes, or a number with one of {', '.join(filter(None, _SIZES))}")
+        return round(float(match[1]) * _SIZES[match[2]])
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(ge=1, le=1 << 60)]
+"""A number of bytes; text such as `8GiB` is read too."""
 
 
 class LLMConfig(BaseModel):

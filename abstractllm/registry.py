@@ -9,6 +9,7 @@ from typing import Any
 from abstractllm._assembly import assemble
 from abstractllm.errors import ConfigurationError, UnknownLLMError
 from abstractllm.interface import AbstractLLMInterface
+from abstractllm.residency import Residency
 from abstractllm.types import LlmInfo
 
 __all__ = ["LLMRegistry"]
@@ -20,12 +21,21 @@ class LLMRegistry:
     Args:
         llms: At least one LLM by name.
         default: The one meant by an empty name; the first if absent.
+        max_loaded: Local models that may be loaded at a time; no limit if absent. See `Residency`.
+        memory_budget: Bytes that these may take together; no limit if absent.
 
     Raises:
-        ConfigurationError: If there is no LLM, or the default is not among them.
+        ConfigurationError: If there is no LLM, the default is not among them, or a limit is less than 1.
     """
 
-    def __init__(self, llms: Mapping[str, AbstractLLMInterface], default: str | None = None) -> None:
+    def __init__(
+        self,
+        llms: Mapping[str, AbstractLLMInterface],
+        default: str | None = None,
+        *,
+        max_loaded: int | None = None,
+        memory_budget: int | None = None,
+    ) -> None:
         if not llms:
             raise ConfigurationError("at least one LLM must be configured", field="llms")
         self.default = default or next(iter(llms))
@@ -36,21 +46,32 @@ class LLMRegistry:
                 requested=self.default,
             )
         self._llms = dict(llms)
+        residency = Residency(max_loaded, memory_budget)
         for name, llm in self._llms.items():
             llm.name = name
+            llm.share(residency)
 
     @classmethod
-    def from_config(cls, llms: Mapping[str, Mapping[str, Any]], default: str | None = None) -> LLMRegistry:
+    def from_config(
+        cls,
+        llms: Mapping[str, Mapping[str, Any]],
+        default: str | None = None,
+        *,
+        max_loaded: int | None = None,
+        memory_budget: int | None = None,
+    ) -> LLMRegistry:
         """Creates the LLMs of a configuration; nothing is loaded or connected yet.
 
         Args:
             llms: For each name `provider` and what `create_llm` takes beside it; the LLMs of a fallback by name.
             default: The LLM meant by an empty name.
+            max_loaded: Local models that may be loaded at a time.
+            memory_budget: Bytes that these may take together.
 
         Raises:
             ConfigurationError: Naming the LLM and the key that is wrong.
         """
-        return cls(assemble(llms), default)
+        return cls(assemble(llms), default, max_loaded=max_loaded, memory_budget=memory_budget)
 
     def __getitem__(self, name: str) -> AbstractLLMInterface:
         """The LLM of this name; the default one for an empty name.

@@ -89,6 +89,7 @@ class Server:
             logger.error("LLM %s (%s, %s) cannot be loaded: %s", name, llm.provider, llm.config.model, error)
         except Exception:
             logger.exception("LLM %s (%s, %s) cannot be loaded", name, llm.provider, llm.config.model)
+        self._health.tried(name)
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""
@@ -137,7 +138,9 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
     timer = threading.Timer(settings.grace + _LAST_SECOND, os._exit, (1,))
     timer.daemon = True
     try:
-        registry = LLMRegistry.from_config(settings.llms, settings.default)
+        registry = LLMRegistry.from_config(
+            settings.llms, settings.default, max_loaded=settings.max_loaded, memory_budget=settings.memory_budget
+        )
         # The timer goes on until the loop is closed, which waits for its threads.
         asyncio.run(_run(registry, settings, timer))
     except ConfigurationError as error:

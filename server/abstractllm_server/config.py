@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from abstractllm.config import Seconds
+from abstractllm.config import Bytes, Seconds
 from abstractllm.errors import ConfigurationError
 from abstractllm.parameters import error_from_validation
 
@@ -37,6 +37,10 @@ class ServerSettings(BaseModel):
     llms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     preload: tuple[str, ...] | None = None
     """The LLMs to load at start; the default one if absent."""
+    max_loaded: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Local models that may be loaded at a time; no limit if absent."""
+    memory_budget: Bytes | None = None
+    """Bytes that they may take together, weights and caches of keys and values; no limit if absent."""
     reflection: bool = True
     grace: Annotated[Seconds, Field(le=600)] = 20.0
     """Seconds that running requests have to end after SIGTERM."""

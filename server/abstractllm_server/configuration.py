@@ -37,7 +37,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
         self._models = {llm.name: (llm.config.model, *llm.config.models) for llm in registry}
-        self._changing = asyncio.Lock()
+        self._changing = {llm.name: asyncio.Lock() for llm in registry}
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
         """Reads an LLM's configuration."""
@@ -45,9 +45,13 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
         return pb.GetConfigResponse(config=found, etag=_etag(found))
 
     async def SetConfig(self, request: pb.SetConfigRequest, context: Any) -> pb.SetConfigResponse:
-        """Changes an LLM's configuration from the next request on."""
+        """Changes an LLM's configuration from the next request on.
+
+        Where the model of a loaded LLM changes, the answer comes when the new one is loaded and in force; a caller who
+        leaves before has changed nothing.
+        """
         llm = self._registry[request.llm]
-        async with self._changing:
+        async with self._changing[llm.name]:
             current = _etag(_encode(llm.config))
             if request.etag and request.etag != current:
                 raise StaleConfigError(
@@ -60,11 +64,12 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
             changes = _changes(request)
             if "model" in changes:
                 changes["model"] = self._model(llm, changes["model"])
+                changes["models"] = self._models[llm.name]
             try:
-                changed = llm.config.changed(changes)
+                changed = await llm.preview(changes)
                 await _check_support(llm, changed)
                 if not request.validate_only:
-                    llm.set_config(changes)
+                    await llm.set_config_async(changes)
             except ConfigurationError as error:
                 raise InvalidRequestError(
                     f"config.{error.message}",

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.descriptor import EnumDescriptor
 
+from abstractllm.progress import LoadProgress, UnloadProgress
 from abstractllm.types import (
     Attempt,
     CachedModel,
@@ -109,6 +110,18 @@ def capabilities(found: Capabilities) -> models_pb2.Capabilities:
 def llm_info(found: LlmInfo) -> models_pb2.Llm:
     """Encodes how an LLM is."""
     return models_pb2.Llm(**_set_fields(found) | {"state": number_of(models_pb2.LlmState.DESCRIPTOR, found.state)})
+
+
+def load_progress(found: LoadProgress) -> models_pb2.LoadModelResponse:
+    """Encodes a load's progress."""
+    state = number_of(models_pb2.LlmState.DESCRIPTOR, found.state)
+    return models_pb2.LoadModelResponse(**_set_fields(found) | {"state": state})
+
+
+def unload_progress(found: UnloadProgress) -> models_pb2.UnloadModelResponse:
+    """Encodes an unload's progress."""
+    state = number_of(models_pb2.LlmState.DESCRIPTOR, found.state)
+    return models_pb2.UnloadModelResponse(state=state, running=found.running)
 
 
 def cached_model(found: CachedModel) -> models_pb2.CachedModel:

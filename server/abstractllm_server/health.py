@@ -64,6 +64,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
             last = status
             await change.wait()
 
+    def tried(self, name: str) -> None:
+        """To be called when the loading of an LLM at the start has ended, however it did."""
+        self._awaited.discard(name)
+        self._changed()
+
     def stop(self) -> None:
         """Answers NOT_SERVING for everything from now on."""
         self._stopping = True

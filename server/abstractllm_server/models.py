@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -73,16 +74,18 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         yield pb.PullModelResponse()
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> AsyncGenerator[pb.LoadModelResponse, None]:
-        """Not offered by this version."""
-        self._refuse(request.llm, "LoadModel")
-        yield pb.LoadModelResponse()
+        """Loads a local model, or joins those who do; a hosted LLM is READY at once."""
+        async with aclosing(self._registry[request.llm].load_progress()) as steps:
+            async for step in steps:
+                yield encode.load_progress(step)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Any
     ) -> AsyncGenerator[pb.UnloadModelResponse, None]:
-        """Not offered by this version."""
-        self._refuse(request.llm, "UnloadModel")
-        yield pb.UnloadModelResponse()
+        """Unloads a local LLM's models."""
+        async with aclosing(self._registry[request.llm].unload(force=request.force)) as steps:
+            async for step in steps:
+                yield encode.unload_progress(step)
 
     def _refuse(self, name: str, method: str) -> NoReturn:
         llm = self._registry[name]

@@ -65,8 +65,6 @@ async def test_capabilities_are_those_of_the_llm() -> None:
 async def test_what_this_version_lacks_is_unimplemented_by_name(served: Serving) -> None:
     for name, asked in [
         ("PullModel", pb.PullModelRequest()),
-        ("LoadModel", pb.LoadModelRequest()),
-        ("UnloadModel", pb.UnloadModelRequest(force=True)),
     ]:
         found = await failure(collect(getattr(served.models, name)(asked)))
         assert (found.code.name, found.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")

@@ -42,8 +42,10 @@ FOR_PROVIDERS = {
     "device",
     "events",
     "load",
+    "load_progress",
     "memory_bytes",
     "on_change",
+    "preview",
     "provider",
     "pull",
     "config_type",
@@ -53,7 +55,9 @@ FOR_PROVIDERS = {
     "run_count",
     "run_to_end",
     "running",
+    "share",
     "state",
+    "unload",
     "with_defaults",
 }
 # What only a server has, and the client therefore beside the library's methods.

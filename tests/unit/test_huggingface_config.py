@@ -49,7 +49,8 @@ def test_flags_are_read_as_quantization() -> None:
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        ({"models": ["a", "b"]}, "models"),
+        ({"models": ["a", ""]}, "models[1]"),
+        ({"kv_cache_bytes": "3 apples"}, "kv_cache_bytes"),
         ({"dtype": "float8"}, "dtype"),
         ({"keep_alive": 0}, "keep_alive"),
         ({"max_queue": -1}, "max_queue"),

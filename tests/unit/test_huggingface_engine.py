@@ -166,7 +166,7 @@ def test_changed_model_answers_the_next_request_and_the_running_one_keeps_its_ow
         stream = iter(llm.generate("hello", stream=True, max_tokens=300, logit_bias=NO_END))
         next(stream)
         llm.set_config(model=str(other))
-        assert llm.state[0] is LlmState.UNLOADED
+        assert llm.state[0] is LlmState.READY
         new_text = llm.generate("hello", max_tokens=10)
         assert new_text != old_text
         assert llm.engine_pid != old_pid

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from abstractllm.config import LLMConfig, Seconds
+from abstractllm.config import Bytes, LLMConfig, Seconds
 from abstractllm.enums import Quantization
+from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.worker.protocol import Load
 
-__all__ = ["DEFAULT_CACHE_DIR", "DEMO_MODEL", "HuggingFaceConfig"]
+__all__ = ["DEFAULT_CACHE_DIR", "DEMO_MODEL", "HuggingFaceConfig", "without_replace"]
 
 DEFAULT_CACHE_DIR = "~/.cache/abstractllm/models"
 DEMO_MODEL = "demo"
@@ -30,6 +32,8 @@ class HuggingFaceConfig(LLMConfig):
 
     model: Annotated[str, Field(min_length=1, max_length=1024)] = DEMO_MODEL
     """`demo`, a directory, or the id of a model on the hub, such as `Qwen/Qwen3-0.6B`."""
+    models: tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...] = ()
+    """Further models that a request may name; each is loaded in an engine of its own, with the same settings."""
     cache_dir: Annotated[str, Field(min_length=1)] = DEFAULT_CACHE_DIR
     revision: Annotated[str, Field(min_length=1)] | None = None
     """A branch, tag or commit on the hub."""
@@ -50,11 +54,11 @@ class HuggingFaceConfig(LLMConfig):
     """Seconds without a request after which the model is unloaded; never, if absent."""
     max_queue: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Requests that may wait for their turn; one more is refused."""
-    max_queue_bytes: Annotated[int, Field(ge=1)] = 128 << 20
+    max_queue_bytes: Bytes = 128 << 20
     """What the waiting requests may hold, in bytes; one more than that is refused."""
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests that are answered at a time: 64 on a CPU, 256 on a GPU, if absent; 1 answers them one after another."""
-    kv_cache_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    kv_cache_bytes: Annotated[Bytes, Field(ge=1 << 20)] | None = None
     """Memory for the keys and values of all running requests: 512 MiB on a CPU, 40 % of what is free on a GPU."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; as many as the CPUs it may use, if absent."""
@@ -75,21 +79,18 @@ class HuggingFaceConfig(LLMConfig):
                 values["quantization"] = Quantization.NONE
         return values
 
-    @field_validator("models")
-    @classmethod
-    def _one_model(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        if models:
-            raise ValueError("must be empty: a local LLM has one model; configure one LLM for each")
-        return models
-
     @classmethod
     def known_keys(cls) -> list[str]:
         """Every key that a configuration of this kind may hold."""
         return sorted({*super().known_keys(), *_FLAGS})
 
-    def load_settings(self) -> Load:
-        """What an engine needs to load the model; equal settings mean the same engine."""
-        model, is_directory, dtype, threads = self.model, True, self.dtype, self.threads
+    def load_settings(self, model: str = "") -> Load:
+        """What an engine needs to load a model; equal settings mean the same engine.
+
+        Args:
+            model: One of `models`; `model` if empty.
+        """
+        model, is_directory, dtype, threads = model or self.model, True, self.dtype, self.threads
         if model == DEMO_MODEL:
             model = str(Path(__file__).with_name("demo_model"))
             # So small a model is faster without bfloat16 and without a second thread.
@@ -114,3 +115,28 @@ class HuggingFaceConfig(LLMConfig):
             max_batch_size=self.max_batch_size,
             kv_cache_bytes=self.kv_cache_bytes,
         )
+
+
+def without_replace(changes: Mapping[Any, Any]) -> tuple[dict[str, Any], bool]:
+    """Takes `replace`, which belongs to one change and is not kept, out of a change's provider options.
+
+    Returns:
+        The other changes, and what `replace` was.
+
+    Raises:
+        ConfigurationError: If it is neither true nor false.
+    """
+    asked = {str(key): value for key, value in changes.items()}
+    options = asked.get("provider_options")
+    if not isinstance(options, Mapping) or "replace" not in options:
+        return asked, False
+    if not isinstance(options["replace"], bool):
+        raise ConfigurationError(
+            f"provider_options.replace: must be true or false, got {options['replace']!r:.80}",
+            field="provider_options.replace",
+        )
+    if rest := {key: value for key, value in options.items() if key != "replace"}:
+        asked["provider_options"] = rest
+    else:  # alone it says nothing of the other options
+        del asked["provider_options"]
+    return asked, options["replace"]

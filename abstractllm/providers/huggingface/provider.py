@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-import weakref
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, ClassVar, cast
 
+from abstractllm import _portal
 from abstractllm.config import LLMConfig
 from abstractllm.enums import FinishReason, LlmState
-from abstractllm.errors import AbstractLLMError, GenerationCancelledError
-from abstractllm.providers.huggingface.config import HuggingFaceConfig
+from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError
+from abstractllm.progress import LoadProgress, UnloadProgress
+from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_replace
 from abstractllm.providers.huggingface.convert import as_conversation, as_event
-from abstractllm.providers.huggingface.engine import Engine, LoadProgress
 from abstractllm.providers.huggingface.model_cache import ModelCache
-from abstractllm.providers.huggingface.tickets import Ticket
+from abstractllm.providers.huggingface.pool import EnginePool
+from abstractllm.providers.huggingface.swap import Swap
 from abstractllm.providers.huggingface.worker.protocol import (
     Begun,
     Counted,
@@ -27,6 +28,7 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Sampling,
 )
 from abstractllm.requests import GenerationRequest
+from abstractllm.residency import Residency
 from abstractllm.types import (
     Capabilities,
     Event,
@@ -66,10 +68,7 @@ class HuggingFaceProvider(ModelCache):
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._engines: list[Engine] = []
-        self._closed = False
-        # An LLM that is dropped without `close` must not leave a loaded model behind.
-        weakref.finalize(self, _abandon, self._engines)
+        self._pool = EnginePool(self._changed)
 
     async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
         """Answers a request; see `AbstractLLMInterface.events`.
@@ -81,10 +80,16 @@ class HuggingFaceProvider(ModelCache):
             ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
         """
         chosen = request.parameters.set_fields()
-        engine = self._engine(config)
         arrival = time.monotonic()
         sampling = Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
-        ticket = engine.submit(as_conversation(request), sampling, whole=request.whole, caller=request.caller)
+        engine, ticket = self._pool.submit(
+            _own(config),
+            chosen["model"],
+            as_conversation(request),
+            sampling,
+            whole=request.whole,
+            caller=request.caller,
+        )
         queued: float | None = None
         try:
             while True:
@@ -110,7 +115,7 @@ class HuggingFaceProvider(ModelCache):
                     case AbstractLLMError() as error:
                         raise error
         finally:
-            self._leave(engine, ticket)
+            engine.cancel(ticket)
 
     async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
         """As every LLM's; loads the model first where its chat template decides whether it takes the request.
@@ -121,15 +126,16 @@ class HuggingFaceProvider(ModelCache):
         parts = (part for message in request.messages for part in message.parts)
         has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
         if has_tools or request.parameters.reasoning_effort is not None:
-            async with aclosing(self._engine(config).progress()) as steps:
+            engine = self._pool.get(_own(config), request.parameters.model or "")
+            async with aclosing(engine.progress()) as steps:
                 async for _ in steps:
                     pass
         return await super().check(request, config)
 
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
-        engine = self._engine(config)
-        ticket = engine.submit(as_conversation(request), None, caller=request.caller)
+        model = request.parameters.model or ""
+        engine, ticket = self._pool.submit(_own(config), model, as_conversation(request), None, caller=request.caller)
         try:
             match await ticket.next_answer():
                 case Counted(tokens=tokens):
@@ -139,7 +145,7 @@ class HuggingFaceProvider(ModelCache):
                 case other:
                     raise AssertionError(f"the engine answered a count with {other!r}")
         finally:
-            self._leave(engine, ticket)
+            engine.cancel(ticket)
 
     async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
         """What the model can do.
@@ -154,7 +160,7 @@ class HuggingFaceProvider(ModelCache):
             token_counting=True,
             parameters=(*_PARAMETERS, _EFFORT),
         )
-        engine = self._find(config)
+        engine = self._pool.find(_own(config), model)
         if engine is None or engine.loaded is None:
             return known
         return dataclasses.replace(
@@ -168,7 +174,68 @@ class HuggingFaceProvider(ModelCache):
             max_concurrent_requests=engine.loaded.slots,
         )
 
+    # Configuration.
+
+    async def preview(self, changes: Mapping[Any, Any]) -> LLMConfig:
+        """As every LLM's; `replace` among the provider options is left out."""
+        asked, replace = without_replace(changes)
+        after = _own(self.config).changed(asked)
+        swap = Swap(self._pool, _own(self.config), after)
+        if swap.is_needed and not replace and (obstacle := await swap.obstacle()):
+            raise obstacle
+        return after
+
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        """As `set_config_async`."""
+        return _portal.call(lambda: self.set_config_async(config, **changes))
+
+    async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        """Merges changes into the configuration; requests that run already keep theirs.
+
+        If the model, or how it is loaded, changes while it is loaded, the new one is loaded first and the old one
+        answers meanwhile; then it is unloaded as soon as it has answered what it has. A model that is not loaded is
+        loaded by its first request. If the new one cannot be loaded, or the caller leaves, nothing is changed.
+
+        If both do not fit into memory, `provider_options={"replace": True}` lets the old one go first: the change is in
+        force at once, and requests wait until the old one has answered what it has, and the new one is loaded. If that
+        fails the change is taken back, and the next request loads the old one again. `replace` is not kept.
+
+        Raises:
+            ConfigurationError: If a key is unknown or its value malformed.
+            ModelInUseError: If both models do not fit into memory.
+            ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if it is nowhere.
+        """
+        asked, replace = without_replace({**(config or {}), **changes})
+        before = _own(self.config)
+        after = before.changed(asked)
+        swap = Swap(self._pool, before, after)
+        with self._named():
+            if not swap.is_needed:
+                return super().set_config(asked)
+            if not (obstacle := await swap.obstacle()):
+                await swap.load_beside()
+                return super().set_config(asked)
+            if not replace:
+                raise obstacle
+            super().set_config(asked)
+            try:
+                await swap.load_after()
+            except BaseException:
+                self._config = before
+                self.reconfigured(after, before)
+                raise
+            return self.get_config()
+
+    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+        """Lets former engines finish what they have."""
+        self._pool.follow(_own(before), _own(after))
+        self._changed()
+
     # Life.
+
+    def share(self, residency: Residency) -> None:
+        """Gets memory from a residency that several LLMs share; a model that is loaded counts from its next load."""
+        self._pool.share(residency)
 
     async def load(self) -> None:
         """Loads the model, if it is not loaded.
@@ -176,136 +243,87 @@ class HuggingFaceProvider(ModelCache):
         Raises:
             ModelNotFoundError: If the directory, the cache or the hub has no such model.
             ModelLoadError: If it cannot be loaded.
+            GenerationCancelledError: If it is unloaded meanwhile.
             ConfigurationError: If a package is missing.
         """
         async for _ in self.load_progress():
             pass
 
-    def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
+    async def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
         """Loads the model, if it is not loaded, and follows it; the last progress has the state READY.
 
         Leaving the generator does not stop the load. Errors are those of `load`.
         """
-        return self._engine(self.config).progress()
+        config = _own(self.config)
+        with self._named():
+            async with aclosing(self._pool.get(config).progress()) as steps:
+                async for step in steps:
+                    yield step
 
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
-        """Lets the engine of the old settings finish what it has, if the model or how it is loaded has changed."""
-        changed = _own(after)
-        with self._lock:
-            for engine in self._engines:
-                if engine.settings == changed.load_settings():
-                    engine.max_queue, engine.max_queue_bytes = changed.max_queue, changed.max_queue_bytes
-                    engine.keep_alive = changed.keep_alive
-        self._sweep()
-        self._changed()
+    async def unload(self, *, force: bool = False) -> AsyncGenerator[UnloadProgress, None]:
+        """Unloads the LLM's models, those that are being loaded included; see `AbstractLLMInterface.unload`."""
+        engines = self._pool.engines
+        state = self.state[0]
+        # Some requests have not come to an engine yet, counts of tokens are only there.
+        running = max(self.running, sum(engine.requests for engine in engines))
+        with self._named():
+            if running and not force:
+                raise ModelInUseError(
+                    f"LLM {self.name}: {running} requests run or wait; end them, or force it", requested=running
+                )
+            departures = [engine.unload(force=force) for engine in engines]
+        yield UnloadProgress(state, running)
+        for departure in departures:
+            await asyncio.wrap_future(departure)
+        yield UnloadProgress(LlmState.UNLOADED, 0)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Says in errors which LLM they are about."""
+        try:
+            yield
+        except AbstractLLMError as error:
+            error.fill(provider=self.provider, llm=self.name, model=self.config.model)
+            raise
 
     async def close_async(self) -> None:
-        """Ends the engine process; running requests end with a ServerShuttingDownError."""
-        self._closed = True
+        """Ends the engine processes; running requests end with a ServerShuttingDownError."""
         self._end_pulls()
-        with self._lock:
-            engines = self._engines.copy()
-            self._engines.clear()
-        await asyncio.to_thread(_close, engines)
+        await asyncio.to_thread(self._pool.close)
 
     @property
     def state(self) -> tuple[LlmState, str]:
-        """Whether the model is loaded, and why not."""
-        engine = self._find(self.config)
+        """Whether the configured model is loaded, and why not."""
+        engine = self._pool.find(_own(self.config))
         return engine.state if engine else (LlmState.UNLOADED, "")
 
     @property
     def queued(self) -> int:
         """Requests that wait for their turn."""
-        return sum(engine.queued for engine in tuple(self._engines))
+        return sum(engine.queued for engine in self._pool.engines)
 
     @property
     def device(self) -> str:
-        """Where the model is: `cpu`, `cuda:0`; empty while it is not loaded."""
-        engine = self._find(self.config)
-        return engine.loaded.device if engine and engine.loaded else ""
+        """Where the configured model is: `cpu`, `cuda:0`; empty while it is not loaded."""
+        engine = self._pool.find(_own(self.config))
+        return loaded.device if engine and (loaded := engine.loaded) else ""
 
     @property
     def memory_bytes(self) -> int | None:
-        """What the model's weights take; None while it is not loaded."""
-        engine = self._find(self.config)
-        return engine.loaded.memory_bytes if engine and engine.loaded else None
+        """What the loaded models take, weights and caches of keys and values; None while none is loaded."""
+        loaded = [found for engine in self._pool.engines if (found := engine.loaded) is not None]
+        return sum(found.memory_bytes + found.cache_bytes for found in loaded) or None
 
     @property
     def engine_pid(self) -> int | None:
-        """The id of the engine process, while there is one."""
-        engine = self._find(self.config)
+        """The id of the configured model's engine process, while there is one."""
+        engine = self._pool.find(_own(self.config))
         return engine.pid if engine else None
 
     def _kept_models(self) -> list[Load]:
-        return [
-            engine.settings for engine in tuple(self._engines) if engine.state[0] in (LlmState.LOADING, LlmState.READY)
-        ]
-
-    # Engines: one, and after a change of settings the old one until its requests are answered.
-
-    def _find(self, config: LLMConfig) -> Engine | None:
-        settings = _own(config).load_settings()
-        return next((engine for engine in tuple(self._engines) if engine.settings == settings), None)
-
-    def _engine(self, config: LLMConfig) -> Engine:
-        config = _own(config)
-        settings = config.load_settings()
-        with self._lock:
-            for engine in self._engines:
-                if engine.settings == settings:
-                    return engine
-            engine = Engine(
-                settings,
-                name=config.model,
-                max_queue=config.max_queue,
-                max_queue_bytes=config.max_queue_bytes,
-                keep_alive=config.keep_alive,
-                on_change=_weak(self._changed),
-            )
-            if self._closed:
-                engine.close()
-            else:
-                self._engines.append(engine)
-            return engine
-
-    def _leave(self, engine: Engine, ticket: Ticket) -> None:
-        engine.cancel(ticket)
-        if len(self._engines) > 1:
-            self._sweep()
-
-    def _sweep(self) -> None:
-        """Closes the engines of former settings that have nothing left to do."""
-        settings = _own(self.config).load_settings()
-        with self._lock:
-            done = [engine for engine in self._engines if engine.settings != settings and engine.is_idle]
-            for engine in done:
-                self._engines.remove(engine)
-        for engine in done:
-            engine.close(wait=False)
+        kept = (LlmState.LOADING, LlmState.READY)
+        return [engine.settings for engine in self._pool.engines if engine.state[0] in kept]
 
 
 def _own(config: LLMConfig) -> HuggingFaceConfig:
     return cast(HuggingFaceConfig, config)
-
-
-def _abandon(engines: list[Engine]) -> None:
-    for engine in engines:
-        engine.close(wait=False)
-
-
-def _close(engines: list[Engine]) -> None:
-    _abandon(engines)
-    for engine in engines:
-        engine.close()
-
-
-def _weak(method: Callable[[], None]) -> Callable[[], None]:
-    """The method, as long as its object lives."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if (found := reference()) is not None:
-            found()
-
-    return call

@@ -170,6 +170,8 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     device: str
     memory_bytes: int
     """What the weights take."""
+    cache_bytes: int = 0
+    """What the cache of keys and values takes; 0 where each request brings its own."""
     dtype: str
     quantization: str
     context_window: int

@@ -140,6 +140,8 @@ class BatchEngine:
         self._manager.warmup()
         self.longest = min(window, infer_max_single_request_tokens(self._manager.cache))
         """Tokens of prompt and answer that one request may have: by the window, and by the memory of the cache."""
+        self.cache_bytes: int = self._manager.cache.cache_tensor.nbytes
+        """What the cache of keys and values takes."""
 
     def start(self) -> None:
         """Starts the loop's thread."""

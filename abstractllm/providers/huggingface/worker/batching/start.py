@@ -46,6 +46,7 @@ def start(
         loaded.description,
         slots=engine.slots if engine else 1,
         longest=engine.longest if engine else window,
+        cache_bytes=engine.cache_bytes if engine else 0,
         note=f"requests are answered one at a time: {note}" if note else "",
     )
     return engine

@@ -1,0 +1,196 @@
+"""LoadModel and UnloadModel on real models in real engine processes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import aio
+
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.testing import ScriptedProvider
+from abstractllm_api.v1 import generation_pb2 as gen
+from abstractllm_api.v1 import models_pb2 as pb
+from tests.server.support import Serving, failure, serving
+from tests.unit.tiny_models import build
+
+HANG = 100.0
+"""Seconds after which a test gives up waiting; loading a model takes some on a busy machine."""
+ENDLESS = {1: -100.0, 3: -100.0}
+"""Forbids the end tokens."""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose answers last for minutes, if nothing ends them."""
+    return build(tmp_path_factory.mktemp("llama"), "llama", max_position_embeddings=100_000)
+
+
+@asynccontextmanager
+async def local(directory: Path, **config: Any) -> AsyncIterator[tuple[Serving, HuggingFaceProvider]]:
+    """A server with one local LLM that is not loaded."""
+    llm = HuggingFaceProvider({"model": str(directory), "temperature": 0, "threads": 1, "max_batch_size": 4} | config)
+    async with serving({"local": llm}, preload=()) as served:
+        yield served, llm
+
+
+def ask(**fields: Any) -> gen.GenerateRequest:
+    return gen.GenerateRequest(prompt="hello", parameters=gen.GenerationParameters(**fields))
+
+
+async def all_of(stream: Any) -> list[Any]:
+    """The messages of a stream that have not been read."""
+    found = []
+    while (message := await asyncio.wait_for(stream.read(), HANG)) is not aio.EOF:
+        found.append(message)
+    return found
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(HANG):
+        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
+            await asyncio.sleep(0.01)
+
+
+def load(served: Serving, llm: str = "") -> Any:
+    return served.models.LoadModel(pb.LoadModelRequest(llm=llm))
+
+
+def unload(served: Serving, llm: str = "", force: bool = False) -> Any:
+    return served.models.UnloadModel(pb.UnloadModelRequest(llm=llm, force=force))
+
+
+def names(reports: list[Any]) -> list[str]:
+    return [pb.LlmState.Name(report.state).removeprefix("LLM_STATE_") for report in reports]
+
+
+async def test_load_is_followed_shared_and_outlives_its_callers(directory: Path) -> None:
+    async with local(directory) as (served, llm):
+        leaving = load(served)
+        first = await leaving.read()
+        assert (first.state, first.phase) == (pb.LLM_STATE_LOADING, "starting")
+        pids = {llm.engine_pid} - {None}
+        leaving.cancel()
+
+        joined = await asyncio.gather(all_of(load(served)), all_of(load(served)))
+        for reports in joined:
+            assert names(reports)[-1] == "READY"
+            assert set(names(reports)[:-1]) <= {"LOADING"}
+            assert all(not report.HasField("fraction") or 0 <= report.fraction <= 1 for report in reports)
+        assert {report.phase for reports in joined for report in reports} & {"tokenizer", "weights", "preparing"}
+        pids |= {llm.engine_pid}
+        assert len(pids) == 1
+        assert names(await all_of(load(served))) == ["READY"]
+        assert llm.engine_pid in pids
+
+
+async def test_idle_model_is_unloaded_and_loaded_by_the_next_request(directory: Path) -> None:
+    async with local(directory) as (served, llm):
+        text = (await served.generation.Generate(ask(max_tokens=5), timeout=HANG)).text
+        reports = await all_of(unload(served))
+        assert (names(reports)[-1], reports[-1].running) == ("UNLOADED", 0)
+        assert (llm.engine_pid, llm.state[0]) == (None, "unloaded")
+        assert names(await all_of(unload(served)))[-1] == "UNLOADED"
+        assert (await served.generation.Generate(ask(max_tokens=5), timeout=HANG)).text == text
+
+
+async def test_used_model_is_unloaded_by_force_alone_and_its_requests_are_told(directory: Path) -> None:
+    async with local(directory) as (served, llm):
+        running = [served.generation.StreamGenerate(ask(logit_bias=ENDLESS)) for _ in range(12)]
+        await until(lambda: llm.running == 12 and llm.queued == 8)
+
+        refused = await failure(all_of(unload(served)))
+        assert (refused.code.name, refused.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
+        assert "12 requests" in refused.message
+        assert refused.metadata["llm"] == "local"
+        assert llm.state[0] == "ready"
+
+        pid = llm.engine_pid
+        reports = await all_of(unload(served, force=True))
+        assert (reports[0].running, names(reports)[-1], reports[-1].running) == (12, "UNLOADED", 0)
+        for stream in running:
+            found = await failure(all_of(stream))
+            assert (found.code.name, found.reason) == ("CANCELLED", "CANCELLED")
+            assert "was unloaded" in found.message
+        await served.generation.Generate(ask(max_tokens=2), timeout=HANG)
+        assert llm.engine_pid not in (None, pid)
+
+
+async def test_request_that_comes_while_it_is_unloaded_loads_it_again(directory: Path) -> None:
+    async with local(directory) as (served, _):
+        await all_of(load(served))
+        unloading = unload(served)
+        await unloading.read()
+        answer = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
+        loading = asyncio.create_task(all_of(load(served)))
+        assert names(await all_of(unloading))[-1:] in ([], ["UNLOADED"])
+        assert (await answer).usage.output_tokens == 3
+        assert names(await loading)[-1] == "READY"
+
+
+async def test_unload_ends_a_load_and_its_callers_are_told(directory: Path) -> None:
+    async with local(directory) as (served, llm):
+        loading = load(served)
+        await loading.read()
+        await until(lambda: llm.engine_pid is not None)
+        assert names(await all_of(unload(served)))[-1] == "UNLOADED"
+        found = await failure(all_of(loading))
+        assert (found.code.name, found.reason) == ("CANCELLED", "CANCELLED")
+        assert "was unloaded while it was loading" in found.message
+        assert llm.engine_pid is None
+
+        waiting = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
+        await until(lambda: llm.running == 1)
+        assert (await failure(all_of(unload(served)))).reason == "MODEL_IN_USE"
+        assert (await waiting).usage.output_tokens == 3
+
+
+@pytest.mark.parametrize("stage", ["loading", "ready"])
+async def test_closing_ends_a_load(directory: Path, stage: str) -> None:
+    async with local(directory) as (served, llm):
+        loading = load(served)
+        await loading.read()
+        if stage == "ready":
+            await all_of(loading)
+        else:
+            await until(lambda: llm.engine_pid is not None)
+        await asyncio.wait_for(llm.close_async(), HANG)
+        assert llm.engine_pid is None
+        if stage == "loading":
+            assert (await failure(all_of(loading))).reason == "SHUTTING_DOWN"
+        assert (await failure(all_of(load(served)))).reason == "SHUTTING_DOWN"
+
+
+async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(directory: Path, tmp_path: Path) -> None:
+    async with local(tmp_path / "nowhere") as (served, llm):
+        found = await failure(all_of(load(served)))
+        assert (found.code.name, found.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+        assert "nowhere" in found.message
+        assert (found.metadata["llm"], found.metadata["provider"]) == ("local", "huggingface")
+        assert llm.state[0] == "failed"
+        assert names(await all_of(unload(served)))[-1] == "UNLOADED"
+    (tmp_path / "broken").mkdir()
+    async with local(tmp_path / "broken") as (served, llm):
+        found = await failure(all_of(load(served)))
+        assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
+
+
+async def test_fifty_first_requests_load_it_once(directory: Path) -> None:
+    async with local(directory) as (served, llm):
+        pids = set()
+        llm.on_change(lambda: pids.add(llm.engine_pid))
+        calls = [served.generation.Generate(ask(max_tokens=2), timeout=HANG) for _ in range(50)]
+        assert {(await call).usage.output_tokens for call in calls} == {2}
+        assert len(pids - {None}) == 1
+
+
+async def test_hosted_llm_is_ready_at_once_and_has_nothing_to_unload() -> None:
+    async with serving({"hosted": ScriptedProvider(), "slow": ScriptedProvider({"load_delay": 0.2})}) as served:
+        assert names(await all_of(load(served))) == ["READY"]
+        assert names(await all_of(load(served, "slow"))) == ["LOADING", "READY"]
+        found = await failure(all_of(unload(served)))
+        assert (found.code.name, found.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
+        for call in (load(served, "none"), unload(served, "none")):
+            assert (await failure(all_of(call))).reason == "UNKNOWN_LLM"
