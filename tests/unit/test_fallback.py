@@ -10,6 +10,7 @@ import pytest
 from abstractllm import (
     Capabilities,
     ConfigurationError,
+    ContentBlockedError,
     Finished,
     GenerationTimeoutError,
     IncompleteStreamError,
@@ -71,6 +72,15 @@ async def test_after_the_first_event_an_error_is_the_caller_s():
         await falling_back(first, second, max_retries=3).complete_async("Hi")
     assert (caught.value.partial_text, caught.value.llm, caught.value.message) == ("half an", "a", "gone")
     assert (len(first.requests), len(second.requests)) == (1, 0)
+
+
+async def test_an_error_that_an_llm_raises_again_and_again_lists_each_request_s_attempts_alone():
+    for script in ([ContentBlockedError("no")], [{"text": "half"}, ContentBlockedError("no")]):
+        llm = falling_back(failing("a"), scripted("b", script=script))
+        for _ in range(2):
+            with pytest.raises(ContentBlockedError, match="no") as caught:
+                await llm.complete_async("Hi")
+            assert [attempt.llm for attempt in caught.value.attempts] == ["a", "b"]
 
 
 async def test_an_answer_that_ends_before_it_began_goes_to_the_next_and_one_that_began_does_not():

@@ -36,6 +36,12 @@ class Failures:
         self._errors.append(error)
         self._told.append(f"{name}: {error.reason}: {message[:_MAX_MESSAGE]}")
 
+    def last(self) -> AbstractLLMError:
+        """The last of the errors, as it is, with `attempts`."""
+        found = copy.copy(self._errors[-1])
+        found.attempts = self.attempts
+        return found
+
     def error(self) -> AbstractLLMError:
         """The most telling of the errors, with all of them in its message and `attempts`.
 

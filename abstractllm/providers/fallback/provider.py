@@ -94,8 +94,7 @@ class FallbackProvider(AbstractLLMInterface):
             except AbstractLLMError as error:
                 self._take(member, error, failures, settings, time.monotonic() - began)
                 if has_answered or VERDICTS[error.reason] is Verdict.STOP:
-                    error.attempts = failures.attempts
-                    raise
+                    raise failures.last() from error
             finally:
                 member.breaker.released(token)
         raise failures.error()
