@@ -21,6 +21,7 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Conversation,
     Delta,
     Done,
+    Failed,
     Generate,
     Load,
     Sampling,
@@ -35,23 +36,31 @@ MEBIBYTE = 1 << 20
 class Harness:
     """A batch loop in this process, and what it said of each request."""
 
-    def __init__(self, loaded: LoadedModel, slots: int = 32, cache_bytes: int = 64 * MEBIBYTE) -> None:
+    def __init__(
+        self, loaded: LoadedModel, slots: int = 32, cache_bytes: int = 64 * MEBIBYTE, prefix_sharing: bool = True
+    ) -> None:
         self.loaded = loaded
         self.texts: dict[int, str] = {}
         self.done: dict[int, Done] = {}
-        self.failed: dict[int, Exception] = {}
+        self.failed: dict[int, Failed | Exception] = {}
         self.begun: list[int] = []
         self.released = 0
         self._changed = threading.Condition()
         self._next = 0
         self.engine = BatchEngine(
-            loaded, slots=slots, cache_bytes=cache_bytes, send=self._send, end=self._end, crash=self._crash
+            loaded,
+            slots=slots,
+            cache_bytes=cache_bytes,
+            prefix_sharing=prefix_sharing,
+            send=self._send,
+            end=self._end,
+            crash=self._crash,
         )
         self.engine.start()
 
-    def _send(self, messages):
+    def _send(self, batch):
         with self._changed:
-            for message in messages:
+            for message in batch.messages:
                 match message:
                     case Begun():
                         self.begun.append(message.id)
@@ -59,13 +68,13 @@ class Harness:
                         self.texts[message.id] = self.texts.get(message.id, "") + message.text
                     case Done():
                         self.done[message.id] = message
+                    case Failed():
+                        self.failed[message.id] = message
             self._changed.notify_all()
 
-    def _end(self, job, error):
+    def _end(self, job):
         with self._changed:
             self.released += 1
-            if error is not None:
-                self.failed[job.request.id] = error
             self._changed.notify_all()
 
     def _crash(self):
@@ -93,7 +102,8 @@ class Harness:
         return [(self.texts.get(id, ""), self.done[id].finish_reason, self.done[id].output_tokens) for id in ids]
 
     def is_empty(self) -> bool:
-        return not any(self.engine.counters.values())
+        counters = self.engine.counters
+        return not (counters.active or counters.waiting or counters.blocks_in_use)
 
 
 def eventually(condition) -> None:
@@ -220,7 +230,7 @@ def test_a_request_that_fails_harms_nobody_else(harness, monkeypatch):
     other = harness.submit("hello", temperature=0.0)
     assert harness.answer(other) == wanted
     harness.wait_until(lambda: bad.request.id in harness.failed)
-    assert isinstance(harness.failed[bad.request.id], ZeroDivisionError)
+    assert (harness.failed[bad.request.id].reason, harness.released) == ("INTERNAL", 3)
     eventually(harness.is_empty)
 
 
@@ -229,7 +239,7 @@ def settings(directory: Path, **more) -> Load:
 
 
 def test_a_sound_model_passes_the_self_check(loaded, directory):
-    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda *_: None, crash=lambda: None)
+    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
     assert engine is not None
     assert (loaded.description.slots, loaded.description.longest, loaded.description.note) == (64, 512, "")
     engine.stop()
@@ -243,7 +253,7 @@ def test_a_model_that_answers_differently_in_a_batch_is_asked_one_request_at_a_t
     real = attention.paged_attention
     monkeypatch.setattr(attention, "paged_attention", blind)
     before = loaded.model.config._attn_implementation
-    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda *_: None, crash=lambda: None)
+    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
     assert engine is None
     assert loaded.description.slots == 1
     assert "one at a time" in loaded.description.note
@@ -261,7 +271,7 @@ def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):
     )
     whole = Job(asked, prompt=pieces.prompt, max_tokens=16)
     sent: list[Delta] = []
-    real, harness.engine._send = harness.engine._send, lambda messages: (sent.extend(messages), real(messages))
+    real, harness.engine._send = harness.engine._send, lambda batch: (sent.extend(batch.messages), real(batch))
     harness.engine.submit(whole)
     assert harness.answer(whole) == wanted
     deltas = [message for message in sent if isinstance(message, Delta)]

@@ -16,7 +16,7 @@ from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import Delta, Done, Generate, Load, Sampling
+from abstractllm.providers.huggingface.worker.protocol import Batch, Conversation, Delta, Done, Generate, Load, Sampling
 from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
 
 MIXED = [
@@ -52,8 +52,8 @@ def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
     left = [9]
     over = threading.Event()
 
-    def send(messages: Any) -> None:
-        for message in messages:
+    def send(batch: Batch) -> None:
+        for message in batch.messages:
             if isinstance(message, Delta):
                 found.setdefault(message.id, []).extend(logprob.token_id for logprob in message.logprobs)
             left[0] -= isinstance(message, Done)
@@ -64,6 +64,7 @@ def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
         loaded,
         slots=8,
         cache_bytes=1 << 20,
+        prefix_sharing=True,
         attention_name=attention.VARLEN_ATTENTION,
         cuda_graphs=cuda_graphs,
         send=send,
@@ -73,7 +74,7 @@ def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
     engine.start()
     for number in range(9):
         prompt = tuple(range(2, 5 + 7 * number))
-        engine.submit(Job(Generate(number, (), MIXED[number % 3]), prompt=prompt, max_tokens=8))
+        engine.submit(Job(Generate(number, Conversation(()), MIXED[number % 3]), prompt=prompt, max_tokens=8))
     assert over.wait(60)
     engine.stop()
     assert engine.failure is None

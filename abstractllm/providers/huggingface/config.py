@@ -60,6 +60,9 @@ class HuggingFaceConfig(LLMConfig):
     """Requests that are answered at a time: 64 on a CPU, 256 on a GPU, if absent; 1 answers them one after another."""
     kv_cache_bytes: Annotated[Bytes, Field(ge=1 << 20)] | None = None
     """Memory for the keys and values of all running requests: 512 MiB on a CPU, 40 % of what is free on a GPU."""
+    prefix_sharing: bool = True
+    """Use the keys and values that an earlier request left of the same beginning; how fast an answer begins then tells
+    whether somebody has asked the like."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; as many as the CPUs it may use, if absent."""
 
@@ -114,6 +117,7 @@ class HuggingFaceConfig(LLMConfig):
             threads=threads,
             max_batch_size=self.max_batch_size,
             kv_cache_bytes=self.kv_cache_bytes,
+            prefix_sharing=self.prefix_sharing,
         )
 
 

@@ -108,6 +108,7 @@ class HuggingFaceProvider(ModelCache):
                                 input_tokens=done.input_tokens,
                                 output_tokens=done.output_tokens,
                                 reasoning_tokens=done.reasoning_tokens,
+                                cached_input_tokens=done.cached_tokens,
                             ),
                             timing=Timing(queued, (queued or 0.0) + (done.first_token or 0.0)),
                         )

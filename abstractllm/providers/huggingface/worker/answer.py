@@ -146,6 +146,7 @@ class AnswerWriter:
             self._job.output_tokens,
             self._first_token,
             self._reasoning_tokens,
+            self._job.cached_tokens,
         )
 
     def _parse(self, text: str, is_special: bool = False) -> list[Piece]:

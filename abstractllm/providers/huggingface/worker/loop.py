@@ -22,7 +22,6 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.huggingface.worker.channel import Channel, encode
 from abstractllm.providers.huggingface.worker.protocol import (
-    Batch,
     Cancel,
     Count,
     Counted,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.grammar import Matcher
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
-__all__ = ["Job", "Worker"]
+__all__ = ["Job", "Worker", "failure"]
 
 _COMPILER_STACK = 256 * 1024 * 1024
 """Bytes of address space: the compiler nests as deep as the rules of a grammar do, which takes up to 32 MiB."""
@@ -62,6 +61,8 @@ class Job:
     is_reasoning: bool = False
     """Whether the prompt ends inside a reasoning block."""
     output_tokens: int = 0
+    cached_tokens: int | None = None
+    """Tokens of the prompt that were in the cache already, in a batch."""
 
 
 class Worker:
@@ -148,17 +149,11 @@ class Worker:
         """Starts the batch loop; None for a model that it cannot run rightly."""
         from abstractllm.providers.huggingface.worker.batching.start import start
 
-        def end(job: Job, error: Exception | None) -> None:
-            if error is None:
-                self._forget(job)
-            else:
-                self._finish(job, _failure(job.request.id, error, job.output_tokens))
-
         return start(
             model,
             settings,
-            send=lambda messages: self.send(Batch(tuple(messages))),
-            end=end,
+            send=self.send,
+            end=self._forget,
             crash=lambda: end_process(1),
         )
 
@@ -181,9 +176,9 @@ class Worker:
                         self._to_compile.put(item)
             except Exception as error:
                 if isinstance(item, Count):
-                    self.send(_failure(item.id, error))
+                    self.send(failure(item.id, error))
                 else:
-                    self._finish(item, _failure(item.request.id, error))
+                    self._finish(item, failure(item.request.id, error))
 
     def _compile(self, model: LoadedModel, hand_over: Callable[[Job], None]) -> None:
         """Compiles formats, so that a slow one holds up nobody but those that want one too."""
@@ -195,7 +190,7 @@ class Worker:
                 job.matcher.is_on = not job.is_reasoning
                 hand_over(job)
             except Exception as error:
-                self._finish(job, _failure(job.request.id, error))
+                self._finish(job, failure(job.request.id, error))
 
     def _generate(self, model: LoadedModel) -> None:
         from abstractllm.providers.huggingface.worker.generation import generate
@@ -209,7 +204,7 @@ class Worker:
                 done = generate(model, job, self.send)
             except Exception as error:
                 model.recover(error)
-                self._finish(job, _failure(job.request.id, error, job.output_tokens))
+                self._finish(job, failure(job.request.id, error, job.output_tokens))
             else:
                 self._finish(job, done)
 
@@ -274,7 +269,8 @@ def _check_bias(job: Job, vocabulary_size: int) -> None:
         )
 
 
-def _failure(request_id: int, error: Exception, output_tokens: int | None = None) -> Failed:
+def failure(request_id: int, error: Exception, output_tokens: int | None = None) -> Failed:
+    """What is said of a request that failed; the full text of what was not foreseen goes to the log."""
     if not isinstance(error, AbstractLLMError):
         traceback.print_exception(error)
         error = InternalError(f"{type(error).__name__}: {error}")

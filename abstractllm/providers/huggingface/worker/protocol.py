@@ -19,6 +19,7 @@ __all__ = [
     "Conversation",
     "Count",
     "Counted",
+    "Counters",
     "Delta",
     "Done",
     "Failed",
@@ -58,6 +59,7 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     threads: int | None = None
     max_batch_size: int | None = None
     kv_cache_bytes: int | None = None
+    prefix_sharing: bool = True
 
 
 class ToolCall(Struct, frozen=True):
@@ -299,12 +301,52 @@ class Done(Struct, tag=True, frozen=True):
     """Seconds from `Begun` to the first token."""
     reasoning_tokens: int | None = None
     """Of the output tokens; None of models whose reasoning is not marked."""
+    cached_tokens: int | None = None
+    """Of the prompt, those that an earlier request had left in the cache; None where there is no such cache."""
+
+
+class Counters(Struct, frozen=True, kw_only=True):
+    """What an engine holds, and what it has done since its process started; zeros of a model that is not batched.
+
+    The first four are the provider's own, of all its processes.
+    """
+
+    queued: int = 0
+    """Requests whose turn has not come."""
+    running: int = 0
+    """Requests that are being answered."""
+    accepted: int = 0
+    """Requests that were taken in."""
+    released: int = 0
+    """Of these, the ones that are over, however they ended."""
+    active: int = 0
+    """Requests that hold blocks of the cache."""
+    waiting: int = 0
+    """Requests that wait inside the batch loop, evicted ones included."""
+    batch_size: int = 0
+    """Requests in the last step."""
+    blocks: int = 0
+    """Blocks of keys and values that the cache has."""
+    blocks_in_use: int = 0
+    """Blocks that requests hold; one that several share counts for each."""
+    steps: int = 0
+    step_seconds: float = 0.0
+    """How long the steps took together."""
+    prompt_tokens: int = 0
+    """Tokens of the prompts that have begun."""
+    cached_tokens: int = 0
+    """Of these, the ones whose keys and values an earlier request had left."""
+    generated_tokens: int = 0
+    evictions: int = 0
+    """Requests that lost their blocks to others, to be taken up again later."""
 
 
 class Batch(Struct, tag=True, frozen=True):
     """What one step of the batch loop brings to all its requests."""
 
-    messages: tuple[Begun | Delta | Done, ...]
+    messages: tuple[Begun | Delta | Done | Failed, ...]
+    counters: Counters
+    """After the step."""
 
 
 class Counted(Struct, tag=True, frozen=True):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,78 +17,23 @@ from transformers.generation.continuous_batching.continuous_api import (
 )
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 
-from abstractllm.providers.huggingface.worker.answer import CANCELLED, AnswerWriter
+from abstractllm.providers.huggingface.worker.answer import AnswerWriter
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.drawing import draw_after_forward
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest, Router
-from abstractllm.providers.huggingface.worker.batching.settings import Row, row_for
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest, BatchScheduler, Router
+from abstractllm.providers.huggingface.worker.batching.settings import row_for
 from abstractllm.providers.huggingface.worker.batching.sizes import batching_config
-from abstractllm.providers.huggingface.worker.protocol import Begun, Delta, Done
+from abstractllm.providers.huggingface.worker.batching.slot import Message, Slot, Tally
+from abstractllm.providers.huggingface.worker.protocol import Batch, Counters
 
 if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.loop import Job
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
-__all__ = ["BatchEngine", "Slot"]
+__all__ = ["BatchEngine"]
 
-Message = Begun | Delta | Done
-
-
-class Slot:
-    """One request's place in the batch loop: it draws, writes and ends.
-
-    Args:
-        job: The request.
-        row: Its sampling settings.
-        answer: What turns its tokens into text.
-        outbox: The step's messages.
-        end: Called, in the loop's thread, when the request is over.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        row: Row,
-        answer: AnswerWriter,
-        outbox: list[Message],
-        end: Callable[[Job, Exception | None], None],
-    ) -> None:
-        self.job = job
-        self.row = row
-        self._answer = answer
-        self._outbox = outbox
-        self._end = end
-        self._begun = False
-
-    def begin(self) -> None:
-        """The request is part of a batch for the first time, or again after an eviction."""
-        if not self._begun:
-            self._begun = True
-            self._answer.began = time.monotonic()
-            self._outbox.append(Begun(self.job.request.id))
-
-    def take(self, token: int) -> bool:
-        """Takes a token; true if the request is over. What goes wrong here ends this request alone."""
-        try:
-            if not self._answer.take(token, self.row.report):
-                return False
-            self._outbox.append(self._answer.done())
-        except Exception as error:
-            traceback.print_exc()
-            self._end(self.job, error)
-            return True
-        self._end(self.job, None)
-        return True
-
-    def cancel(self) -> None:
-        """Ends a cancelled request outside a batch."""
-        self._answer.finish_reason = CANCELLED
-        self._outbox.append(self._answer.done())
-        self._end(self.job, None)
-
-    def fail(self, error: Exception) -> None:
-        """Ends the request with an error."""
-        self._end(self.job, error)
+_REPORT_SECONDS = 1.0
+"""How often the counters are sent where nothing else is."""
 
 
 class BatchEngine:
@@ -99,8 +45,9 @@ class BatchEngine:
         cache_bytes: Memory for the keys and values of all requests together.
         attention_name: The attention implementation that the model is switched to.
         cuda_graphs: Whether the forward pass is captured in CUDA graphs.
-        send: Is given the messages of each step, in the loop's thread; must not wait.
-        end: Is given a request that is over, and why it failed if it did.
+        prefix_sharing: Whether a request may use the keys and values that another left of the same beginning.
+        send: Is given what each step has brought, in the loop's thread; must not wait.
+        end: Is given a request that is over.
         crash: Called, in the loop's thread, when the loop cannot go on.
 
     Raises:
@@ -113,8 +60,9 @@ class BatchEngine:
         *,
         slots: int,
         cache_bytes: int,
-        send: Callable[[Sequence[Message]], None],
-        end: Callable[[Job, Exception | None], None],
+        prefix_sharing: bool,
+        send: Callable[[Batch], None],
+        end: Callable[[Job], None],
         crash: Callable[[], None],
         attention_name: str = attention.PAGED_ATTENTION,
         cuda_graphs: bool = False,
@@ -123,6 +71,8 @@ class BatchEngine:
         self._send = send
         self._end = end
         self._outbox: list[Message] = []
+        self._tally = Tally()
+        self._reported = 0.0
         self.slots = slots
         self.dtype: torch.dtype = loaded.model.dtype
         self.crash = crash
@@ -136,7 +86,8 @@ class BatchEngine:
             attention=attention_name,
             cuda_graphs=cuda_graphs,
         )
-        self._manager = _Manager(loaded, config, attention_name, self._flush, lambda: self.crash())
+        config.allow_block_sharing = prefix_sharing
+        self._manager = _Manager(loaded, config, attention_name, self._after_step, lambda: self.crash())
         self._manager.warmup()
         self.longest = min(window, infer_max_single_request_tokens(self._manager.cache))
         """Tokens of prompt and answer that one request may have: by the window, and by the memory of the cache."""
@@ -175,7 +126,7 @@ class BatchEngine:
             request_id=str(job.request.id),
             initial_tokens=list(job.prompt),
             max_new_tokens=None,
-            slot=Slot(job, row, answer, self._outbox, self._end),
+            slot=Slot(job, row, answer, self._outbox, self._tally, self._end),
         )
         self.take(state)
 
@@ -184,23 +135,31 @@ class BatchEngine:
         self._manager.take(state)
 
     @property
-    def counters(self) -> dict[str, int]:
-        """What the loop holds now: for tests and metrics."""
-        scheduler, cache = self._manager.processor.scheduler, self._manager.cache
-        return {
-            "active": len(scheduler.active_requests),
-            "waiting": len(scheduler.waiting_requests),
-            "blocks_in_use": sum(
-                len(table) for a in cache.cache_allocators.values() for table in a.block_table.values()
-            ),
-        }
+    def counters(self) -> Counters:
+        """What the loop holds and has done."""
+        scheduler, cache = self._manager.scheduler, self._manager.cache
+        tables = [table for allocator in cache.cache_allocators.values() for table in allocator.block_table.values()]
+        return Counters(
+            active=len(scheduler.active_requests),
+            waiting=len(scheduler.waiting_requests),
+            blocks=cache.num_blocks,
+            blocks_in_use=sum(map(len, tables)),
+            evictions=scheduler.evictions,
+            **asdict(self._tally),
+        )
 
-    def _flush(self) -> None:
-        """Hands over what a step has brought."""
-        if self._outbox:
-            messages = self._outbox.copy()
+    def _after_step(self, seconds: float, batch_size: int) -> None:
+        """Hands over what a step has brought; without a step, what has come of requests that were cancelled."""
+        if batch_size:
+            self._tally.steps += 1
+            self._tally.step_seconds += seconds
+            self._tally.batch_size = batch_size
+        now = time.monotonic()
+        if self._outbox or (batch_size and now - self._reported > _REPORT_SECONDS):
+            self._reported = now
+            messages = tuple(self._outbox)
             self._outbox.clear()
-            self._send(messages)
+            self._send(Batch(messages, self.counters))
 
 
 class _Manager(ContinuousBatchingManager):
@@ -211,7 +170,7 @@ class _Manager(ContinuousBatchingManager):
         loaded: LoadedModel,
         config: ContinuousBatchingConfig,
         attention_name: str,
-        after_step: Callable[[], None],
+        after_step: Callable[[float, int], None],
         crash: Callable[[], None],
     ) -> None:
         self._attention_name = attention_name
@@ -233,6 +192,13 @@ class _Manager(ContinuousBatchingManager):
         """What prepares and runs each batch."""
         assert self.batch_processor is not None
         return self.batch_processor
+
+    @property
+    def scheduler(self) -> BatchScheduler:
+        """What decides who is in the next batch."""
+        scheduler = self.processor.scheduler
+        assert isinstance(scheduler, BatchScheduler)
+        return scheduler
 
     @property
     def cache(self) -> Any:
@@ -258,8 +224,11 @@ class _Manager(ContinuousBatchingManager):
         return processor  # type: ignore[no-any-return]
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
+        steps, began = self.current_batch, time.monotonic()
         goes_on = super()._generation_loop_body(batch_processor, bootstrapping)
-        self._after_step()
+        inputs: Any = batch_processor.inputs_and_outputs
+        batch_size = len(inputs.requests_in_batch) if self.current_batch > steps else 0
+        self._after_step(time.monotonic() - began, batch_size)
         return goes_on
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
 if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.batching.engine import Slot
+    from abstractllm.providers.huggingface.worker.batching.slot import Slot
 
 __all__ = ["SCHEDULER", "BatchRequest", "BatchScheduler"]
 
@@ -27,6 +26,7 @@ class BatchRequest(RequestState):
     """
 
     slot: Slot = field(kw_only=True)
+    was_evicted: bool = False
 
     def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
         """Takes a token; true if the request is over."""
@@ -44,6 +44,7 @@ class BatchRequest(RequestState):
             initial_tokens=self.initial_tokens + self.generated_tokens,
             max_new_tokens=None,
             slot=self.slot,
+            was_evicted=True,
         )
 
     def to_generation_output(self) -> Any:
@@ -58,6 +59,17 @@ class BatchScheduler(FIFOScheduler):
     way from one queue to another is lost, and one that meets an evicted request leaves new ones blocked.
     """
 
+    def reset(self) -> None:
+        """Forgets everything; called before the first batch too."""
+        super().reset()
+        self.evictions = 0
+        """Requests that lost their blocks to others."""
+
+    def add_waiting_request(self, state: Any) -> None:
+        """Takes a new request, or one that was evicted."""
+        self.evictions += state.was_evicted
+        super().add_waiting_request(state)
+
     def clear_cancelled_requests(self) -> list[RequestState]:
         """Called before each batch."""
         states: list[Any] = [*self.active_requests.values(), *self.waiting_requests.values()]
@@ -70,7 +82,7 @@ class BatchScheduler(FIFOScheduler):
         return super().clear_cancelled_requests()
 
     def _schedule_request(self, state: Any, *arguments: Any) -> None:
-        state.slot.begin()
+        state.slot.begin(state.position_offset)
         super()._schedule_request(state, *arguments)
 
 
@@ -85,7 +97,6 @@ class Router:
 
     def fail_and_deliver(self, state: BatchRequest, error: Exception) -> None:
         """Called when the manager cannot take a request."""
-        traceback.print_exception(error)
         state.slot.fail(error)
 
 

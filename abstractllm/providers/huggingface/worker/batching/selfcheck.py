@@ -72,7 +72,7 @@ class _Probe:
     reports: list[tuple[list[int], list[float]]] = field(default_factory=list)
     error: Exception | None = None
 
-    def begin(self) -> None:
+    def begin(self, cached_tokens: int) -> None:
         """Nobody waits for it."""
 
     def take(self, token: int) -> bool:

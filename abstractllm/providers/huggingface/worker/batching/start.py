@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.worker.batching.attention import candidates
-from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine, Message
+from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.batching.selfcheck import CheckFailedError, references, run_probes
 from abstractllm.providers.huggingface.worker.batching.sizes import SLOTS, default_cache_bytes
-from abstractllm.providers.huggingface.worker.protocol import Load
+from abstractllm.providers.huggingface.worker.protocol import Batch, Load
 
 if TYPE_CHECKING:
     from abstractllm.providers.huggingface.worker.loop import Job
@@ -27,8 +27,8 @@ def start(
     loaded: LoadedModel,
     settings: Load,
     *,
-    send: Callable[[Sequence[Message]], None],
-    end: Callable[[Job, Exception | None], None],
+    send: Callable[[Batch], None],
+    end: Callable[[Job], None],
     crash: Callable[[], None],
 ) -> BatchEngine | None:
     """Starts the batch loop and notes in the model's description how many requests it takes.
@@ -55,8 +55,8 @@ def start(
 def _try(
     loaded: LoadedModel,
     settings: Load,
-    send: Callable[[Sequence[Message]], None],
-    end: Callable[[Job, Exception | None], None],
+    send: Callable[[Batch], None],
+    end: Callable[[Job], None],
     crash: Callable[[], None],
 ) -> tuple[BatchEngine | None, str]:
     model: Any = loaded.model
@@ -76,6 +76,7 @@ def _try(
                 loaded,
                 slots=slots,
                 cache_bytes=settings.kv_cache_bytes or default_cache_bytes(model.device),
+                prefix_sharing=settings.prefix_sharing,
                 attention_name=name,
                 cuda_graphs=settings.cuda_graphs,
                 send=send,
