@@ -21,6 +21,7 @@ from abstractllm_server.config import ServerSettings, at_line, key_lines
 from abstractllm_server.health import Health
 from abstractllm_server.interceptor import CallGuard
 from abstractllm_server.limits import server_options
+from abstractllm_server.security import Security
 from abstractllm_server.sockets import UnixSocket
 
 __all__ = ["Server", "run"]
@@ -46,7 +47,8 @@ class Server:
         self.address = ""
         self._registry = registry
         self._settings = settings
-        self._guard = CallGuard()
+        self._guard = CallGuard(settings.write_timeout)
+        self._security = Security(settings)
         self._loads: list[asyncio.Task[None]] = []
         self._socket: UnixSocket | None = None
 
@@ -58,13 +60,15 @@ class Server:
         """
         preload = self._settings.preload
         awaited = [self._registry.default] if preload is None else list(preload)
-        self._grpc = aio.server(interceptors=[self._guard], options=server_options())
+        gate = [self._security.gate] if self._security.gate else []
+        self._grpc = aio.server(interceptors=[*gate, self._guard], options=server_options())
         self._health = Health(self._registry, set(awaited))
         _add_services(self._grpc, self._registry, self._health, self._settings.reflection)
         self.address = self._bind()
         await self._grpc.start()
         logger.info("listening on %s", self.address)
         self._loads = [asyncio.create_task(self._load(name)) for name in awaited]
+        self._watch = asyncio.create_task(self._security.watch())
 
     def _bind(self) -> str:
         listen = self._settings.listen
@@ -73,7 +77,11 @@ class Server:
             self._socket.bind(self._grpc)
             return self._socket.address
         try:
-            port = self._grpc.add_insecure_port(listen)
+            credentials = self._security.credentials
+            if credentials is None:
+                port = self._grpc.add_insecure_port(listen)
+            else:
+                port = self._grpc.add_secure_port(listen, credentials)
         except RuntimeError as error:
             raise ConfigurationError(
                 f"listen: cannot listen on {listen}; is the port in use?", field="listen", requested=listen
@@ -102,8 +110,8 @@ class Server:
             grace: Seconds to wait; the settings' if absent.
         """
         self._health.stop()
-        for load in self._loads:
-            load.cancel()
+        for task in (*self._loads, self._watch):
+            task.cancel()
         try:
             await self._guard.drain(self._settings.grace if grace is None else grace)
             await self._grpc.stop(0)

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,36 @@ from abstractllm.config import Bytes, Seconds
 from abstractllm.errors import ConfigurationError
 from abstractllm.parameters import error_from_validation
 
-__all__ = ["ServerSettings", "load_settings"]
+__all__ = ["Role", "ServerSettings", "TlsSettings", "load_settings"]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _INDEX = re.compile(r"\[\d+\]")
 _LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_FILE = 1024 * 1024
+
+
+class Role(StrEnum):
+    """What a caller may do."""
+
+    INFERENCE = "inference"
+    """Generate, count tokens, ask what there is."""
+    ADMIN = "admin"
+    """Everything."""
+
+
+class TlsSettings(BaseModel):
+    """The server's certificate, and which certificates it takes from callers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    certificate: Path
+    """PEM of the certificate and the chain above it."""
+    key: Path
+    """PEM of its key, not encrypted."""
+    client_ca: Path | None = None
+    """PEM of the roots of callers' certificates; with it every caller must bring one."""
+    subjects: dict[str, Role] = Field(default_factory=dict)
+    """The role of each name (subject alternative name or common name) in callers' certificates."""
 
 
 class ServerSettings(BaseModel):
@@ -32,6 +57,10 @@ class ServerSettings(BaseModel):
     """`HOST:PORT` (port 0 takes a free one), `[IPV6]:PORT`, or `unix:///PATH`."""
     insecure: bool = False
     """Whether it may listen beyond this machine without credentials."""
+    tls: TlsSettings | None = None
+    """Certificates; plain text if absent."""
+    tokens: Path | None = None
+    """The file of the tokens that are accepted; see `abstractllm_server.auth.TokenFile`."""
     default: str | None = None
     """The LLM meant by an empty name; the first one if absent."""
     llms: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -44,6 +73,8 @@ class ServerSettings(BaseModel):
     reflection: bool = True
     grace: Annotated[Seconds, Field(le=600)] = 20.0
     """Seconds that running requests have to end after SIGTERM."""
+    write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0
+    """Seconds that a stream waits for a caller who does not read; then it ends with TIMEOUT."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 
     def check(self) -> None:
@@ -64,10 +95,22 @@ class ServerSettings(BaseModel):
                 if name not in self.llms:
                     known = ", ".join(self.llms)
                     raise ConfigurationError(f"{field}: no LLM is named {name!r}; there are {known}", field=field)
-        if not is_local(self.listen) and not self.insecure:
+        if self.tls and self.tls.subjects and not self.tls.client_ca:
+            raise ConfigurationError(
+                "tls.subjects: callers bring certificates only if tls.client_ca is set", field="tls.subjects"
+            )
+        if self.tls and self.tls.client_ca and not self.tls.subjects and not self.tokens:
+            raise ConfigurationError(
+                "tls.client_ca: say in tls.subjects which role each certificate has, or in tokens each token",
+                field="tls.client_ca",
+            )
+        if self.tls and self.listen.startswith("unix:"):
+            raise ConfigurationError("tls: a unix socket is not encrypted", field="tls")
+        asked = self.tokens is not None or (self.tls is not None and self.tls.client_ca is not None)
+        if not is_local(self.listen) and not self.insecure and not asked:
             raise ConfigurationError(
                 f"listen: {self.listen} can be reached from other machines and no credentials are configured; "
-                "listen on 127.0.0.1 or a unix socket, or say --insecure",
+                "set tokens or tls.client_ca, listen on 127.0.0.1 or a unix socket, or say --insecure",
                 field="listen",
                 requested=self.listen,
             )

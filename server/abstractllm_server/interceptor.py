@@ -15,6 +15,7 @@ from grpc import aio
 from abstractllm.errors import (
     AbstractLLMError,
     ErrorReason,
+    GenerationTimeoutError,
     InternalError,
     InvalidRequestError,
     ServerShuttingDownError,
@@ -25,6 +26,8 @@ __all__ = ["CallGuard"]
 
 logger = logging.getLogger("abstractllm.server")
 
+_LAST_WORDS = 5.0
+"""Seconds that a status may take to get away."""
 _UNGUARDED = ("/grpc.health.v1.", "/grpc.reflection.")
 
 
@@ -32,14 +35,23 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
     """Wraps every handler but those of health and reflection, which keep answering while the server drains.
 
     Handlers raise the library's errors and contain no `try`; this turns them into statuses. It also knows the calls
-    that run, so that the server can wait for them, and end them, when it stops.
+    that run, so that the server can wait for them, and end them, when it stops; and it ends those whose caller does not
+    read, so that nothing works for them.
+
+    Args:
+        write_timeout: Seconds that one message of a stream may wait for its reader.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, write_timeout: float) -> None:
+        self._write_timeout = write_timeout
         self._draining = False
         self._expired = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sending: set[asyncio.Task[Any]] = set()
+        self._writing: dict[asyncio.Task[Any], float] = {}
+        """The calls that wait for their reader, and since when: the longest first."""
+        self._unread: set[asyncio.Task[Any]] = set()
+        """Those that have waited too long."""
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> int:
@@ -52,8 +64,7 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
         if self._tasks:
             await asyncio.wait(self._tasks.copy(), timeout=grace)
         self._expired = True
-        # One that is sending looks at `_expired` itself afterwards: cancelled while it sends, it could give no status.
-        for task in self._tasks - self._sending:
+        for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.copy(), timeout=0.5)
@@ -89,27 +100,44 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
 
         return guarded
 
-    def _stream(self, handle: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., AsyncGenerator[Any, None]]:
-        async def guarded(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncGenerator[Any, None]:
+    def _stream(self, handle: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Awaitable[None]]:
+        async def guarded(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
             task = self._enter()
             try:
                 self._admit(request)
                 async with aclosing(handle(request, context)) as responses:
                     async for response in responses:
-                        self._sending.add(task)
-                        yield response
-                        self._sending.discard(task)
-                        if self._expired:
-                            raise _cut_off()
-            except GeneratorExit:
-                raise
+                        self._watch(task)
+                        await context.write(response)
+                        del self._writing[task]
             except BaseException as error:
                 await self._end(error, request, context)
             finally:
                 self._tasks.discard(task)
-                self._sending.discard(task)
+                self._writing.pop(task, None)
+                self._unread.discard(task)
 
         return guarded
+
+    def _watch(self, task: asyncio.Task[Any]) -> None:
+        """Notes that a call begins to write. One timer serves all calls: one for each message would cost too much."""
+        loop = asyncio.get_running_loop()
+        self._writing[task] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._write_timeout, self._end_unread)
+
+    def _end_unread(self) -> None:
+        """Ends the calls that have waited too long, and looks again when the next one will have."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self._write_timeout
+        for task, since in self._writing.items():
+            if since > latest:
+                self._timer = loop.call_later(since - latest, self._end_unread)
+                return
+            if task not in self._unread:
+                self._unread.add(task)
+                task.cancel()
 
     def _enter(self) -> asyncio.Task[Any]:
         task = asyncio.current_task()
@@ -127,10 +155,10 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
         """Ends the call with the status that belongs to the error."""
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
-            if not self._expired or task is None:
+            if task is None or not (self._expired or task in self._unread):
                 raise error
             task.uncancel()
-            error = _cut_off()
+            error = _cut_off() if self._expired else _nobody_read(self._write_timeout)
         if not isinstance(error, AbstractLLMError):
             if isinstance(error, KeyboardInterrupt | aio.AbortError):
                 raise error
@@ -141,11 +169,21 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
             error.fill(request_id=uuid.uuid4().hex)
             logger.error("the call with request id %s failed", error.request_id, exc_info=error)
         status = status_of(error)
-        await context.abort(status.code, status.message, status.trailers)
+        # Where the caller does not read, the status waits behind what was written before: for a while, not for ever.
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await context.abort(status.code, status.message, status.trailers)
+        except TimeoutError:
+            raise asyncio.CancelledError from None
+        raise AssertionError("unreachable")
 
 
 def _cut_off() -> ServerShuttingDownError:
     return ServerShuttingDownError("the server shut down before the answer was complete")
+
+
+def _nobody_read(seconds: float) -> GenerationTimeoutError:
+    return GenerationTimeoutError(f"the caller read nothing for {seconds:g} seconds", limit=f"{seconds:g} seconds")
 
 
 def _caused(error: AbstractLLMError, cause: BaseException) -> AbstractLLMError:

@@ -12,6 +12,7 @@ from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server import encode
+from abstractllm_server.auth import caller_of
 from abstractllm_server.decode import count_request, generation_request
 
 __all__ = ["GenerationServicer"]
@@ -29,7 +30,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Answers at once, when the whole answer is there."""
         llm = self._registry[request.llm]
         return encode.completion(
-            await llm.run_to_end(generation_request(request, context.time_remaining(), context.peer()))
+            await llm.run_to_end(generation_request(request, context.time_remaining(), caller_of(context)))
         )
 
     async def StreamGenerate(
@@ -37,7 +38,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
         """Answers event by event."""
         llm = self._registry[request.llm]
-        asked = generation_request(request, context.time_remaining(), context.peer())
+        asked = generation_request(request, context.time_remaining(), caller_of(context))
         async with aclosing(llm.run(asked)) as events:
             async for event in events:
                 yield encode.event(event)
@@ -49,5 +50,5 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> pb.CountTokensResponse:
         """Counts the tokens of a prompt."""
         llm = self._registry[request.llm]
-        tokens = await llm.run_count(count_request(request, context.time_remaining(), context.peer()))
+        tokens = await llm.run_count(count_request(request, context.time_remaining(), caller_of(context)))
         return pb.CountTokensResponse(input_tokens=tokens)

@@ -1,0 +1,64 @@
+"""Certificates made on the spot, with the openssl command."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """A root that signs certificates.
+
+    Args:
+        folder: Where its files are put.
+        name: Its name.
+    """
+
+    def __init__(self, folder: Path, name: str = "root") -> None:
+        self._folder = folder
+        self.pair = Pair(folder / f"{name}.crt", folder / f"{name}.key")
+        openssl(
+            "req", "-x509", "-subj", f"/CN={name}", "-days", "2", *new_key(self.pair), "-out", self.pair.certificate
+        )
+
+    def sign(self, name: str, *, days: int = 2, host: str = "localhost", file: str = "") -> Pair:
+        """A certificate of this name, for a server on this host or a caller; `days` may be negative: it has expired."""
+        pair = Pair(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
+        asked, extensions = self._folder / "request.csr", self._folder / "extensions.cnf"
+        openssl("req", "-new", "-subj", f"/CN={name}", *new_key(pair), "-out", asked)
+        extensions.write_text(f"subjectAltName=DNS:{host},DNS:{name},IP:127.0.0.1\n")
+        if days < 0:  # `openssl x509` cannot date back
+            self._sign_back(asked, extensions, pair)
+        else:
+            ca = ("-CA", self.pair.certificate, "-CAkey", self.pair.key, "-CAcreateserial", "-days", days)
+            openssl("x509", "-req", "-in", asked, *ca, "-extfile", extensions, "-out", pair.certificate)
+        return pair
+
+    def _sign_back(self, asked: Path, extensions: Path, pair: Pair) -> None:
+        folder = self._folder
+        (folder / "index.txt").write_text("")
+        (folder / "ca.cnf").write_text(
+            f"[ca]\ndefault_ca=own\n[own]\ndatabase={folder}/index.txt\nrand_serial=yes\nnew_certs_dir={folder}\n"
+            "default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n"
+        )
+        dates = ("-startdate", "20200101000000Z", "-enddate", "20200102000000Z")
+        ca = ("-config", folder / "ca.cnf", "-cert", self.pair.certificate, "-keyfile", self.pair.key, *dates)
+        openssl("ca", "-batch", *ca, "-in", asked, "-extfile", extensions, "-out", pair.certificate, "-notext")
+
+
+def new_key(pair: Pair) -> tuple[object, ...]:
+    """Options that make a key without a password."""
+    return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", pair.key
+
+
+def openssl(*arguments: object) -> None:
+    """Runs the command; its words are the error's."""
+    found = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stderr
