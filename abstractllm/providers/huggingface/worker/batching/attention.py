@@ -7,6 +7,7 @@ any device can do, or by PyTorch's own flash attention, in half precision on a G
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -83,16 +84,11 @@ def paged_attention(
         `[1, query tokens, heads, head size]`, and no weights.
     """
     keys, values = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
-    query_starts = kwargs["cu_seq_lens_q"].tolist()
-    key_starts = kwargs["cu_seq_lens_k"].tolist()
-    output = torch.empty_like(query)
-    for index in range(len(query_starts) - 1):
-        queries = slice(query_starts[index], query_starts[index + 1])
-        own = slice(key_starts[index], key_starts[index + 1])
-        output[:, :, queries] = _attend(
-            query[:, :, queries], keys[:, :, own], values[:, :, own], scaling, softcap, sliding_window, s_aux
-        )
-    return output.transpose(1, 2).contiguous(), None
+    own = _lengths(kwargs["cu_seq_lens_q"])
+    seen = _lengths(kwargs["cu_seq_lens_k"])
+    sequences = zip(query.split(own, dim=2), keys.split(seen, dim=2), values.split(seen, dim=2), strict=True)
+    found = [_attend(*sequence, scaling, softcap, sliding_window, s_aux) for sequence in sequences]
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
 def varlen_attention(
@@ -130,6 +126,11 @@ def varlen_attention(
     )
     assert isinstance(output, torch.Tensor)
     return output.unsqueeze(0), None
+
+
+def _lengths(starts: torch.Tensor) -> list[int]:
+    """How long each sequence is, from where each begins and where the last one ends."""
+    return [end - begin for begin, end in pairwise(starts.tolist())]
 
 
 def _attend(
