@@ -72,11 +72,13 @@ def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
         crash=over.set,
     )
     engine.start()
-    for number in range(9):
-        prompt = tuple(range(2, 5 + 7 * number))
-        engine.submit(Job(Generate(number, Conversation(()), MIXED[number % 3]), prompt=prompt, max_tokens=8))
-    assert over.wait(60)
-    engine.stop()
+    try:
+        for number in range(9):
+            prompt = tuple(range(2, 5 + 7 * number))
+            engine.submit(Job(Generate(number, Conversation(()), MIXED[number % 3]), prompt=prompt, max_tokens=8))
+        assert over.wait(60)
+    finally:
+        engine.stop()
     assert engine.failure is None
     return found
 
