@@ -7,13 +7,15 @@ import concurrent.futures
 import time
 from collections.abc import AsyncGenerator
 
+from msgspec.structs import replace
+
 from abstractllm.enums import LlmState
 from abstractllm.errors import GenerationCancelledError, InvalidRequestError, ModelInUseError
 from abstractllm.progress import LoadProgress
 from abstractllm.providers.huggingface.life import EngineClosedError, EngineLife
 from abstractllm.providers.huggingface.status import fulfil
 from abstractllm.providers.huggingface.tickets import Ticket, copy_of
-from abstractllm.providers.huggingface.worker.protocol import Conversation, Count, Generate, Sampling
+from abstractllm.providers.huggingface.worker.protocol import Conversation, Count, Counters, Generate, Sampling
 
 __all__ = ["Engine"]
 
@@ -41,6 +43,19 @@ class Engine(EngineLife):
         """Requests that run or wait."""
         with self._lock:
             return self._tickets.running + self._tickets.queued
+
+    @property
+    def counters(self) -> Counters:
+        """What it has done and what it holds; as of the last step where that is the process's."""
+        with self._lock:
+            tickets = self._tickets
+            return replace(
+                self._counters,
+                queued=tickets.queued,
+                running=tickets.running,
+                accepted=tickets.accepted,
+                released=tickets.released,
+            )
 
     @property
     def is_closed(self) -> bool:

@@ -22,6 +22,7 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Batch,
     Begun,
     Counted,
+    Counters,
     Delta,
     Done,
     Failed,
@@ -88,6 +89,7 @@ class EngineLife:
         self._process: EngineProcess | None = None
         self._status = Status(self._on_change)
         self._tickets = TicketQueue()
+        self._counters = Counters()
         self._departures: list[concurrent.futures.Future[None]] = []
         self._idle_timer: threading.Timer | None = None
         self._place = self.residency
@@ -218,7 +220,8 @@ class EngineLife:
                 self._status.become(LlmState.READY, message.note)
                 self._pump()
                 self._rest()
-            case Batch(messages=messages):
+            case Batch(messages=messages, counters=counters):
+                self._counters = counters
                 self._hand_on(messages, process)
             case Begun() | Delta() | Done() | Counted() | Failed():
                 self._hand_on((message,), process)
@@ -239,6 +242,7 @@ class EngineLife:
             Seconds until the next start; None if there shall be none.
         """
         was_loaded, self.loaded, self.loaded_at, self._process = self.loaded is not None, None, None, None
+        self._counters = Counters()
         if self.is_stopping:
             return self._after_stop()
         how = f"ended with status {status}" if status is None or status >= 0 else f"ended by signal {-status}"

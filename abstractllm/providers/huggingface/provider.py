@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, ClassVar, cast
 
+from msgspec.structs import asdict
+
 from abstractllm import _portal
 from abstractllm.config import LLMConfig
 from abstractllm.enums import FinishReason, LlmState
@@ -22,6 +24,7 @@ from abstractllm.providers.huggingface.swap import Swap
 from abstractllm.providers.huggingface.worker.protocol import (
     Begun,
     Counted,
+    Counters,
     Delta,
     Done,
     Load,
@@ -314,6 +317,12 @@ class HuggingFaceProvider(ModelCache):
         """What the loaded models take, weights and caches of keys and values; None while none is loaded."""
         loaded = [found for engine in self._pool.engines if (found := engine.loaded) is not None]
         return sum(found.memory_bytes + found.cache_bytes for found in loaded) or None
+
+    @property
+    def counters(self) -> Counters:
+        """What its engines hold, and what they have done since their processes started: for tests and metrics."""
+        found = [asdict(engine.counters) for engine in self._pool.engines]
+        return Counters(**{name: sum(counters[name] for counters in found) for name in Counters.__struct_fields__})
 
     @property
     def engine_pid(self) -> int | None:
