@@ -38,7 +38,7 @@ Call = Callable[[], Awaitable[None]]
 # The caller, in a process of its own.
 
 
-async def sdk_call(base_url: str, streaming: bool, clients: int) -> tuple[Call, Callable[[], Awaitable[None]]]:
+async def sdk_call(base_url: str, streaming: bool, clients: int) -> tuple[Call, Callable[[], Awaitable[Any]]]:
     """A call of OpenAI's SDK, and what closes its client."""
     import httpx2
     import openai
@@ -63,7 +63,7 @@ async def sdk_call(base_url: str, streaming: bool, clients: int) -> tuple[Call, 
     return call, client.close
 
 
-async def server_call(address: str, streaming: bool) -> tuple[Call, Callable[[], Awaitable[None]]]:
+async def server_call(address: str, streaming: bool) -> tuple[Call, Callable[[], Awaitable[Any]]]:
     """A call of the generated stub, and what closes its channel."""
     from grpc import aio
 
@@ -83,7 +83,7 @@ async def server_call(address: str, streaming: bool) -> tuple[Call, Callable[[],
             pieces += event.HasField("text_delta")
         assert pieces > 0
 
-    return call, channel.close
+    return call, lambda: channel.close()
 
 
 async def measure(way: str, address: str, streaming: bool, clients: int, seconds: float) -> dict[str, float]:
