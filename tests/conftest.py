@@ -2,9 +2,12 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fake_hub import TOKEN, FakeHub, serving_hub
 
 # Tests that were started in the background may be deaf to Ctrl-C, and so would be the programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +19,17 @@ ROOT = Path(__file__).resolve().parents[1]
 def repository() -> Path:
     """The root folder of the repository."""
     return ROOT
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """A hub of models on the loopback interface, which the processes of this test ask, with a token."""
+    with serving_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield hub
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 LARGE = 1000
 """Files of so many bytes and more are in large file storage."""
+TOKEN = "hf_canary0123456789"
+"""What the processes of a test show the hub; it must not show up anywhere else."""
 REPOSITORY = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)")
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 

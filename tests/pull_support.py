@@ -9,13 +9,18 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from abstractllm import PullProgress
+from abstractllm import PullProgress, create_llm
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from tests.fake_hub import NEEDED
 
 HANG = 60.0
 """Seconds after which a test counts as hanging."""
 MODEL = "org/model"
+
+
+def llm_of(root: Path, model: str = MODEL, **config: Any) -> Any:
+    """A local LLM with this cache."""
+    return create_llm("huggingface", model=model, cache_dir=str(root), **config)
 
 
 async def pull(llm: Any, model: str | None = None) -> list[PullProgress]:

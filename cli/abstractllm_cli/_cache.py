@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -26,8 +26,8 @@ class Cache(Protocol):
     def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
         """Deletes one model, or all of them if `model` is None; gives their names and the bytes that it frees."""
 
-    def pull(self, model: str | None) -> Iterator[Any]:
-        """Downloads a model, and reports progress as `PullProgress`."""
+    def pull(self, model: str | None) -> Generator[Any, None, None]:
+        """Downloads a model, and reports progress as `PullProgress`; closing the generator gives it up."""
 
 
 @contextmanager
@@ -64,18 +64,19 @@ class LocalCache:
         """As `Cache.clear`."""
         return _wait(self._llm.clear_cache(model, dry_run=dry_run))
 
-    def pull(self, model: str | None) -> Iterator[Any]:
-        """A download happens with the first load: providers have no other one yet.
+    def pull(self, model: str | None) -> Generator[Any, None, None]:
+        """As `Cache.pull`; here nobody has listed the models, so any can be named."""
+        import asyncio
 
-        Raises:
-            UnsupportedFeatureError: Always.
-        """
-        from abstractllm import UnsupportedFeatureError
-
-        raise UnsupportedFeatureError(
-            f"pulling is not available yet for {self._llm.provider}; a model is downloaded when it is first used",
-            provider=self._llm.provider,
-        )
+        if model is not None:
+            self._llm.set_config(model=model)
+        reports = self._llm.pull()
+        with asyncio.Runner() as runner:
+            try:
+                while (report := runner.run(_next(reports))) is not None:
+                    yield report
+            finally:
+                runner.run(reports.aclose())
 
 
 class RemoteCache:
@@ -93,12 +94,16 @@ class RemoteCache:
         cleared = self._remote.clear_model_cache(model, all_models=model is None, dry_run=dry_run)
         return cleared.removed, cleared.freed_bytes
 
-    def pull(self, model: str | None) -> Iterator[Any]:
+    def pull(self, model: str | None) -> Generator[Any, None, None]:
         """As `Cache.pull`."""
-        return self._remote.pull_model(model)
+        yield from self._remote.pull_model(model)
 
 
 def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     return asyncio.run(coroutine)
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)

@@ -91,6 +91,11 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+def printable(text: str) -> str:
+    """A text without its control characters, for a terminal."""
+    return text.translate(_CONTROLS)
+
+
 def print_json(value: object, *, indent: int | None = None) -> None:
     """Writes a value as JSON and a line end, at once."""
     print_text(json.dumps(to_plain(value), indent=indent, default=str) + "\n")
@@ -98,19 +103,19 @@ def print_json(value: object, *, indent: int | None = None) -> None:
 
 def print_text(text: str) -> None:
     """Writes text to the standard output, at once; on a terminal without its control characters."""
-    sys.stdout.write(text.translate(_CONTROLS) if sys.stdout.isatty() else text)
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def print_dim(text: str) -> None:
     """Writes text to a terminal, faint."""
-    sys.stdout.write(f"\x1b[2m{text.translate(_CONTROLS)}\x1b[22m")
+    sys.stdout.write(f"\x1b[2m{printable(text)}\x1b[22m")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """Writes a line for the person at the keyboard to the standard error."""
-    print(text.translate(_CONTROLS), file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -129,7 +134,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     used = [index for index in range(len(titles)) if any(row[index] for row in rows)]
     table = Table(*(titles[index] for index in used), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
-        table.add_row(*(Text(row[index].translate(_CONTROLS)) for index in used))
+        table.add_row(*(Text(printable(row[index])) for index in used))
     Console().print(table)
 
 
@@ -172,7 +177,7 @@ def working(message: str) -> Iterator[Callable[[str], None]]:
     from rich.text import Text
 
     with Console(stderr=True).status(Text(message)) as status:
-        yield lambda message: status.update(Text(message.translate(_CONTROLS)))
+        yield lambda message: status.update(Text(printable(message)))
 
 
 def size(count: int | None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,8 @@ import typer
 
 from abstractllm_cli import _options as options
 from abstractllm_cli._cache import open_cache
-from abstractllm_cli._output import note, print_json, print_table, print_text, reporting, size, working
+from abstractllm_cli._download import follow
+from abstractllm_cli._output import note, print_json, print_table, print_text, reporting, size
 
 app = typer.Typer(
     help="The models in this machine's cache or, with --address, in a server's.",
@@ -59,7 +61,9 @@ def pull(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", show_default=False, help="One of those that the LLM's configuration lists; else its own."
+            metavar="MODEL",
+            show_default=False,
+            help="On a server one of those that the LLM's configuration lists, its own if absent; else any.",
         ),
     ] = None,
     provider: CacheProvider = None,
@@ -69,15 +73,20 @@ def pull(
     token: options.Token = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Download a model into the cache. With --json: one line for each report of progress."""
+    """Download a model into the cache; Ctrl-C stops it, and the next time goes on. With --json: a line a report."""
     _check(provider, cache_dir, address, llm)
-    with reporting(as_json=as_json), open_cache(provider, cache_dir, address, llm, token) as cache:
-        reports = cache.pull(model)
+    if address is None and model is None:
+        options.usage("name the model to download", "MODEL")
+    with (
+        reporting(as_json=as_json),
+        open_cache(provider, cache_dir, address, llm, token) as cache,
+        closing(cache.pull(model)) as reports,
+    ):
         if as_json:
             for report in reports:
                 print_json(report)
         else:
-            note(f"{size(_follow(reports))} downloaded")
+            note(f"the model is whole: {size(follow(reports))}")
 
 
 @app.command("clear")
@@ -127,17 +136,6 @@ def _check(provider: str | None, cache_dir: Path | None, address: str | None, ll
         for name, value in (("--provider", provider), ("--cache-dir", cache_dir)):
             if value is not None:
                 options.usage("a server has its own cache: leave out this or --address", name)
-
-
-def _follow(reports: Iterator[Any]) -> int:
-    """Shows how a download goes on, and gives the bytes that it took."""
-    done = 0
-    with working("Downloading") as show:
-        for report in reports:
-            done = report.bytes_done
-            total = "" if report.bytes_total is None else f" of {size(report.bytes_total)}"
-            show(f"Downloading {report.file}: {size(done)}{total}")
-    return done
 
 
 def _count(names: Sequence[str]) -> str:

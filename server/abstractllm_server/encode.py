@@ -23,6 +23,7 @@ from abstractllm.types import (
     Image,
     LlmInfo,
     Part,
+    PullProgress,
     Reasoning,
     ReasoningDelta,
     Started,
@@ -38,7 +39,7 @@ from abstractllm.types import (
 from abstractllm_api.v1 import errors_pb2, generation_pb2, models_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
 
-__all__ = ["cached_model", "capabilities", "completion", "duration", "event", "llm_info", "number_of"]
+__all__ = ["cached_model", "capabilities", "completion", "duration", "event", "llm_info", "number_of", "pull_progress"]
 
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -132,6 +133,11 @@ def cached_model(found: CachedModel) -> models_pb2.CachedModel:
         if (value := getattr(found, name)) is not None
     }
     return models_pb2.CachedModel(**_set_fields(found) | times)
+
+
+def pull_progress(found: PullProgress) -> models_pb2.PullModelResponse:
+    """Encodes how far a download is."""
+    return models_pb2.PullModelResponse(**_set_fields(found))
 
 
 def duration(seconds: float | None) -> duration_pb2.Duration | None:

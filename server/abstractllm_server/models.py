@@ -6,14 +6,12 @@ import base64
 import binascii
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
-from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
+from abstractllm.errors import InvalidRequestError
 from abstractllm.factory import create_llm
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.registry import LLMRegistry
-from abstractllm.types import CachedModel
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_api.v1 import models_pb2_grpc
 from abstractllm_server import encode
@@ -53,8 +51,8 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         after = _last_name(request.page_token)
         found = sorted(await self._cache(request.llm).cached_models(), key=lambda model: model.name)
         rest = [model for model in found if model.name > after]
-        page = [replace(model, used_by=self._users(model)) for model in rest[:size]]
-        token = base64.urlsafe_b64encode(page[-1].name.encode()).decode() if len(rest) > size else ""
+        page = rest[:size]
+        token = _token(page[-1].name) if len(rest) > size else ""
         return pb.ListCachedModelsResponse(models=[encode.cached_model(model) for model in page], next_page_token=token)
 
     async def ClearCache(self, request: pb.ClearCacheRequest, context: Any) -> pb.ClearCacheResponse:
@@ -69,9 +67,11 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         return pb.ClearCacheResponse(removed=removed, freed_bytes=freed)
 
     async def PullModel(self, request: pb.PullModelRequest, context: Any) -> AsyncGenerator[pb.PullModelResponse, None]:
-        """Not offered by this version."""
-        self._refuse(request.llm, "PullModel")
-        yield pb.PullModelResponse()
+        """Downloads a model, or joins those who do."""
+        model = request.model if request.HasField("model") else None
+        async with aclosing(self._registry[request.llm].pull(model)) as reports:
+            async for report in reports:
+                yield encode.pull_progress(report)
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> AsyncGenerator[pb.LoadModelResponse, None]:
         """Loads a local model, or joins those who do; a hosted LLM is READY at once."""
@@ -87,10 +87,6 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
             async for step in steps:
                 yield encode.unload_progress(step)
 
-    def _refuse(self, name: str, method: str) -> NoReturn:
-        llm = self._registry[name]
-        raise UnsupportedFeatureError(f"{method} is not offered by this version of the server", llm=llm.name)
-
     def _cache(self, name: str) -> AbstractLLMInterface:
         """The LLM whose cache is meant; the empty name means the local engine's, whether or not it is configured."""
         if name:
@@ -98,14 +94,15 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         local = (llm for llm in self._registry if llm.provider == "huggingface")
         return next(local, None) or create_llm("huggingface")
 
-    def _users(self, model: CachedModel) -> tuple[str, ...]:
-        """The LLMs that are configured with the model."""
-        return tuple(llm.name for llm in self._registry if llm.config.model == model.name)
+
+def _token(name: str) -> str:
+    """Says after which name the next page begins, so that it stays good whatever comes and goes."""
+    return base64.urlsafe_b64encode(name.encode(errors="surrogatepass")).decode()
 
 
 def _last_name(token: str) -> str:
     try:
-        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode(errors="surrogatepass")
     except (binascii.Error, UnicodeError):
         raise InvalidRequestError(
             "page_token: must be the next_page_token of an earlier answer", field="page_token", requested=token[:80]

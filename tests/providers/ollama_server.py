@@ -62,6 +62,29 @@ def tags() -> dict[str, Any]:
     }
 
 
+def pulling(status: str, **fields: Any) -> str:
+    """One line of a download."""
+    return json.dumps({"status": status} | fields) + "\n"
+
+
+def layer(digest: str, total: int, *completed: int) -> list[str]:
+    """The lines about one layer, as it comes."""
+    status = f"pulling {digest.removeprefix('sha256:')[:12]}"
+    first = pulling(status, digest=digest, total=total)
+    return [first, *(pulling(status, digest=digest, total=total, completed=done) for done in completed)]
+
+
+def pulls(lines: Iterable[str], then: str = "end") -> Handler:
+    """A server that answers every download with these lines; see `streaming` for `then`."""
+    kept = list(lines)
+
+    async def handle(exchange: Exchange) -> None:
+        assert (exchange.request.path, exchange.request.json["stream"]) == ("/api/pull", True)
+        await streaming(kept, then=then, headers=NDJSON)(exchange)
+
+    return handle
+
+
 def serves(chat: Handler, show: dict[str, Any] | Handler | None = None) -> Handler:
     """A server whose chat is played by `chat`."""
     show = shown() if show is None else show

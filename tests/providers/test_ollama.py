@@ -323,7 +323,9 @@ async def test_a_server_that_cannot_tell_about_its_models_just_now_is_asked_to_a
 async def test_the_models_of_the_server_are_listed_by_name():
     async with asking(says(answer("ok"))) as (llm, _):
         assert await llm.cached_models() == [
-            CachedModel("llama3.2:latest", ("beef",), 2_000_000_000, last_modified_time=1793523600.0),
+            CachedModel(
+                "llama3.2:latest", ("beef",), 2_000_000_000, last_modified_time=1793523600.0, used_by=("ollama",)
+            ),
             CachedModel("qwen3:8b", ("cafe",), 5_200_000_000, last_modified_time=1793523600.0),
         ]
 

@@ -9,7 +9,7 @@ from abstractllm.errors import ModelInUseError
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import CachedModel, Capabilities
 from abstractllm_api.v1 import models_pb2 as pb
-from tests.server.support import Serving, collect, failure, request, serving, until
+from tests.server.support import Serving, failure, request, serving, until
 
 
 async def test_llms_are_listed_by_name_with_their_states() -> None:
@@ -62,16 +62,6 @@ async def test_capabilities_are_those_of_the_llm() -> None:
     assert (found.HasField("max_output_tokens"), found.HasField("max_concurrent_requests")) == (False, True)
 
 
-async def test_what_this_version_lacks_is_unimplemented_by_name(served: Serving) -> None:
-    for name, asked in [
-        ("PullModel", pb.PullModelRequest()),
-    ]:
-        found = await failure(collect(getattr(served.models, name)(asked)))
-        assert (found.code.name, found.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
-        assert name in found.message
-    await served.works()
-
-
 async def test_llm_without_a_cache_is_unimplemented(served: Serving) -> None:
     for call in (
         served.models.ListCachedModels(pb.ListCachedModelsRequest(llm="echo")),
@@ -90,7 +80,14 @@ class Caching(ScriptedProvider):
 
     async def cached_models(self) -> list[CachedModel]:
         return [
-            CachedModel(name, ("r1", "r2"), 10, last_modified_time=1_700_000_000.25, partial=name == "b")
+            CachedModel(
+                name,
+                ("r1", "r2"),
+                10,
+                last_modified_time=1_700_000_000.25,
+                used_by=("disk",) if name == "a" else (),
+                partial=name == "b",
+            )
             for name in self.names
         ]
 
@@ -107,23 +104,20 @@ async def listed(served: Serving, **fields: Any) -> pb.ListCachedModelsResponse:
 
 
 async def test_cached_models_are_listed_by_name_with_their_facts() -> None:
-    disk = Caching(["c", "a", "b"], model="a")
-    other = ScriptedProvider({"model": "a", "load_delay": 3000})
-    async with serving({"disk": disk, "other": other}) as served:
+    async with serving({"disk": Caching(["c", "a", "b"])}) as served:
         answer = await listed(served)
     first, second, third = answer.models
     assert [found.name for found in answer.models] == ["a", "b", "c"]
     assert (list(first.revisions), first.size_bytes) == (["r1", "r2"], 10)
     assert (first.last_modified_time.ToMilliseconds(), first.HasField("last_used_time")) == (1_700_000_000_250, False)
-    # Those that are configured with it, loaded or not.
-    assert (list(first.used_by), list(second.used_by)) == (["disk", "other"], [])
+    assert (list(first.used_by), list(second.used_by)) == (["disk"], [])
     assert (second.partial, third.partial) == (True, False)
     assert answer.next_page_token == ""
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 1000])
 async def test_pages_joined_are_the_whole_list(size: int) -> None:
-    names = ["org/model-1", "org/model-2", "Org/x", "漢字", "a b", "z", "\udcff"]
+    names = ["org/model-1", "org/model-2", "Org/x", "漢字", "a b", "z", "\udcff", "\uffff"]
     async with serving({"disk": Caching(names)}) as served:
         found: list[str] = []
         token, pages = "", 0

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from abstractllm import (
-    AbstractLLMError,
-    ModelNotFoundError,
-    ProviderCredentialsError,
-    ProviderUnavailableError,
-    RateLimitedError,
-    ServerShuttingDownError,
-    create_llm,
-)
+from abstractllm import ModelNotFoundError, ServerShuttingDownError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.pull import running_pulls
-from tests.fake_hub import FakeHub, Refusal, model_files, serving_hub
-from tests.pull_support import HANG, MODEL, begun, break_off, listed, pull, snapshot, until, wanted
-
-TOKEN = "hf_canary0123456789"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    with serving_hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        yield hub
+from abstractllm.testing import ScriptedProvider
+from tests.fake_hub import FakeHub, model_files
+from tests.pull_support import HANG, MODEL, begun, break_off, listed, llm_of, pull, snapshot, until, wanted
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    """A cache that is not there yet."""
     return tmp_path / "cache"
-
-
-def llm_of(root: Path, model: str = MODEL, **config: Any) -> Any:
-    return create_llm("huggingface", model=model, cache_dir=str(root), **config)
 
 
 # What is fetched.
@@ -226,43 +202,14 @@ async def test_closing_the_llm_ends_its_downloads(hub: FakeHub, root: Path) -> N
     await until(lambda: not hub.open)
 
 
-# What goes wrong.
-
-
-def refusing(part: str, refusal: Refusal) -> Any:
-    return lambda request: refusal if part in request.path else None
-
-
-@pytest.mark.parametrize("part", ["/api/", "/resolve/"])
-@pytest.mark.parametrize(
-    ("refusal", "kind"),
-    [
-        (Refusal(401, "GatedRepo"), ProviderCredentialsError),
-        (Refusal(403, "GatedRepo"), ProviderCredentialsError),
-        (Refusal(401), ProviderCredentialsError),
-        (Refusal(403), ProviderCredentialsError),
-        (Refusal(401, "RepoNotFound"), ModelNotFoundError),
-        (Refusal(404, "RepoNotFound"), ModelNotFoundError),
-        (Refusal(404, "RevisionNotFound"), ModelNotFoundError),
-        (Refusal(404, "EntryNotFound"), ModelNotFoundError),
-        (Refusal(404), ModelNotFoundError),
-        (Refusal(429, headers={"Retry-After": "70"}), RateLimitedError),
-        (Refusal(500), ProviderUnavailableError),
-        (Refusal(503), ProviderUnavailableError),
-    ],
-)
-async def test_a_refusal_of_the_hub_is_one_documented_error(
-    hub: FakeHub, root: Path, part: str, refusal: Refusal, kind: type[AbstractLLMError]
-) -> None:
-    hub.add(MODEL)
-    hub.refuse = refusing(part, refusal)
+async def test_only_a_listed_model_is_downloaded(hub: FakeHub, root: Path) -> None:
     async with llm_of(root) as llm:
-        with pytest.raises(kind) as caught:
-            await pull(llm)
-    error = caught.value
-    assert type(error) is kind and MODEL in error.message
-    assert error.upstream_status == refusal.status
-    assert error.retry_after == (70 if kind is RateLimitedError else None)
-    assert (error.provider, error.model) == ("huggingface", MODEL)
-    assert TOKEN not in error.message and "signature" not in error.message
-    assert listed(root).get(MODEL, True)
+        with pytest.raises(ModelNotFoundError) as caught:
+            await pull(llm, "org/other")
+    assert (caught.value.field, caught.value.limit) == ("model", MODEL)
+    assert hub.requests == []
+
+
+async def test_a_provider_without_a_cache_says_so() -> None:
+    with pytest.raises(UnsupportedFeatureError, match="scripted has no model cache"):
+        await pull(ScriptedProvider())

@@ -15,7 +15,7 @@ from pathlib import Path
 from abstractllm.errors import ConfigurationError, ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import shared_blobs
 from abstractllm.providers.huggingface.files import is_whole, markers, model_name, resolved
-from abstractllm.providers.huggingface.locks import LOCKS, InUseError, alone
+from abstractllm.providers.huggingface.locks import LOCKS, InUseError, alone, lock_path
 from abstractllm.types import CachedModel
 
 __all__ = ["clear", "list_models", "sweep"]
@@ -75,6 +75,8 @@ def clear(
     try:
         with ExitStack() as locks:
             for name, path in sorted(chosen.items()):
+                if dry_run and not lock_path(root, path.name).exists():
+                    continue  # nobody uses it, and nothing is written
                 try:
                     locks.enter_context(alone(root, path.name))
                 except InUseError:
@@ -97,6 +99,8 @@ def clear(
     if not dry_run:
         sweep(root)
         shared_blobs.collect(root)
+        with contextlib.suppress(OSError):
+            (root / LOCKS).rmdir()  # if nobody has a lock
     return list(chosen), freed
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -17,6 +18,7 @@ __all__ = ["folder_name", "is_whole", "marker", "markers", "model_name", "needed
 
 _MARKER = ".incomplete"
 _PREFIX = "models--"
+_NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = ".safetensors.index.json"
@@ -32,8 +34,8 @@ def folder_name(model: str) -> str:
 
 def model_name(folder: str) -> str | None:
     """The name of the model in a folder; None if the folder is not a model's."""
-    name = folder.removeprefix(_PREFIX)
-    return name.replace("--", "/", 1) if name and name != folder else None
+    name = folder.removeprefix(_PREFIX).replace("--", "/", 1)
+    return name if folder.startswith(_PREFIX) and _NAME.fullmatch(name) else None
 
 
 def marker(folder: Path, commit: str) -> Path:

@@ -56,7 +56,7 @@ class ModelCache(AbstractLLMInterface):
         """
         config = cast(HuggingFaceConfig, self.config)
         chosen = _pipeline.choose_model(self, config, model, "model")
-        settings = config.load_settings()
+        settings = config.load_settings(chosen)
         follower = Follower()
         self._followers.add(follower)
         try:

@@ -13,7 +13,9 @@ from abstractllm.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     OverloadedError,
+    ProviderCredentialsError,
     ProviderUnavailableError,
+    RateLimitedError,
     UnsupportedFeatureError,
 )
 from abstractllm.providers._http import status_error
@@ -28,6 +30,9 @@ _KINDS: tuple[tuple[str, type[AbstractLLMError], str | None], ...] = (
     (r"does not support (?:multimodal|image)|unable to process input image", UnsupportedFeatureError, "image"),
     (r"does not support thinking|think value", InvalidRequestError, "parameters.reasoning_effort"),
     (r"^model .* not found", ModelNotFoundError, "parameters.model"),
+    (r"^pull model manifest: (?:file does not exist|404\b)|invalid model name", ModelNotFoundError, "model"),
+    (r"^pull model manifest: 40[13]\b|^unauthorized: access denied|: unauthorized\b", ProviderCredentialsError, None),
+    (r"^pull model manifest: 429\b", RateLimitedError, None),
     (r"server busy|maximum pending requests", OverloadedError, None),
     (r"^invalid format|failed to (?:parse|create) grammar|grammar", InvalidRequestError, "response_format"),
 )

@@ -10,7 +10,7 @@ from typing import Any
 from abstractllm.providers.ollama.messages import PARAMETERS, PROVIDER_OPTIONS
 from abstractllm.types import CachedModel, Capabilities
 
-__all__ = ["ModelFacts", "cached_model"]
+__all__ = ["ModelFacts", "cached_model", "full_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,17 @@ class ModelFacts:
         return self.abilities is None or ability in self.abilities
 
 
-def cached_model(listed: Any) -> CachedModel:
+def full_name(model: str) -> str:
+    """A model's name with its tag, as the server lists it."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+def cached_model(listed: Any, used_by: tuple[str, ...] = ()) -> CachedModel:
     """A model of the SDK's `ListResponse`."""
     return CachedModel(
         name=listed.model or "",
         revisions=(listed.digest,) if listed.digest else (),
         size_bytes=int(listed.size or 0),
         last_modified_time=listed.modified_at.timestamp() if listed.modified_at else None,
+        used_by=used_by,
     )

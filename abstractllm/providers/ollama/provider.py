@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +18,7 @@ from abstractllm.errors import (
     ContextLengthExceededError,
     IncompleteStreamError,
     ProviderProtocolError,
+    ProviderUnavailableError,
     UnsupportedParameterError,
 )
 from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, status_error
@@ -23,12 +26,13 @@ from abstractllm.providers.ollama.answers import AnswerReader
 from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
 from abstractllm.providers.ollama.errors import response_error
 from abstractllm.providers.ollama.messages import chat_body
-from abstractllm.providers.ollama.models import ModelFacts, cached_model
+from abstractllm.providers.ollama.models import ModelFacts, cached_model, full_name
+from abstractllm.providers.ollama.pull import PullReader
 from abstractllm.requests import GenerationRequest
-from abstractllm.types import CachedModel, Capabilities, Event, Finished
+from abstractllm.types import CachedModel, Capabilities, Event, Finished, PullProgress
 
 if TYPE_CHECKING:
-    from ollama import AsyncClient
+    from ollama import AsyncClient, ProgressResponse
 
 __all__ = ["OllamaProvider"]
 
@@ -36,6 +40,10 @@ FACTS_LIFE = 60.0
 """Seconds for which what the server tells about a model is believed."""
 DRAIN_TIMEOUT = 1.0
 """Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
+
+
+_lock = threading.Lock()
+_llms: weakref.WeakSet[OllamaProvider] = weakref.WeakSet()
 
 
 class OllamaProvider(HostedProvider["AsyncClient"]):
@@ -55,6 +63,8 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._facts: dict[tuple[object, str], tuple[float, ModelFacts]] = {}
+        with _lock:
+            _llms.add(self)
 
     def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """`values` with what Ollama's variables say, unless they name another address: its key is another one."""
@@ -91,7 +101,44 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
         async with self.calling(self.config) as call:
             with _reading():
                 listed = (await call.client.list()).models
-            return sorted((cached_model(one) for one in listed), key=lambda model: model.name)
+            return sorted((cached_model(one, self._users(one.model)) for one in listed), key=lambda model: model.name)
+
+    async def pull(self, model: str | None = None) -> AsyncGenerator[PullProgress, None]:
+        """Lets the server download a model; see `AbstractLLMInterface.pull`.
+
+        The server itself shares a download among those who ask for the same one, ends it with the last of them, and
+        goes on later where it stopped.
+        """
+        config = cast(OllamaConfig, self.config)
+        chosen = _pipeline.choose_model(self, config, model, "model")
+        reader = PullReader()
+        try:
+            async with self.calling(config) as call:
+                stream = await call.client.pull(chosen, stream=True)
+                async with aclosing(cast("AsyncGenerator[ProgressResponse, None]", stream)) as lines:
+                    async for line in _read_all(lines):
+                        if (report := reader.read(line)) is not None:
+                            yield report
+                            if report.done:
+                                self._facts.clear()
+                                return
+                raise ProviderUnavailableError("the download ended without its last line; what is there is kept")
+        except AbstractLLMError as error:
+            error.fill(provider=self.provider, llm=self.name, model=chosen)
+            raise
+
+    def _users(self, model: str | None) -> tuple[str, ...]:
+        """The LLMs of this process that ask this server for a model."""
+        with _lock:
+            llms = list(_llms)
+        return tuple(
+            sorted(
+                llm.name
+                for llm in llms
+                if cast(OllamaConfig, llm.config).base_url == cast(OllamaConfig, self.config).base_url
+                and model in {full_name(name) for name in (llm.config.model, *llm.config.models)}
+            )
+        )
 
     async def answer(
         self, client: AsyncClient, request: GenerationRequest, config: OllamaConfig
@@ -183,6 +230,16 @@ def _reading() -> Iterator[None]:
         if response is not None:
             raise status_error(response.status_code, response.text, response.headers) from error
         raise ProviderProtocolError(f"the answer is no JSON object: {error}") from error
+
+
+async def _read_all(lines: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    """The lines; see `_reading`."""
+    while True:
+        with _reading():
+            line = await anext(lines, None)
+        if line is None:
+            return
+        yield line
 
 
 def _read(reader: AnswerReader, line: dict[str, Any]) -> list[Event]:

@@ -127,9 +127,10 @@ class Download:
             return sum(path.stat().st_size for path in snapshot.rglob("*") if path.is_file())
         if failure is not None:
             raise failure
-        what = "not in the cache" if not snapshot.is_dir() else "not whole in the cache"
+        what = "not whole" if snapshot.is_dir() else "a download of it has broken off" if markers(self._folder) else ""
         raise ModelNotFoundError(
-            f"revision {self._pull.revision!r} is {what} {self._root}, and local_files_only forbids to download it",
+            f"revision {self._pull.revision!r} is not in the cache {self._root}{f' ({what})' if what else ''}, and "
+            "local_files_only, or HF_HUB_OFFLINE, forbids to download it",
             field="model",
         )
 

@@ -405,7 +405,7 @@ class CachedModel(_message.Message):
 
     @_builtins.property
     def used_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the LLMs that are configured with it."""
+        """The names of the LLMs that have it loaded, or are loading it."""
 
     def __init__(
         self,
