@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abstractllm.enums import Role, ToolChoiceMode
+from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.providers.huggingface.worker.protocol import (
     Conversation,
     Delta,
+    Format,
     Logprob,
     ToolDefinition,
     TopToken,
@@ -15,8 +17,12 @@ from abstractllm.providers.huggingface.worker.protocol import ToolCall as Earlie
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     Event,
+    GrammarFormat,
+    JsonObjectFormat,
+    JsonSchemaFormat,
     Reasoning,
     ReasoningDelta,
+    RegexFormat,
     TextDelta,
     TokenLogprob,
     ToolCall,
@@ -26,7 +32,7 @@ from abstractllm.types import (
     TopLogprob,
 )
 
-__all__ = ["as_conversation", "as_event"]
+__all__ = ["as_conversation", "as_event", "as_format"]
 
 
 def as_conversation(request: GenerationRequest) -> Conversation:
@@ -60,6 +66,31 @@ def _tools(request: GenerationRequest) -> tuple[tuple[ToolDefinition, ...], tupl
     if choice.name is not None:
         return tools, (choice.name,)
     return tools, tuple(tool.name for tool in tools) if choice.mode is ToolChoiceMode.REQUIRED else ()
+
+
+def as_format(request: GenerationRequest) -> Format | None:
+    """What the answer must be.
+
+    Raises:
+        UnsupportedFeatureError: If the model may call tools as well: a call is not in the format.
+    """
+    format = request.response_format
+    if format is not None and _tools(request)[0]:
+        raise UnsupportedFeatureError(
+            "response_format: this LLM holds an answer to a format only where no tool may be called (tool_choice NONE)",
+            field="response_format",
+        )
+    match format:
+        case JsonObjectFormat():
+            return Format("json_object")
+        case JsonSchemaFormat(schema_json=schema):
+            return Format("json_schema", schema)
+        case RegexFormat(regex=pattern):
+            return Format("regex", pattern)
+        case GrammarFormat(grammar=grammar):
+            return Format("grammar", grammar)
+        case _:
+            return None
 
 
 def as_event(delta: Delta) -> Event:

@@ -15,7 +15,14 @@ from abstractllm.progress import LoadProgress
 from abstractllm.providers.huggingface.life import EngineClosedError, EngineLife
 from abstractllm.providers.huggingface.status import fulfil
 from abstractllm.providers.huggingface.tickets import Ticket, copy_of
-from abstractllm.providers.huggingface.worker.protocol import Conversation, Count, Counters, Generate, Sampling
+from abstractllm.providers.huggingface.worker.protocol import (
+    Conversation,
+    Count,
+    Counters,
+    Format,
+    Generate,
+    Sampling,
+)
 
 __all__ = ["Engine"]
 
@@ -76,13 +83,20 @@ class Engine(EngineLife):
                 self._watch_idleness()
 
     def submit(
-        self, conversation: Conversation, sampling: Sampling | None, *, whole: bool = False, caller: str = ""
+        self,
+        conversation: Conversation,
+        sampling: Sampling | None,
+        *,
+        format: Format | None = None,
+        whole: bool = False,
+        caller: str = "",
     ) -> Ticket:
         """Takes a request, starting the process if need be; to be called in the request's event loop.
 
         Args:
             conversation: What the model is given.
             sampling: How to answer; None to count the conversation's tokens instead.
+            format: What the answer must be.
             whole: Whether the answer's text may come in one piece.
             caller: Who asks; callers take turns.
 
@@ -98,7 +112,7 @@ class Engine(EngineLife):
             if sampling is None:
                 ticket = Ticket(Count(request_id, conversation), caller)
             else:
-                ticket = Ticket(Generate(request_id, conversation, sampling, whole), caller)
+                ticket = Ticket(Generate(request_id, conversation, sampling, whole, format), caller)
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._lock:

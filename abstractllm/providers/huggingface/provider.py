@@ -17,7 +17,7 @@ from abstractllm.enums import FinishReason, LlmState
 from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError
 from abstractllm.progress import LoadProgress, UnloadProgress
 from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_replace
-from abstractllm.providers.huggingface.convert import as_conversation, as_event
+from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_format
 from abstractllm.providers.huggingface.model_cache import ModelCache
 from abstractllm.providers.huggingface.pool import EnginePool
 from abstractllm.providers.huggingface.swap import Swap
@@ -78,6 +78,8 @@ class HuggingFaceProvider(ModelCache):
 
         Raises:
             ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the context window.
+            InvalidRequestError: If the response format is malformed, or too complex.
+            UnsupportedFeatureError: If there are tools beside it, or the model's tokenizer is not fit for one.
             OverloadedError: If `max_queue` requests or `max_queue_bytes` wait already.
             EngineCrashedError: If the engine process ended meanwhile; it is started again by itself.
             ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
@@ -90,6 +92,7 @@ class HuggingFaceProvider(ModelCache):
             chosen["model"],
             as_conversation(request),
             sampling,
+            format=as_format(request),
             whole=request.whole,
             caller=request.caller,
         )
@@ -154,11 +157,15 @@ class HuggingFaceProvider(ModelCache):
     async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
         """What the model can do.
 
-        While it is not loaded, what only its chat template tells (tools, reasoning effort) counts as possible, and what
-        only the model tells (window, device, ...) is unset.
+        While it is not loaded, what only its chat template or tokenizer tells (tools, reasoning effort, formats) counts
+        as possible, and what only the model tells (window, device, ...) is unset.
         """
         known = Capabilities(
             tools=True,
+            json_object=True,
+            json_schema=True,
+            regex=True,
+            grammar=True,
             logprobs=True,
             seed=True,
             token_counting=True,
@@ -170,6 +177,10 @@ class HuggingFaceProvider(ModelCache):
         return dataclasses.replace(
             known,
             tools=engine.loaded.tools,
+            json_object=engine.loaded.formats,
+            json_schema=engine.loaded.formats,
+            regex=engine.loaded.formats,
+            grammar=engine.loaded.formats,
             parameters=known.parameters if engine.loaded.effort else _PARAMETERS,
             system_prompt=engine.loaded.system_prompt,
             context_window=engine.loaded.context_window,

@@ -180,7 +180,8 @@ class Matcher:
         Raises:
             InvalidRequestError: If the format is too complex, or allows none.
         """
-        mask = torch.frombuffer(bytearray(self.inner.compute_bitmask()), dtype=torch.uint8) & self.grammars.allowed
+        whole = torch.frombuffer(bytearray(self.inner.compute_bitmask()), dtype=torch.uint8)
+        mask = whole[: len(self.grammars.allowed)] & self.grammars.allowed
         self.check(bool(mask.any()))
         if self.error is not None:
             raise self.error
