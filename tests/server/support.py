@@ -48,7 +48,8 @@ class Serving:
 @asynccontextmanager
 async def serving(llms: Mapping[str, AbstractLLMInterface] | None = None, **settings: Any) -> AsyncIterator[Serving]:
     """Serves `llms` (one scripted LLM, `echo`, if absent) on a free port of the loopback interface."""
-    registry = LLMRegistry(llms or {"echo": ScriptedProvider()})
+    limits = {name: settings.get(name) for name in ("max_loaded", "memory_budget")}
+    registry = LLMRegistry(llms or {"echo": ScriptedProvider()}, **limits)
     settings = {"listen": "127.0.0.1:0", "llms": {llm.name: {} for llm in registry}} | settings
     async with Server(registry, ServerSettings(**settings)) as server, aio.insecure_channel(server.address) as channel:
         yield Serving(server, registry, channel)
