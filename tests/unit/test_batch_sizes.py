@@ -1,6 +1,7 @@
 """What the batch loop's cache may take, and which attention it runs with."""
 
 import math
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from abstractllm.errors import ConfigurationError, ModelLoadError
+from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.worker.batching import attention, sizes, start
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
 from abstractllm.providers.huggingface.worker.protocol import Load
 from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
 
@@ -154,3 +156,22 @@ def test_sequences_one_after_another_attend_as_a_formula_says() -> None:
             sliding_window=window, cache=cache, cu_seq_lens_q=query_starts, cu_seq_lens_k=key_starts,
         )  # fmt: skip
         assert torch.allclose(found[0], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
+def test_the_demo_model_is_answered_in_batches_whatever_its_precision(quantization: str) -> None:
+    settings = HuggingFaceConfig.parse({"quantization": quantization, "kv_cache_bytes": 8 * MEBIBYTE}).load_settings()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bitsandbytes tells of its casts
+        model = load_model(settings, lambda phase, fraction=None: None)
+        engine = start.start(model, settings, send=lambda _: None, end=lambda *_: None, crash=lambda: None)
+    assert engine is not None, model.description.note
+    engine.stop()
+
+
+def test_end_tokens_do_not_cut_the_check_short() -> None:
+    model = loaded("Llama")
+    model.model.generation_config.eos_token_id = list(range(len(tokenizer())))
+    engine = started(model, kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4)
+    assert engine is not None, model.description.note
+    engine.stop()

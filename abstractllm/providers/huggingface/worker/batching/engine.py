@@ -75,6 +75,7 @@ class BatchEngine:
         self._reported = 0.0
         self.slots = slots
         self.dtype: torch.dtype = loaded.model.dtype
+        self.is_quantized = bool(loaded.description.quantization)
         self.crash = crash
         """Called, in the loop's thread, when the loop cannot go on."""
         window = loaded.description.context_window
