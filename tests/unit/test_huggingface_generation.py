@@ -385,7 +385,8 @@ def test_capabilities_name_what_the_loaded_model_can_do(llm: AbstractLLMInterfac
     assert found["context_window"] == WINDOW
     assert found["device"] == llm.device
     assert found["token_counting"] and found["seed"] and found["logprobs"] and found["system_prompt"]
-    assert not (found["tools"] or found["json_schema"] or found["image_input"])
+    assert found["json_object"] and found["json_schema"] and found["regex"] and found["grammar"]
+    assert not (found["tools"] or found["image_input"])
     assert "temperature" in found["parameters"]
     assert "reasoning_effort" not in found["parameters"]
     assert (llm.memory_bytes or 0) > 10_000
