@@ -83,7 +83,7 @@ async def server_call(address: str, streaming: bool) -> tuple[Call, Callable[[],
             pieces += event.HasField("text_delta")
         assert pieces > 0
 
-    return call, lambda: channel.close()
+    return call, lambda: channel.close(None)
 
 
 async def measure(way: str, address: str, streaming: bool, clients: int, seconds: float) -> dict[str, float]:
