@@ -13,7 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.sampler import _top, draw
 from abstractllm.providers.huggingface.worker.batching.settings import Counts, Row, uniform
 
 NEUTRAL = Row(
@@ -100,6 +100,28 @@ def test_the_tokens_kept_are_those_that_transformers_keeps():
             drawn = set(draw(logits.repeat(4000, 1), [row(seed=seed, **settings) for seed in range(4000)]))
             assert kept <= drawn
             assert all(expected(logits, settings)[token] > 0 for token in drawn)
+
+
+@pytest.mark.parametrize("size", [64, 500, 8192, 8197, 20_015])
+@pytest.mark.parametrize("count", [1, 2, 40, 256])
+def test_the_largest_values_are_found_wherever_they_are(size, count):
+    generator = torch.Generator().manual_seed(size)
+    values = torch.randn(40, size, generator=generator)
+    values[1] = -math.inf
+    values[1, size - 1] = 0.0
+    values[2] = values[2].round()
+    values[3] = torch.arange(size)
+    count = min(count, size)
+    found, places = _top(values, count)
+    assert torch.equal(found, values.topk(count).values)
+    assert torch.equal(found, values.gather(1, places))
+    assert all(len(set(line)) == count for line in places.tolist())
+
+
+def test_the_tiniest_top_p_keeps_the_likeliest_token():
+    logits = torch.randn(6, 3000, generator=torch.Generator().manual_seed(3))
+    rows = [row(seed=seed, top_p=1e-300, **more) for seed in range(3) for more in ({}, {"top_k": 9})]
+    assert draw(logits.clone(), rows) == logits.argmax(dim=-1).tolist()
 
 
 def test_greedy_is_the_argmax_whatever_the_neighbours_do():

@@ -86,7 +86,9 @@ def paged_attention(
     keys, values = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
     own = _lengths(kwargs["cu_seq_lens_q"])
     seen = _lengths(kwargs["cu_seq_lens_k"])
-    sequences = zip(query.split(own, dim=2), keys.split(seen, dim=2), values.split(seen, dim=2), strict=True)
+    sequences = zip(
+        torch.split(query, own, dim=2), torch.split(keys, seen, dim=2), torch.split(values, seen, dim=2), strict=True
+    )
     found = [_attend(*sequence, scaling, softcap, sliding_window, s_aux) for sequence in sequences]
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
