@@ -19,6 +19,7 @@ from abstractllm_client import AsyncRemoteLLM, PullProgress
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
 from tests.pull_support import MODEL, snapshot, wait_for, wanted
 from tests.server.support import HANG, Serving, collect, failure, serving, until
+from tests.unit.cli.support import Terminal
 
 COMMAND = [sys.executable, "-m", "abstractllm_cli"]
 
@@ -234,3 +235,12 @@ def test_a_killed_server_leaves_no_download_behind(hub: FakeHub, root: Path, tmp
     hub.pace = None
     assert run("models", "pull", MODEL, "--cache-dir", str(root)).returncode == 0
     assert snapshot(root, commit) == wanted(model_files())
+
+
+def test_at_a_terminal_bars_show_how_far_it_is(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    hub.pace = 150_000
+    with Terminal("models", "pull", MODEL, "--cache-dir", str(root)) as terminal:
+        shown = terminal.rest()
+    assert "Downloading" in shown and "model.safetensors" in shown and "━" in shown and "B/s" in shown
+    assert shown.rstrip().endswith("the model is whole: 298.0 KiB")

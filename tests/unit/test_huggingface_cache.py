@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from abstractllm.errors import ModelInUseError, ModelNotFoundError
-from abstractllm.providers.huggingface import HuggingFaceProvider, cache
-from abstractllm.types import ClearedModels
+from abstractllm.errors import ConfigurationError, ModelInUseError, ModelNotFoundError
+from abstractllm.providers.huggingface import HuggingFaceProvider, cache, locks
+from abstractllm.types import CachedModel, ClearedModels
 
 
 def add_model(root: Path, name: str, size: int = 1000, revisions: int = 1) -> Path:
@@ -93,19 +94,23 @@ def test_all_models_are_cleared_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").exists()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", ".", "..", "../victim", "org/../../victim", "/etc", "models--org--one", "org/absent", "org\x00one", "org/*"],
-)
+NAMES = """. .. / // ./ ../ ../.. ../victim ../models--org--victim ../outside/models--org--victim org/../../victim
+org/../one org/./one org//one org/one/ /org/one /etc /etc/passwd ~ ~root $HOME models--org--one
+./models--org--one --org--one org--one org--one/.. org/absent org/* org/? org/[o]ne {org/one} ORG/ONE
+org\\one ..\\victim C:\\ file:///etc .locks .removed-x datasets--org--data blobs %2e%2e%2fvictim org%2fone""".split()
+
+
+@pytest.mark.parametrize("name", ["", " ", "org/one ", "org\x00one", "org/one\n", "\udcff", "x" * 5000, *NAMES])
 def test_name_that_is_not_listed_is_refused(tmp_path: Path, name: str) -> None:
     root = tmp_path / "cache"
     add_model(root, "org/one")
     add_model(tmp_path, "victim")
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ModelNotFoundError) as failure:
         HuggingFaceProvider.clear_model_cache(name, cache_dir=str(root))
     assert failure.value.field == "model"
+    assert sorted(tmp_path.rglob("*")) == before
     assert names(root) == ["org/one"]
-    assert names(tmp_path) == ["victim"]
 
 
 def test_links_out_of_the_cache_are_not_followed(tmp_path: Path) -> None:
@@ -160,3 +165,153 @@ def test_model_in_use_is_not_deleted(tmp_path: Path) -> None:
             cache.clear(str(tmp_path), target, used_by=used_by)
     assert names(tmp_path) == ["org/one", "org/two"]
     assert cache.clear(str(tmp_path), "org/two", used_by=used_by)[0] == ["org/two"]
+
+
+def share(root: Path, model: str, digest: str, size: int) -> None:
+    """Turns a model's weights into a file that models share, as the hub's library does with its storage `xet`."""
+    store = root / "blobs" / digest[:2]
+    store.mkdir(parents=True, exist_ok=True)
+    (root / "blobs" / ".huggingface-shared-blobs").write_text("1\n", "ascii")
+    (store / digest).write_bytes(b"w" * size)
+    weights = root / f"models--{model.replace('/', '--')}" / "blobs" / "weights"
+    weights.unlink()
+    weights.symlink_to(f"../../blobs/{digest[:2]}/{digest}")
+    with (store / f"{digest}.refs").open("a") as references:
+        references.write(f"{weights.relative_to(root)}\n")
+
+
+def test_files_that_models_share_are_counted_and_deleted_with_the_last_one(tmp_path: Path) -> None:
+    for name in ("org/one", "org/two", "org/three"):
+        add_model(tmp_path, name)
+        share(tmp_path, name, ("a" if name != "org/three" else "b") * 64, 100_000)
+    sizes = {model["name"]: (model["size"] // 1000, model["partial"]) for model in cached(tmp_path)}
+    assert sizes == dict.fromkeys(("org/one", "org/two", "org/three"), (100, False))
+    first = HuggingFaceProvider.clear_model_cache("org/one", cache_dir=str(tmp_path))
+    assert first.freed_bytes < 1000
+    assert [model["partial"] for model in cached(tmp_path)] == [False, False]
+    second = HuggingFaceProvider.clear_model_cache("org/two", cache_dir=str(tmp_path))
+    assert 100_000 <= second.freed_bytes < 101_000
+    assert not (tmp_path / "blobs" / "aa" / ("a" * 64)).exists()
+    assert (tmp_path / "blobs" / "bb" / ("b" * 64)).exists()
+    assert [model["partial"] for model in cached(tmp_path)] == [False]
+
+
+def test_clearing_all_frees_what_its_dry_run_says(tmp_path: Path) -> None:
+    for name in ("org/one", "org/two"):
+        add_model(tmp_path, name, size=10_000)
+        share(tmp_path, name, "a" * 64, 100_000)
+    add_model(tmp_path, "org/three", size=5000)
+    told = cache.clear(str(tmp_path), None, dry_run=True)
+    before = sum(path.lstat().st_size for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink())
+    assert cache.clear(str(tmp_path), None) == told
+    left = sum(path.lstat().st_size for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink())
+    references = len("models--org--one/blobs/weights\nmodels--org--two/blobs/weights\n")
+    assert before - left == told[1] + references
+
+
+def test_a_file_that_the_library_is_about_to_link_to_stays(tmp_path: Path) -> None:
+    import filelock
+
+    for name in ("org/one", "org/two"):
+        add_model(tmp_path, name)
+    share(tmp_path, "org/one", "a" * 64, 1000)
+    path = tmp_path / "blobs" / "aa" / ("a" * 64)
+    with filelock.FileLock(f"{path}.lock"):
+        cache.clear(str(tmp_path), "org/one")
+        assert path.exists()
+    cache.clear(str(tmp_path), "org/two")
+    assert not path.exists()
+
+
+def test_a_folder_of_blobs_that_is_not_the_librarys_is_left_alone(tmp_path: Path) -> None:
+    add_model(tmp_path, "org/one")
+    (tmp_path / "blobs" / "aa").mkdir(parents=True)
+    (tmp_path / "blobs" / "aa" / ("a" * 64)).write_bytes(b"mine")
+    cache.clear(str(tmp_path), None)
+    assert (tmp_path / "blobs" / "aa" / ("a" * 64)).exists()
+
+
+def test_hard_links_count_once_and_free_nothing_while_another_name_is_left(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    folder = add_model(root, "org/one", size=50_000)
+    (folder / "snapshots" / f"{0:040x}" / "again.safetensors").hardlink_to(folder / "blobs" / "weights")
+    (model,) = cached(root)
+    assert 50_000 <= model["size"] < 51_000
+    (tmp_path / "kept").hardlink_to(folder / "blobs" / "weights")
+    assert cache.clear(str(root), "org/one", dry_run=True)[1] < 1000
+    (tmp_path / "kept").unlink()
+    assert 50_000 <= cache.clear(str(root), "org/one")[1] < 51_000
+
+
+def cached(root: Path) -> list[CachedModel]:
+    return HuggingFaceProvider.list_cached_models(str(root))
+
+
+def test_what_is_not_a_models_folder_is_no_model(tmp_path: Path) -> None:
+    for name in ("models--", "models--a b", "models--a--b--c\n", "datasets--org--data", "model--x", "spaces--a--b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "models--org--file").write_text("no folder")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "model-2.safetensors", "index"])
+def test_a_snapshot_that_lacks_a_file_is_partial(tmp_path: Path, missing: str) -> None:
+    folder = add_model(tmp_path, "org/one") / "snapshots" / f"{0:040x}"
+    if missing in ("model-2.safetensors", "index"):
+        (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+        (folder / "model-2.safetensors").write_bytes(b"w")
+        index = '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}'
+        (folder / "model.safetensors.index.json").write_text("no JSON" if missing == "index" else index)
+    assert [model["partial"] for model in cached(tmp_path)] == [missing == "index"]
+    if missing != "index":
+        (folder / missing).unlink()
+        assert [model["partial"] for model in cached(tmp_path)] == [True]
+
+
+def test_a_link_out_of_the_cache_makes_a_model_partial(tmp_path: Path) -> None:
+    outside = tmp_path / "weights"
+    outside.write_bytes(b"w" * 10_000)
+    folder = add_model(tmp_path / "cache", "org/one")
+    (folder / "blobs" / "weights").unlink()
+    (folder / "blobs" / "weights").symlink_to(outside)
+    (model,) = cached(tmp_path / "cache")
+    assert (model["partial"], model["size"] < 1000) == (True, True)
+    cache.clear(str(tmp_path / "cache"), None)
+    assert outside.read_bytes() == b"w" * 10_000
+
+
+def test_locks_of_models_that_are_gone_are_swept(tmp_path: Path) -> None:
+    add_model(tmp_path, "org/one")
+    (tmp_path / ".locks" / "models--org--gone").mkdir()
+    (tmp_path / ".locks" / "models--org--gone" / "etag.lock").touch()
+    (tmp_path / ".locks" / "models--org--gone.use").touch()
+    (tmp_path / ".locks" / "datasets--org--data").mkdir()
+    assert names(tmp_path) == ["org/one"]
+    left = sorted(path.name for path in (tmp_path / ".locks").iterdir())
+    assert left == ["datasets--org--data", "models--org--one"]
+
+
+def test_a_lock_keeps_its_model_and_ends_with_its_holder(tmp_path: Path) -> None:
+    folder = add_model(tmp_path, "org/one")
+    with locks.using(tmp_path, folder.name), locks.using(tmp_path, folder.name):
+        for dry_run in (True, False):
+            with pytest.raises(ModelInUseError):
+                cache.clear(str(tmp_path), None, dry_run=dry_run)
+    assert cache.clear(str(tmp_path), None)[0] == ["org/one"]
+
+
+def test_a_cache_that_may_not_be_written_to_is_listed_and_not_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    add_model(tmp_path, "org/one")
+    with monkeypatch.context() as patch:
+        patch.setattr(locks.os, "open", refuse)
+        assert names(tmp_path) == ["org/one"]
+        with locks.using(tmp_path, "models--org--one"):  # an engine that only reads
+            pass
+        with pytest.raises(ConfigurationError, match="may not be written to: Read-only file system"):
+            cache.clear(str(tmp_path), "org/one")
+    assert names(tmp_path) == ["org/one"]

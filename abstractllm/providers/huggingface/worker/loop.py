@@ -220,6 +220,8 @@ class Worker:
 def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
     if settings.is_directory and not Path(settings.model).is_dir():
         raise ModelNotFoundError(f"model: there is no directory {settings.model}", field="model")
+    if settings.local_files_only:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's library asks it for more than files
     try:
         # Importing torch takes seconds, during which the reader already watches the channel.
         from abstractllm.providers.huggingface.worker.model import load_model

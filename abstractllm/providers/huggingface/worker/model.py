@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ from abstractllm.errors import (
     ModelNotFoundError,
     ProviderCredentialsError,
 )
+from abstractllm.providers.huggingface.files import folder_name
+from abstractllm.providers.huggingface.locks import using
 from abstractllm.providers.huggingface.worker.grammar import Grammars
 from abstractllm.providers.huggingface.worker.prompts import Prompts
 from abstractllm.providers.huggingface.worker.protocol import Load, Loaded
@@ -37,6 +40,9 @@ __all__ = ["LoadedModel", "load_model"]
 _WINDOW_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
 _DEFAULT_WINDOW = 4096
 """For a model that names none, such as a state-space model or one with ALiBi positions."""
+
+_in_use = ExitStack()
+"""Keeps the model from being deleted from the cache, as long as this process lives."""
 
 
 class Report(Protocol):
@@ -111,6 +117,7 @@ def _load(settings: Load, report: Report) -> LoadedModel:
     if not settings.is_directory:
         source |= {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
         source |= {"local_files_only": settings.local_files_only}
+        _in_use.enter_context(using(Path(settings.cache_dir), folder_name(settings.model)))
     report("tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
     report("weights", 0.0)
