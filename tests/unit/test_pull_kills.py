@@ -162,6 +162,21 @@ def test_processes_that_want_the_same_share_its_files(hub: FakeHub, root: Path) 
     assert listed(root) == {MODEL: False}
 
 
+def test_what_plain_http_cannot_give_is_left_to_the_hubs_library(hub: FakeHub, root: Path) -> None:
+    commit = hub.add(MODEL)
+    limited = PULL.replace(
+        "settings =",
+        "import abstractllm.providers.huggingface.puller.download as download\n"
+        "download._HTTP_LIMIT = 100_000\nsettings =",
+    )
+    done = subprocess.run([sys.executable, "-c", limited, MODEL, str(root)], capture_output=True, timeout=HANG)
+    assert done.returncode == 0, done.stderr
+    assert snapshot(root, commit) == wanted(model_files())
+    assert listed(root) == {MODEL: False}
+    # The library's own flag for its downloads.
+    assert [request.headers.get("x-hf-download-counter") for request in hub.requests if "storage" in request.path][-1]
+
+
 async def test_two_hundred_operations_at_the_same_time(hub: FakeHub, root: Path) -> None:
     """Three models are downloaded, left, listed and deleted; in the end the list says what is on the disk."""
     models = [f"org/model-{number}" for number in range(3)]
