@@ -126,15 +126,100 @@ def test_code_of_a_model_is_not_run_unless_trusted(tmp_path: Path) -> None:
         load(model=str(tmp_path))
 
 
-def test_quantization_without_its_package_is_said_so(tmp_path: Path) -> None:
-    import importlib.util
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"attn_implementation": "flash_attention_2"}, "flash_attention_2 needs its package"),
+        ({"attn_implementation": "flash_attention_3"}, "flash_attention_3 needs its package"),
+        ({"device_map": "cuda:0"}, "cuda:0 is a CUDA device, and this machine has none"),
+        ({"device_map": {"": 0}}, "0 is a CUDA device"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], message: str
+) -> None:
+    from abstractllm.providers.huggingface.worker import model
 
-    if importlib.util.find_spec("bitsandbytes"):
-        pytest.skip("bitsandbytes is installed")
+    monkeypatch.setattr(model.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(model, "_FLASH_PACKAGES", dict.fromkeys(model._FLASH_PACKAGES, lambda: False))
+    with pytest.raises(ConfigurationError, match=message) as failure:
+        load(model=str(build(tmp_path, "llama")), **config)
+    assert failure.value.field == next(iter(config))
+
+
+@pytest.mark.parametrize("name", ["kernels-community/flash-attn2", "flex_attention", "nonsense"])
+def test_no_attention_is_fetched_from_a_hub(name: str) -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        HuggingFaceConfig.parse({"attn_implementation": name})
+    assert failure.value.field == "attn_implementation"
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "attention"),
+    [
+        ({"dtype": "float32"}, "float32", "sdpa"),
+        ({"dtype": "bfloat16", "device_map": "auto"}, "bfloat16", "sdpa"),
+        ({"dtype": "float16", "device_map": "cpu"}, "float16", "sdpa"),
+        ({"attn_implementation": "eager", "device_map": {"": "cpu"}}, "float32", "eager"),
+        ({"attn_implementation": "sdpa"}, "float32", "sdpa"),
+    ],
+)
+def test_precision_place_and_attention_are_as_configured(
+    tmp_path: Path, config: dict[str, Any], dtype: str, attention: str
+) -> None:
+    found = load(model=str(build(tmp_path, "llama")), **config)
+    assert (found.description.dtype, found.description.device) == (dtype, "cpu")
+    assert found.model.config._attn_implementation == attention
+
+
+def test_a_model_partly_on_the_disk_is_answered_one_request_at_a_time(tmp_path: Path) -> None:
+    import torch
+
+    from abstractllm.providers.huggingface.worker.batching.start import start
+
+    where = dict.fromkeys(("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head"), "cpu")
+    directory = str(build(tmp_path, "llama"))
+    spread, whole = load(model=directory, device_map={**where, "model.layers.1": "disk"}), load(model=directory)
+    settings = HuggingFaceConfig.parse({"model": directory}).load_settings()
+    assert start(spread, settings, send=lambda _: None, end=lambda _: None, crash=lambda: None) is None
+    assert "several devices" in spread.description.note
+    prompt = torch.arange(5, 15).unsqueeze(0)
+    answers = [each.model.generate(prompt, max_new_tokens=8, do_sample=False).tolist() for each in (spread, whole)]
+    assert answers[0] == answers[1]
+
+
+def test_a_pinned_revision_is_the_one_that_is_loaded(tmp_path: Path) -> None:
+    commits = {"main": "a" * 40, "v1": "b" * 40}
+    repository = tmp_path / "models--org--tiny"
+    for index, (name, commit) in enumerate(commits.items()):
+        build(repository / "snapshots" / commit, "llama", seed=index)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / name).write_text(commit, "ascii")
+
+    def weights(**config: Any) -> Any:
+        found = load(model="org/tiny", cache_dir=str(tmp_path), local_files_only=True, **config)
+        return found.model.lm_head.weight.sum().item()
+
+    assert weights() == weights(revision="main") == weights(revision="a" * 40)
+    assert weights(revision="v1") == weights(revision="b" * 40) != weights()
+    with pytest.raises(ModelNotFoundError):
+        weights(revision="v2")
+
+
+def test_code_of_a_model_runs_where_it_is_trusted(tmp_path: Path) -> None:
     build(tmp_path, "llama")
-    with pytest.raises(ConfigurationError, match="bitsandbytes") as failure:
-        load(model=str(tmp_path), load_in_4bit=True)
-    assert failure.value.field == "quantization"
+    (tmp_path / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n\n\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n\n\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n",
+        "utf-8",
+    )
+    text = (tmp_path / "config.json").read_text("utf-8").replace('"model_type": "llama"', '"model_type": "own"')
+    text = '{"auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"},' + text[1:]
+    (tmp_path / "config.json").write_text(text, "utf-8")
+    with pytest.raises(ModelLoadError, match="trust_remote_code"):
+        load(model=str(tmp_path))
+    assert type(load(model=str(tmp_path), trust_remote_code=True).model).__name__ == "OwnModel"
 
 
 def test_loaded_model_is_described(tmp_path: Path) -> None:

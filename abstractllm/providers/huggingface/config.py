@@ -42,8 +42,8 @@ class HuggingFaceConfig(LLMConfig):
     quantization: Quantization = Quantization.NONE
     device_map: str | dict[str, int | str] | None = None
     """`auto`, a device such as `cuda:1`, or a map from modules to devices; the first GPU, else the CPU, if absent."""
-    attn_implementation: str | None = None
-    """One of transformers' attention implementations, such as `sdpa`."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
+    """The model's attention, for requests that are answered one at a time; in a batch, flash attention alone counts."""
     cuda_graphs: bool = False
     """Capture the forward pass in CUDA graphs: faster decode steps of small models, longer loading, more memory."""
     trust_remote_code: bool = False

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from abstractllm.errors import (
     AbstractLLMError,
@@ -38,6 +39,7 @@ from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
 __all__ = ["LoadedModel", "load_model"]
 
 _WINDOW_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
+_FLASH_PACKAGES = {"flash_attention_2": is_flash_attn_2_available, "flash_attention_3": is_flash_attn_3_available}
 _DEFAULT_WINDOW = 4096
 """For a model that names none, such as a state-space model or one with ALiBi positions."""
 
@@ -151,8 +153,19 @@ def _precision(settings: Load) -> dict[str, Any]:
 
 def _placement(settings: Load) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    if settings.attn_implementation:
-        options["attn_implementation"] = settings.attn_implementation
+    if name := settings.attn_implementation:
+        # transformers would ask a hub for kernels in the place of a package that is missing.
+        if name in _FLASH_PACKAGES and not _FLASH_PACKAGES[name]():
+            raise ConfigurationError(
+                f"attn_implementation: {name} needs its package, and a CUDA device", field="attn_implementation"
+            )
+        options["attn_implementation"] = name
+    asked = settings.device_map if isinstance(settings.device_map, dict) else {"": settings.device_map}
+    missing = [device for device in asked.values() if isinstance(device, int) or str(device).startswith("cuda")]
+    if missing and not torch.cuda.is_available():
+        raise ConfigurationError(
+            f"device_map: {missing[0]} is a CUDA device, and this machine has none", field="device_map"
+        )
     if settings.device_map is not None:
         options["device_map"] = settings.device_map
     elif (device := _device(settings)) != "cpu":
@@ -253,11 +266,22 @@ def _context_window(config: Any, tokenizer: Any) -> int:
 
 
 def _quantization(model: Any, settings: Load) -> str:
-    """`int8` or `int4` as asked for, or the method of a checkpoint that comes quantized."""
-    if settings.quantization != "none":
-        return settings.quantization
+    """`int8` or `int4`, or the method of a checkpoint that comes quantized in another way.
+
+    Raises:
+        ConfigurationError: If the checkpoint comes quantized otherwise than it is asked for.
+    """
     found = getattr(model.config, "quantization_config", None)
     if found is None:
         return ""
-    method = found.get("quant_method", "") if isinstance(found, dict) else getattr(found, "quant_method", "")
-    return str(getattr(method, "value", method))
+    facts = found if isinstance(found, dict) else found.to_dict()
+    method = str(getattr(facts.get("quant_method", ""), "value", facts.get("quant_method", "")))
+    if method == "bitsandbytes":
+        method = "int8" if facts.get("load_in_8bit") else "int4"
+    if settings.quantization not in ("none", method):
+        raise ConfigurationError(
+            f"quantization: {settings.quantization} is asked for, but the checkpoint comes in {method}, "
+            "which is taken as it is",
+            field="quantization",
+        )
+    return method

@@ -42,7 +42,7 @@ def candidates(model: Any, cuda_graphs: bool) -> list[str]:
         model: A transformers model.
         cuda_graphs: Whether what goes back to the host between its kernels is left out, since it cannot be captured.
     """
-    found = []
+    found: list[str] = []
     if model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16):
         if model._supports_flash_attn:
             installed = {
