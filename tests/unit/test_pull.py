@@ -94,6 +94,44 @@ async def test_a_branch_that_has_moved_brings_what_is_new(hub: FakeHub, root: Pa
     assert listed(root) == {MODEL: False}
 
 
+async def test_what_broke_off_of_a_former_commit_is_deleted_with_the_next_one(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL, model_files(weights=2_000_000))
+    hub.pace = 2_000_000
+    async with llm_of(root) as llm:
+        await break_off(llm)
+        await until(lambda: not hub.open)
+        hub.pace = None
+        files = model_files(weights=3000)
+        commit = hub.add(MODEL, files)
+        await pull(llm)
+    assert listed(root) == {MODEL: False}
+    assert snapshot(root, commit) == wanted(files)
+    assert left_overs(root) == []
+
+
+async def test_what_broke_off_of_a_pinned_commit_is_kept_for_it(hub: FakeHub, root: Path) -> None:
+    old = hub.add(MODEL, model_files(weights=2_000_000))
+    hub.pace = 2_000_000
+    async with llm_of(root, revision=old) as llm:
+        await break_off(llm)
+        await until(lambda: not hub.open)
+    hub.pace = None
+    hub.add(MODEL, model_files(weights=3000))
+    async with llm_of(root) as llm:
+        await pull(llm)
+    assert listed(root) == {MODEL: True}
+    hub.sent = 0
+    async with llm_of(root, revision=old) as llm:
+        await pull(llm)
+    assert hub.sent < 2_000_000
+    assert listed(root) == {MODEL: False}
+    assert left_overs(root) == []
+
+
+def left_overs(root: Path) -> list[str]:
+    return [path.name for path in root.rglob("*.incomplete")]
+
+
 async def test_what_is_whole_is_done_at_once(hub: FakeHub, root: Path) -> None:
     hub.add(MODEL)
     async with llm_of(root) as llm:

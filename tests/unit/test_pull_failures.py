@@ -62,6 +62,7 @@ def refusing(part: str, refusal: Refusal) -> Any:
         (Refusal(404, "EntryNotFound"), ModelNotFoundError),
         (Refusal(404), ModelNotFoundError),
         (Refusal(429, headers={"Retry-After": "70"}), RateLimitedError),
+        (Refusal(429, headers={"RateLimit": '"api";r=0;t=70'}), RateLimitedError),
         (Refusal(500), ProviderUnavailableError),
         (Refusal(503), ProviderUnavailableError),
     ],
@@ -259,6 +260,18 @@ async def test_no_token_and_no_signature_is_logged(hub: FakeHub, root: Path, cap
 
 
 # What a test cannot bring about from outside.
+
+
+async def test_a_missing_package_is_named(
+    hub: FakeHub, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of this name before the real one cannot be imported, as if it were not there."""
+    (tmp_path / "huggingface_hub.py").write_text("raise ModuleNotFoundError('no', name='huggingface_hub')")
+    places = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    monkeypatch.setenv("PYTHONPATH", places)
+    async with llm_of(root) as llm:
+        with pytest.raises(ConfigurationError, match="huggingface_hub is not installed"):
+            await pull(llm)
 
 
 def settings(root: Path) -> Pull:

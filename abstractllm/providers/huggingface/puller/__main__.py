@@ -10,8 +10,10 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 
-from abstractllm.providers.huggingface.puller.protocol import Pull, Pulled, PullFailed
+from abstractllm.errors import ErrorReason
+from abstractllm.providers.huggingface.puller.protocol import Pull, Pulled, PullFailed, Report
 from abstractllm.providers.huggingface.worker.channel import Channel, encode
 
 
@@ -30,25 +32,29 @@ def main() -> None:
             os._exit(0)
 
     threading.Thread(target=read, name="reader", daemon=True).start()
-    pull = asked.get()
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be drawn into a log
-    # Only now: the import takes half a second, in which the process can already be ended.
-    from abstractllm.providers.huggingface.puller.download import Download
-    from abstractllm.providers.huggingface.puller.failures import explained
+    channel.send(encode(_outcome(asked.get(), lambda report: channel.send(encode(report)))))
+    threading.Event().wait(30)  # the other side closes the channel as soon as it has read this
+    os._exit(1)
 
+
+def _outcome(pull: Pull, report: Callable[[Report], None]) -> Pulled | PullFailed:
+    """Downloads, and tells how that ended."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be drawn into a log
     try:
-        size = Download(pull, lambda report: channel.send(encode(report))).run()
-        channel.send(encode(Pulled(size)))
+        # Importing takes half a second, in which the process can already be ended.
+        from abstractllm.providers.huggingface.puller.download import Download
+        from abstractllm.providers.huggingface.puller.failures import explained
+    except ModuleNotFoundError as error:
+        extra = "pip install 'abstractllm-grpc[huggingface]'"
+        return PullFailed(
+            ErrorReason.NOT_CONFIGURED, f"the package {error.name} is not installed; local models need: {extra}"
+        )
+    try:
+        return Pulled(Download(pull, report).run())
     except Exception as error:
         traceback.print_exc()
         failure = explained(pull, error)
-        channel.send(
-            encode(
-                PullFailed(failure.reason, failure.message, failure.field, failure.upstream_status, failure.retry_after)
-            )
-        )
-    threading.Event().wait(30)  # the other side closes the channel as soon as it has read this
-    os._exit(1)
+        return PullFailed(failure.reason, failure.message, failure.field, failure.upstream_status, failure.retry_after)
 
 
 if __name__ == "__main__":

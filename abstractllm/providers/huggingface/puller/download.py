@@ -146,13 +146,13 @@ class Download:
             known = False
             while not known:
                 names, known = self._wanted(snapshot)
-                missing = [name for name in names if self._blobs[name].size <= _HTTP_LIMIT]
-                missing = [name for name in missing if not (snapshot / name).exists()]
+                missing = [name for name in names if not (snapshot / name).exists()]
                 self._check_room(missing)
                 self._follow(
                     [
                         pool.submit(fetch, self._pull.model, commit, name, self._blobs[name], self._folder, locks)
                         for name in missing
+                        if self._blobs[name].size <= _HTTP_LIMIT
                     ],
                     names,
                     known,

@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined] # loaded lazily
 
 from abstractllm.errors import (
     AbstractLLMError,
@@ -51,6 +52,9 @@ def is_unreachable(error: Exception) -> bool:
 
 def retry_after(error: HfHubHTTPError) -> float | None:
     """The seconds that the hub asks to wait."""
+    limit = parse_ratelimit_headers(error.response.headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
     value = error.response.headers.get("retry-after", "")
     return float(value) if re.fullmatch(r"\d{1,6}", value) else None
 
