@@ -72,7 +72,7 @@ class BatchEngine:
         self._end = end
         self._outbox: list[Message] = []
         self._tally = Tally()
-        self._reported = 0.0
+        self._reported, self._reported_steps = 0.0, 0
         self.slots = slots
         self.dtype: torch.dtype = loaded.model.dtype
         self.is_quantized = bool(loaded.description.quantization)
@@ -150,14 +150,20 @@ class BatchEngine:
         )
 
     def _after_step(self, seconds: float, batch_size: int) -> None:
-        """Hands over what a step has brought; without a step, what has come of requests that were cancelled."""
+        """Hands over what a step has brought, and the counters.
+
+        Args:
+            seconds: What it took.
+            batch_size: Requests in it; 0 where there was nothing to do.
+        """
         if batch_size:
             self._tally.steps += 1
             self._tally.step_seconds += seconds
             self._tally.batch_size = batch_size
         now = time.monotonic()
-        if self._outbox or (batch_size and now - self._reported > _REPORT_SECONDS):
-            self._reported = now
+        is_due = not batch_size or now - self._reported > _REPORT_SECONDS
+        if self._outbox or (is_due and self._reported_steps != self._tally.steps):
+            self._reported, self._reported_steps = now, self._tally.steps
             messages = tuple(self._outbox)
             self._outbox.clear()
             self._send(Batch(messages, self.counters))

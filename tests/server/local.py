@@ -1,0 +1,92 @@
+"""A server over one tiny model in a real engine process, and what its tests ask of both."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.worker.protocol import Counters
+from abstractllm_api.v1 import generation_pb2 as pb
+from tests.server.support import Serving, serving
+from tests.unit.tiny_models import build
+
+PATIENCE = 200.0
+"""Seconds after which a test gives up waiting: a busy machine may be ten times slower than a quiet one."""
+ENDLESS = {1: -100.0, 3: -100.0}
+"""Forbids the end tokens."""
+
+
+class Local(Serving):
+    """A running server whose LLM `local` is a tiny model."""
+
+    llm: HuggingFaceProvider
+
+    @property
+    def counters(self) -> Counters:
+        """The engine's."""
+        return self.llm.counters
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing is left of any request: not in the server, nor in the engine, nor in its cache."""
+        found = self.counters
+        return (
+            found.accepted == found.released
+            and not (found.queued or found.running or found.active or found.waiting or found.blocks_in_use)
+            and self.llm.running == 0
+            and self.server._guard.running == 0
+        )
+
+    async def comes_to_rest(self) -> None:
+        """Waits until nothing is left of any request; shows that a next one is answered."""
+        try:
+            await until(self.is_at_rest)
+        except TimeoutError:
+            left = f"{self.llm.running} requests, {self.server._guard.running} calls, {self.counters}"
+            raise AssertionError(f"something is left: {left}") from None
+        answer = await self.generation.Generate(ask("still there", max_tokens=3), timeout=PATIENCE)
+        assert answer.usage.output_tokens == 3
+
+
+@asynccontextmanager
+async def local(
+    folder: Path, beside: dict[str, AbstractLLMInterface] | None = None, window: int = 4096, **config: Any
+) -> AsyncIterator[Local]:
+    """Serves a tiny model, loaded, and other LLMs beside it.
+
+    Args:
+        folder: Where its checkpoint is written to.
+        beside: The other LLMs.
+        window: The model's context window.
+        **config: Of the model's LLM.
+    """
+    directory = build(folder / "llama", "llama", max_position_embeddings=window)
+    # The usual cache lies in each test's own home, and another one means another engine.
+    cache = {"cache_dir": str(folder / "cache")}
+    settings = cache | {"model": str(directory), "temperature": 0, "threads": 1, "kv_cache_bytes": 64 << 20}
+    llm = HuggingFaceProvider(settings | config)
+    async with serving({"local": llm, **(beside or {})}) as served:
+        served.__class__ = Local
+        assert isinstance(served, Local)
+        served.llm = llm
+        await asyncio.wait_for(llm.load(), PATIENCE)
+        yield served
+
+
+def ask(prompt: str = "hello", /, **parameters: Any) -> pb.GenerateRequest:
+    """A request whose answer goes on until its limit."""
+    parameters.setdefault("logit_bias", ENDLESS)
+    return pb.GenerateRequest(prompt=prompt, parameters=pb.GenerationParameters(**parameters))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Waits until something holds.
+
+    Raises:
+        TimeoutError: If it does not come to hold.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
+            await asyncio.sleep(0.01)
