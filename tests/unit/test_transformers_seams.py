@@ -13,6 +13,7 @@ from transformers.generation.continuous_batching.input_outputs import Continuous
 from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads, stream_context
+from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 
@@ -73,6 +74,12 @@ def test_the_runner_samples_in_one_method_and_computes_in_another():
 def test_the_tokens_of_a_step_can_be_bounded_for_a_while():
     source = inspect.getsource(ContinuousBatchProcessor.prepare_next_batch)
     assert "schedule_batch(\n            self.max_batch_tokens, self.cache.max_tokens_read" in source
+
+
+def test_chat_templates_tell_their_variables_and_words():
+    template = "{% if switch %}on{% endif %}{{ messages[0].content or 'word' }}"
+    assert {"switch", "messages"} <= _get_template_variables(template)
+    assert {"on", "word"} <= set(_get_template_literal_text(template).split("\0"))
 
 
 def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration():

@@ -60,6 +60,8 @@ class Job:
     """Holds the answer to its format, if it has one."""
     is_reasoning: bool = False
     """Whether the prompt ends inside a reasoning block."""
+    preamble: int | None = None
+    """The token with which the answer may begin such a block, whatever its format is."""
     output_tokens: int = 0
     cached_tokens: int | None = None
     """Tokens of the prompt that were in the cache already, in a batch."""
@@ -168,9 +170,11 @@ class Worker:
                 else:
                     item.prompt = model.prompts.encode(item.request.conversation)
                     item.is_reasoning = model.prompts.begins_reasoning(item.request.conversation, item.prompt)
+                    if not item.is_reasoning:
+                        item.preamble = model.prompts.template.begins_block(item.prompt)
                     item.max_tokens = _room(item, model.description)
                     _check_bias(item, model.vocabulary_size)
-                    if item.request.format is None:
+                    if item.request.format is None and not item.request.conversation.forced:
                         hand_over(item)
                     else:
                         self._to_compile.put(item)
@@ -185,9 +189,7 @@ class Worker:
         while True:
             job = self._to_compile.get()
             try:
-                assert job.request.format is not None
-                job.matcher = model.grammars.compile(job.request.format)
-                job.matcher.is_on = not job.is_reasoning
+                job.matcher = _matcher(model, job)
                 hand_over(job)
             except Exception as error:
                 self._finish(job, failure(job.request.id, error))
@@ -258,6 +260,19 @@ def _room(job: Job, model: Loaded) -> int:
             requested=asked,
         )
     return asked or window - prompt
+
+
+def _matcher(model: LoadedModel, job: Job) -> Matcher:
+    """What holds the answer to its format, or to a call of a tool; it may hold only after a block of reasoning."""
+    from abstractllm.providers.huggingface.worker.parsing.forced import forced_call
+
+    if job.request.format is not None:
+        matcher = model.grammars.compile(job.request.format)
+    else:
+        matcher = model.grammars.compile(forced_call(model.prompts.template, job.request.conversation), "tools")
+    matcher.is_on = not job.is_reasoning
+    matcher.preamble = job.preamble
+    return matcher
 
 
 def _check_bias(job: Job, vocabulary_size: int) -> None:

@@ -70,7 +70,8 @@ class LoadedModel:
         self.prompts = Prompts(tokenizer, model.get_input_embeddings().weight.shape[0])
         self.ends = _end_tokens(model, tokenizer)
         """Tokens that end an answer."""
-        self.grammars = Grammars(tokenizer, self.vocabulary, self.vocabulary_size, self.ends)
+        special = self.prompts.template.special
+        self.grammars = Grammars(tokenizer, self.vocabulary, self.vocabulary_size, self.ends, special)
         window = _context_window(model.config, tokenizer)
         self.description = Loaded(
             device=str(model.device),

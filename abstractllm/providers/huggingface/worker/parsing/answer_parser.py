@@ -156,15 +156,17 @@ class AnswerParser:
                 if begin < 0:
                     return
             self.is_text = False
-            already = self._calls.complete
-            self._calls.kept = begin
-            good = yield from self._calls.read(format)
-            if good:
-                self._calls.kept = reader.place
+            behind_opening = reader.place
+            self._calls.kept = -1
+            after_call = yield from self._calls.read(format)
             self.is_text = True
-            after_call = good or (self._calls.complete > already)
-            self._give_text(self._calls.kept, reader.place)
-            if not good and not format.opening:
+            if after_call:
+                reader.forget(reader.place)
+            elif self._calls.kept >= 0:
+                reader.place = self._calls.kept
+            else:
+                self._give_text(begin, behind_opening)
+            if not after_call and not format.opening:
                 yield from self._plain()
                 return
 

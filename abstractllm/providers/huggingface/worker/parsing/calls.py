@@ -76,7 +76,7 @@ class CallReader:
         self.complete = 0
         """Calls whose arguments are whole."""
         self.kept = -1
-        """The place up to which the text has become part of a call."""
+        """The place up to which the text has become part of a call; -1 before."""
 
     def read(self, format: CallFormat) -> Parsing[bool]:
         """Reads what follows an opening.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jinja2
 from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
 
 from abstractllm.enums import ReasoningEffort
@@ -74,15 +75,19 @@ class Template:
         """What begins and ends reasoning."""
         self.special: dict[int, str] = {}
         """The special tokens among the texts that mark calls and reasoning."""
+        self._opening: int | None = None
         self._switches: tuple[str, ...] = ()
         self._levels: tuple[str, ...] = ()
         if not tokenizer.chat_template:
             return
+        try:
+            source = tokenizer.get_chat_template()
+            variables = _get_template_variables(source)
+        except (jinja2.TemplateError, ValueError):  # no Jinja, or no default one: each request is told
+            return
         offered = self._render([_QUESTION], tools=[_TOOL]) or ""
         if _NAME in offered:
             self._find_format(offered)
-        source = tokenizer.get_chat_template()
-        variables = _get_template_variables(source)
         self.block = _named_block(tokenizer) or next((b for b in _BLOCKS if b[0] in source or b[1] in source), None)
         self._switches = tuple(v for v in _SWITCHES if v in variables and self._differs(v, (True, False)))
         if _LEVELS in variables and self._differs(_LEVELS, [effort.value for effort in ReasoningEffort]):
@@ -92,6 +97,7 @@ class Template:
         special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
         special.update(tokenizer.all_special_ids)
         vocabulary = tokenizer.get_vocab()
+        self._opening = vocabulary.get(self.block[0]) if self.block else None
         self.special = {vocabulary[text]: text for text in self._markers() if vocabulary.get(text) in special}
 
     @property
@@ -129,6 +135,12 @@ class Template:
             requested=effort,
         )
 
+    def begins_block(self, prompt: Sequence[int]) -> int | None:
+        """The token with which the answer to a prompt may begin a reasoning block; None if it is none, or not one."""
+        if self.block is None or self._opening is None or self.ends_with(prompt, self.block[1]):
+            return None
+        return self._opening
+
     def ends_with(self, prompt: Sequence[int], text: str) -> bool:
         """Whether a prompt ends with a text that may be a special token, white space not counted."""
         end: str = self._tokenizer.decode(prompt[-_TAIL:], skip_special_tokens=False)
@@ -154,9 +166,11 @@ class Template:
                     self.format, self.framing = format, _framing(format, turn)
                     self.wants_text = isinstance(arguments, str)
                     return
+            return  # it writes calls in some other way
         # A template that writes no calls may still tell the model how to.
         for format in FORMATS:
-            if format.opening and format.opening in question:
+            told = (format.opening, "<function=") if format.body == "elements" else (format.opening,)
+            if format.opening and all(text in question for text in told):
                 self.format, self.framing = format, _framing(format, "")
                 return
 
