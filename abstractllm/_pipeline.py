@@ -302,6 +302,8 @@ def _deadline(config: LLMConfig, request: GenerationRequest) -> float | None:
 
 async def _within(deadline: float | None, result: Awaitable[T]) -> T:
     """Waits for a result until the deadline; a timeout that the provider itself ran into stays what it is."""
+    if deadline is None:
+        return await result
     timeout = asyncio.timeout_at(deadline)
     try:
         async with timeout:

@@ -58,6 +58,34 @@ def test_urgent_frame_goes_before_those_that_wait(ends: tuple[socket.socket, soc
     receiver.close()
 
 
+def test_frames_of_many_threads_arrive_whole_and_in_the_order_of_each(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    sender, receiver = Channel[FromEngine](ends[0], FromEngine), Channel[ToEngine](ends[1], ToEngine)
+    frames = 200
+
+    def send(thread: int) -> None:
+        for number in range(frames):
+            size = 70_000 if number % 20 == 0 else number  # every now and then more than the socket takes
+            turns = (Turn("user", "x" * size),)
+            sender.send(encode(Generate(thread * frames + number, Conversation(turns), Sampling())))
+
+    threads = [threading.Thread(target=send, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    received = iter(receiver)
+    found = [next(received) for _ in range(4 * frames)]
+    for thread in threads:
+        thread.join(60)
+    ids = [message.id for message in found if isinstance(message, Generate)]
+    assert all(
+        [id for id in ids if id // frames == thread] == list(range(thread * frames, (thread + 1) * frames))
+        for thread in range(4)
+    )
+    sender.close()
+    receiver.close()
+
+
 def test_sending_never_waits_for_a_reader(ends: tuple[socket.socket, socket.socket]) -> None:
     sender = Channel[FromEngine](ends[0], FromEngine)
     frame = encode(Generate(0, Conversation((Turn("user", "x" * 1_000_000),)), Sampling()))

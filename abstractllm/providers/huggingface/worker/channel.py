@@ -37,7 +37,8 @@ def encode(message: msgspec.Struct) -> bytes:
 class Channel(Generic[Received]):
     """One end of the connection between a provider and its engine process.
 
-    Writing never blocks the caller: a thread of its own writes. Reading is iteration, in one thread.
+    Writing never blocks the caller: what the socket does not take at once is written by a thread of its own. Reading is
+    iteration, in one thread.
 
     Args:
         connection: The connected socket; owned from here on.
@@ -51,11 +52,20 @@ class Channel(Generic[Received]):
         self._frames: deque[bytes] = deque()
         self._work = threading.Condition()
         self._closed = False
+        self._writing = False
+        """Whether the thread is writing what it has taken."""
         threading.Thread(target=self._write, name="engine-writer", daemon=True).start()
 
     def send(self, frame: bytes, urgent: bool = False) -> None:
         """Hands over a frame to be written; an urgent one goes before all that wait."""
         with self._work:
+            if not (self._urgent or self._frames or self._writing or self._closed):
+                # Waking the thread for every frame would cost the caller more than writing it.
+                written = self._write_some(frame)
+                if written == len(frame):
+                    return
+                frame = frame[written:]
+                urgent = urgent or written > 0  # nothing may come between the parts of a frame
             (self._urgent if urgent else self._frames).append(frame)
             self._work.notify()
 
@@ -88,15 +98,24 @@ class Channel(Generic[Received]):
         self._closed = True
         self._socket.close()
 
+    def _write_some(self, frame: bytes) -> int:
+        """Writes as much of a frame as the socket takes without waiting."""
+        try:
+            return self._socket.send(frame, socket.MSG_DONTWAIT)
+        except OSError:  # full, or closed: the thread finds out
+            return 0
+
     def _write(self) -> None:
         while True:
             with self._work:
+                self._writing = False
                 self._work.wait_for(lambda: self._urgent or self._frames or self._closed)
                 if self._closed:
                     return
                 waiting = b"".join((*self._urgent, *self._frames))
                 self._urgent.clear()
                 self._frames.clear()
+                self._writing = True
             try:
                 self._socket.sendall(waiting)
             except OSError:  # the reader sees the end of the connection too, and deals with it
