@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from abstractllm import PullProgress, create_llm
 from abstractllm.providers.huggingface import HuggingFaceProvider
@@ -61,6 +63,16 @@ async def break_off(llm: Any) -> PullProgress:
 def listed(root: Path) -> dict[str, bool]:
     """The models of a cache, and whether each is partial."""
     return {model.name: model.partial for model in HuggingFaceProvider.list_cached_models(str(root))}
+
+
+def downloading_processes() -> list[psutil.Process]:
+    """The processes in which this one downloads now."""
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):  # it has just ended
+            if "abstractllm.providers.huggingface.puller" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def snapshot(root: Path, commit: str, model: str = MODEL) -> dict[str, bytes]:

@@ -29,6 +29,7 @@ from tests.pull_support import (
     MODEL,
     begun,
     break_off,
+    downloading_processes,
     listed,
     llm_of,
     pull,
@@ -230,14 +231,12 @@ async def test_what_is_no_name_on_the_hub_is_refused(hub: FakeHub, root: Path, n
 
 
 async def test_a_download_that_is_killed_is_unavailable_and_gone_on_with(hub: FakeHub, root: Path) -> None:
-    import psutil
-
     commit = hub.add(MODEL, model_files(weights=2_000_000))
     hub.pace = 2_000_000
     async with llm_of(root) as llm:
         async with asyncio.timeout(HANG), aclosing(llm.pull()) as reports:
             await begun(reports)
-            (child,) = [one for one in psutil.Process().children() if "puller" in " ".join(one.cmdline())]
+            (child,) = downloading_processes()
             child.kill()
             with pytest.raises(ProviderUnavailableError, match="signal 9"):
                 _ = [report async for report in reports]
