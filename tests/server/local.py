@@ -13,7 +13,7 @@ from abstractllm_api.v1 import generation_pb2 as pb
 from tests.server.support import Serving, serving
 from tests.unit.tiny_models import build
 
-PATIENCE = 200.0
+PATIENCE = 90.0
 """Seconds after which a test gives up waiting: a busy machine may be ten times slower than a quiet one."""
 ENDLESS = {1: -100.0, 3: -100.0}
 """Forbids the end tokens."""
@@ -52,7 +52,11 @@ class Local(Serving):
 
 @asynccontextmanager
 async def local(
-    folder: Path, beside: dict[str, AbstractLLMInterface] | None = None, window: int = 4096, **config: Any
+    folder: Path,
+    beside: dict[str, AbstractLLMInterface] | None = None,
+    window: int = 4096,
+    write_timeout: float = 30.0,
+    **config: Any,
 ) -> AsyncIterator[Local]:
     """Serves a tiny model, loaded, and other LLMs beside it.
 
@@ -60,6 +64,7 @@ async def local(
         folder: Where its checkpoint is written to.
         beside: The other LLMs.
         window: The model's context window.
+        write_timeout: The server's.
         **config: Of the model's LLM.
     """
     directory = build(folder / "llama", "llama", max_position_embeddings=window)
@@ -67,7 +72,7 @@ async def local(
     cache = {"cache_dir": str(folder / "cache")}
     settings = cache | {"model": str(directory), "temperature": 0, "threads": 1, "kv_cache_bytes": 64 << 20}
     llm = HuggingFaceProvider(settings | config)
-    async with serving({"local": llm, **(beside or {})}) as served:
+    async with serving({"local": llm, **(beside or {})}, write_timeout=write_timeout) as served:
         served.__class__ = Local
         assert isinstance(served, Local)
         served.llm = llm

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
 from tests.server.local import PATIENCE, Local, ask, local, until
-from tests.server.support import failure, failure_of
+from tests.server.support import collect, failure, failure_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -91,6 +91,24 @@ async def test_health_is_told_with_all_slots_busy_and_the_queue_full(served: Loc
     assert (await failure(served.generation.Generate(ask()))).reason == "OVERLOADED"
     for stream in streams:
         stream.cancel()
+    await served.comes_to_rest()
+
+
+async def test_deadline_ends_the_generation_with_the_call(served: Local) -> None:
+    for method in (served.generation.Generate, served.generation.StreamGenerate):
+        before = served.counters
+        call = method(ask(max_tokens=4000), timeout=0.5)
+        found = await failure(call if isinstance(call, aio.UnaryUnaryCall) else collect(call))
+        assert found.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        await served.comes_to_rest()
+        assert 0 < served.counters.generated_tokens - before.generated_tokens < 4000
+    await served.llm.set_config_async(timeout=0.5)
+    try:
+        found = await failure(served.generation.Generate(ask(max_tokens=4000)))
+        assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "TIMEOUT")
+        assert found.retry_delays == []
+    finally:
+        await served.llm.set_config_async(timeout=None)
     await served.comes_to_rest()
 
 
