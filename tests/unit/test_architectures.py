@@ -20,7 +20,17 @@ from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.generation import generate
 from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import Begun, Conversation, Delta, Done, Generate, Load, Sampling
+from abstractllm.providers.huggingface.worker.protocol import (
+    Batch,
+    Begun,
+    Conversation,
+    Delta,
+    Done,
+    Failed,
+    Generate,
+    Load,
+    Sampling,
+)
 from tests.unit.architectures import ARCHITECTURES, SLIDING, Architecture, model_of, tokenizer
 
 HANG = 60
@@ -117,22 +127,19 @@ class Followers:
         if isinstance(message, Delta):
             self.tokens.setdefault(message.id, []).extend(logprob.token_id for logprob in message.logprobs)
 
-    def take_all(self, messages: Any) -> None:
-        for message in messages:
+    def take_all(self, batch: Batch) -> None:
+        for message in batch.messages:
             self.take(message)
         with self._changed:
-            self._over += sum(isinstance(message, Done) for message in messages)
+            self._over += sum(isinstance(message, (Done, Failed)) for message in batch.messages)
             self._changed.notify_all()
 
-    def end(self, job: Job, error: Exception | None) -> None:
-        self._fail(error)
+    def end(self, job: Job) -> None:
+        """Called when a request is over, for which its last message stands."""
 
     def crash(self) -> None:
-        self._fail(RuntimeError("the loop crashed"))
-
-    def _fail(self, error: Exception | None) -> None:
         with self._changed:
-            self._error = self._error or error
+            self._error = RuntimeError("the loop crashed")
             self._changed.notify_all()
 
     def wait(self, count: int) -> None:

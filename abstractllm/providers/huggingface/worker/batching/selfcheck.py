@@ -108,7 +108,7 @@ def references(loaded: LoadedModel) -> list[Reference]:
         max_new_tokens=_NEW_TOKENS,
         max_length=None,
         repetition_penalty=1.0,
-        eos_token_id=-1,  # never: None would bring back the model's own
+        eos_token_id=loaded.vocabulary_size,  # no token: None would bring back the model's own
         pad_token_id=0,
         output_logits=True,
         return_dict_in_generate=True,
