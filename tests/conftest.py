@@ -32,10 +32,15 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         yield hub
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Lets the tests in `tests/gpu` be tried on a CPU."""
+    parser.addoption("--device", choices=("cuda", "cpu"), default="cuda", help="where the tests in tests/gpu run")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable."""
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu_tests and not _cuda_is_available():
+    if gpu_tests and config.getoption("--device") == "cuda" and not _cuda_is_available():
         for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
     for item in items:

@@ -1,0 +1,189 @@
+"""What only a GPU can show: half precision, flash attention, CUDA graphs, memory that comes back.
+
+One command, on a machine with a CUDA device, and without flash attention as well as with it installed:
+
+    .venv/bin/python -m pytest tests/gpu
+
+`--device cpu` runs what does not need CUDA on a CPU, to try the tests themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from abstractllm import create_llm
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.settings import Row
+from abstractllm.providers.huggingface.worker.batching.start import start
+from abstractllm.providers.huggingface.worker.loop import Job
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.protocol import Conversation, Generate, Load, Sampling
+from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
+from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, job
+from tests.unit.tiny_models import build
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
+
+PROMPTS = [list(range(2, 2 + length)) for length in (1, 9, 40, 100, 150, 200)]
+NEAR_TIE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.02}
+"""How far the logits of two tokens may lie apart, as a share of their spread, for rounding to decide between them."""
+LARGER = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "initializer_range": 0.06}
+
+
+def large(name: str, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """A model with heads of 64, which the kernels of a GPU take."""
+    architecture = next(each for each in ARCHITECTURES if each.name == name)
+    model = model_of(architecture, **LARGER).to(device, dtype)
+    return LoadedModel(model, tokenizer(), Load(model="", is_directory=True, cache_dir=""))
+
+
+def batched(loaded: LoadedModel, **settings: Any) -> list[list[int]]:
+    """The greedy tokens of all prompts at once."""
+    followers = Followers()
+    load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=64 << 20, max_batch_size=8, **settings)
+    own = loaded.model.config._attn_implementation
+    engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
+    assert engine is not None, loaded.description.note
+    try:
+        for index, prompt in enumerate(PROMPTS):
+            engine.submit(job(index, prompt))
+        followers.wait(len(PROMPTS))
+    finally:
+        engine.stop()
+        loaded.model.set_attn_implementation(own)
+    return [followers.tokens.get(index, []) for index in range(len(PROMPTS))]
+
+
+def alone(loaded: LoadedModel) -> list[list[int]]:
+    found = []
+    for prompt in PROMPTS:
+        ids = torch.tensor([prompt], device=loaded.model.device)
+        options = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "pad_token_id": 0, "eos_token_id": 1}
+        made = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, len(prompt) :].tolist()
+        found.append([token for token in made if token != 1])
+    return found
+
+
+@torch.no_grad()
+def assert_same_but_for_near_ties(loaded: LoadedModel, found: list[list[int]], wanted: list[list[int]]) -> None:
+    """At the first difference of two answers, the logits, computed again, hold both tokens for equally likely."""
+    for prompt, ours, theirs in zip(PROMPTS, found, wanted, strict=True):
+        ours, theirs = [*ours, 1], [*theirs, 1]  # the end token, which none of them has
+        same = next((place for place, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+        if same is None or same >= NEW_TOKENS:
+            continue
+        ids = torch.tensor([prompt + theirs[:same]], device=loaded.model.device)
+        logits = loaded.model(ids).logits[0, -1].float()
+        gap = (logits[ours[same]] - logits[theirs[same]]).abs() / logits.std()
+        assert gap <= NEAR_TIE[loaded.model.dtype], f"new token {same} of a prompt of {len(prompt)}: {gap:.3g}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "Mistral", "Gemma 2", "Gemma 3", "GPT-OSS"])
+def test_answers_in_a_batch_are_those_of_generate(device: torch.device, name: str, dtype: torch.dtype) -> None:
+    loaded = large(name, device, dtype)
+    assert_same_but_for_near_ties(loaded, batched(loaded), alone(loaded))
+
+
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Gemma 3"])
+def test_every_attention_gives_the_same_answers(
+    device: torch.device, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = large(name, device, torch.bfloat16)
+    wanted = alone(loaded)
+    for each in attention.candidates(loaded.model, cuda_graphs=False):
+        monkeypatch.setattr(
+            "abstractllm.providers.huggingface.worker.batching.start.candidates", lambda *_, only=each: [only]
+        )
+        assert_same_but_for_near_ties(loaded, batched(loaded), wanted)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Qwen3"])
+def test_captured_answers_are_those_of_the_plain_loop(device: torch.device, name: str) -> None:
+    if device.type == "cpu":
+        pytest.skip("CUDA graphs need CUDA")
+    loaded = large(name, device, torch.bfloat16)
+    assert_same_but_for_near_ties(loaded, batched(loaded, cuda_graphs=True), batched(loaded))
+
+
+def test_the_sampler_draws_on_the_device_what_it_draws_on_a_cpu(device: torch.device) -> None:
+    def rows() -> list[Row]:
+        cuts = [{}, {"top_k": 20}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_p": 0.99, "top_k": 300}, {"temperature": 0.0}]
+        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition": 1.0, "presence": 0.0}
+        plain |= {"frequency": 0.0, "bias": {}, "logprobs": None}
+        return [Row(**{**plain, **cuts[index % len(cuts)]}, seed=index) for index in range(1200)]
+
+    logits = torch.randn(1200, 4000, generator=torch.Generator().manual_seed(0)) * 2
+    pairs = zip(draw(logits.clone(), rows()), draw(logits.to(device), rows()), strict=True)
+    # Sums in another order may move an edge between two tokens onto the other side of a random number.
+    assert sum(ours != theirs for ours, theirs in pairs) <= 5
+
+
+def test_cancelled_requests_leave_the_device_idle(device: torch.device) -> None:
+    loaded = large("Llama", device, torch.bfloat16)
+    followers = Followers()
+    load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=64 << 20, max_batch_size=32)
+    engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
+    assert engine is not None
+    jobs = []
+    sampling = Sampling(temperature=1.0, logit_bias={1: -100.0})
+    try:
+        for number in range(32):
+            jobs.append(Job(Generate(number, Conversation(()), sampling), prompt=tuple(range(2, 20)), max_tokens=200))
+            engine.submit(jobs[-1])
+        began = time.perf_counter()
+        for each in jobs:
+            each.cancelled = True
+        followers.wait(len(jobs))
+        print(f"32 requests cancelled, all over after {1000 * (time.perf_counter() - began):.0f} ms")
+        deadline = time.monotonic() + HANG
+        while (
+            engine._manager.processor.scheduler.active_requests or engine._manager.processor.scheduler.waiting_requests
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        engine.stop()
+
+
+def in_use(device: torch.device) -> int:
+    """Bytes that are taken on the device, or, on a CPU, by this process and those it has started."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free
+    this = psutil.Process()
+    return sum(process.memory_info().rss for process in (this, *this.children(recursive=True)))
+
+
+def opened(directory: Path) -> HuggingFaceProvider:
+    llm = create_llm("huggingface", model=str(directory), temperature=0, kv_cache_bytes=256 << 20)
+    assert isinstance(llm, HuggingFaceProvider)
+    return llm
+
+
+def test_two_models_share_the_device_and_give_their_memory_back(device: torch.device, tmp_path: Path) -> None:
+    directories = [build(tmp_path / kind, kind, hidden_size=256, head_dim=64) for kind in ("llama", "qwen3")]
+    before = in_use(device)
+    first, second = map(opened, directories)
+    try:
+        wanted = first.generate("hello", max_tokens=8)
+        one = in_use(device)
+        second.generate("hello", max_tokens=8)
+        both = in_use(device)
+        assert before < one < both
+        assert first.generate("hello", max_tokens=8) == wanted
+    finally:
+        first.close()
+        second.close()
+    assert in_use(device) - before <= 0.02 * (both - before)
