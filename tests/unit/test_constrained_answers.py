@@ -249,7 +249,7 @@ def test_no_bias_allows_what_the_format_forbids(harness: HeldHarness, loaded: Lo
 def test_log_probabilities_are_those_of_the_raw_logits(harness: HeldHarness) -> None:
     job = harness.held("hello", Format("regex", "[0-9]{2}"), temperature=0.0, top_logprobs=2)
     sent: list[Delta] = []
-    real, harness.engine._send = harness.engine._send, lambda messages: (sent.extend(messages), real(messages))
+    real, harness.engine._send = harness.engine._send, lambda batch: (sent.extend(batch.messages), real(batch))
     harness.answer(job)
     job = harness.held("hello", Format("regex", "[0-9]{2}"), temperature=0.0, top_logprobs=2)
     harness.answer(job)

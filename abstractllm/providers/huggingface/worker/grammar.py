@@ -7,22 +7,19 @@ says at every token which ones may come next.
 from __future__ import annotations
 
 import codecs
-import json
 import math
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from llguidance import LLExecutor, LLMatcher, LLParserLimits
-from llguidance.gbnf_to_lark import any_to_lark
 from llguidance.hf import from_tokenizer
 
 from abstractllm.errors import AbstractLLMError, InternalError, InvalidRequestError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.worker.protocol import Format
+from abstractllm.providers.huggingface.worker.trial import LIMITS, Trial
 from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
 
 __all__ = ["ExactText", "Grammars", "Matcher", "forbid"]
@@ -33,34 +30,24 @@ _FIELDS = {
     "regex": "response_format.regex",
     "grammar": "response_format.grammar",
 }
-_JSON: Any = {
-    "whitespace_flexible": False,  # a model could fill its whole window with spaces
-    "item_separator": ", ?",
-    "key_separator": ": ?",
-    "lenient": False,
-    "coerce_one_of": False,
-}
-"""How JSON is written: the options of llguidance's JSON compiler, over those that a schema may bring along."""
-_MOST_ALTERNATIVES = 2000
-_MOST_ITEMS = 50_000
-_MOST_STATES = 25_000
-_MOST_SYMBOLS = 500_000
-_LIMITS = LLParserLimits(
-    max_items_in_row=_MOST_ALTERNATIVES,
-    step_max_items=_MOST_ITEMS,
-    max_lexer_states=_MOST_STATES,  # of 1 to 2 kB each
-    max_grammar_size=_MOST_SYMBOLS,
-    verbose_errors=False,  # the long form quotes the answer
-)
-_LIMIT_WORDS = (
-    f"{_MOST_ALTERNATIVES} alternatives at a place, {_MOST_ITEMS} parser items a token, {_MOST_STATES} lexer states"
-)
-_MOST_MULTIPLE = 100_000
-"""The automaton of a `multipleOf` has as many states; twice as many take four times as long to build."""
+_LIMITS = LLParserLimits(**LIMITS)
 _TRIAL_TOKENS = 2
 """Tokens that every new format is tried with: one that is too complex mostly fails at the first."""
 _CACHED = 32
-_TOO_COMPLEX = ("LexerTooComplex", "ParserTooComplex", "too many expressions", "Too many items", "max is")
+_TOO_COMPLEX = {
+    "to compile": "3 seconds of processor time",
+    "recursion limit": "128 levels of nesting",
+    "recursion depth": "1000 levels of nesting",
+    "items; max is": f"{LIMITS['max_items_in_row']} alternatives at a place",
+    "many items": f"{LIMITS['step_max_items']} parser items a token",
+    "many states": f"{LIMITS['max_lexer_states']} lexer states",
+    "many expressions": "expressions in the lexer",
+    "exhausted": "steps of the lexer",
+    "too large": f"{LIMITS['max_grammar_size']} symbols",
+    "too big": f"{LIMITS['max_grammar_size']} symbols",
+    "TooComplex": "steps of the parser",
+}
+"""Words of llguidance's errors about limits, and the limits."""
 
 
 class Grammars:
@@ -71,7 +58,7 @@ class Grammars:
         vocabulary: What its tokens stand for.
         size: Logits at each position.
         ends: Tokens that end an answer.
-        markers: Special tokens that a format may ask for: those that mark tool calls.
+        markers: Special tokens that the format of a tool call may ask for.
     """
 
     def __init__(
@@ -91,15 +78,17 @@ class Grammars:
             self.tokenizer = from_tokenizer(tokenizer, n_vocab=width, eos_token=sorted(ends) or None)
         except Exception as error:  # llguidance has no exceptions of its own
             self.unavailable = f"its tokenizer cannot be used for it: {error}".splitlines()[0][:300]
-        self.allowed = _packed(
-            width, [id for id in range(size) if id in ends or id in markers or vocabulary.is_text(id)]
-        )
-        """`[bytes]`: one bit for each token that a format may allow at all: text, markers, and the end."""
+        text = [id for id in range(size) if id in ends or vocabulary.is_text(id)]
+        self.text = _packed(width, text)
+        """`[bytes]`: one bit for each token that a caller's format may allow at all: text, and the end."""
+        self.marked = _packed(width, [*text, *markers])
+        """`[bytes]`: those, and the markers."""
         self.endless = _packed(width, [id for id in range(size) if id not in ends])
         """`[bytes]`: all but the end: what may come before the format holds."""
-        self.masks = torch.zeros((0, len(self.allowed)), dtype=torch.uint8)
+        self.masks = torch.zeros((0, len(self.text)), dtype=torch.uint8)
         """`[rows, bytes]`: kept from step to step, for the thread that draws."""
         self.executor = LLExecutor()
+        self._trial = Trial(width, {id: token.content for id, token in tokenizer.added_tokens_decoder.items()})
         self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -110,12 +99,13 @@ class Grammars:
 
         Args:
             format: What the answer must be.
-            field: Where the caller gave it, for errors; the response format if absent.
+            field: What a tool call's comes from, for errors; absent for a response format.
 
         Raises:
             InvalidRequestError: If it is malformed, unsatisfiable, uses what is not supported, or is too complex.
             UnsupportedFeatureError: If the model's answers cannot be held to a format.
         """
+        allowed = self.text if field is None else self.marked
         field = field or _FIELDS[format.kind]
         if self.unavailable:
             raise UnsupportedFeatureError(
@@ -125,21 +115,21 @@ class Grammars:
         with self._lock:
             compiled = self._compiled.pop(key, None)
         if compiled is None:
-            compiled = self._compile(format, field)
+            compiled = self._compile(format, field, allowed)
         with self._lock:
             self._compiled[key] = compiled
             if len(self._compiled) > _CACHED:
                 self._compiled.popitem(last=False)
-        return Matcher(self, compiled.deep_copy(), field)
+        return Matcher(self, compiled.deep_copy(), field, allowed)
 
-    def _compile(self, format: Format, field: str) -> LLMatcher:
-        try:
-            compiled = LLMatcher(self.tokenizer, _definition(format, field), log_level=0, limits=_LIMITS)
-        except (ValueError, RecursionError) as error:
-            raise _refused(field, str(error)) from error
+    def _compile(self, format: Format, field: str, allowed: torch.Tensor) -> LLMatcher:
+        definition, fault = self._trial.compile(format.kind, format.text)
+        if fault:
+            raise _refused(field, fault)
+        compiled = LLMatcher(self.tokenizer, definition, log_level=0, limits=_LIMITS)
         if compiled.is_error():
             raise _refused(field, compiled.get_error())
-        trial = Matcher(self, compiled.deep_copy(), field)
+        trial = Matcher(self, compiled.deep_copy(), field, allowed)
         for _ in range(_TRIAL_TOKENS):
             tokens = [token for token in trial.allowed_tokens() if token not in self._ends]
             if not tokens or trial.is_complete:
@@ -155,11 +145,13 @@ class Matcher:
         grammars: What it was compiled by.
         inner: llguidance's matcher.
         field: Where the caller gave the format.
+        allowed: `[bytes]`: one bit for each token that it may allow at all.
     """
 
-    def __init__(self, grammars: Grammars, inner: LLMatcher, field: str) -> None:
+    def __init__(self, grammars: Grammars, inner: LLMatcher, field: str, allowed: torch.Tensor) -> None:
         self.grammars = grammars
         self.inner = inner
+        self.allowed = allowed
         self._field = field
         self.is_on = True
         """Whether the format holds already: not while the model still thinks."""
@@ -197,7 +189,7 @@ class Matcher:
             InvalidRequestError: If the format is too complex, or allows none.
         """
         whole = torch.frombuffer(bytearray(self.inner.compute_bitmask()), dtype=torch.uint8)
-        mask = whole[: len(self.grammars.allowed)] & self.grammars.allowed
+        mask = whole[: len(self.allowed)] & self.allowed
         self.check(bool(mask.any()))
         if self.error is not None:
             raise self.error
@@ -211,11 +203,8 @@ class Matcher:
             may_go_on: Whether any token is allowed.
         """
         if self.inner.is_error():
-            reason = self.inner.get_error()
-            if any(words in f"{self.inner.stop_reason()} {reason}" for words in _TOO_COMPLEX):
-                self.error = _refused(self._field, f"it is too complex: {reason}", _LIMIT_WORDS)
-            else:
-                self.error = InternalError(f"{self._field}: {reason}")
+            error = _refused(self._field, self.inner.get_error())
+            self.error = error if error.limit else InternalError(error.message)
         elif not may_go_on:
             self.error = _refused(self._field, "it allows no further token that is text")
 
@@ -272,7 +261,8 @@ def _masks(matchers: Sequence[Matcher]) -> torch.Tensor:
     holding = [(matcher.inner, index) for index, matcher in enumerate(matchers) if matcher.is_on]
     if holding:  # llguidance refuses to do nothing
         grammars.executor.unsafe_compute_mask_ptr(holding, masks.data_ptr(), masks.shape[1], len(masks))
-    masks &= grammars.allowed
+    for matcher, mask in zip(matchers, masks, strict=True):
+        mask &= matcher.allowed
     speaking = masks.any(dim=1).tolist()
     for matcher, mask, speaks in zip(matchers, masks, speaking, strict=True):
         if not matcher.is_on:
@@ -280,7 +270,7 @@ def _masks(matchers: Sequence[Matcher]) -> torch.Tensor:
             continue
         matcher.check(speaks)
         if matcher.error is not None:
-            mask.copy_(grammars.allowed)
+            mask.copy_(matcher.allowed)
         elif matcher.preamble is not None:
             mask[matcher.preamble // 8] |= 1 << matcher.preamble % 8
     return masks
@@ -301,72 +291,9 @@ def _bits(masks: torch.Tensor) -> torch.Tensor:
     return ((masks.unsqueeze(-1) >> _SHIFTS.to(masks.device)) & 1).flatten(-2)
 
 
-def _definition(format: Format, field: str) -> str:
-    """The format in llguidance's own form."""
-    match format.kind:
-        case "json_object":
-            return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON)
-        case "json_schema":
-            _check_multiples([json.loads(format.text)], field)
-            return LLMatcher.grammar_from_json_schema(format.text, overrides=_JSON)
-        case "regex":
-            return LLMatcher.grammar_from_regex(format.text)
-        case _:
-            _check_multiples(_embedded_schemas(format.text), field)
-            return LLMatcher.grammar_from_lark(_as_lark(format.text, field))
-
-
-def _as_lark(text: str, field: str) -> str:
-    """A grammar in llguidance's dialect of Lark; one without a rule `start` is taken for GBNF."""
-    try:
-        return any_to_lark(text)
-    except Exception as error:  # the converter raises plain exceptions
-        raise _refused(field, f"it has no rule start, and it is not GBNF: {error}") from error
-
-
-def _embedded_schemas(text: str) -> Iterator[object]:
-    """The JSON schemas in a Lark grammar."""
-    decoder = json.JSONDecoder()
-    for found in re.finditer(r"%json\s*(?={)", text):
-        try:
-            yield decoder.raw_decode(text, found.end())[0]
-        except ValueError:
-            continue  # llguidance says what is wrong with it
-
-
-def _check_multiples(schemas: Iterable[object], field: str) -> None:
-    """Bounds the automata of `multipleOf`: several that meet are joined into that of their least common multiple.
-
-    Raises:
-        InvalidRequestError: If it could have more than 100,000 states.
-    """
-    multiple = Fraction(1)
-    waiting = list(schemas)
-    while waiting:
-        match waiting.pop():
-            case dict() as found:
-                step = found.get("multipleOf")
-                if isinstance(step, int | float) and math.isfinite(step) and step > 0:
-                    multiple = _least_common(multiple, Fraction(str(step)))
-                waiting.extend(found.values())
-            case list() as found:
-                waiting.extend(found)
-        if multiple.numerator > _MOST_MULTIPLE:
-            raise InvalidRequestError(
-                f"{field}: multipleOf: the least common multiple of all of them must be at most {_MOST_MULTIPLE}, "
-                f"got {multiple.numerator}",
-                field=field,
-                limit=_MOST_MULTIPLE,
-                requested=str(multiple.numerator)[:80],
-            )
-
-
-def _least_common(one: Fraction, other: Fraction) -> Fraction:
-    return Fraction(math.lcm(one.numerator, other.numerator), math.gcd(one.denominator, other.denominator))
-
-
-def _refused(field: str, reason: str, limit: str | None = None) -> InvalidRequestError:
-    words = " ".join(reason.replace("<non-verbose/>", "").split())
-    if limit is None and (found := re.search(r"(?:limit|max is) \(?(\d+)", words)):
-        limit = found[1]
-    return InvalidRequestError(f"{field}: {words[:500]}", field=field, limit=limit)
+def _refused(field: str, reason: str) -> InvalidRequestError:
+    words = " ".join(reason.replace("<non-verbose/>", "").split())[:500]
+    limit = next((limit for phrase, limit in _TOO_COMPLEX.items() if phrase in reason), None)
+    if limit is not None:
+        words = f"it is too complex: {words}"
+    return InvalidRequestError(f"{field}: {words}", field=field, limit=limit)

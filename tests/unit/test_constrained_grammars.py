@@ -1,0 +1,172 @@
+"""Compiling formats: what is refused, by which name and limit, and that nothing hostile gets through."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
+from abstractllm.providers.huggingface.worker.grammar import Grammars
+from abstractllm.providers.huggingface.worker.protocol import Format
+from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
+from tests.unit.tiny_models import build
+
+SCHEMA, REGEX, GRAMMAR = (
+    "response_format.json_schema.schema_json",
+    "response_format.regex",
+    "response_format.grammar",
+)
+HANG = 60
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    directory: Path = build(tmp_path_factory.mktemp("models") / "llama", "llama")
+    return AutoTokenizer.from_pretrained(directory)
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer: Any) -> Grammars:
+    return Grammars(tokenizer, Vocabulary(tokenizer), len(tokenizer), [1, 3], markers=[2])
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+def optional(count: int) -> dict[str, Any]:
+    return {"type": "object", "properties": {f"p{index}": {"type": "null"} for index in range(count)}}
+
+
+def schema(schema: dict[str, Any]) -> Format:
+    return Format("json_schema", json.dumps(schema))
+
+
+def refusal(grammars: Grammars, format: Format) -> InvalidRequestError:
+    with pytest.raises(InvalidRequestError) as raised:
+        grammars.compile(format)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("fits", "beyond", "limit"),
+    [
+        (schema(nested(61)), schema(nested(62)), "128 levels of nesting"),
+        (schema(optional(400)), schema(optional(600)), "2000 alternatives at a place"),
+        (
+            schema({"type": "integer", "multipleOf": 997}),
+            schema({"type": "integer", "multipleOf": 999_983}),
+            "3 seconds",
+        ),
+        (Format("regex", "a{1000}"), Format("regex", "a{1000000000}"), "lexer"),
+        (
+            Format("grammar", 'start: "ab"{100}'),
+            Format("grammar", 'start: x{1000}\nx: ("a" "b"){1000}'),
+            "50000 parser",
+        ),
+    ],
+    ids=["nesting", "optional properties", "multipleOf", "repetition", "items"],
+)
+def test_a_format_beyond_a_limit_is_refused_with_it(
+    grammars: Grammars, fits: Format, beyond: Format, limit: str
+) -> None:
+    assert grammars.compile(fits).allowed_tokens()
+    error = refusal(grammars, beyond)
+    assert error.field in (SCHEMA, REGEX, GRAMMAR)
+    assert limit in str(error.limit)
+    assert "too complex" in error.message
+
+
+def test_what_would_compile_for_ever_is_ended_and_the_next_one_compiled(grammars: Grammars) -> None:
+    began = time.monotonic()
+    endless = "start: X\nX: " + " & ".join(f"/(.*a.{{{count}}}.*)/" for count in range(1, 40))
+    assert refusal(grammars, Format("grammar", endless)).limit == "3 seconds of processor time"
+    assert grammars.compile(Format("json_object")).allowed_tokens()
+    assert time.monotonic() - began < HANG
+
+
+def test_rules_that_overflow_the_stack_end_no_engine(grammars: Grammars) -> None:
+    chain = "start: a\na:" + "".join(f"r{index:x}\nr{index:x}:" for index in range(60_000)) + '"z"'
+    assert refusal(grammars, Format("grammar", chain)).field == GRAMMAR
+    assert grammars.compile(Format("regex", "still here")).allowed_tokens()
+
+
+@pytest.mark.parametrize(
+    "keyword", ["not", "if", "uniqueItems", "contains", "dependentRequired", "propertyNames", "unevaluatedProperties"]
+)
+def test_a_keyword_that_is_not_supported_is_named(grammars: Grammars, keyword: str) -> None:
+    # What a schema says of its own compilation does not make it lenient.
+    lenient = {"x-guidance": {"lenient": True}, "properties": {"a": {"x-guidance": {"lenient": True}, keyword: {}}}}
+    for found in ({keyword: {}}, lenient):
+        error = refusal(grammars, schema(found))
+        assert keyword in error.message
+        assert error.field == SCHEMA
+
+
+def test_white_space_is_bounded_whatever_the_schema_says(grammars: Grammars) -> None:
+    matcher = grammars.compile(schema({"type": "object", "x-guidance": {"whitespace_flexible": True}}))
+    for token in grammars.tokenizer.tokenize_str('{"a": 1'):
+        matcher.accept(token)
+    text = {grammars.tokenizer.decode_str([token]) for token in matcher.allowed_tokens()}
+    assert not any(piece.isspace() for piece in text)
+
+
+def test_an_expression_with_a_slash_or_a_line_break_stays_one(grammars: Grammars) -> None:
+    for pattern in ("a/b", "a\\/b", 'a\n"b" | /c/', "(?i)AB", "[/]"):
+        assert grammars.compile(Format("regex", pattern)).allowed_tokens()
+    assert refusal(grammars, Format("regex", "a(?=b)")).field == REGEX
+
+
+def test_special_tokens_are_refused_to_callers_and_given_to_tool_calls(grammars: Grammars) -> None:
+    for grammar in ("start: <|im_start|>", "start: <[2]>", "start: <[0]>"):
+        assert "no further token" in refusal(grammars, Format("grammar", grammar)).message
+    assert grammars.compile(Format("grammar", "start: <|im_start|>"), "tools").allowed_tokens() == [2]
+    with pytest.raises(InvalidRequestError, match="tools"):
+        grammars.compile(Format("grammar", "start: <[0]>"), "tools")
+
+
+def test_a_compiled_format_is_kept_and_a_matcher_is_not_shared(grammars: Grammars, monkeypatch: Any) -> None:
+    first = grammars.compile(Format("regex", "[ab]c"))
+    monkeypatch.setattr(grammars._trial, "compile", lambda kind, text: pytest.fail("compiled again"))
+    second = grammars.compile(Format("regex", "[ab]c"))
+    first.accept(first.allowed_tokens()[0])
+    assert first.allowed_tokens() != second.allowed_tokens()
+
+
+@pytest.mark.parametrize("size", [404, 416, 417, 448])
+def test_padded_embeddings_are_never_drawn_whatever_their_number(tokenizer: Any, size: int) -> None:
+    import torch
+
+    from abstractllm.providers.huggingface.worker.grammar import forbid
+
+    grammars = Grammars(tokenizer, Vocabulary(tokenizer), size, [1, 3])
+    matchers = [grammars.compile(Format("regex", "(?s:.)*")) for _ in range(3)]
+    logits = torch.zeros(5, size)
+    forbid(logits, matchers, [0, 2, 4])
+    allowed = (logits > -1).nonzero()
+    assert allowed[allowed[:, 0] == 0][:, 1].tolist() == matchers[0].allowed_tokens()
+    assert max(matchers[0].allowed_tokens()) < len(tokenizer)
+    assert (logits[[1, 3]] == 0).all()
+
+
+def test_a_tokenizer_that_is_not_fast_is_said_to_be_unfit(tokenizer: Any) -> None:
+    class Slow:
+        added_tokens_decoder = tokenizer.added_tokens_decoder
+
+        def __len__(self) -> int:
+            return len(tokenizer)
+
+    grammars = Grammars(Slow(), Vocabulary(tokenizer), 400, [1])
+    assert "fast" in grammars.unavailable
+    with pytest.raises(UnsupportedFeatureError, match="fast") as raised:
+        grammars.compile(Format("json_object"))
+    assert raised.value.field == "response_format.json_object"
