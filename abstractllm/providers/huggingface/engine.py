@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 
 from msgspec.structs import replace
 
@@ -136,6 +137,24 @@ class Engine(EngineLife):
         Raises:
             AbstractLLMError: The reason, if the model cannot be loaded.
         """
+        with self.held():
+            async with aclosing(self._follow_loading()) as steps:
+                async for step in steps:
+                    yield step
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps it open meanwhile, even if it is retired."""
+        with self._lock:
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                self._rest()
+
+    async def _follow_loading(self) -> AsyncGenerator[LoadProgress, None]:
         with self._lock:
             loads = self._loads
         has_begun = False
@@ -192,7 +211,7 @@ class Engine(EngineLife):
             return departure
 
     def retire(self) -> None:
-        """Closes the engine as soon as it has answered its requests."""
+        """Closes the engine as soon as it has answered its requests, and nobody holds it."""
         with self._lock:
             self._retired = True
             self._rest()

@@ -96,6 +96,8 @@ class EngineLife:
         self.is_stopping = False
         """Whether its process is being ended, or is not to be started after all."""
         self._draining = self._retired = self._closed = False
+        self._holders = 0
+        """How many wait for it to be loaded, or are about to use it: they keep a retired one open."""
         self._crashes = 0
         self._loads = 0
         """How often it became ready."""
@@ -293,7 +295,7 @@ class EngineLife:
 
     def _rest(self) -> None:
         """Looks what is to be done when requests are over."""
-        if self._retired and self._tickets.is_empty:
+        if self._retired and self._tickets.is_empty and not self._holders:
             self._closed = True
             self._stop()
         elif self._draining and not self._tickets.has_sent:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
+from abstractllm.progress import LoadProgress
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.engine import Engine
 from abstractllm.providers.huggingface.life import EngineClosedError
@@ -90,6 +92,18 @@ class EnginePool:
             except EngineClosedError:
                 # A former one that closed itself just now; the next one is new.
                 continue
+
+    async def progress(self, config: HuggingFaceConfig, model: str = "") -> AsyncGenerator[LoadProgress, None]:
+        """Loads a model and follows it; see `Engine.progress`."""
+        while True:
+            engine = self.get(config, model)
+            try:
+                async with aclosing(engine.progress()) as steps:
+                    async for step in steps:
+                        yield step
+            except EngineClosedError:
+                continue  # as in `submit`
+            return
 
     def follow(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
         """Gives engines new limits; those of models that are not the LLM's any more answer what they have, and close.

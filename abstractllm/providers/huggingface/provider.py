@@ -113,8 +113,8 @@ class HuggingFaceProvider(ModelCache):
                             Usage(
                                 input_tokens=done.input_tokens,
                                 output_tokens=done.output_tokens,
-                                reasoning_tokens=done.reasoning_tokens,
                                 cached_input_tokens=done.cached_tokens,
+                                reasoning_tokens=done.reasoning_tokens,
                             ),
                             timing=Timing(queued, (queued or 0.0) + (done.first_token or 0.0)),
                         )
@@ -133,8 +133,7 @@ class HuggingFaceProvider(ModelCache):
         parts = (part for message in request.messages for part in message.parts)
         has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
         if has_tools or request.parameters.reasoning_effort is not None:
-            engine = self._pool.get(_own(config), request.parameters.model or "")
-            async with aclosing(engine.progress()) as steps:
+            async with aclosing(self._pool.progress(_own(config), request.parameters.model or "")) as steps:
                 async for _ in steps:
                     pass
         return await super().check(request, config)
@@ -228,8 +227,8 @@ class HuggingFaceProvider(ModelCache):
             if not swap.is_needed:
                 return super().set_config(asked)
             if not (obstacle := await swap.obstacle()):
-                await swap.load_beside()
-                return super().set_config(asked)
+                async with swap.loaded_beside():
+                    return super().set_config(asked)
             if not replace:
                 raise obstacle
             super().set_config(asked)
@@ -271,7 +270,7 @@ class HuggingFaceProvider(ModelCache):
         """
         config = _own(self.config)
         with self._named():
-            async with aclosing(self._pool.get(config).progress()) as steps:
+            async with aclosing(self._pool.progress(config)) as steps:
                 async for step in steps:
                     yield step
 

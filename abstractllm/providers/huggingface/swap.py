@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 from abstractllm.enums import LlmState
 from abstractllm.errors import ModelInUseError
@@ -53,8 +54,9 @@ class Swap:
             requested=new.name,
         )
 
-    async def load_beside(self) -> None:
-        """Loads the new model while the old one answers; on any failure the new one is unloaded.
+    @asynccontextmanager
+    async def loaded_beside(self) -> AsyncIterator[None]:
+        """Loads the new model while the old one answers; if that or the body fails, the new one is unloaded.
 
         Raises:
             AbstractLLMError: The reason, if it cannot be loaded.
@@ -62,7 +64,9 @@ class Swap:
         new = self._pool.get(self._after)
         new.beside = self._old
         try:
-            await _load(new)
+            with new.held():
+                await _load(new)
+                yield
         except BaseException:
             new.retire()
             raise

@@ -1,0 +1,198 @@
+"""Loading, unloading, changing, asking, leaving and closing at any moment, with engines that start in a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import threading
+import tracemalloc
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from abstractllm import LLMRegistry, errors, residency
+from abstractllm.providers.huggingface import HuggingFaceProvider, process
+from abstractllm.types import LlmState
+
+HANG = 60.0
+"""Seconds after which a test gives up waiting."""
+ALLOWED = (
+    errors.EngineCrashedError,
+    errors.GenerationCancelledError,
+    errors.GenerationTimeoutError,
+    errors.ModelInUseError,
+    errors.ServerShuttingDownError,
+)
+"""What may become of a call; the last only once the LLM is closed."""
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+    """Engine processes run `stand_in_engine.py`, and turns are short."""
+    monkeypatch.setenv("PYTHONPATH", str(repository / "tests" / "unit"))
+
+    def start(self: Any) -> None:
+        process.ChildProcess.__init__(self, "stand_in_engine", process.FromEngine)
+
+    monkeypatch.setattr(process.EngineProcess, "__init__", start)
+    monkeypatch.setattr(residency, "_PATIENCE", 0.05)
+    monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.05)
+    monkeypatch.setattr(residency, "_LOOK_AGAIN", 0.02)
+
+
+def registry_of(folder: Path, *names: str, **limits: int) -> tuple[LLMRegistry, list[HuggingFaceProvider]]:
+    """LLMs of these models; each may also be asked for the others."""
+    paths = [str(folder / name) for name in names]
+    lines = {
+        name: {"provider": "huggingface", "model": path, "models": paths}
+        for name, path in zip(names, paths, strict=True)
+    }
+    registry = LLMRegistry.from_config(lines, **limits)
+    return registry, [llm for llm in registry if isinstance(llm, HuggingFaceProvider)]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(HANG):
+        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
+            await asyncio.sleep(0.005)
+
+
+def held() -> tuple[list[str], int, list[int]]:
+    """Threads but the event loop's own, descriptors, child processes."""
+    this = psutil.Process()
+    threads = sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio"))
+    return threads, this.num_fds(), [child.pid for child in this.children(recursive=True)]
+
+
+async def unload(llm: HuggingFaceProvider, force: bool) -> None:
+    async for _ in llm.unload(force=force):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happens_at_whatever_moment_every_call_ends_and_nothing_is_left(
+    tmp_path: Path, seed: int
+) -> None:
+    start = held()
+    chance = random.Random(seed)
+    names = ("quick", "slow", "crashing")
+    registry, llms = registry_of(tmp_path, *names, max_loaded=2)
+    most = 0
+    answers = 0
+
+    async def act() -> None:
+        nonlocal answers
+        llm = chance.choice(llms)
+        model = chance.choice(llm.config.models)
+        try:
+            match chance.choice(["ask"] * 6 + ["leave", "load", "unload", "force", "change", "replace", "count"]):
+                case "ask":
+                    timeout = chance.choice([0.05, 1.0, None])
+                    await llm.generate_async("x", max_tokens=chance.randint(1, 5), model=model, timeout=timeout)
+                    answers += 1
+                case "leave":
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(chance.random() * 0.3):
+                            await llm.generate_async("x", model=model)
+                case "load":
+                    async with aclosing(llm.load_progress()) as steps:
+                        async for _ in steps:
+                            if chance.random() < 0.2:
+                                break
+                case "unload":
+                    await unload(llm, False)
+                case "force":
+                    await unload(llm, True)
+                case "change":
+                    await llm.set_config_async(model=model)
+                case "replace":
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(chance.random()):
+                            await llm.set_config_async(model=model, provider_options={"replace": True})
+                case "count":
+                    await llm.count_tokens_async("x")
+        except ALLOWED[:-1]:
+            pass
+
+    async def go_on(end: float) -> None:
+        while asyncio.get_running_loop().time() < end:
+            await act()
+            await asyncio.sleep(chance.random() * 0.05)
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, len(psutil.Process().children()))
+            await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    end = asyncio.get_running_loop().time() + 4.0
+    await asyncio.wait_for(asyncio.gather(*(go_on(end) for _ in range(12))), HANG)
+    assert answers > 0
+    assert most <= 2
+    late = [asyncio.create_task(act()) for _ in range(30)]
+    await asyncio.sleep(chance.random() * 0.2)
+    await asyncio.wait_for(registry.close(), HANG)
+    for result in await asyncio.wait_for(asyncio.gather(*late, return_exceptions=True), HANG):
+        assert result is None or isinstance(result, errors.ServerShuttingDownError)
+    watching.cancel()
+    assert all(llm.running == llm.queued == 0 for llm in llms)
+    await until(lambda: held() == start)
+
+
+async def test_unload_and_load_in_each_others_way(tmp_path: Path) -> None:
+    registry, (llm,) = registry_of(tmp_path, "slow")
+    for _ in range(3):
+        loads = [asyncio.create_task(llm.load()) for _ in range(3)]
+        await until(lambda: llm.engine_pid is not None)
+        unloading = asyncio.create_task(unload(llm, False))
+        await asyncio.sleep(0)
+        again = [asyncio.create_task(llm.load()) for _ in range(3)]
+        await asyncio.wait_for(unloading, HANG)
+        for load in again:  # came while it was unloaded: it is loaded again for them
+            await asyncio.wait_for(load, HANG)
+        for result in await asyncio.gather(*loads, return_exceptions=True):
+            assert result is None or isinstance(result, errors.GenerationCancelledError)
+        assert llm.state[0] is LlmState.READY
+        await unload(llm, False)
+    await registry.close()
+
+
+async def test_steady_requests_for_more_models_than_places_are_all_answered(tmp_path: Path) -> None:
+    registry, llms = registry_of(tmp_path, "a", "b", "c", "d", max_loaded=2)
+    rounds = [0] * len(llms)
+
+    async def ask(index: int) -> None:
+        while min(rounds) < 3:
+            await llms[index].generate_async("x", max_tokens=3)
+            rounds[index] += 1
+
+    await asyncio.wait_for(asyncio.gather(*(ask(index) for index in range(4) for _ in range(3))), HANG)
+    await registry.close()
+
+
+async def test_many_loads_and_unloads_keep_no_memory(tmp_path: Path) -> None:
+    registry, (llm,) = registry_of(tmp_path, "quick")
+
+    async def cycles(count: int) -> int:
+        for _ in range(count):
+            await llm.generate_async("x", max_tokens=3)
+            await unload(llm, False)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        await cycles(5)
+        before = await cycles(20)
+        after = await cycles(40)
+    finally:
+        tracemalloc.stop()
+    await registry.close()
+    # Forty cycles; what one leaves would be there forty times.
+    assert after - before < 40 * 250
