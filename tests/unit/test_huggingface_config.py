@@ -177,14 +177,19 @@ def test_a_model_partly_on_the_disk_is_answered_one_request_at_a_time(tmp_path: 
 
     from abstractllm.providers.huggingface.worker.batching.start import start
 
-    where = dict.fromkeys(("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb", "lm_head"), "cpu")
+    names = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.norm", "model.rotary_emb", "lm_head")
+    where = {**dict.fromkeys(names, "cpu"), "model.embed_tokens": "disk", "model.layers.1": "disk"}
     directory = str(build(tmp_path, "llama"))
-    spread, whole = load(model=directory, device_map={**where, "model.layers.1": "disk"}), load(model=directory)
+    spread, whole = load(model=directory, device_map=where), load(model=directory)
+    assert spread.description.device == "cpu"
     settings = HuggingFaceConfig.parse({"model": directory}).load_settings()
     assert start(spread, settings, send=lambda _: None, end=lambda _: None, crash=lambda: None) is None
     assert "several devices" in spread.description.note
     prompt = torch.arange(5, 15).unsqueeze(0)
-    answers = [each.model.generate(prompt, max_new_tokens=8, do_sample=False).tolist() for each in (spread, whole)]
+    answers = [
+        each.model.generate(prompt.to(each.device), max_new_tokens=8, do_sample=False).tolist()
+        for each in (spread, whole)
+    ]
     assert answers[0] == answers[1]
 
 

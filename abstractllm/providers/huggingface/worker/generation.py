@@ -42,7 +42,7 @@ def generate(loaded: LoadedModel, job: Job, send: Callable[[FromEngine], None]) 
     """
     model, request = loaded.model, job.request
     send(Begun(request.id))
-    prompt = torch.tensor([job.prompt], device=model.device)
+    prompt = torch.tensor([job.prompt], device=loaded.device)
     answer = AnswerWriter(loaded, job, send)
     follower = _Follower(answer, request.sampling.top_logprobs)
     torch.manual_seed(secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed)

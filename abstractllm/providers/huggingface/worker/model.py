@@ -73,8 +73,11 @@ class LoadedModel:
         special = self.prompts.template.special
         self.grammars = Grammars(tokenizer, self.vocabulary, self.vocabulary_size, self.ends, special)
         window = _context_window(model.config, tokenizer)
+        embeddings = model.get_input_embeddings().weight.device
+        self.device = torch.device("cpu") if embeddings.type == "meta" else embeddings
+        """Where prompts go; weights on the disk are nowhere ("meta"), and their prompts on the CPU."""
         self.description = Loaded(
-            device=str(model.device),
+            device=str(self.device),
             memory_bytes=model.get_memory_footprint(),
             dtype=str(model.dtype).removeprefix("torch."),
             quantization=_quantization(model, settings),
