@@ -62,11 +62,13 @@ def set_(
 ) -> None:
     """Change an LLM's configuration for every caller of the server, from the next request on, and print it.
 
-    Keys that are not named stay as they are; if one value is wrong, nothing is changed. A restart of the server returns
-    to its configuration file.
+    Keys that are not named stay as they are; if one value is wrong, nothing is changed. Changing a loaded local model
+    takes as long as loading the new one; Ctrl-C gives it up. A restart of the server returns to its configuration file.
     """
     values = options.read_pairs(changes, "KEY=VALUE")
-    with reporting(as_json=as_json), connect(address, token, llm, timeout=options.SHORT_CALL_SECONDS) as remote:
+    # The answer to a change of a local model comes when that is loaded; who gives up before has changed nothing.
+    timeout = None if {"model", "quantization"} & values.keys() else options.SHORT_CALL_SECONDS
+    with reporting(as_json=as_json), connect(address, token, llm, timeout=timeout) as remote:
         config = remote.set_config(values, etag=etag, validate_only=dry_run)
         if as_json:
             print_json({"config": config})
