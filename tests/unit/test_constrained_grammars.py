@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -140,6 +141,45 @@ def test_a_compiled_format_is_kept_and_a_matcher_is_not_shared(grammars: Grammar
     second = grammars.compile(Format("regex", "[ab]c"))
     first.accept(first.allowed_tokens()[0])
     assert first.allowed_tokens() != second.allowed_tokens()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.0},
+        {"top_k": 3},
+        {"top_k": 3000},
+        {"top_p": 0.5},
+        {"top_p": 0.999},
+        {"min_p": 0.5},
+        {"bias": -100.0},
+    ],
+    ids=str,
+)
+def test_nothing_forbidden_is_drawn_from_a_large_vocabulary(tokenizer: Any, settings: dict[str, Any]) -> None:
+    import torch
+
+    from abstractllm.providers.huggingface.worker.batching.sampler import draw
+    from tests.unit.test_sampler import NEUTRAL
+
+    size = 40_000
+    wide = Grammars(tokenizer, Vocabulary(tokenizer), size, [1, 3])
+    few = wide.compile(Format("regex", "[abc]"))
+    bias = dict.fromkeys(few.allowed_tokens(), settings.get("bias", 0.0))
+    changes = {key: value for key, value in settings.items() if key != "bias"} | (
+        {"bias": bias} if "bias" in settings else {}
+    )
+    free = dataclasses.replace(NEUTRAL, seed=5, **changes)
+    for spread in (1.0, 30.0):
+        rows = [
+            dataclasses.replace(NEUTRAL, seed=seed, matcher=wide.compile(Format("regex", "[abc]")), **changes)
+            for seed in range(16)
+        ]
+        logits = torch.randn(17, size, generator=torch.Generator().manual_seed(3)) * spread
+        drawn = draw(logits.clone(), [*rows, free])
+        assert set(drawn[:-1]) <= set(few.allowed_tokens())
+        assert drawn[-1] == draw(logits[-1:].clone(), [dataclasses.replace(free, drawn=free.drawn - 1)])[0]
 
 
 @pytest.mark.parametrize("size", [404, 416, 417, 448])

@@ -193,7 +193,7 @@ class Matcher:
         self.check(bool(mask.any()))
         if self.error is not None:
             raise self.error
-        found: list[int] = torch.nonzero(_bits(mask)).squeeze(1).tolist()
+        found: list[int] = (_FORBIDDING[mask.long()].flatten() == 0).nonzero().squeeze(1).tolist()
         return found
 
     def check(self, may_go_on: bool = True) -> None:
@@ -247,9 +247,10 @@ def forbid(logits: torch.Tensor, matchers: Sequence[Matcher], places: Sequence[i
         matchers: Of the requests that have a format.
         places: The row of each.
     """
-    forbidden = _bits(_masks(matchers).to(logits.device))[:, : logits.shape[1]] == 0
-    for row, place in zip(forbidden, places, strict=True):
-        logits[place].masked_fill_(row, -math.inf)
+    masks, table = _masks(matchers).to(logits.device), _FORBIDDING.to(logits)
+    for mask, place in zip(masks, places, strict=True):
+        # Adding is eight times as fast as filling where a mask says so: random bits mislead a branch.
+        logits[place].add_(table.index_select(0, mask.int()).flatten()[: logits.shape[1]])
 
 
 def _masks(matchers: Sequence[Matcher]) -> torch.Tensor:
@@ -286,9 +287,8 @@ def _packed(width: int, tokens: Sequence[int]) -> torch.Tensor:
     return (bits.view(-1, 8) << _SHIFTS).sum(dim=1, dtype=torch.uint8)
 
 
-def _bits(masks: torch.Tensor) -> torch.Tensor:
-    """`[..., bits]`, each 0 or 1, of `[..., bytes]`."""
-    return ((masks.unsqueeze(-1) >> _SHIFTS.to(masks.device)) & 1).flatten(-2)
+_FORBIDDING = torch.where(torch.arange(256)[:, None] >> torch.arange(8) & 1 > 0, 0.0, -math.inf)
+"""`[256, 8]`: what a byte of a mask adds to the logits of its tokens."""
 
 
 def _refused(field: str, reason: str) -> InvalidRequestError:
