@@ -30,8 +30,8 @@ class Answer:
     """The part of an answer that has arrived."""
 
     def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._pieces: list[tuple[type[Text] | type[Reasoning] | int, list[str]]] = []
+        """The parts in their order: what they are, or a call's index, and what they are made of."""
         self._calls: dict[int, list[str]] = {}
         self._names: dict[int, tuple[str, str]] = {}
         self._logprobs: list[TokenLogprob] = []
@@ -40,21 +40,31 @@ class Answer:
         """Takes the next event."""
         match event:
             case TextDelta():
-                self._text.append(event.text)
+                self._append(Text, event.text)
                 self._logprobs.extend(event.logprobs)
             case ReasoningDelta():
-                self._reasoning.append(event.text)
+                self._append(Reasoning, event.text)
             case ToolCallDelta():
                 if event.id or event.name:
                     self._names[event.index] = (event.id, event.name)
-                self._calls.setdefault(event.index, []).append(event.arguments_fragment)
+                if event.index not in self._calls:
+                    self._calls[event.index] = []
+                    self._pieces.append((event.index, self._calls[event.index]))
+                self._calls[event.index].append(event.arguments_fragment)
             case _:
                 raise TypeError(f"an answer has no place for {event!r:.200}")
+
+    def _append(self, kind: type[Text] | type[Reasoning], text: str) -> None:
+        if not self._pieces or self._pieces[-1][0] is not kind:
+            if not text:
+                return
+            self._pieces.append((kind, []))
+        self._pieces[-1][1].append(text)
 
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(self._text)
+        return "".join("".join(pieces) for kind, pieces in self._pieces if kind is Text)
 
     @property
     def logprobs(self) -> tuple[TokenLogprob, ...]:
@@ -62,15 +72,14 @@ class Answer:
         return tuple(self._logprobs)
 
     def message(self) -> ChatMessage:
-        """The answer as a message: reasoning, text, tool calls."""
+        """The answer as a message, its parts in the order in which they began."""
         parts: list[Part] = []
-        if self._reasoning:
-            parts.append(Reasoning("".join(self._reasoning)))
-        if self.text:
-            parts.append(Text(self.text))
-        for index, fragments in sorted(self._calls.items()):
-            call_id, name = self._names.get(index, ("", ""))
-            parts.append(ToolCall(call_id, name, "".join(fragments) or "{}"))
+        for kind, pieces in self._pieces:
+            if isinstance(kind, int):
+                call_id, name = self._names.get(kind, ("", ""))
+                parts.append(ToolCall(call_id, name, "".join(pieces) or "{}"))
+            else:
+                parts.append(kind("".join(pieces)))
         return ChatMessage(Role.ASSISTANT, tuple(parts))
 
 

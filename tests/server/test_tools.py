@@ -39,6 +39,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     directory = taught(tmp_path_factory.mktemp("taught"))
     llm = HuggingFaceProvider({"model": str(directory), "threads": 2, "max_tokens": 200})
     async with serving({"local": llm}) as found:
+        await llm.load()
         yield found
 
 

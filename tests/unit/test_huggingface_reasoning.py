@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ from abstractllm.types import (
 )
 from tests.unit import chat_templates
 from tests.unit.taught_models import Lesson, teach
-from tests.unit.tiny_models import build, byte_level_tokenizer
+from tests.unit.tiny_models import byte_level_tokenizer
 
 PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 ADD = {"type": "function", "function": {"name": "add", "description": "", "parameters": PARAMETERS}}
@@ -144,35 +143,36 @@ def test_earlier_reasoning_goes_back_to_the_template(thinking: AbstractLLMInterf
     assert thinking.count_tokens([asked, reasoned, asked]) > thinking.count_tokens([asked, bare, asked])
 
 
+SUM = {"type": "object", "properties": {"sum": {"enum": [4, 5]}}, "required": ["sum"], "additionalProperties": False}
+FORMAT = JsonSchemaFormat(json.dumps(SUM))
+
+
+def check_formats(llm: AbstractLLMInterface) -> None:
+    """A format, or a call that is required, holds only behind the reasoning."""
+    answer = llm.complete("2+2?", response_format=FORMAT)
+    assert answer.reasoning == "Two and two.\n\nFour."
+    assert (json.loads(answer.text)["sum"] in (4, 5), answer.finish_reason) == (True, FinishReason.STOP)
+    tool = Tool("add", "", json.dumps(PARAMETERS))
+    called = llm.complete("Add.", tools=[tool], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED))
+    (call,) = called.tool_calls
+    assert (called.reasoning, call.name, call.arguments_json) == ("Hm.", "add", "{}")
+    assert called.finish_reason is FinishReason.TOOL_CALLS
+
+
 @pytest.mark.parametrize("name", ["thinking", "opened"])
 def test_a_format_or_a_forced_call_holds_only_behind_the_reasoning(name: str, request: pytest.FixtureRequest) -> None:
     llm: AbstractLLMInterface = request.getfixturevalue(name)
-    schema = {"type": "object", "properties": {"sum": {"enum": [4, 5]}}, "required": ["sum"]}
-    format = JsonSchemaFormat(json.dumps(schema | {"additionalProperties": False}))
-    with create_llm("huggingface", model=llm.config.model, max_tokens=100, max_batch_size=1) as alone:
-        for each in (llm, alone):
-            answer = each.complete("2+2?", response_format=format)
-            assert answer.reasoning == "Two and two.\n\nFour."
-            assert (json.loads(answer.text)["sum"] in (4, 5), answer.finish_reason) == (True, FinishReason.STOP)
-            tool = Tool("add", "", json.dumps(PARAMETERS))
-            called = each.complete("Add.", tools=[tool], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED))
-            (call,) = called.tool_calls
-            assert (called.reasoning, call.name, call.arguments_json) == ("Hm.", "add", "{}")
-            assert called.finish_reason is FinishReason.TOOL_CALLS
-    if name == "thinking":  # nothing to think about: the answer is held to the format from its first token on
-        assert llm.complete("2+2?", response_format=format, reasoning_effort="none").reasoning == ""
+    check_formats(llm)
+    if name == "thinking":  # reasoning is off: the answer is held to the format from its first token on
+        assert llm.complete("2+2?", response_format=FORMAT, reasoning_effort="none").reasoning == ""
 
 
-def test_a_model_that_is_not_batched_reasons_too(opened: AbstractLLMInterface) -> None:
-    with create_llm("huggingface", model=opened.config.model, max_tokens=100, max_batch_size=1) as alone:
-        answer, batched = alone.complete("2+2?"), opened.complete("2+2?")
-        assert (answer.message, answer.usage.reasoning_tokens) == (batched.message, batched.usage.reasoning_tokens)
-        assert alone.complete("2+2?", max_tokens=5).reasoning == opened.complete("2+2?", max_tokens=5).reasoning
-
-
-def test_a_model_whose_reasoning_is_not_marked_tells_no_reasoning_tokens(tmp_path: Path) -> None:
-    with create_llm("huggingface", model=str(build(tmp_path, "llama")), max_tokens=5) as llm:
-        assert llm.complete("hello").usage.reasoning_tokens is None
+def test_a_model_that_is_not_batched_reasons_too(thinking: AbstractLLMInterface) -> None:
+    with create_llm("huggingface", model=thinking.config.model, max_tokens=100, max_batch_size=1) as alone:
+        for asked in ({}, {"max_tokens": 5}, {"reasoning_effort": "none"}):
+            answer, batched = alone.complete("2+2?", **asked), thinking.complete("2+2?", **asked)
+            assert (answer.message, answer.usage.reasoning_tokens) == (batched.message, batched.usage.reasoning_tokens)
+        check_formats(alone)
 
 
 def encoded(template: str, effort: str) -> str:

@@ -60,6 +60,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractLLMInterfa
     lessons = [
         Lesson([user("Weather in Paris?")], f"Let me look.\n{CALL}", [DEFINITION]),
         Lesson([user("And twice?")], f"{CALL}\n{CALL}", [DEFINITION]),
+        Lesson([user("Both.")], f"One. {CALL} Two.", [DEFINITION]),
         Lesson([user("Break it.")], "<tool_call>\n{'name': 'weather'}\n</tool_call> sorry", [DEFINITION]),
         Lesson([user("Weather in Paris?")], "I have no tools."),
         Lesson([user("Weather in Paris?"), CALLED, RESULT], "It is sunny.", [DEFINITION]),
@@ -102,6 +103,15 @@ def test_a_whole_answer_holds_the_same_as_a_streamed_one(llm: AbstractLLMInterfa
     assert (answer.text, answer.finish_reason) == ("", FinishReason.TOOL_CALLS)
     events = list(llm.stream("And twice?", tools=[WEATHER]))
     assert {event.index for event in of_kind(events, ToolCallDelta)} == {0, 1}
+
+
+def test_text_and_calls_keep_their_order_in_the_message(llm: AbstractLLMInterface) -> None:
+    answer = llm.complete("Both.", tools=[WEATHER])
+    first, call, second = answer.message.parts
+    assert (first, second) == (Text("One."), Text(" Two."))
+    assert isinstance(call, ToolCall)
+    assert (answer.text, answer.finish_reason) == ("One. Two.", FinishReason.TOOL_CALLS)
+    assert joined(llm, "Both.")[:3] == [(-1, "", "One."), (0, "weather", '{"city": "Paris"}'), (-1, "", " Two.")]
 
 
 def test_a_tools_result_goes_back_to_the_model(llm: AbstractLLMInterface) -> None:
@@ -173,8 +183,7 @@ def test_a_call_can_be_forced_where_the_model_would_not_make_one(llm: AbstractLL
         jsonschema.validate(json.loads(call.arguments_json), REPORT if call.name == "report" else SCHEMA)
 
 
-@pytest.mark.parametrize("max_batch_size", [1, 8])
-@pytest.mark.parametrize("name", ["CODER", "LLAMA", "MISTRAL", "MISTRAL_NEW"])
+@pytest.mark.parametrize(("name", "max_batch_size"), [("CODER", 8), ("LLAMA", 1), ("MISTRAL", 8), ("MISTRAL_NEW", 1)])
 def test_random_models_write_forced_calls_in_their_own_format(name: str, max_batch_size: int, tmp_path: Path) -> None:
     build(tmp_path, "llama", max_position_embeddings=2048)
     (tmp_path / "chat_template.jinja").write_text(getattr(chat_templates, name))
