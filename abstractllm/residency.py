@@ -113,7 +113,7 @@ class Residency:
             Whether it has a place now; not if it has stopped wanting one.
 
         Raises:
-            ModelLoadError: If it would not fit even if it were the only one.
+            ModelLoadError: If it would not fit even if it were the only one, or beside the one that must stay.
         """
         need = self._measure(newcomer)
         if (error := self._refusal(newcomer, need)) is not None:
@@ -182,7 +182,9 @@ class Residency:
         if self.max_loaded == 1:
             return "max_loaded is 1"
         with self._condition:
-            held = self._held.get(other, 0)
+            held = self._held.get(other)
+        if held is None:
+            held = self._measure(other)
         if self.memory_budget is None or need + held <= self.memory_budget:
             return ""
         return (
@@ -211,6 +213,10 @@ class Residency:
         """Whom a newcomer has to ask to make way, and whether to drain them; None if it fits already."""
         if self._fits(1, need, self._held):
             return None
+        beside = newcomer.beside
+        if beside in self._held and not self._fits(1, need, [beside]):
+            # It was expected to take less; nobody shall wait behind one who waits in vain.
+            raise ModelLoadError(f"model {newcomer.name} does not fit beside model {beside.name}", field="model")
         now = time.monotonic()
         is_patient = now - began >= _PATIENCE
 

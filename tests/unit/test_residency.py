@@ -254,6 +254,25 @@ def test_a_model_that_is_replaced_stays_until_the_new_one_is_loaded() -> None:
     assert (old.is_loaded, other.is_loaded) == (True, False)
 
 
+def test_one_that_waits_in_vain_for_the_model_it_replaces_holds_up_nobody() -> None:
+    shared = Residency(memory_budget=10)
+    old, other = Model(shared, "old", 2), Model(shared, "other", 7)
+    old.load(busy=True)
+    other.load(busy=True)
+    newcomer = Newcomer(Model(shared, "new", 8, beside=old))
+    assert newcomer.is_waiting
+    other.finish()
+    assert newcomer.join() is True
+    shared.settle(old, 5)
+    late = Newcomer(Model(shared, "late", 6, beside=old))
+    result = late.join()
+    assert isinstance(result, ModelLoadError)
+    assert "model late does not fit beside model old" in result.message
+    assert shared.obstacle(Model(shared, "x", 6), Model(shared, "y", 5)).startswith(
+        "model x needs 6 bytes, model y has 5"
+    )
+
+
 @pytest.mark.parametrize(
     ("shared", "why"),
     [

@@ -176,6 +176,30 @@ async def test_steady_requests_for_more_models_than_places_are_all_answered(tmp_
     await registry.close()
 
 
+async def test_engine_that_keeps_crashing_does_not_keep_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residency, "_SHORTEST_TURN", 600.0)
+    registry, (crashing, other) = registry_of(tmp_path, "crashing", "other", max_loaded=1)
+    crashes = 0
+    done = asyncio.Event()
+
+    async def ask() -> None:
+        nonlocal crashes
+        while not done.is_set():
+            try:
+                await crashing.generate_async("x", max_tokens=2)
+            except errors.EngineCrashedError:
+                crashes += 1
+
+    asking = asyncio.create_task(ask())
+    await until(lambda: crashes == 1)
+    await asyncio.wait_for(other.generate_async("x", max_tokens=2), HANG)
+    done.set()
+    await asyncio.wait_for(asking, HANG)
+    await registry.close()
+
+
 async def test_many_loads_and_unloads_keep_no_memory(tmp_path: Path) -> None:
     registry, (llm,) = registry_of(tmp_path, "quick")
 

@@ -258,6 +258,8 @@ class EngineLife:
             self._tickets.fail_sent(
                 EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause))
             )
+            # One that keeps crashing must not keep its place, too.
+            self._place.leave(self)
             self._status.become(LlmState.LOADING, f"the engine {how}", "starting")
             self._rest()
             return pause
@@ -267,6 +269,7 @@ class EngineLife:
         self._tickets.fail_all(failure)
         self._stop_idle_timer()
         self._draining = False
+        self._closed = self._closed or (self._retired and not self._holders)
         self._status.become(LlmState.FAILED, failure.message, failure=failure)
         return None
 
