@@ -214,6 +214,39 @@ def test_a_schema_that_plain_text_arguments_cannot_be_held_to_is_refused() -> No
         assert refused.value.field == "tools[0].parameters_json_schema"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "string"}, {"properties": [1]}, {"properties": {"x": {"type": "string", "enum": 5}}}, {"required": 5}],
+)
+def test_a_schema_that_is_none_is_refused_by_name(schema: dict[str, Any]) -> None:
+    import transformers
+
+    from abstractllm.providers.huggingface.worker.parsing.forced import forced_call
+    from abstractllm.providers.huggingface.worker.parsing.template import Template
+    from abstractllm.providers.huggingface.worker.protocol import Conversation, ToolDefinition
+
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer())
+    tokenizer.chat_template = chat_templates.CODER
+    tools = (ToolDefinition("other", "", "{}"), ToolDefinition("f", "", json.dumps(schema)))
+    with pytest.raises(InvalidRequestError) as refused:
+        forced_call(Template(tokenizer), Conversation((), tools, ("f",)))
+    assert refused.value.field == "tools[1].parameters_json_schema"
+
+
+def test_a_deeply_nested_schema_is_refused_or_encoded(llm: AbstractLLMInterface) -> None:
+    def count(depth: int) -> int:
+        return llm.count_tokens("hi", tools=[Tool("deep", "", '{"a":' * depth + "1" + "}" * depth)])
+
+    assert count(100) > 100
+    try:
+        assert count(900) > 900
+    except InvalidRequestError as error:
+        refused = error
+    else:
+        return
+    assert refused.field == "chat.messages"
+
+
 def test_tokens_of_tools_count(llm: AbstractLLMInterface) -> None:
     bare, offered = llm.count_tokens("Weather in Paris?"), llm.count_tokens("Weather in Paris?", tools=[WEATHER])
     assert offered > bare + 50

@@ -87,11 +87,10 @@ class Prompts:
     def _through_template(
         self, turns: Sequence[Turn], tools: Sequence[ToolDefinition], variables: dict[str, object]
     ) -> list[int]:
-        messages = [self._message(turn) for turn in turns]
         continued = turns[-1].role == "assistant"
         try:
             ids: list[int] = self._tokenizer.apply_chat_template(
-                messages,
+                [self._message(turn) for turn in turns],
                 tools=[self._tool(tool, index) for index, tool in enumerate(tools)] or None,
                 add_generation_prompt=not continued,
                 continue_final_message=continued,
@@ -99,7 +98,7 @@ class Prompts:
                 return_dict=False,
                 **variables,
             )
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
+        except (jinja2.TemplateError, ValueError, TypeError, RecursionError) as error:
             raise InvalidRequestError(
                 f"chat.messages: the model's chat template refuses the conversation: {error}", field="chat.messages"
             ) from error

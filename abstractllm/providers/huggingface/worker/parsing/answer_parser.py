@@ -93,6 +93,8 @@ class AnswerParser:
 
     def _go_on(self) -> list[Piece]:
         next(self._steps, None)
+        if not self.is_text and self._calls.kept >= 0:
+            self._reader.forget(self._calls.kept)
         pieces = self._pieces.copy()
         self._pieces.clear()
         return pieces

@@ -33,22 +33,28 @@ def forced_call(template: Template, conversation: Conversation) -> Format:
     for index, tool in enumerate(conversation.tools):
         if tool.name not in conversation.forced:
             continue
-        schema = {"type": "object"} | json.loads(tool.schema)
+        schema, field = {"type": "object"} | json.loads(tool.schema), f"tools[{index}].parameters_json_schema"
+        if schema["type"] != "object":
+            raise InvalidRequestError(
+                f"{field}: arguments are an object, got {json.dumps(schema['type'])[:80]}", field=field
+            )
         if template.framing is not None:
             framing = template.framing
             opening = _literal(f"{framing.before}{tool.name}{framing.between}", template)
             body = f"{opening} {_json(schema)} {_literal(framing.after, template)}"
         else:
-            body, parameters = _elements(tool.name, schema, index)
+            try:
+                body, parameters = _elements(tool.name, schema, index, field)
+            except (AttributeError, TypeError) as error:
+                raise InvalidRequestError(f"{field}: it is no JSON schema: {error}", field=field) from error
             rules += parameters
         calls.append(f"call_{index}")
         rules.append(f"call_{index}: {body}")
     return Format("grammar", "\n".join([f"start: {' | '.join(calls)}", *rules]))
 
 
-def _elements(name: str, schema: dict[str, Any], index: int) -> tuple[str, list[str]]:
+def _elements(name: str, schema: dict[str, Any], index: int, field: str) -> tuple[str, list[str]]:
     """A call with an element for each argument, in the schema's order."""
-    field = f"tools[{index}].parameters_json_schema"
     rules, parts = [], [json.dumps(f"<tool_call>\n<function={name}>\n")]
     properties, required = schema.get("properties") or {}, schema.get("required") or []
     definitions: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
@@ -73,7 +79,7 @@ def _value(schema: Any, definitions: dict[str, Any], field: str) -> str:
         allowed = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if allowed is None:
             return r'text "\n"'
-        return f"({' | '.join(json.dumps(f'{word}') for word in allowed)}) {json.dumps(_END)}"
+        return f"({' | '.join(json.dumps(word) for word in allowed if isinstance(word, str))}) {json.dumps(_END)}"
     raise InvalidRequestError(
         f"{field}: this model writes arguments as plain text, so that one of a call that is required must be of one "
         f"type ({', '.join((*_RAW, *_WRITTEN))}), and a string without {', '.join(_HELD_BY_JSON_ONLY)}",
