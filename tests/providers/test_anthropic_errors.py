@@ -251,11 +251,13 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
     seen = asyncio.Event()
 
     async def handle(exchange):
-        await exchange.start()
-        for piece in BEGUN:
-            await exchange.send(piece)
-        await exchange.gone()
-        seen.set()
+        try:
+            await exchange.start()
+            for piece in BEGUN:
+                await exchange.send(piece)
+            await exchange.gone()
+        finally:
+            seen.set()
 
     async with asking(handle) as (llm, server):
         async with aclosing(llm.stream_async("Hi")) as events:
@@ -265,7 +267,7 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
         await asyncio.wait_for(seen.wait(), HANG)
         seen.clear()
         task = asyncio.create_task(llm.complete_async("Hi"))
-        while not server.running:  # noqa: ASYNC110 - the server is in this process
+        while len(server.requests) < 2:  # noqa: ASYNC110 - the server is in this process
             await asyncio.sleep(0.005)
         task.cancel()
         await asyncio.wait_for(seen.wait(), HANG)
@@ -278,7 +280,7 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
 async def test_closing_the_llm_ends_its_running_requests_and_refuses_further_ones():
     async with asking(says(BEGUN, then="hang")) as (llm, server):
         running = asyncio.create_task(llm.complete_async("Hi"))
-        while not server.running:  # noqa: ASYNC110 - the server is in this process
+        while not server.requests:  # noqa: ASYNC110 - the server is in this process
             await asyncio.sleep(0.005)
         await llm.close_async()
         with pytest.raises((ServerShuttingDownError, IncompleteStreamError)):

@@ -227,10 +227,12 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
     seen = asyncio.Event()
 
     async def chat(exchange):
-        await exchange.start(headers={})
-        await exchange.send(line("one"))
-        await exchange.gone()
-        seen.set()
+        try:
+            await exchange.start(headers={})
+            await exchange.send(line("one"))
+            await exchange.gone()
+        finally:
+            seen.set()
 
     async with asking(serves(chat)) as (llm, server):
         async with aclosing(llm.stream_async("Hi")) as events:
@@ -240,7 +242,7 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
         await asyncio.wait_for(seen.wait(), HANG)
         seen.clear()
         task = asyncio.create_task(llm.complete_async("Hi"))
-        while not server.running:  # noqa: ASYNC110 - the server is in this process
+        while len(chats(server)) < 2:  # noqa: ASYNC110 - the server is in this process
             await asyncio.sleep(0.005)
         task.cancel()
         await asyncio.wait_for(seen.wait(), HANG)

@@ -230,10 +230,12 @@ async def test_leaving_a_stream_closes_its_connection():
     seen = asyncio.Event()
 
     async def handle(exchange):
-        await exchange.start()
-        await exchange.send(chunk("one"))
-        await exchange.gone()
-        seen.set()
+        try:
+            await exchange.start()
+            await exchange.send(chunk("one"))
+            await exchange.gone()
+        finally:
+            seen.set()
 
     async with asking(handle) as (llm, server):
         async with aclosing(llm.stream_async("Hi")) as events:
@@ -242,7 +244,7 @@ async def test_leaving_a_stream_closes_its_connection():
                     break
         await asyncio.wait_for(seen.wait(), HANG)
         task = asyncio.create_task(llm.complete_async("Hi"))
-        while not server.running:  # noqa: ASYNC110
+        while len(server.requests) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         seen.clear()
         task.cancel()
