@@ -254,7 +254,7 @@ def _room(job: Job, model: Loaded) -> int:
         )
     if asked is not None and prompt + asked > window:
         raise ContextLengthExceededError(
-            f"parameters.max_tokens: {prompt} prompt tokens and {asked} new ones exceed the context window of {window}",
+            f"parameters.max_tokens: {prompt} prompt tokens and {asked} new ones exceed {bounds}",
             field="parameters.max_tokens",
             limit=window - prompt,
             requested=asked,

@@ -1,0 +1,304 @@
+"""Cancelling a request wherever it is: its slot is free within two batches, and everything it held comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from abstractllm.errors import ContextLengthExceededError
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.worker.answer import AnswerWriter
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
+from abstractllm.providers.huggingface.worker.loop import Job
+from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.protocol import Batch, Begun, Done, Failed, Load
+from tests.unit.test_batching import Harness, eventually
+from tests.unit.tiny_models import build
+
+PATIENCE = 90.0
+ENDLESS = {1: -100.0, 3: -100.0}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=4096)
+
+
+@pytest.fixture
+def loaded(directory: Path) -> LoadedModel:
+    settings = Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1)
+    return load_model(settings, lambda *_, **__: None)
+
+
+# The loop alone: how many steps it takes.
+
+
+class Counting(Harness):
+    """Notes after how many steps each request was over."""
+
+    def __init__(self, loaded: LoadedModel, **sizes: Any) -> None:
+        self.steps: dict[int, int] = {}
+        super().__init__(loaded, **sizes)
+
+    def _send(self, batch: Batch) -> None:
+        for message in batch.messages:
+            if isinstance(message, Done | Failed):
+                self.steps[message.id] = batch.counters.steps
+        super()._send(batch)
+
+
+def cancel_each(harness: Counting, jobs: list[Job], is_there: Callable[[Job], bool]) -> None:
+    """Cancels each job as soon as it is where it is wanted, and asserts that it is over within two steps."""
+    for job in jobs:
+        eventually(lambda job=job: is_there(job))
+        before = harness.engine.counters.steps
+        job.cancelled = True
+        harness.wait_until(lambda job=job: job.request.id in harness.done)
+        assert harness.done[job.request.id].finish_reason == "cancelled"
+        # The step that is under way when the flag is set, and the one after it.
+        assert harness.steps[job.request.id] - before <= 2
+
+
+def state_of(harness: Harness, job: Job) -> Any:
+    scheduler = harness.engine._manager.scheduler
+    name = str(job.request.id)
+    return scheduler.active_requests.get(name) or scheduler.waiting_requests.get(name)
+
+
+def status_of(harness: Harness, job: Job) -> str:
+    state = state_of(harness, job)
+    return "" if state is None else state.status.name
+
+
+def test_in_decode(loaded: LoadedModel) -> None:
+    harness = Counting(loaded, slots=10)
+    for _ in range(10):
+        jobs = [harness.submit("hello", max_tokens=4000, logit_bias=ENDLESS) for _ in range(10)]
+        cancel_each(harness, jobs, lambda job: job.output_tokens > 2)
+    assert harness.released == 100
+    eventually(harness.is_empty)
+    harness.engine.stop()
+
+
+def test_while_it_waits_for_a_slot(loaded: LoadedModel) -> None:
+    harness = Counting(loaded, slots=2)
+    running = [harness.submit("hello", max_tokens=4000, logit_bias=ENDLESS) for _ in range(2)]
+    jobs = [harness.submit("hello", max_tokens=4000) for _ in range(100)]
+    cancel_each(harness, jobs, lambda job: status_of(harness, job) == "PENDING")
+    assert not {job.request.id for job in jobs} & set(harness.begun)
+    for job in running:
+        job.cancelled = True
+    harness.answer(*running)
+    assert harness.released == 102
+    eventually(harness.is_empty)
+    harness.engine.stop()
+
+
+def test_between_the_pieces_of_its_prompt(loaded: LoadedModel) -> None:
+    harness = Counting(loaded, slots=4, prefix_sharing=False)  # the others' beginning is theirs alone
+    with harness.engine.steps_of(16):
+        jobs = []
+        for number in range(100):
+            jobs.append(harness.submit("one two three four five six seven eight " * 50 + str(number), max_tokens=100))
+            assert len(jobs[-1].prompt) > 16 * 30
+            cancel_each(harness, jobs[-1:], lambda job: status_of(harness, job) == "PREFILLING")
+    assert harness.begun == [job.request.id for job in jobs]
+    assert {harness.done[job.request.id].output_tokens for job in jobs} == {0}
+    assert harness.released == 100
+    eventually(harness.is_empty)
+    harness.engine.stop()
+
+
+def test_when_it_is_evicted(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    evicted: dict[int, int] = {}
+
+    def evict(request: BatchRequest) -> BatchRequest:
+        job = request.slot.job
+        job.cancelled = True
+        evicted[job.request.id] = harness.engine.counters.steps
+        return real(request)
+
+    real = BatchRequest.create_equivalent_initial_request
+    monkeypatch.setattr(BatchRequest, "create_equivalent_initial_request", evict)
+    page = 2 * 16 * loaded.model.config.num_key_value_heads * loaded.model.config.head_dim * 4
+    # Room for some of the prompts and for few of the answers.
+    harness = Counting(loaded, slots=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 40)
+    while len(evicted) < 100:
+        jobs = [harness.submit(f"{number} tell me " * 12, max_tokens=40, logit_bias=ENDLESS) for number in range(8)]
+        harness.answer(*jobs)
+    assert harness.failed == {}
+    for number, steps in evicted.items():
+        assert harness.done[number].finish_reason == "cancelled"
+        assert harness.steps[number] - steps <= 2
+    eventually(harness.is_empty)
+    harness.engine.stop()
+
+
+def test_failure_in_the_first_step_comes_after_the_beginning(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[type] = []
+
+    class Noting(Harness):
+        def _send(self, batch: Batch) -> None:
+            order.extend(type(message) for message in batch.messages if message.id == 2)
+            super()._send(batch)
+
+    def take(writer: AnswerWriter, *arguments: Any) -> bool:
+        if writer._job.request.id == 2:
+            raise ZeroDivisionError
+        return real(writer, *arguments)
+
+    real = AnswerWriter.take
+    monkeypatch.setattr(AnswerWriter, "take", take)
+    harness = Noting(loaded)
+    jobs = [harness.submit("hello", temperature=0.0) for _ in range(3)]
+    harness.answer(jobs[0], jobs[2])
+    harness.wait_until(lambda: 2 in harness.failed)
+    assert order == [Begun, Failed]
+    eventually(harness.is_empty)
+    harness.engine.stop()
+
+
+def test_a_beginning_that_was_asked_before_is_taken_from_the_cache_unless_that_is_switched_off(
+    loaded: LoadedModel,
+) -> None:
+    prompt = "one two three four five six seven " * 20
+    for sharing in (True, False):
+        harness = Harness(loaded, prefix_sharing=sharing)
+        jobs = []
+        for _ in range(3):
+            jobs.append(harness.submit(prompt, temperature=0.0))
+            harness.answer(jobs[-1])
+        found = [harness.done[job.request.id] for job in jobs]
+        assert len({harness.texts[done.id] for done in found}) == 1
+        tokens = len(jobs[0].prompt)
+        expected = [0, *[(tokens - 1) // 16 * 16] * 2] if sharing else [0, 0, 0]
+        assert [done.cached_tokens for done in found] == expected
+        counters = harness.engine.counters
+        assert (counters.prompt_tokens, counters.cached_tokens) == (3 * tokens, sum(expected))
+        assert counters.generated_tokens == sum(done.output_tokens for done in found)
+        harness.engine.stop()
+
+
+# Through the provider and a real engine process.
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def llm(directory: Path) -> AsyncIterator[HuggingFaceProvider]:
+    llm = HuggingFaceProvider(
+        {
+            "model": str(directory),
+            "temperature": 0,
+            "threads": 1,
+            "max_batch_size": 8,
+            "max_queue": 400,
+            "kv_cache_bytes": 1 << 20,
+        }
+    )
+    await asyncio.wait_for(llm.load(), PATIENCE)
+    yield llm
+    await llm.close_async()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
+            await asyncio.sleep(0.005)
+
+
+async def hundred(
+    llm: HuggingFaceProvider, when: Callable[[], Awaitable[None]], prompt: str = "hello", **parameters: Any
+) -> None:
+    """Cancels a hundred requests at a certain moment, and asserts that nothing is left of them."""
+    before = llm.counters
+    parameters = {"logit_bias": ENDLESS} | parameters
+    calls = [asyncio.create_task(llm.generate_async(f"{prompt} {number}", **parameters)) for number in range(100)]
+    await when()
+    for call in calls:
+        call.cancel()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(end, asyncio.CancelledError | str) for end in ends)
+    await until(lambda: is_at_rest(llm))
+    assert llm.counters.accepted - before.accepted == 100
+    assert (await llm.complete_async("still there", max_tokens=2)).usage.output_tokens == 2
+
+
+def is_at_rest(llm: HuggingFaceProvider) -> bool:
+    found = llm.counters
+    held = (found.queued, found.running, found.active, found.waiting, found.blocks_in_use, llm.running)
+    return not any(held) and found.accepted == found.released
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_queued_sent_ahead_and_running_at_once(llm: HuggingFaceProvider) -> None:
+    async def when() -> None:
+        await until(lambda: llm.counters.running == 8 and llm.counters.queued == 92)
+
+    await hundred(llm, when)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_as_soon_as_it_is_sent(llm: HuggingFaceProvider) -> None:
+    before = llm.counters.accepted
+    await hundred(llm, lambda: until(lambda: llm.counters.accepted > before))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_while_its_prompt_becomes_tokens(llm: HuggingFaceProvider) -> None:
+    before = llm.counters.accepted
+    # Each takes milliseconds to tokenize; they are refused afterwards, unless they are cancelled before.
+    calls = [asyncio.create_task(llm.generate_async(f"{number} " + "word " * 3_000)) for number in range(100)]
+    await until(lambda: llm.counters.accepted > before)
+    await asyncio.sleep(0.05)
+    for call in calls:
+        call.cancel()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(end) for end in ends} <= {asyncio.CancelledError, ContextLengthExceededError}
+    await until(lambda: is_at_rest(llm))
+    assert llm.counters.accepted - before == 100
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_while_it_finishes(llm: HuggingFaceProvider) -> None:
+    chance = random.Random(3)
+
+    async def one(number: int) -> None:
+        call = asyncio.create_task(llm.generate_async(f"hello {number}", max_tokens=3, logit_bias=ENDLESS))
+        await asyncio.sleep(chance.random() * 0.3)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+    before = llm.counters
+    await asyncio.wait_for(asyncio.gather(*(one(number) for number in range(100))), PATIENCE)
+    await until(lambda: is_at_rest(llm))
+    assert llm.counters.accepted - before.accepted <= 100
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_prompts_that_do_not_fit_name_both_numbers_and_harm_nobody(llm: HuggingFaceProvider) -> None:
+    good = [asyncio.create_task(llm.complete_async(f"hello {number}", max_tokens=20)) for number in range(8)]
+    window = llm.get_capabilities()["context_window"]
+    assert window == 4096
+    for prompt, wanted, field in (
+        ("word " * 3_000, "prompt", "prompt"),
+        ("word " * 100, "max_tokens", "parameters.max_tokens"),
+    ):
+        with pytest.raises(ContextLengthExceededError) as refused:
+            await llm.generate_async(prompt, max_tokens=5000 if wanted == "max_tokens" else None)
+        assert refused.value.field == field
+        assert isinstance(refused.value.limit, int)
+        assert isinstance(refused.value.requested, int)
+        assert str(refused.value.requested) in refused.value.message
+        assert str(window) in refused.value.message
+    twins = [llm.complete_async("twins", max_tokens=5, request_id="the same") for _ in range(2)]
+    one, other = await asyncio.gather(*twins)
+    assert one.text == other.text
+    assert len(await asyncio.gather(*good)) == 8
+    await until(lambda: is_at_rest(llm))
