@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,8 @@ def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int
     results = Results()
     for repetition in range(repetitions + 1):
         for place, case in enumerate(chosen):
+            if repetition % case.every:
+                continue
             for run in case.runs:
                 workload = dataclasses.replace(run.workload, salt=1000 * repetition + place)
                 if repetition == 0:
@@ -60,13 +63,16 @@ def main() -> None:
         prog="benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one repetition of fewer cases")
-    parser.add_argument("--repetitions", type=int, help="how often everything is run (3)")
+    parser.add_argument(
+        "--repetitions", type=int, help="how often everything is run (5), long prompts in every second one"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each engine (1)")
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw the figures into this file (.png, .svg)")
     options = parser.parse_args()
-    repetitions = options.repetitions or (1 if options.quick else 3)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what was started is ended
+    repetitions = options.repetitions or (1 if options.quick else 5)
     about = machine()
     chosen = cases(options.quick)
     with tempfile.TemporaryDirectory() as name:

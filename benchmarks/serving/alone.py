@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -52,6 +53,10 @@ class EngineAlone:
         self._manager._generation_step = noted  # type: ignore[method-assign]
         self._manager.start()
 
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._manager.stop(block=True)
+
     def measure(self, workload: Workload) -> Figures:
         """Keeps as many requests in the engine as there are clients."""
         self._steps.clear()
@@ -85,4 +90,5 @@ class EngineAlone:
 
 if __name__ == "__main__":
     folder, threads, blocks, *rest = sys.argv[1:]
-    serve_workloads(EngineAlone(folder, int(threads), int(blocks), bool(rest)).measure)
+    with closing(EngineAlone(folder, int(threads), int(blocks), bool(rest))) as engine:
+        serve_workloads(engine.measure)

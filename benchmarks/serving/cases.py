@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from benchmarks.serving.workload import Figures, Workload
 
@@ -36,22 +35,24 @@ class Case:
 
     title: str
     runs: tuple[Run, ...]
+    every: int = 1
+    """It is run in every so many-th repetition."""
 
 
 def cases(quick: bool) -> list[Case]:
     """All cases; of the quick ones, only the fewest and the most clients, and few long prompts without the peer."""
     if quick:
         return [_short(1), _short(64), _long(16, 1024, (ALONE, OURS))]
-    everyone = (ALONE, OURS, PEER)
-    return [_short(1), _short(16), _short(64), _long(16, 1024, everyone), _long(64, 256, everyone)]
+    long = [_long(clients, tokens, (ALONE, OURS, PEER)) for clients, tokens in ((16, 1024), (64, 256))]
+    return [_short(1), _short(16), _short(64), *(replace(case, every=2) for case in long)]
 
 
 def _short(clients: int) -> Case:
     asked = Workload(clients, answers=4 if clients < 4 else 1)
-    unary = dataclasses.replace(asked, streaming=False)
-    runs = [Run(ALONE, asked), Run(OURS, unary), Run(OURS, asked), Run(PEER, unary), Run(PEER, asked)]
-    runs += [Run(OURS, dataclasses.replace(ask, sampled=True)) for ask in (unary, asked)]
-    runs.append(Run(ALONE_SAMPLED, dataclasses.replace(asked, sampled=True)))
+    unary, sampled = replace(asked, streaming=False), replace(asked, sampled=True)
+    # Those that targets compare are neighbours.
+    runs = [Run(OURS, unary), Run(ALONE, asked), Run(OURS, asked), Run(OURS, sampled), Run(PEER, asked)]
+    runs += [Run(PEER, unary), Run(OURS, replace(unary, sampled=True)), Run(ALONE_SAMPLED, sampled)]
     return Case(f"{clients} x 16", tuple(runs))
 
 
@@ -64,7 +65,7 @@ def _long(clients: int, prompt_tokens: int, systems: Sequence[str]) -> Case:
 class Results:
     """The figures of every repetition, by case and run."""
 
-    figures: dict[tuple[str, str], list[Figures]] = dataclasses.field(default_factory=dict)
+    figures: dict[tuple[str, str], list[Figures]] = field(default_factory=dict)
 
     def add(self, case: Case, run: Run, figures: Figures) -> None:
         """Takes the figures of one run."""
