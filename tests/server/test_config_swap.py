@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from abstractllm_api.v1 import config_pb2 as pb
 from abstractllm_api.v1 import generation_pb2 as gen
 from abstractllm_api.v1 import models_pb2
 from tests.server.support import Serving, failure, serving
+from tests.unit import stand_in_engine
 from tests.unit.tiny_models import build
 
 HANG = 100.0
@@ -21,14 +23,21 @@ ENDLESS = {1: -100.0, 3: -100.0}
 """Forbids the end tokens."""
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three: two whose answers last for minutes, if nothing ends them, and one that cannot be loaded."""
-    folder = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(("old", "new")):
-        build(folder / name, "llama", seed=seed, max_position_embeddings=100_000)
-    (folder / "broken").mkdir()
-    return [str(folder / name) for name in ("old", "new", "broken")]
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of three models of engines that start in a moment; the last one cannot be loaded."""
+    stand_in_engine.use(monkeypatch)
+    return [str(tmp_path / name) for name in ("old", "slow", "broken")]
+
+
+@pytest.fixture
+def real_models(tmp_path: Path) -> list[str]:
+    """Two whose answers last for minutes, if nothing ends them."""
+    names = ("old", "new")
+    return [
+        str(build(tmp_path / name, "llama", seed=seed, max_position_embeddings=100_000))
+        for seed, name in enumerate(names)
+    ]
 
 
 @asynccontextmanager
@@ -76,7 +85,8 @@ def engines(llm: HuggingFaceProvider) -> list[int]:
     return [engine.pid for engine in llm._pool.engines if engine.pid is not None]
 
 
-async def test_swap_lets_no_request_fail_or_wait(models: list[str]) -> None:
+async def test_swap_lets_no_request_fail_or_wait(real_models: list[str]) -> None:
+    models = real_models
     async with local(models) as (served, llm):
         old_text = (await generate(served, max_tokens=8)).text
         old_pid = llm.engine_pid
@@ -164,7 +174,7 @@ async def test_two_that_do_not_fit_need_to_be_told_to_replace(models: list[str])
         await change(served, model=models[1], provider_options={"replace": True}, validate_only=True)
         assert (await get(served), engines(llm)) == (before, [pid])
 
-        long = served.generation.StreamGenerate(ask(max_tokens=3000, logit_bias=ENDLESS))
+        long = served.generation.StreamGenerate(ask(max_tokens=200, logit_bias=ENDLESS))
         await read(long)
         swap = asyncio.create_task(change(served, model=models[1], provider_options={"replace": True}))
         await until(lambda: "replaces model" in llm.state[1])
@@ -173,7 +183,7 @@ async def test_two_that_do_not_fit_need_to_be_told_to_replace(models: list[str])
         waiting = asyncio.create_task(generate(served, max_tokens=2))
         while (event := await read(long)).WhichOneof("event") != "finished":
             pass
-        assert event.finished.usage.output_tokens == 3000
+        assert event.finished.finish_reason == gen.FINISH_REASON_MAX_TOKENS
         answered = await swap
         assert (await waiting).model == models[1]
         assert answered.config.model == models[1]

@@ -1,20 +1,35 @@
 """An engine process without a model, which starts in a moment; its one argument is the descriptor of the channel.
 
 It speaks the protocol of `abstractllm.providers.huggingface.worker` and imports nothing of this package, for speed. The
-directory's name says what it does: `slow` takes half a second to load, `crashing` ends itself at every fifth answer.
+directory's name says what it does: `slow` takes half a second to load, `broken` cannot be loaded,
+`crashing` ends itself at every fifth answer.
 """
 
+import os
 import queue
 import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 
+def use(monkeypatch: Any) -> None:
+    """Lets engine processes be of this kind, until the monkeypatch is undone."""
+    from abstractllm.providers.huggingface import process
+
+    def start(self: Any) -> None:
+        process.ChildProcess.__init__(self, "stand_in_engine", process.FromEngine)
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(process.EngineProcess, "__init__", start)
+
+
 def main() -> None:
+    """Serves the provider at the other end of the channel."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     cancelled: set[int] = set()
@@ -31,13 +46,13 @@ def main() -> None:
                     cancelled.add(message["id"])
                 else:
                     waiting.put(message)
-        os_exit(0)
-
-    from os import _exit as os_exit
+        os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    model = waiting.get()["model"]
+    model = Path(waiting.get()["model"]).name
     send("Progress", phase="weights", fraction=0.5)
+    if "broken" in model:
+        send("LoadFailed", reason="MODEL_LOAD_FAILED", message=f"model {model} is broken")
     time.sleep(0.5 if "slow" in model else 0.02)
     described = {
         "device": "cpu",
@@ -56,7 +71,7 @@ def main() -> None:
             continue
         answers += 1
         if "crashing" in model and answers % 5 == 0:
-            os_exit(3)
+            os._exit(3)
         send("Begun", id=ident)
         for _ in range((message["sampling"].get("max_tokens") or 10**9) - 1):
             if ident in cancelled:

@@ -10,14 +10,14 @@ import tracemalloc
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from abstractllm import LLMRegistry, errors, residency
-from abstractllm.providers.huggingface import HuggingFaceProvider, process
+from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.types import LlmState
+from tests.unit import stand_in_engine
 
 HANG = 60.0
 """Seconds after which a test gives up waiting."""
@@ -32,14 +32,9 @@ ALLOWED = (
 
 
 @pytest.fixture(autouse=True)
-def engines(monkeypatch: pytest.MonkeyPatch, repository: Path) -> None:
+def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engine processes run `stand_in_engine.py`, and turns are short."""
-    monkeypatch.setenv("PYTHONPATH", str(repository / "tests" / "unit"))
-
-    def start(self: Any) -> None:
-        process.ChildProcess.__init__(self, "stand_in_engine", process.FromEngine)
-
-    monkeypatch.setattr(process.EngineProcess, "__init__", start)
+    stand_in_engine.use(monkeypatch)
     monkeypatch.setattr(residency, "_PATIENCE", 0.05)
     monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.05)
     monkeypatch.setattr(residency, "_LOOK_AGAIN", 0.02)
@@ -62,11 +57,11 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def held() -> tuple[list[str], int, list[int]]:
-    """Threads but the event loop's own, descriptors, child processes."""
-    this = psutil.Process()
-    threads = sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio"))
-    return threads, this.num_fds(), [child.pid for child in this.children(recursive=True)]
+def engine_parts() -> list[object]:
+    """The threads and processes that engines of this process have."""
+    names = ("engine", "child", "Timer", "Thread")
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(names)]
+    return [*threads, *psutil.Process().children(recursive=True)]
 
 
 async def unload(llm: HuggingFaceProvider, force: bool) -> None:
@@ -78,7 +73,7 @@ async def unload(llm: HuggingFaceProvider, force: bool) -> None:
 async def test_whatever_happens_at_whatever_moment_every_call_ends_and_nothing_is_left(
     tmp_path: Path, seed: int
 ) -> None:
-    start = held()
+    descriptors = psutil.Process().num_fds()
     chance = random.Random(seed)
     names = ("quick", "slow", "crashing")
     registry, llms = registry_of(tmp_path, *names, max_loaded=2)
@@ -142,7 +137,7 @@ async def test_whatever_happens_at_whatever_moment_every_call_ends_and_nothing_i
         assert result is None or isinstance(result, errors.ServerShuttingDownError)
     watching.cancel()
     assert all(llm.running == llm.queued == 0 for llm in llms)
-    await until(lambda: held() == start)
+    await until(lambda: not engine_parts() and psutil.Process().num_fds() <= descriptors)
 
 
 async def test_unload_and_load_in_each_others_way(tmp_path: Path) -> None:
