@@ -2,9 +2,10 @@
 
 import inspect
 
-from transformers import AttentionInterface
+from transformers import AttentionInterface, ContinuousBatchingConfig
 from transformers.generation.continuous_batching import scheduler
 from transformers.generation.continuous_batching.cache import PagedAttentionCache, group_layers_by_attn_type
+from transformers.generation.continuous_batching.cache_allocators.cache_allocator import CacheAllocator
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchingManager,
     ContinuousBatchProcessor,
@@ -37,6 +38,7 @@ def test_a_scheduler_is_chosen_by_name_and_clears_what_is_cancelled():
     assert parameters(stock.clear_cancelled_requests) == ["self"]
     assert parameters(stock.set_request_cancellation) == ["self", "request_id"]
     assert parameters(stock._schedule_request)[:3] == ["self", "state", "request_tokens"]
+    assert parameters(stock.add_waiting_request) == ["self", "state"]
     source = inspect.getsource(scheduler.Scheduler.reset)
     assert all(name in source for name in ("active_requests", "waiting_requests", "block_new_requests"))
 
@@ -55,6 +57,14 @@ def test_outputs_go_to_the_router():
     source = inspect.getsource(ContinuousBatchProcessor)
     assert "output_router.deliver_batch" in source
     assert "output_router.fail_and_deliver" in source
+
+
+def test_what_the_counters_read_is_there():
+    assert "self.current_batch += 1" in inspect.getsource(ContinuousBatchingManager._generation_loop_body)
+    assert "state.position_offset += prefill_length" in inspect.getsource(scheduler.Scheduler._infer_request_tokens)
+    assert "self.num_blocks" in inspect.getsource(PagedAttentionCache)
+    assert "self.block_table" in inspect.getsource(CacheAllocator)
+    assert "allow_block_sharing" in ContinuousBatchingConfig.__dataclass_fields__
 
 
 def test_the_runner_samples_in_one_method_and_computes_in_another():
