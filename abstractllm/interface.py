@@ -14,7 +14,7 @@ from abstractllm._answer import fold
 from abstractllm._asking import Asking
 from abstractllm.config import LLMConfig
 from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.progress import LoadProgress, UnloadProgress
+from abstractllm.progress import LoadProgress, PullProgress, UnloadProgress
 from abstractllm.requests import GenerationRequest, make_request
 from abstractllm.residency import Residency
 from abstractllm.types import (
@@ -24,7 +24,6 @@ from abstractllm.types import (
     Event,
     LlmState,
     Prompt,
-    PullProgress,
     Tool,
 )
 

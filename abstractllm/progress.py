@@ -1,4 +1,4 @@
-"""How far the loading and unloading of a model is."""
+"""How far the download, the loading and the unloading of a model is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from abstractllm.enums import LlmState
 
-__all__ = ["LoadProgress", "UnloadProgress"]
+__all__ = ["LoadProgress", "PullProgress", "UnloadProgress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,20 @@ class LoadProgress:
     """`waiting` (for room), `starting`, `tokenizer`, `weights`, `preparing`; empty when not loading."""
     fraction: float | None = None
     """Of this phase, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a download is."""
+
+    file: str
+    """The file that this report is about; empty where it is about the whole alone."""
+    file_bytes_done: int
+    file_bytes_total: int | None
+    bytes_done: int
+    bytes_total: int | None
+    done: bool
+    """True in the last report: the model is whole."""
 
 
 @dataclass(frozen=True, slots=True)

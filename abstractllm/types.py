@@ -44,7 +44,6 @@ __all__ = [
     "ParametersPolicy",
     "Part",
     "Prompt",
-    "PullProgress",
     "Quantization",
     "Reasoning",
     "ReasoningDelta",
@@ -385,20 +384,6 @@ class CachedModel:
             return getattr(self, short.get(key, key))
         except AttributeError:
             raise KeyError(key) from None
-
-
-@dataclass(frozen=True, slots=True)
-class PullProgress:
-    """How far a download is."""
-
-    file: str
-    """The file that this report is about; empty where it is about the whole alone."""
-    file_bytes_done: int
-    file_bytes_total: int | None
-    bytes_done: int
-    bytes_total: int | None
-    done: bool
-    """True in the last report: the model is whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.descriptor import EnumDescriptor
 
-from abstractllm.progress import LoadProgress, UnloadProgress
+from abstractllm.progress import LoadProgress, PullProgress, UnloadProgress
 from abstractllm.types import (
     Attempt,
     CachedModel,
@@ -23,7 +23,6 @@ from abstractllm.types import (
     Image,
     LlmInfo,
     Part,
-    PullProgress,
     Reasoning,
     ReasoningDelta,
     Started,

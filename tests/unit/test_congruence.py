@@ -11,6 +11,7 @@ import pytest
 
 import abstractllm
 import abstractllm.errors
+import abstractllm.progress
 import abstractllm.types
 import abstractllm_client
 import abstractllm_client.errors
@@ -72,7 +73,6 @@ SERVER_METHODS = {
 }
 # Keywords that only the client's method takes.
 EXTRA = {"set_config": {"etag", "validate_only"}}
-CLIENT_TYPES = {"LoadProgress", "UnloadProgress"}
 
 
 def public(kind: type) -> set[str]:
@@ -85,15 +85,21 @@ def values(module: Any, kind: type) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, kind)}
 
 
-TYPES = {name: value for name, value in values(abstractllm.types, object).items() if dataclasses.is_dataclass(value)}
+TYPES = {
+    name: value
+    for module in (abstractllm.types, abstractllm.progress)
+    for name, value in values(module, object).items()
+    if dataclasses.is_dataclass(value)
+}
 ENUMS = values(abstractllm.types, Enum) | {"ErrorReason": abstractllm.errors.ErrorReason}
 # No program meets it over the network: the server checks its configuration when it starts.
 ERRORS = {name: kind for name, kind in values(abstractllm.errors, Exception).items() if name != "UnknownProviderError"}
 
 
 def test_the_same_types_and_errors_are_exported() -> None:
-    library = {*abstractllm.types.__all__, *abstractllm.errors.__all__} - {"UnknownProviderError"}
-    assert set(abstractllm_client.__all__) == library | CLIENT_TYPES | {"AsyncRemoteLLM", "RemoteLLM", "__version__"}
+    exported = {*abstractllm.types.__all__, *abstractllm.progress.__all__, *abstractllm.errors.__all__}
+    library = exported - {"UnknownProviderError"}
+    assert set(abstractllm_client.__all__) == library | {"AsyncRemoteLLM", "RemoteLLM", "__version__"}
     assert abstractllm_client.__version__ == abstractllm.__version__
 
 

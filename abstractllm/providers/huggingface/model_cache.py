@@ -14,12 +14,13 @@ from typing import Any, cast
 from abstractllm import _pipeline
 from abstractllm.errors import AbstractLLMError, ModelNotFoundError, ServerShuttingDownError
 from abstractllm.interface import AbstractLLMInterface
+from abstractllm.progress import PullProgress
 from abstractllm.providers.huggingface import cache
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig
 from abstractllm.providers.huggingface.pull import Follower, follow
 from abstractllm.providers.huggingface.puller.protocol import Pull
 from abstractllm.providers.huggingface.worker.protocol import Load
-from abstractllm.types import CachedModel, ClearedModels, PullProgress
+from abstractllm.types import CachedModel, ClearedModels
 
 __all__ = ["ModelCache"]
 

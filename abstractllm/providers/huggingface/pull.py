@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator
 
 from abstractllm import errors
 from abstractllm.errors import AbstractLLMError, InternalError, ProviderUnavailableError
+from abstractllm.progress import PullProgress
 from abstractllm.providers.huggingface.process import ChildProcess
 from abstractllm.providers.huggingface.puller.protocol import FromPuller, Pull, Pulled, PullFailed, Report
 from abstractllm.providers.huggingface.worker.channel import encode
-from abstractllm.types import PullProgress
 
 __all__ = ["Follower", "follow", "running_pulls"]
 

@@ -21,6 +21,7 @@ from abstractllm.errors import (
     ProviderUnavailableError,
     UnsupportedParameterError,
 )
+from abstractllm.progress import PullProgress
 from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, status_error
 from abstractllm.providers.ollama.answers import AnswerReader
 from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
@@ -29,7 +30,7 @@ from abstractllm.providers.ollama.messages import chat_body
 from abstractllm.providers.ollama.models import ModelFacts, cached_model, full_name
 from abstractllm.providers.ollama.pull import PullReader
 from abstractllm.requests import GenerationRequest
-from abstractllm.types import CachedModel, Capabilities, Event, Finished, PullProgress
+from abstractllm.types import CachedModel, Capabilities, Event, Finished
 
 if TYPE_CHECKING:
     from ollama import AsyncClient, ProgressResponse

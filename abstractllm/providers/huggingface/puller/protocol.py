@@ -22,7 +22,7 @@ class Pull(Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Report(Struct, tag=True, frozen=True):
-    """Where the download is; the fields are those of `abstractllm.types.PullProgress`."""
+    """Where the download is; the fields are those of `abstractllm.progress.PullProgress`."""
 
     file: str
     file_bytes_done: int

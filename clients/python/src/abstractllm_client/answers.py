@@ -257,8 +257,8 @@ class LoadProgress:
 
     state: LlmState | int
     """READY in the last report."""
-    phase: str
-    fraction: float | None
+    phase: str = ""
+    fraction: float | None = None
     """From 0 to 1."""
 
 
