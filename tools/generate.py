@@ -3,6 +3,8 @@
 The generators live in a virtual environment of their own, `.venv-generate`, with exact versions:
 grpcio-tools 1.81 writes code that protobuf 6.33.5 and every later runtime can load, but does not
 itself run with the protobuf 7.35 that the server's health and reflection packages need.
+Go's and Node's come with their own tools. Without Go or npm that language's code is left as it is; with CI=true
+that is an error. Java's is made by each build and not committed.
 
 Usage: python tools/generate.py [--check]
 """
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,23 +30,37 @@ PINS = (
     "mypy-protobuf==5.1.0",
     "protobuf==6.33.6",
 )
-# Folders of generated files alone: whatever else is in them is removed.
-GENERATED = (Path("clients/python/gen"),)
-PACKAGES = {
+GO_PLUGINS = (
+    "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
+    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
+)
+PYTHON_PACKAGES = {
     "clients/python/gen/abstractllm_api": "Generated code of the AbstractLLM gRPC contract.",
     "clients/python/gen/abstractllm_api/v1": "Version 1 of the AbstractLLM gRPC contract.",
 }
 
 
-def prepare_environment() -> dict[str, str]:
-    """Creates the generators' environment where it is missing or of other versions.
+@dataclass(frozen=True)
+class Language:
+    """How one language's code is generated.
 
-    Returns:
-        The environment variables to run the generators with.
-
-    Raises:
-        subprocess.CalledProcessError: If pip failed.
+    Attributes:
+        folder: A folder of generated files alone: whatever else is in it is removed.
+        template: What `buf generate` runs.
+        tool: The program without which it cannot be done.
+        prepare: Installs the plugins and returns the folder they lie in.
+        finish: Adds what the plugins leave out, given the root that was written below.
     """
+
+    folder: Path
+    template: Path
+    tool: str
+    prepare: Callable[[], Path]
+    finish: Callable[[Path], None] = lambda root: None
+
+
+def prepare_python() -> Path:
+    """Creates the generators' environment where it is missing or of other versions."""
     scripts = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
     stamp = ENVIRONMENT / "pins.txt"
     wanted = "\n".join(PINS)
@@ -52,25 +70,83 @@ def prepare_environment() -> dict[str, str]:
         pip = [str(scripts / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *PINS], check=True)
         stamp.write_text(wanted, "utf-8")
-    return {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONHASHSEED": "0"}
+    return scripts
 
 
-def generate_into(folder: Path) -> None:
-    """Writes all generated folders below another root.
+def finish_python(root: Path) -> None:
+    """Makes packages of the folders, and marks them as typed."""
+    for package, summary in PYTHON_PACKAGES.items():
+        (root / package / "__init__.py").write_text(f'"""{summary}"""\n', "utf-8")
+    (root / "clients/python/gen/abstractllm_api/py.typed").touch()
+
+
+def prepare_go() -> Path:
+    """Builds the plugins where they are missing or of other versions."""
+    folder = ENVIRONMENT / "go"
+    stamp = folder / "pins.txt"
+    wanted = "\n".join(GO_PLUGINS)
+    if not stamp.exists() or stamp.read_text("utf-8") != wanted:
+        print(f"preparing {', '.join(GO_PLUGINS)}", flush=True)
+        for plugin in GO_PLUGINS:
+            subprocess.run(["go", "install", plugin], env={**os.environ, "GOBIN": str(folder)}, check=True)
+        stamp.write_text(wanted, "utf-8")
+    return folder
+
+
+def prepare_node() -> Path:
+    """Installs what the client's lock file names, where it changed."""
+    client = ROOT / "clients/node"
+    modules = client / "node_modules"
+    installed, lock = modules / ".package-lock.json", client / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run(["npm", "ci", "--silent"], cwd=client, check=True)
+    return modules / ".bin"
+
+
+PYTHON = Language(
+    Path("clients/python/gen"), Path("clients/python/buf.gen.yaml"), sys.executable, prepare_python, finish_python
+)
+LANGUAGES = (
+    PYTHON,
+    Language(Path("clients/go/abstractllmv1"), Path("clients/go/buf.gen.yaml"), "go", prepare_go),
+    Language(Path("clients/node/src/gen"), Path("clients/node/buf.gen.yaml"), "npm", prepare_node),
+)
+
+
+def languages_here() -> list[Language]:
+    """Lists the languages whose code can be generated on this machine.
+
+    Raises:
+        SystemExit: If a tool is missing and CI=true.
+    """
+    here = []
+    for language in LANGUAGES:
+        if shutil.which(language.tool):
+            here.append(language)
+        elif os.environ.get("CI") == "true":
+            sys.exit(f"{language.folder}: {language.tool} is not installed")
+        else:
+            print(f"{language.folder}: left as it is, as {language.tool} is not installed", flush=True)
+    return here
+
+
+def generate_into(folder: Path, languages: list[Language]) -> None:
+    """Writes generated folders below another root.
 
     Args:
         folder: The root to write below; the repository's own tree is left as it is.
+        languages: Which.
 
     Raises:
-        subprocess.CalledProcessError: If pip or buf failed.
+        subprocess.CalledProcessError: If an installation or buf failed.
     """
-    variables = prepare_environment()
-    buf = shutil.which("buf", path=variables["PATH"])
-    assert buf is not None, f"{ENVIRONMENT} has no buf: delete it and try again"
-    subprocess.run([buf, "generate", "--output", str(folder)], cwd=ROOT, env=variables, check=True)
-    for package, summary in PACKAGES.items():
-        (folder / package / "__init__.py").write_text(f'"""{summary}"""\n', "utf-8")
-    (folder / "clients/python/gen/abstractllm_api/py.typed").touch()
+    scripts = prepare_python()  # buf is there
+    for language in languages:
+        path = os.pathsep.join(map(str, (language.prepare(), scripts, os.environ["PATH"])))
+        command = [str(scripts / "buf"), "generate", "--template", str(language.template), "--output", str(folder)]
+        environment = {**os.environ, "PATH": path, "PYTHONHASHSEED": "0"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        language.finish(folder)
 
 
 def files_of(folder: Path) -> set[Path]:
@@ -104,10 +180,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Generate the client code from proto/.")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where the code is stale")
     check = parser.parse_args().check
+    languages = languages_here()
     with tempfile.TemporaryDirectory() as temporary:
-        generate_into(Path(temporary))
+        generate_into(Path(temporary), languages)
         found = []
-        for folder in GENERATED:
+        for folder in (language.folder for language in languages):
             fresh, committed = Path(temporary) / folder, ROOT / folder
             if check:
                 found += [f"{folder}: {line}" for line in differences(fresh, committed)]
