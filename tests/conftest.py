@@ -1,5 +1,6 @@
 """What every test shares: the repository's root, and the markers for what a machine may lack."""
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,17 @@ ROOT = Path(__file__).resolve().parents[1]
 def repository() -> Path:
     """The root folder of the repository."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Takes back what a test, or a command that it runs in this process, sets up of logging."""
+    logger = logging.getLogger("abstractllm")
+    level, handlers, propagate = logger.level, logger.handlers[:], logger.propagate
+    yield
+    logger.handlers[:] = handlers
+    logger.propagate = propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """One suite over every way to ask an LLM: in process and through a server, synchronous and asynchronous.
 
 `llm` is a way of asking: the same few coroutines, whichever way it goes. It is parametrized over the ways and over the
-LLMs. The hosted providers' servers are ours; the real SDKs talk to them over real sockets.
+LLMs. The hosted providers' servers are ours; the real SDKs talk to them over real sockets. All of it is shared by the
+tests of this folder and ends with them: others count the processes that there are.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ PROVIDERS = ("openai", "anthropic", "ollama", "huggingface", "fallback", "script
 TABLE = Table(PROVIDERS, (*FEATURES, *FAULTS, *OWN_FAULTS))
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def upstreams():
     """The hosted providers' servers, by provider."""
     async with AsyncExitStack() as stack:
@@ -36,7 +37,7 @@ async def upstreams():
         yield found
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def registry(upstreams) -> AsyncIterator[LLMRegistry]:
     lines = {name: one.config() | {"max_retries": 0} for name, one in upstreams.items()}
     lines["huggingface"] = {"provider": "huggingface", "model": "demo"}
@@ -51,7 +52,7 @@ async def registry(upstreams) -> AsyncIterator[LLMRegistry]:
     await found.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def address(registry) -> AsyncIterator[str]:
     server = Server(registry, ServerSettings(listen="127.0.0.1:0", llms={llm.name: {} for llm in registry}, preload=()))
     await server.start()
@@ -59,7 +60,7 @@ async def address(registry) -> AsyncIterator[str]:
     await server.stop(0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def subjects(registry, upstreams):
     hosted = {name: Hosted(registry[name], upstreams[name]) for name in upstreams}
     return {

@@ -60,6 +60,15 @@ async def test_of_500_streams_with_a_tenth_cancelled_midway_nothing_is_left(serv
 
 
 async def test_burst_ends_well_or_as_overloaded_with_advice_when_to_come_again(served: Local) -> None:
+    overloaded = asyncio.Event()
+
+    async def occupy(index: int) -> None:
+        # Holds a slot until the queue was full, however fast the machine is.
+        stream = served.generation.StreamGenerate(ask(f"long {index}", max_tokens=4000))
+        await stream.read()
+        await overloaded.wait()
+        stream.cancel()
+
     async def call(index: int) -> str:
         try:
             answer = await served.generation.Generate(ask(f"hello {index}", max_tokens=1))
@@ -73,9 +82,13 @@ async def test_burst_ends_well_or_as_overloaded_with_advice_when_to_come_again(s
             (pushback,) = found.pushbacks
             assert 0.5 <= delay <= 60
             assert abs(int(pushback) / 1000 - delay) < 0.01
+            overloaded.set()
             return "overloaded"
 
+    occupied = [asyncio.create_task(occupy(index)) for index in range(SLOTS)]
+    await until(lambda: served.counters.running == SLOTS)
     ends = Counter(await asyncio.wait_for(asyncio.gather(*(call(index) for index in range(2000))), PATIENCE))
+    await asyncio.gather(*occupied)
     assert ends["OK"] >= QUEUE
     assert ends["overloaded"] > 0
     await served.comes_to_rest()

@@ -216,9 +216,10 @@ async def test_loads_and_unloads_leave_no_thread_descriptor_or_process(
     registry = registries({"a": local(directories[0], keep_alive="1h"), "b": local(directories[1])})
     a, b = own(registry, "a"), own(registry, "b")
     this = psutil.Process()
+    there_before = set(this.children(recursive=True))
 
     def held() -> tuple[int, int, int]:
-        return threading.active_count(), this.num_fds(), len(this.children(recursive=True))
+        return threading.active_count(), this.num_fds(), len({*this.children(recursive=True)} - there_before)
 
     async def cycle() -> None:
         await asyncio.gather(a.load(), b.generate_async("hello", max_tokens=2))

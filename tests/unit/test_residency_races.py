@@ -57,11 +57,11 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def engine_parts() -> list[object]:
+def engine_parts() -> set[object]:
     """The threads and processes that engines of this process have."""
     names = ("engine", "child", "Timer", "Thread")
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(names)]
-    return [*threads, *psutil.Process().children(recursive=True)]
+    return {*threads, *psutil.Process().children(recursive=True)}
 
 
 async def unload(llm: HuggingFaceProvider, force: bool) -> None:
@@ -73,7 +73,7 @@ async def unload(llm: HuggingFaceProvider, force: bool) -> None:
 async def test_whatever_happens_at_whatever_moment_every_call_ends_and_nothing_is_left(
     tmp_path: Path, seed: int
 ) -> None:
-    descriptors = psutil.Process().num_fds()
+    descriptors, before = psutil.Process().num_fds(), engine_parts()
     chance = random.Random(seed)
     names = ("quick", "slow", "crashing")
     registry, llms = registry_of(tmp_path, *names, max_loaded=2)
@@ -122,7 +122,7 @@ async def test_whatever_happens_at_whatever_moment_every_call_ends_and_nothing_i
     async def watch() -> None:
         nonlocal most
         while True:
-            most = max(most, len(psutil.Process().children()))
+            most = max(most, len({*psutil.Process().children()} - before))
             await asyncio.sleep(0.01)
 
     watching = asyncio.create_task(watch())
@@ -137,7 +137,7 @@ async def test_whatever_happens_at_whatever_moment_every_call_ends_and_nothing_i
         assert result is None or isinstance(result, errors.ServerShuttingDownError)
     watching.cancel()
     assert all(llm.running == llm.queued == 0 for llm in llms)
-    await until(lambda: not engine_parts() and psutil.Process().num_fds() <= descriptors)
+    await until(lambda: engine_parts() <= before and psutil.Process().num_fds() <= descriptors)
 
 
 async def test_unload_and_load_in_each_others_way(tmp_path: Path) -> None:
