@@ -10,7 +10,7 @@ BASE ?= cpu
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test check lint types contracts generate checkgenerate bench docs image
+.PHONY: help run demo test interop check lint types contracts generate checkgenerate bench docs image
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: .venv/.installed-run ## As run, then exit
 
 test: .venv/.installed ## Set up and run every test
 	$(BIN)/python -m pytest
+
+interop: .venv/.installed ## Every client against the same servers: prints language x behaviour, fails on a hole
+	CI=true $(BIN)/python -m pytest -q tests/interop
 
 check: lint types contracts checkgenerate test ## Lint, types, import contracts, buf, generated code, every test
 

@@ -21,6 +21,7 @@ from abstractllm.errors import (
     ServerShuttingDownError,
 )
 from abstractllm_server.errors import status_of
+from abstractllm_server.limits import MAX_MESSAGE_BYTES
 
 __all__ = ["CallGuard"]
 
@@ -92,7 +93,7 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
             task = self._enter()
             try:
                 self._admit(request)
-                return await handle(request, context)
+                return _sendable(await handle(request, context))
             except BaseException as error:
                 await self._end(error, request, context)
             finally:
@@ -108,7 +109,7 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
                 async with aclosing(handle(request, context)) as responses:
                     async for response in responses:
                         self._watch(task)
-                        await context.write(response)
+                        await context.write(_sendable(response))
                         del self._writing[task]
             except BaseException as error:
                 await self._end(error, request, context)
@@ -176,6 +177,20 @@ class CallGuard(aio.ServerInterceptor):  # type: ignore[type-arg] # generic in i
         except TimeoutError:
             raise asyncio.CancelledError from None
         raise AssertionError("unreachable")
+
+
+def _sendable(response: Any) -> Any:
+    """Refuses an answer that gRPC could not send: it would end the call without a word of why."""
+    if (size := response.ByteSize()) > MAX_MESSAGE_BYTES:
+        raise InvalidRequestError(
+            f"the answer has {size} bytes, more than the {MAX_MESSAGE_BYTES} that a message may have; "
+            "a stream brings it in pieces, and max_tokens bounds it",
+            reason=ErrorReason.MESSAGE_TOO_LARGE,
+            field="parameters.max_tokens",
+            limit=MAX_MESSAGE_BYTES,
+            requested=size,
+        )
+    return response
 
 
 def _cut_off() -> ServerShuttingDownError:

@@ -71,6 +71,8 @@ SERVER_METHODS = {
     "load_model",
     "unload_model",
 }
+# What a client tells of its connection.
+CONNECTION = {"address", "channel", "llm"}
 # Keywords that only the client's method takes.
 EXTRA = {"set_config": {"etag", "validate_only"}}
 
@@ -179,8 +181,8 @@ def test_no_method_is_missing_or_left_over() -> None:
     library = public(AbstractLLMInterface) - FOR_PROVIDERS
     assert library == {*METHODS, *TWINS}
     server = SERVER_METHODS | {f"{name}_async" for name in SERVER_METHODS}
-    assert public(RemoteLLM) == library | server | {"address", "llm"}
-    assert public(AsyncRemoteLLM) == {*METHODS, *SERVER_METHODS, "address", "llm"}
+    assert public(RemoteLLM) == library | server | CONNECTION
+    assert public(AsyncRemoteLLM) == {*METHODS, *SERVER_METHODS, *CONNECTION}
 
 
 def test_generate_takes_the_same_parameters_and_options() -> None:

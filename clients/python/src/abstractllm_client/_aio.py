@@ -8,6 +8,8 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+import grpc.aio
+
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import _answers, _config
 from abstractllm_client._aio_calls import CallsByLoop
@@ -35,6 +37,11 @@ class AsyncRemoteLLM(Client):
 
     def _prepare(self) -> None:
         self._by_loop = CallsByLoop(self._connection)
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The running event loop's connection, for the stubs in `abstractllm_api` and those of other services."""
+        return self._by_loop.get().channel
 
     @overload
     async def generate(

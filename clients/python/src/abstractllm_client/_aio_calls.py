@@ -27,20 +27,20 @@ class Calls:
     """One event loop's channel, its stubs, and the two kinds of calls on it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._metadata = connection.metadata
-        self._channel = connection.open_async()
+        self._metadata = connection.call_metadata
+        self.channel = connection.open_async()
         self._closed = False
         self._running: set[Any] = set()
-        self.generation = GenerationServiceStub(self._channel)
-        self.models = ModelServiceStub(self._channel)
-        self.config = ConfigServiceStub(self._channel)
+        self.generation = GenerationServiceStub(self.channel)
+        self.models = ModelServiceStub(self.channel)
+        self.config = ConfigServiceStub(self.channel)
 
     async def close(self) -> None:
         """Closes the channel; running calls end."""
         self._closed = True
         for call in tuple(self._running):
             call.cancel()  # older gRPC versions leave running streams alone
-        await self._channel.close(None)
+        await self.channel.close(None)
 
     async def unary(
         self,
@@ -50,7 +50,7 @@ class Calls:
     ) -> Response:
         """Calls and waits; cancelling the task cancels the call."""
         self._check_open()
-        call = method(request, timeout=timeout, metadata=self._metadata)
+        call = method(request, timeout=timeout, metadata=self._metadata())
         with self._tracked(call):
             return await call
 
@@ -62,7 +62,7 @@ class Calls:
     ) -> AsyncGenerator[Response, None]:
         """Calls and iterates; closing the generator cancels the call."""
         self._check_open()
-        call = method(request, timeout=timeout, metadata=self._metadata)
+        call = method(request, timeout=timeout, metadata=self._metadata())
         with self._tracked(call):
             async for message in call:
                 yield message

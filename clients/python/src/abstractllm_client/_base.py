@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import _answers, _check, _config, _requests
-from abstractllm_client._channel import Connection
+from abstractllm_client._channel import Connection, Metadata
 from abstractllm_client.answers import Event, Finished, TextDelta
 from abstractllm_client.errors import (
     AbstractLLMError,
@@ -37,10 +37,11 @@ class Client:
         private_key: bytes | None = None,
         certificate_chain: bytes | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
+        metadata: Metadata | None = None,
         **parameters: Any,
     ) -> None:
         self._connection = Connection(
-            address, token, tls, root_certificates, private_key, certificate_chain, channel_options
+            address, token, tls, root_certificates, private_key, certificate_chain, channel_options, metadata
         )
         self._llm = llm
         defaults = {str(name): value for name, value in parameters.items() if value is not None}

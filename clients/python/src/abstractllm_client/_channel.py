@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,14 @@ from abstractllm_client.errors import ConfigurationError
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes that one request or one answer may have; the server's default, too."""
 
+Metadata = Mapping[str, str] | Callable[[], Mapping[str, str]]
+"""What goes with every call, or a function that is asked at each."""
+
+_KEY = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
+
 _SERVICE_CONFIG = {
+    # `dns:///name:port` spreads the calls over all the addresses of the name.
+    "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
             "name": [{}],
@@ -28,7 +36,7 @@ _SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
         }
-    ]
+    ],
 }
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -51,13 +59,14 @@ class Connection:
     """Where and as whom to connect.
 
     Args:
-        address: `host:port`, or `unix:/path/of/a/socket`.
+        address: `host:port`, `dns:///name:port`, or `unix:/path/of/a/socket`.
         token: A bearer token; sent with every call.
         tls: Whether to use TLS with the system's root certificates; certificates given below imply it.
         root_certificates: PEM of the roots to trust instead of the system's.
         private_key: PEM of the client's key, for mutual TLS.
         certificate_chain: PEM of the client's certificates, for mutual TLS.
         options: Further gRPC channel options; they win over the client's own.
+        metadata: What goes with every call beside the token, or a function that is asked at each call.
 
     Raises:
         ConfigurationError: For an address or token that cannot be one, or half a key pair.
@@ -70,6 +79,7 @@ class Connection:
     private_key: bytes | None = field(default=None, repr=False)
     certificate_chain: bytes | None = field(default=None, repr=False)
     options: Sequence[tuple[str, Any]] = ()
+    metadata: Metadata | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.address or self.address.startswith(("http:", "https:")):
@@ -81,6 +91,8 @@ class Connection:
             )
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
             raise ConfigurationError("token must be printable ASCII, and not empty", field="token")
+        if not callable(self.metadata):
+            self.call_metadata()
         if (self.private_key is None) != (self.certificate_chain is None):
             raise ConfigurationError(
                 "private_key and certificate_chain must be given together", field="certificate_chain"
@@ -91,10 +103,22 @@ class Connection:
         """Bytes that a request may have."""
         return int(dict(self._options())["grpc.max_send_message_length"])
 
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call."""
-        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+    def call_metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with the next call.
+
+        Raises:
+            ConfigurationError: If gRPC cannot send it.
+        """
+        given: Mapping[str, Any] = self.metadata() if callable(self.metadata) else self.metadata or {}
+        for key, value in given.items():
+            if not (_KEY.fullmatch(str(key)) and isinstance(value, str) and value.isascii() and value.isprintable()):
+                raise ConfigurationError(
+                    f"metadata must be lower-case names with values of printable ASCII, got {key!r:.80}",
+                    field="metadata",
+                    requested=f"{key!r:.80}",
+                )
+        own = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+        return (*own, *given.items())
 
     def open(self) -> grpc.Channel:
         """Makes a channel for synchronous calls; it connects with the first call."""

@@ -7,6 +7,8 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any, Literal, Self, overload
 
+import grpc
+
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import _answers, _config
 from abstractllm_client._base import PAGE_SIZE, EventReader
@@ -33,7 +35,7 @@ class RemoteLLM(AsyncTwins):
     It may be used from any thread. Methods named `*_async` are the same for asynchronous code, in any event loop.
 
     Args:
-        address: `host:port`, or `unix:/path/of/a/socket`.
+        address: `host:port`, `dns:///name:port` (calls go to all its addresses in turn), or `unix:/path/of/a/socket`.
         llm: The name of an LLM of the server's configuration; empty for its default.
         token: A bearer token. Without TLS it travels in the clear.
         tls: Whether to use TLS with the system's root certificates; certificates given below imply it.
@@ -41,6 +43,8 @@ class RemoteLLM(AsyncTwins):
         private_key: PEM of the client's key, for mutual TLS.
         certificate_chain: PEM of the client's certificates, for mutual TLS.
         channel_options: Further gRPC channel options; they win over the client's own.
+        metadata: What goes with every call, such as a trace context (`traceparent`), or a function that gives it, which
+            is asked at each call.
         **parameters: Defaults of this client for what `generate` takes, `system_prompt` and `timeout` (seconds)
             included; the timeout also bounds every other call but progress streams.
 
@@ -53,6 +57,11 @@ class RemoteLLM(AsyncTwins):
     def _prepare(self) -> None:
         super()._prepare()
         self._calls = Calls(self._connection)
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for the stubs in `abstractllm_api` and those of other services."""
+        return self._calls.channel
 
     # Generation.
 

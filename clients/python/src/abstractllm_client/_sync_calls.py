@@ -23,17 +23,17 @@ class Calls:
     """A channel, its stubs, and the two kinds of calls on it."""
 
     def __init__(self, connection: Connection) -> None:
-        self._metadata = connection.metadata
-        self._channel = connection.open()
+        self._metadata = connection.call_metadata
+        self.channel = connection.open()
         self._closed = False
-        self.generation = GenerationServiceStub(self._channel)
-        self.models = ModelServiceStub(self._channel)
-        self.config = ConfigServiceStub(self._channel)
+        self.generation = GenerationServiceStub(self.channel)
+        self.models = ModelServiceStub(self.channel)
+        self.config = ConfigServiceStub(self.channel)
 
     def close(self) -> None:
         """Closes the channel; running calls end."""
         self._closed = True
-        self._channel.close()
+        self.channel.close()
 
     def unary(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float | None
@@ -41,7 +41,7 @@ class Calls:
         """Calls and waits; an interrupt (Ctrl-C) cancels the call."""
         with self._translated():
             # A future, because a plain call would go on at the server after an interrupt.
-            call: Any = method.future(request, timeout=timeout, metadata=self._metadata)
+            call: Any = method.future(request, timeout=timeout, metadata=self._metadata())
             try:
                 response: Response = call.result()
                 return response
@@ -53,7 +53,7 @@ class Calls:
     ) -> Generator[Response, None, None]:
         """Calls and iterates; leaving the iterator cancels the call."""
         with self._translated():
-            call: Any = method(request, timeout=timeout, metadata=self._metadata)
+            call: Any = method(request, timeout=timeout, metadata=self._metadata())
             try:
                 yield from call
             finally:
