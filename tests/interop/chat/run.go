@@ -1,0 +1,37 @@
+// Package chat shows: a conversation with every role; a system prompt replaces the conversation's own.
+package chat
+
+import (
+	"context"
+
+	"github.com/abstractllm/abstractllm-go"
+	"interop/runners/go/interop"
+)
+
+// Run does it, and reports.
+func Run(task *interop.Task) any {
+	asked := interop.Read[struct {
+		LLM, System, User, Assistant, Then, Question string
+		SystemPrompt                                 string `json:"system_prompt"`
+	}](task)
+	ctx := context.Background()
+	llm, local := task.Connect(asked.LLM), task.Connect("local")
+	defer llm.Close()
+	defer local.Close()
+	chat := abstractllm.Chat{
+		abstractllm.Message(abstractllm.RoleSystem, asked.System),
+		abstractllm.Message(abstractllm.RoleUser, asked.User),
+		abstractllm.Message(abstractllm.RoleAssistant, asked.Assistant),
+		abstractllm.Message(abstractllm.RoleUser, asked.Then),
+	}
+	arrived := func(options ...abstractllm.GenerateOption) any {
+		return interop.ReadMirrored(llm.Generate(ctx, chat, options...)).Messages
+	}
+	question := abstractllm.Chat{abstractllm.Message(abstractllm.RoleUser, asked.Question)}
+	return map[string]any{
+		"plain":    arrived(),
+		"replaced": arrived(abstractllm.WithSystemPrompt(asked.SystemPrompt)),
+		"removed":  arrived(abstractllm.WithSystemPrompt("")),
+		"answer":   interop.Must(local.Generate(ctx, question, abstractllm.WithTemperature(0))),
+	}
+}
