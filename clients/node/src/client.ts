@@ -1,0 +1,324 @@
+/** The client. */
+
+import type { Channel } from "@grpc/grpc-js";
+import type {
+  CachedModel,
+  Capabilities,
+  ClearedModels,
+  Completion,
+  Event,
+  LlmConfigChanges,
+  LlmInfo,
+  LoadProgress,
+  PullProgress,
+  UnloadProgress,
+  VersionedConfig,
+} from "./answers.js";
+import { Calls } from "./calls.js";
+import * as check from "./check.js";
+import * as config from "./config.js";
+import { type Connection, type ConnectionOptions, connect } from "./connection.js";
+import * as decode from "./decode.js";
+import { InvalidRequestError } from "./errors.js";
+import { EventReader, TextReader } from "./events.js";
+import { ConfigServiceClient, ConfigServiceService as configService } from "./gen/abstractllm_api/v1/config.js";
+import {
+  type GenerateRequest,
+  GenerationServiceClient,
+  GenerationServiceService as generationService,
+} from "./gen/abstractllm_api/v1/generation.js";
+import {
+  ModelServiceClient,
+  ModelServiceService as modelService,
+  Capabilities as pbCapabilities,
+} from "./gen/abstractllm_api/v1/models.js";
+import type { CallOptions, GenerateOptions, Prompt, Tool } from "./messages.js";
+import * as requests from "./requests.js";
+import { count } from "./wire.js";
+
+const CALL_OPTIONS = ["signal", "timeout", "metadata"] as const;
+const CLIENT_OPTIONS = ["llm", "defaults", "token", "tls", "channelOptions", "interceptors"] as const;
+/** Cached models asked for at a time; the server's largest page. */
+const PAGE_SIZE = 1000;
+
+/** What a client is made with, beside its address. */
+export interface RemoteLLMOptions extends ConnectionOptions {
+  /** The name of an LLM of the server's configuration; empty for its default. */
+  llm?: string | undefined;
+  /** This client's defaults for what a generation takes; the timeout also bounds every call but progress streams. */
+  defaults?: Omit<GenerateOptions, "signal" | "metadata"> | undefined;
+}
+
+/** What a count of tokens takes beside its prompt. */
+export interface CountTokensOptions extends CallOptions {
+  systemPrompt?: string | undefined;
+  tools?: readonly Tool[] | undefined;
+  /** One of the models that the LLM's configuration lists; the default one if absent. */
+  model?: string | undefined;
+}
+
+/** What to delete: one model or, said so, all of them. */
+export type ClearTarget = { model: string; all?: undefined } | { all: true; model?: undefined };
+
+/** The generated stubs, for what the client's own methods do not offer. */
+export interface Stubs {
+  generation: GenerationServiceClient;
+  models: ModelServiceClient;
+  config: ConfigServiceClient;
+}
+
+/**
+ * One LLM of a server.
+ *
+ * Every method may fail with a subclass of `AbstractLLMError`. Methods that return an iterator call the server with its
+ * first `next()`; leaving it, by a `break` for one, ends the call at once.
+ */
+export class RemoteLLM {
+  /** Where the server is. */
+  readonly address: string;
+  /** The LLM's name; empty for the server's default. */
+  readonly llm: string;
+  readonly #connection: Connection;
+  readonly #calls: Calls;
+  readonly #defaults: GenerateOptions;
+
+  /**
+   * Makes a client; it connects with the first call.
+   *
+   * @param address `host:port`, `unix:/path/of/a/socket`, or `dns:///name:port` to use all servers of a name in turn.
+   * @param options The LLM, defaults, credentials.
+   * @throws {ConfigurationError} For an address, token or certificate that cannot be one.
+   * @throws {UnsupportedParameterError} For an option or a default that is not known.
+   * @throws {InvalidRequestError} For a default of the wrong type.
+   */
+  constructor(address: string, options: RemoteLLMOptions = {}) {
+    check.names(options, CLIENT_OPTIONS);
+    this.address = address;
+    this.llm = check.text(options.llm ?? "", "llm");
+    this.#defaults = set(check.plainObject(options.defaults ?? {}, "defaults"));
+    check.callTimeout(this.#defaults.timeout);
+    this.#generateRequest("checks the defaults", {});
+    this.#connection = connect(address, options);
+    this.#calls = new Calls(this.#connection);
+  }
+
+  // Generation.
+
+  /** Answers a prompt with the text alone. */
+  async generate(prompt: Prompt, options: GenerateOptions = {}): Promise<string> {
+    return (await this.complete(prompt, options)).text;
+  }
+
+  /** Answers a prompt with everything there is to know of the answer. */
+  async complete(prompt: Prompt, options: GenerateOptions = {}): Promise<Completion> {
+    const { request, call } = this.#generateRequest(prompt, options);
+    return decode.completion(await this.#calls.unary(generationService.generate, request, call));
+  }
+
+  /** Answers a prompt as events, `started` first and `finished` last. Leaving the iterator ends the generation. */
+  stream(prompt: Prompt, options: GenerateOptions = {}): AsyncIterableIterator<Event> {
+    const { request, call } = this.#generateRequest(prompt, options);
+    return this.#calls.stream(generationService.streamGenerate, request, call, new EventReader());
+  }
+
+  /** Answers a prompt as pieces of text. Leaving the iterator ends the generation. */
+  streamText(prompt: Prompt, options: GenerateOptions = {}): AsyncIterableIterator<string> {
+    const { request, call } = this.#generateRequest(prompt, options);
+    return this.#calls.stream(generationService.streamGenerate, request, call, new TextReader());
+  }
+
+  // Questions.
+
+  /**
+   * Counts the tokens that a prompt takes, special tokens and chat template included.
+   *
+   * @throws {UnsupportedFeatureError} If the LLM's provider cannot count.
+   */
+  async countTokens(prompt: Prompt, options: CountTokensOptions = {}): Promise<number> {
+    const { systemPrompt, tools, model } = this.#defaults;
+    const given = { systemPrompt, tools, model, ...this.#call(options, ["systemPrompt", "tools", "model"]) };
+    const request = requests.countTokensRequest(this.llm, prompt, given);
+    return count((await this.#calls.unary(generationService.countTokens, request, given)).inputTokens, "input_tokens");
+  }
+
+  /** Tells what the LLM, with another model of its list or its own, can do. */
+  async getCapabilities(options: CallOptions & { model?: string | undefined } = {}): Promise<Capabilities> {
+    const { model = this.#defaults.model, ...call } = this.#call(options, ["model"]);
+    const request = { llm: this.llm, model: optionalText(model, "model") };
+    const { capabilities } = await this.#calls.unary(modelService.getCapabilities, request, call);
+    return decode.capabilities(capabilities ?? pbCapabilities.create());
+  }
+
+  /** Lists all LLMs of the server, and how they are. */
+  async listLlms(options: CallOptions = {}): Promise<LlmInfo[]> {
+    const response = await this.#calls.unary(modelService.listLlms, {}, this.#call(options, []));
+    return response.llms.map(decode.llmInfo);
+  }
+
+  // Configuration of the server.
+
+  /** Reads the LLM's configuration on the server, and the etag to change it with. Needs the `admin` role. */
+  async getConfig(options: CallOptions = {}): Promise<VersionedConfig> {
+    const call = this.#call(options, []);
+    return config.decode(await this.#calls.unary(configService.getConfig, { llm: this.llm }, call));
+  }
+
+  /**
+   * Changes the LLM's configuration on the server, for every caller of it. Needs the `admin` role.
+   *
+   * This client's own `defaults` stay as they are.
+   *
+   * @param changes New values by key; exactly the keys that are given change, and `null` clears one.
+   * @param options `etag`: change it only if it is still the configuration of this etag. `validateOnly`: only check the
+   *   change, and return what it would give.
+   * @returns The configuration after the change.
+   * @throws {ConfigurationError} If a key cannot be set over the network or its value is malformed.
+   * @throws {InvalidRequestError} If the server refuses a value; nothing is changed then.
+   * @throws {StaleConfigError} If `etag` is not the current one.
+   */
+  async setConfig(
+    changes: LlmConfigChanges,
+    options: CallOptions & { etag?: string | undefined; validateOnly?: boolean | undefined } = {},
+  ): Promise<VersionedConfig> {
+    const { etag = "", validateOnly = false, ...call } = this.#call(options, ["etag", "validateOnly"]);
+    const request = config.setConfigRequest(this.llm, changes, etag, validateOnly);
+    return config.decode(await this.#calls.unary(configService.setConfig, request, call));
+  }
+
+  // Models of the server.
+
+  /** Lists the models in the cache on the server's disk, by name. Needs the `admin` role. */
+  async listCachedModels(options: CallOptions = {}): Promise<CachedModel[]> {
+    const call = this.#call(options, []);
+    const found: CachedModel[] = [];
+    let pageToken = "";
+    do {
+      const request = { llm: this.llm, pageSize: PAGE_SIZE, pageToken };
+      const response = await this.#calls.unary(modelService.listCachedModels, request, call);
+      found.push(...response.models.map(decode.cachedModel));
+      pageToken = response.nextPageToken;
+    } while (pageToken !== "");
+    return found;
+  }
+
+  /**
+   * Deletes models from the cache on the server's disk. Needs the `admin` role.
+   *
+   * @param target One model, or all.
+   * @param options `dryRun`: only tell what would be deleted.
+   * @throws {InvalidRequestError} If neither a model nor all are asked for, or both.
+   * @throws {ModelInUseError} If an LLM uses a model.
+   */
+  async clearModelCache(
+    target: ClearTarget,
+    options: CallOptions & { dryRun?: boolean | undefined } = {},
+  ): Promise<ClearedModels> {
+    const { model, all, ...rest } = check.plainObject(target, "target");
+    check.names(rest, ["model", "all"]);
+    if ((model === undefined) !== (all === true)) {
+      throw new InvalidRequestError("target: must be either { model } or { all: true }", {
+        field: "target",
+        limit: "model or all",
+      });
+    }
+    const { dryRun = false, ...call } = this.#call(options, ["dryRun"]);
+    const response = await this.#calls.unary(
+      modelService.clearCache,
+      {
+        llm: this.llm,
+        target:
+          model === undefined ? { $case: "all", value: {} } : { $case: "model", value: check.text(model, "model") },
+        dryRun: check.bool(dryRun, "dry_run"),
+      },
+      call,
+    );
+    return decode.clearedModels(response);
+  }
+
+  /**
+   * Downloads a model to the server's disk and reports progress. Needs the `admin` role.
+   *
+   * Leaving the iterator detaches this caller; the last one leaving stops the download.
+   *
+   * @param options `model`: one of the models that the LLM's configuration lists; the default one if absent.
+   */
+  pullModel(options: CallOptions & { model?: string | undefined } = {}): AsyncIterableIterator<PullProgress> {
+    const { model, ...call } = known(options, ["model"]);
+    const request = { llm: this.llm, model: optionalText(model, "model") };
+    return this.#calls.stream(modelService.pullModel, request, call, { read: decode.pullProgress });
+  }
+
+  /**
+   * Loads the LLM's model into the server's memory and reports progress. Needs the `admin` role.
+   *
+   * Leaving the iterator does not stop the load.
+   */
+  loadModel(options: CallOptions = {}): AsyncIterableIterator<LoadProgress> {
+    const call = known(options, []);
+    return this.#calls.stream(modelService.loadModel, { llm: this.llm }, call, { read: decode.loadProgress });
+  }
+
+  /**
+   * Unloads the LLM's model and reports progress. Needs the `admin` role.
+   *
+   * @param options `force`: cancel the requests that run; otherwise they make it fail with `ModelInUseError`.
+   */
+  unloadModel(options: CallOptions & { force?: boolean | undefined } = {}): AsyncIterableIterator<UnloadProgress> {
+    const { force = false, ...call } = known(options, ["force"]);
+    const request = { llm: this.llm, force: check.bool(force, "force") };
+    return this.#calls.stream(modelService.unloadModel, request, call, { read: decode.unloadProgress });
+  }
+
+  // Life.
+
+  /** The generated stubs on this client's channel, with its token and interceptors. */
+  get stubs(): Stubs {
+    const { channel, credentials, interceptors } = this.#connection;
+    const options = { channelOverride: channel, interceptors };
+    return {
+      generation: new GenerationServiceClient(this.address, credentials, options),
+      models: new ModelServiceClient(this.address, credentials, options),
+      config: new ConfigServiceClient(this.address, credentials, options),
+    };
+  }
+
+  /** The gRPC channel that all calls go through. */
+  get channel(): Channel {
+    return this.#connection.channel;
+  }
+
+  /** Closes the connections; calls that run end with `GenerationCancelledError`. */
+  close(): void {
+    this.#calls.close();
+  }
+
+  /** As `close`, at the end of a `using` block. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #generateRequest(prompt: Prompt, options: GenerateOptions): { request: GenerateRequest; call: CallOptions } {
+    const { signal, timeout, metadata, ...given } = { ...this.#defaults, ...set(options) };
+    return { request: requests.generateRequest(this.llm, prompt, given), call: { signal, timeout, metadata } };
+  }
+
+  /** Takes the options of a call that this client's timeout bounds. */
+  #call<T extends CallOptions>(options: T, names: readonly (keyof T & string)[]): T {
+    return { timeout: this.#defaults.timeout, ...known(options, names) };
+  }
+}
+
+/** Takes the options of a call, refusing unknown ones and leaving out absent ones. */
+function known<T extends CallOptions>(options: T, names: readonly (keyof T & string)[]): T {
+  check.names(options, [...names, ...CALL_OPTIONS]);
+  return set(options);
+}
+
+/** Leaves out what is `undefined`. */
+function set<T extends object>(options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+}
+
+function optionalText(value: unknown, field: string): string | undefined {
+  return value === undefined ? undefined : check.text(value, field);
+}

@@ -1,0 +1,147 @@
+/** How a client connects: channel options, retry policy, credentials. They match the server's limits. */
+
+import {
+  Channel,
+  type ChannelCredentials,
+  type ChannelOptions,
+  credentials,
+  InterceptingCall,
+  type Interceptor,
+} from "@grpc/grpc-js";
+import { ConfigurationError } from "./errors.js";
+
+/** Bytes that one request or one answer may have; the server's default, too. */
+const MESSAGE_LIMIT = 16 * 1024 * 1024;
+
+const SERVICE_CONFIG = {
+  // An address that stands for several servers (`dns:///name:port`) uses all of them, in turn.
+  loadBalancingConfig: [{ round_robin: {} }],
+  methodConfig: [
+    {
+      name: [{}],
+      // gRPC waits as long as the server's `grpc-retry-pushback-ms` says, and gives up where it says -1.
+      retryPolicy: {
+        maxAttempts: 5,
+        initialBackoff: "0.2s",
+        maxBackoff: "10s",
+        backoffMultiplier: 2,
+        retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+      },
+    },
+  ],
+};
+
+const OPTIONS: ChannelOptions = {
+  "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
+  "grpc.service_config_disable_resolution": 1,
+  "grpc.max_send_message_length": MESSAGE_LIMIT,
+  "grpc.max_receive_message_length": MESSAGE_LIMIT,
+  // What no longer fits these buffers is silently not retried. The calls' own number bounds the sum.
+  "grpc.per_rpc_retry_buffer_size": MESSAGE_LIMIT + 64 * 1024,
+  "grpc.retry_buffer_size": Number.MAX_SAFE_INTEGER,
+  // A server that is gone without a word is noticed within 40 seconds while a call runs.
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+};
+
+/** Certificates, each as PEM. */
+export interface TlsOptions {
+  /** The roots to trust instead of Node's own. */
+  rootCertificates?: string | Uint8Array | undefined;
+  /** The client's key, for mutual TLS. */
+  privateKey?: string | Uint8Array | undefined;
+  /** The client's certificates, for mutual TLS. */
+  certificateChain?: string | Uint8Array | undefined;
+}
+
+/** As whom to connect, and how. */
+export interface ConnectionOptions {
+  /** A bearer token; sent with every call. Without TLS it travels in the clear. */
+  token?: string | undefined;
+  /** `true` for TLS with Node's root certificates. */
+  tls?: boolean | TlsOptions | undefined;
+  /** Further gRPC channel options; they win over the client's own. */
+  channelOptions?: ChannelOptions | undefined;
+  /** gRPC interceptors for every call, such as one that passes the trace context on. */
+  interceptors?: readonly Interceptor[] | undefined;
+}
+
+/** A channel, and what every call on it needs. */
+export interface Connection {
+  channel: Channel;
+  credentials: ChannelCredentials;
+  interceptors: Interceptor[];
+  /** Bytes that a request may have. */
+  sendLimit: number;
+}
+
+/**
+ * Makes a channel; it connects with the first call.
+ *
+ * @param address `host:port`, `unix:/path/of/a/socket`, or `dns:///name:port` for all servers of a name.
+ * @throws {ConfigurationError} For an address, token or certificate that cannot be one, or half a key pair.
+ */
+export function connect(address: string, options: ConnectionOptions): Connection {
+  if (typeof address !== "string" || address === "" || /^https?:/.test(address)) {
+    const shown = JSON.stringify(address)?.slice(0, 80);
+    throw new ConfigurationError(`address must be host:port or unix:/path, got ${shown}`, {
+      field: "address",
+      limit: "host:port or unix:/path",
+      requested: shown,
+    });
+  }
+  const chosen = { ...OPTIONS, ...options.channelOptions };
+  const found = channelCredentials(options.tls ?? false);
+  return {
+    channel: channel(address, found, chosen),
+    credentials: found,
+    interceptors: [...(options.interceptors ?? []), ...authorization(options.token)],
+    sendLimit: chosen["grpc.max_send_message_length"] ?? MESSAGE_LIMIT,
+  };
+}
+
+function channel(address: string, found: ChannelCredentials, options: ChannelOptions): Channel {
+  try {
+    return new Channel(address, found, options);
+  } catch (cause) {
+    const message = `address or channelOptions: ${cause instanceof Error ? cause.message : String(cause)}`;
+    throw new ConfigurationError(message, { field: "address", requested: address, cause });
+  }
+}
+
+function authorization(token: string | undefined): Interceptor[] {
+  if (token === undefined) return [];
+  if (!/^[\x20-\x7e]+$/.test(token)) {
+    throw new ConfigurationError("token must be printable ASCII, and not empty", { field: "token" });
+  }
+  return [
+    (options, nextCall) =>
+      new InterceptingCall(nextCall(options), {
+        start: (metadata, listener, next) => {
+          metadata.set("authorization", `Bearer ${token}`);
+          next(metadata, listener);
+        },
+      }),
+  ];
+}
+
+function channelCredentials(tls: boolean | TlsOptions): ChannelCredentials {
+  if (tls === false) return credentials.createInsecure();
+  const { rootCertificates, privateKey, certificateChain } = tls === true ? {} : tls;
+  if ((privateKey === undefined) !== (certificateChain === undefined)) {
+    throw new ConfigurationError("privateKey and certificateChain must be given together", {
+      field: "certificateChain",
+    });
+  }
+  try {
+    return credentials.createSsl(pem(rootCertificates), pem(privateKey), pem(certificateChain));
+  } catch (cause) {
+    // The message of the cause is OpenSSL's; it names no secret.
+    const message = `tls: ${cause instanceof Error ? cause.message : String(cause)}`;
+    throw new ConfigurationError(message, { field: "tls", cause });
+  }
+}
+
+function pem(value: string | Uint8Array | undefined): Buffer | null {
+  return value === undefined ? null : Buffer.from(value);
+}
