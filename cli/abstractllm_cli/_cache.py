@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from abstractllm_cli import _options as options
-from abstractllm_cli._llm import connect
+from abstractllm_cli._server import Server
 
 if TYPE_CHECKING:
     from abstractllm import AbstractLLMInterface
@@ -31,16 +31,14 @@ class Cache(Protocol):
 
 
 @contextmanager
-def open_cache(
-    provider: str | None, cache_dir: Path | None, address: str | None, llm: str | None, token: str | None
-) -> Iterator[Cache]:
+def open_cache(provider: str | None, cache_dir: Path | None, server: Server | None, llm: str | None) -> Iterator[Cache]:
     """The cache that the command line asks for.
 
     Raises:
         AbstractLLMError: The library's or the client's, if there is no such provider or no such server.
     """
-    if address is not None:
-        with connect(address, token, llm, timeout=options.SHORT_CALL_SECONDS) as remote:
+    if server is not None:
+        with server.connect(llm, timeout=options.SHORT_CALL_SECONDS) as remote:
             yield RemoteCache(remote)
         return
     from abstractllm import create_llm

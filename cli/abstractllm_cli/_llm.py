@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from abstractllm_cli._options import DEFAULT_PROVIDER, usage
 from abstractllm_cli._output import working
+from abstractllm_cli._server import Server
 
 if TYPE_CHECKING:
     from abstractllm import AbstractLLMInterface, LLMRegistry
-    from abstractllm_client import RemoteLLM
 
 # Events, completions and messages are the library's or the client's, two sets of classes with the same names and
 # fields: hence `Any`.
@@ -44,8 +44,7 @@ class Target:
     model: str | None
     config: Path | None
     llm: str | None
-    address: str | None
-    token: str | None
+    server: Server | None
 
     def check(self) -> None:
         """Refuses options that contradict each other.
@@ -53,7 +52,7 @@ class Target:
         Raises:
             typer.BadParameter: Naming the option that has no meaning beside the others.
         """
-        if self.address is not None:
+        if self.server is not None:
             if self.provider is not None:
                 usage("a server has its own providers: leave out --provider or --address", "--provider")
             if self.config is not None:
@@ -67,7 +66,7 @@ class Target:
 
     def parameters(self) -> dict[str, Any]:
         """What every request to this LLM has to say: the model, where the LLM has a configuration of its own."""
-        configured_elsewhere = self.address is not None or self.config is not None
+        configured_elsewhere = self.server is not None or self.config is not None
         return {"model": self.model} if configured_elsewhere and self.model is not None else {}
 
 
@@ -78,8 +77,8 @@ def open_llm(target: Target) -> Iterator[LLM]:
     Raises:
         AbstractLLMError: The library's or the client's, if there is no such LLM or it cannot be loaded.
     """
-    if target.address is not None:
-        with connect(target.address, target.token, target.llm) as remote:
+    if target.server is not None:
+        with target.server.connect(target.llm) as remote:
             yield remote
     elif target.config is not None:
         registry = read_registry(target.config)
@@ -93,20 +92,6 @@ def open_llm(target: Target) -> Iterator[LLM]:
         with create_llm(target.provider or DEFAULT_PROVIDER, **settings) as local:
             _load(local)
             yield local
-
-
-def connect(address: str, token: str | None, llm: str | None = None, *, timeout: float | None = None) -> RemoteLLM:
-    """The client of an LLM on a server; nothing is sent yet.
-
-    Args:
-        address: Where the server is.
-        token: Who asks.
-        llm: The LLM's name; the server's default one if absent.
-        timeout: Seconds that a call may take.
-    """
-    from abstractllm_client import RemoteLLM
-
-    return RemoteLLM(address, llm or "", token=token, timeout=timeout)
 
 
 def read_registry(path: Path) -> LLMRegistry:

@@ -52,7 +52,41 @@ Token = Annotated[
         metavar="TOKEN",
         envvar="ABSTRACTLLM_TOKEN",
         show_envvar=True,
-        help="The server's token for you; safer in the environment, as others can see a command's arguments.",
+        help="The server's token for you; safer in a file or the environment, as others can see a command's arguments.",
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", metavar="FILE", exists=True, dir_okay=False, help="A file that holds the token."),
+]
+Tls = Annotated[
+    bool,
+    typer.Option("--tls", help="Use TLS and trust the roots that come with gRPC; the three files below imply TLS."),
+]
+RootCertificates = Annotated[
+    Path | None,
+    typer.Option(
+        "--root-certificates",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="PEM of the roots to trust for the server's certificate, instead of gRPC's.",
+    ),
+]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="PEM of your certificate and the chain above it, for mutual TLS; with --key.",
+    ),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key", metavar="FILE", exists=True, dir_okay=False, help="PEM of your certificate's key, without a password."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]

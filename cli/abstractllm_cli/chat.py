@@ -11,6 +11,7 @@ from abstractllm_cli import _options as options
 from abstractllm_cli._answer import Answer
 from abstractllm_cli._llm import LLM, Message, Target, open_llm
 from abstractllm_cli._output import Failure, note, print_failure, reporting
+from abstractllm_cli._server import asked_server
 
 _HELP = """\
 /system TEXT   set the system prompt; without TEXT: remove it
@@ -29,6 +30,11 @@ def chat(
     llm: options.LLMName = None,
     address: options.Address = None,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     top_k: options.TopK = None,
@@ -48,7 +54,7 @@ def chat(
     Each line is sent together with the conversation before it. /help lists the commands inside. On a terminal a failed
     request is shown and the conversation goes on; where the standard input is no terminal, it ends the command.
     """
-    target = Target(provider, model, config, llm, address, token)
+    target = Target(provider, model, config, llm, asked_server(context))
     target.check()
     parameters = options.request_parameters(context) | target.parameters()
     with reporting(as_json=False), open_llm(target) as opened:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from abstractllm_cli import _options as options
-from abstractllm_cli._llm import connect
 from abstractllm_cli._output import print_json, print_text, reporting, to_plain
+from abstractllm_cli._server import server_at
 
 app = typer.Typer(
     help="Read and change how an LLM on a server is configured. It needs the admin role.",
@@ -21,13 +21,20 @@ app = typer.Typer(
 
 @app.command("get")
 def get(
+    context: typer.Context,
     llm: options.ServerLLM = None,
     address: options.ServerAddress = options.DEFAULT_ADDRESS,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Print an LLM's configuration: YAML as in the configuration file; with --json its etag too."""
-    with reporting(as_json=as_json), connect(address, token, llm, timeout=options.SHORT_CALL_SECONDS) as remote:
+    server = server_at(context)
+    with reporting(as_json=as_json), server.connect(llm, timeout=options.SHORT_CALL_SECONDS) as remote:
         config, etag = remote.get_config_and_etag()
         if as_json:
             print_json({"config": config, "etag": etag})
@@ -37,6 +44,7 @@ def get(
 
 @app.command("set")
 def set_(
+    context: typer.Context,
     changes: Annotated[
         list[str],
         typer.Argument(
@@ -48,6 +56,11 @@ def set_(
     llm: options.ServerLLM = None,
     address: options.ServerAddress = options.DEFAULT_ADDRESS,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     etag: Annotated[
         str,
         typer.Option(
@@ -68,7 +81,8 @@ def set_(
     values = options.read_pairs(changes, "KEY=VALUE")
     # The answer to a change of a local model comes when that is loaded; who gives up before has changed nothing.
     timeout = None if {"model", "quantization"} & values.keys() else options.SHORT_CALL_SECONDS
-    with reporting(as_json=as_json), connect(address, token, llm, timeout=timeout) as remote:
+    server = server_at(context)
+    with reporting(as_json=as_json), server.connect(llm, timeout=timeout) as remote:
         config = remote.set_config(values, etag=etag, validate_only=dry_run)
         if as_json:
             print_json({"config": config})

@@ -11,6 +11,7 @@ from abstractllm_cli import _options as options
 from abstractllm_cli._answer import Answer, end_line, note_ending
 from abstractllm_cli._llm import Target, open_llm
 from abstractllm_cli._output import print_json, print_text, reporting
+from abstractllm_cli._server import asked_server
 
 
 def generate(
@@ -30,6 +31,11 @@ def generate(
     llm: options.LLMName = None,
     address: options.Address = None,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     stream: Annotated[
         bool | None,
         typer.Option(
@@ -60,7 +66,7 @@ def generate(
 
     The answer goes to the standard output, everything else to the standard error.
     """
-    target = Target(provider, model, config, llm, address, token)
+    target = Target(provider, model, config, llm, asked_server(context))
     target.check()
     parameters = options.request_parameters(context) | target.parameters()
     if prompt is None and sys.stdin.isatty():

@@ -5,31 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import typer
+
 from abstractllm_cli import _options as options
-from abstractllm_cli._llm import connect, read_registry
+from abstractllm_cli._llm import read_registry
 from abstractllm_cli._output import print_json, print_table, reporting, size
+from abstractllm_cli._server import asked_server
 
 _TITLES = ("name", "provider", "model", "state", "device", "memory", "running", "queued", "why")
 
 
 def llms(
+    context: typer.Context,
     config: options.Config = None,
     address: options.Address = None,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the LLMs of a server (--address) or of a configuration file (--config), else the installed providers.
 
     The default LLM is marked with an asterisk.
     """
-    if address is not None and config is not None:
+    server = asked_server(context)
+    if server is not None and config is not None:
         options.usage("a server has its own configuration: leave out --config or --address", "--config")
     with reporting(as_json=as_json):
-        if address is None and config is None:
+        if server is None and config is None:
             _print_providers(as_json)
             return
-        if address is not None:
-            with connect(address, token, timeout=options.SHORT_CALL_SECONDS) as remote:
+        if server is not None:
+            with server.connect(timeout=options.SHORT_CALL_SECONDS) as remote:
                 found: Sequence[Any] = remote.list_llms()
         elif config is not None:
             found = read_registry(config).list()

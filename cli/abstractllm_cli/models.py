@@ -15,6 +15,7 @@ from abstractllm_cli import _options as options
 from abstractllm_cli._cache import open_cache
 from abstractllm_cli._download import follow
 from abstractllm_cli._output import note, print_json, print_table, print_text, reporting, size
+from abstractllm_cli._server import Server, asked_server
 
 app = typer.Typer(
     help="The models in this machine's cache or, with --address, in a server's.",
@@ -39,16 +40,23 @@ _TITLES = ("name", "size", "last used", "used by", "")
 
 @app.command("list")
 def list_(
+    context: typer.Context,
     provider: CacheProvider = None,
     cache_dir: CacheDir = None,
     address: options.Address = None,
     llm: CacheLLM = None,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the cached models: name, size, last use and, on a server, the LLMs that use them."""
-    _check(provider, cache_dir, address, llm)
-    with reporting(as_json=as_json), open_cache(provider, cache_dir, address, llm, token) as cache:
+    server = asked_server(context)
+    _check(provider, cache_dir, server, llm)
+    with reporting(as_json=as_json), open_cache(provider, cache_dir, server, llm) as cache:
         found = cache.list()
         if as_json:
             print_json({"models": found})
@@ -58,6 +66,7 @@ def list_(
 
 @app.command("pull")
 def pull(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -71,15 +80,21 @@ def pull(
     address: options.Address = None,
     llm: CacheLLM = None,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Download a model into the cache; Ctrl-C stops it, and the next time goes on. With --json: a line a report."""
-    _check(provider, cache_dir, address, llm)
-    if address is None and model is None:
+    server = asked_server(context)
+    _check(provider, cache_dir, server, llm)
+    if server is None and model is None:
         options.usage("name the model to download", "MODEL")
     with (
         reporting(as_json=as_json),
-        open_cache(provider, cache_dir, address, llm, token) as cache,
+        open_cache(provider, cache_dir, server, llm) as cache,
         closing(cache.pull(model)) as reports,
     ):
         if as_json:
@@ -91,6 +106,7 @@ def pull(
 
 @app.command("clear")
 def clear(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", show_default=False, help="The model to delete.")
     ] = None,
@@ -102,18 +118,24 @@ def clear(
     address: options.Address = None,
     llm: CacheLLM = None,
     token: options.Token = None,
+    token_file: options.TokenFile = None,
+    tls: options.Tls = False,
+    root_certificates: options.RootCertificates = None,
+    certificate: options.Certificate = None,
+    key: options.Key = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Delete one model, or with --all every model, from the cache. It asks first.
 
     A refusal ends with exit code 1.
     """
-    _check(provider, cache_dir, address, llm)
+    server = asked_server(context)
+    _check(provider, cache_dir, server, llm)
     if (model is None) != everything:
         options.usage("name one model, or say --all", "MODEL")
     if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
         options.usage("nobody can be asked here: say --yes or --dry-run", "--yes")
-    with reporting(as_json=as_json), open_cache(provider, cache_dir, address, llm, token) as cache:
+    with reporting(as_json=as_json), open_cache(provider, cache_dir, server, llm) as cache:
         if not (yes or dry_run):
             removed, freed = cache.clear(model, dry_run=True)
             print_text("".join(f"{name}\n" for name in removed))
@@ -128,11 +150,11 @@ def clear(
         note(f"{_count(removed)}, {size(freed)} {'would be deleted' if dry_run else 'deleted'}")
 
 
-def _check(provider: str | None, cache_dir: Path | None, address: str | None, llm: str | None) -> None:
+def _check(provider: str | None, cache_dir: Path | None, server: Server | None, llm: str | None) -> None:
     """Refuses options that contradict each other."""
-    if address is None and llm is not None:
+    if server is None and llm is not None:
         options.usage("only a server has LLMs by name: say --address too", "--llm")
-    if address is not None:
+    if server is not None:
         for name, value in (("--provider", provider), ("--cache-dir", cache_dir)):
             if value is not None:
                 options.usage("a server has its own cache: leave out this or --address", name)
