@@ -1,12 +1,6 @@
 /** gRPC calls that end with their caller and raise the client's errors. */
 
-import {
-  Client,
-  type ClientReadableStream,
-  type CallOptions as GrpcOptions,
-  Metadata,
-  type ServiceError,
-} from "@grpc/grpc-js";
+import { Client, type ClientReadableStream, type CallOptions as GrpcOptions, type ServiceError } from "@grpc/grpc-js";
 import * as check from "./check.js";
 import type { Connection } from "./connection.js";
 import { type AbstractLLMError, GenerationCancelledError, InvalidRequestError } from "./errors.js";
@@ -76,7 +70,7 @@ export class Calls {
     options: CallOptions,
   ): Promise<Response> {
     const bytes = this.encode(method, request);
-    const metadata = metadataOf(options);
+    const metadata = this.#connection.metadata(options.metadata);
     const prepared = grpcOptions(options);
     this.#checkOpen(options.signal);
     let done = () => {};
@@ -112,7 +106,7 @@ export class Calls {
     reader: Reader<Response, Value>,
   ): AsyncIterableIterator<Value> {
     const bytes = this.encode(method, request);
-    const metadata = metadataOf(options);
+    const metadata = this.#connection.metadata(options.metadata);
     check.callTimeout(options.timeout);
     const start = () => {
       this.#checkOpen(options.signal);
@@ -245,19 +239,4 @@ function same(bytes: Buffer): Buffer {
 function grpcOptions({ timeout }: CallOptions): GrpcOptions {
   const seconds = check.callTimeout(timeout);
   return seconds === undefined ? {} : { deadline: Date.now() + seconds * 1000 };
-}
-
-function metadataOf({ metadata = {} }: CallOptions): Metadata {
-  const found = new Metadata();
-  for (const [key, value] of Object.entries(check.plainObject(metadata, "metadata"))) {
-    if (value === undefined) continue;
-    const text = check.text(value, `metadata.${key}`);
-    try {
-      found.set(key, text);
-    } catch (cause) {
-      const message = `metadata.${key}: ${cause instanceof Error ? cause.message : String(cause)}`;
-      throw new InvalidRequestError(message, { field: `metadata.${key}`, cause });
-    }
-  }
-  return found;
 }

@@ -37,7 +37,7 @@ import * as requests from "./requests.js";
 import { count } from "./wire.js";
 
 const CALL_OPTIONS = ["signal", "timeout", "metadata"] as const;
-const CLIENT_OPTIONS = ["llm", "defaults", "token", "tls", "channelOptions", "interceptors"] as const;
+const CLIENT_OPTIONS = ["llm", "defaults", "token", "tls", "metadata", "channelOptions", "interceptors"] as const;
 /** Cached models asked for at a time; the server's largest page. */
 const PAGE_SIZE = 1000;
 

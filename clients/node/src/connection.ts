@@ -7,8 +7,11 @@ import {
   credentials,
   InterceptingCall,
   type Interceptor,
+  Metadata,
 } from "@grpc/grpc-js";
+import * as check from "./check.js";
 import { ConfigurationError } from "./errors.js";
+import type { CallMetadata } from "./messages.js";
 
 /** Bytes that one request or one answer may have; the server's default, too. */
 const MESSAGE_LIMIT = 16 * 1024 * 1024;
@@ -60,9 +63,11 @@ export interface ConnectionOptions {
   token?: string | undefined;
   /** `true` for TLS with Node's root certificates. */
   tls?: boolean | TlsOptions | undefined;
+  /** Sent with every call, such as a trace context; or a function that gives it, which is asked at each call. */
+  metadata?: CallMetadata | (() => CallMetadata) | undefined;
   /** Further gRPC channel options; they win over the client's own. */
   channelOptions?: ChannelOptions | undefined;
-  /** gRPC interceptors for every call, such as one that passes the trace context on. */
+  /** gRPC interceptors for every call. */
   interceptors?: readonly Interceptor[] | undefined;
 }
 
@@ -73,13 +78,15 @@ export interface Connection {
   interceptors: Interceptor[];
   /** Bytes that a request may have. */
   sendLimit: number;
+  /** What goes with the next call, given what its caller adds. */
+  metadata: (own: CallMetadata | undefined) => Metadata;
 }
 
 /**
  * Makes a channel; it connects with the first call.
  *
  * @param address `host:port`, `unix:/path/of/a/socket`, or `dns:///name:port` for all servers of a name.
- * @throws {ConfigurationError} For an address, token or certificate that cannot be one, or half a key pair.
+ * @throws {ConfigurationError} For an address, token, metadata or certificate that cannot be one, or half a key pair.
  */
 export function connect(address: string, options: ConnectionOptions): Connection {
   if (typeof address !== "string" || address === "" || /^https?:/.test(address)) {
@@ -92,12 +99,28 @@ export function connect(address: string, options: ConnectionOptions): Connection
   }
   const chosen = { ...OPTIONS, ...options.channelOptions };
   const found = channelCredentials(options.tls ?? false);
+  const { metadata } = options;
+  if (typeof metadata !== "function") metadataOf(metadata);
   return {
     channel: channel(address, found, chosen),
     credentials: found,
     interceptors: [...(options.interceptors ?? []), ...authorization(options.token)],
     sendLimit: chosen["grpc.max_send_message_length"] ?? MESSAGE_LIMIT,
+    metadata: (own) => metadataOf(typeof metadata === "function" ? metadata() : metadata, own),
   };
+}
+
+function metadataOf(...given: (CallMetadata | undefined)[]): Metadata {
+  const found = new Metadata();
+  for (const [key, value] of given.flatMap((one) => Object.entries(check.plainObject(one ?? {}, "metadata")))) {
+    try {
+      found.set(key, check.text(value, `metadata.${key}`));
+    } catch (cause) {
+      const message = `metadata.${key}: ${cause instanceof Error ? cause.message : String(cause)}`;
+      throw new ConfigurationError(message, { field: "metadata", requested: key, cause });
+    }
+  }
+  return found;
 }
 
 function channel(address: string, found: ChannelCredentials, options: ChannelOptions): Channel {

@@ -129,14 +129,17 @@ export interface GenerationParameters {
   reasoningEffort?: ReasoningEffort | number | undefined;
 }
 
+/** What goes with a call as gRPC metadata: names in lower case, values of printable ASCII. */
+export type CallMetadata = Readonly<Record<string, string>>;
+
 /** What every call takes. */
 export interface CallOptions {
   /** Ends the call, at the server too, with `GenerationCancelledError`. */
   signal?: AbortSignal | undefined;
   /** The most seconds that the call may take, waiting and retries included. */
   timeout?: number | undefined;
-  /** Sent with the call as gRPC metadata, such as `traceparent` and `tracestate`. */
-  metadata?: Readonly<Record<string, string>> | undefined;
+  /** Sent with the call, such as `traceparent` and `tracestate`. */
+  metadata?: CallMetadata | undefined;
 }
 
 /** What a generation takes beside its prompt. */

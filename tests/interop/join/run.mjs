@@ -1,0 +1,9 @@
+export async function run({ input, connect, report }) {
+  const llm = connect(input.llm, { defaults: { temperature: 0 } });
+  const found = [];
+  for (const prompt of input.prompts) {
+    const joined = (await report.all(llm.streamText(prompt))).join("");
+    found.push({ joined, whole: await llm.generate(prompt) });
+  }
+  return found;
+}

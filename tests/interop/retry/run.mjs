@@ -1,0 +1,18 @@
+export async function run({ input, connect, ask, report }) {
+  const llm = connect("flaky", { defaults: { timeout: 60 } });
+  const answer = (requestId, wanted = input[requestId]) =>
+    llm.generate(JSON.stringify(wanted), { requestId }).catch(({ reason }) => reason);
+  const found = {
+    overloaded: await answer("overloaded"),
+    unavailable: await report.all(llm.streamText(JSON.stringify(input.unavailable), { requestId: "unavailable" })),
+    always: await answer("always"),
+    quota: await answer("quota"),
+    invalid: await answer("invalid"),
+    large: await answer("large", { ...input.overloaded, padding: "x".repeat(input.padding) }),
+  };
+
+  const restarted = connect("", { server: "restarted", defaults: { timeout: 60 } });
+  const before = await restarted.generate("before");
+  await ask("restart", { seconds: input.down });
+  return { ...found, restarted: [before, await restarted.generate("after")] };
+}
