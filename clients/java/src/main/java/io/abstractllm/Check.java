@@ -1,0 +1,101 @@
+package io.abstractllm;
+
+import com.google.protobuf.ListValue;
+import com.google.protobuf.NullValue;
+import com.google.protobuf.Struct;
+import com.google.protobuf.Value;
+import java.math.BigInteger;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Objects;
+
+/** Checks of Java values that protobuf would refuse with a nameless error, or silently take for something else. */
+final class Check {
+    private static final BigInteger LARGEST_WHOLE_DOUBLE = BigInteger.ONE.shiftLeft(53);
+
+    private Check() {}
+
+    /** Takes whole Unicode text; protobuf would send a question mark for half a character. */
+    static String text(String value, String field) {
+        Objects.requireNonNull(value, field);
+        for (int at = 0; at < value.length(); at++) {
+            if (!Character.isSurrogate(value.charAt(at))) {
+                continue;
+            }
+            if (!Character.isSupplementaryCodePoint(value.codePointAt(at))) {
+                ErrorFacts facts = new ErrorFacts(
+                        field + " holds a lone surrogate at character " + at + ", which is no Unicode text");
+                facts.field = field;
+                throw new InvalidRequestException(facts);
+            }
+            at++;
+        }
+        return value;
+    }
+
+    /** Takes a finite number. */
+    static double finite(double value, String field) {
+        if (!Double.isFinite(value)) {
+            throw new InvalidRequestException(
+                    ErrorFacts.ofField(field, "must be a finite number", "finite", value));
+        }
+        return value;
+    }
+
+    /** Takes a span of time above zero. */
+    static Duration positive(Duration value, String field) {
+        if (value.isZero() || value.isNegative()) {
+            throw new InvalidRequestException(
+                    ErrorFacts.ofField(field, "must be greater than 0 seconds", "greater than 0", value));
+        }
+        return value;
+    }
+
+    /** Takes a map that a protobuf Struct can hold without loss: null, Boolean, Number, String, Map, Iterable. */
+    static Struct struct(Map<?, ?> values, String field) {
+        Struct.Builder struct = Struct.newBuilder();
+        values.forEach((key, value) -> {
+            if (!(key instanceof String)) {
+                throw new InvalidRequestException(ErrorFacts.ofField(field, "must have strings as keys", null, key));
+            }
+            struct.putFields(text((String) key, field), value(value, field + "." + key));
+        });
+        return struct.build();
+    }
+
+    private static Value value(Object value, String field) {
+        Value.Builder found = Value.newBuilder();
+        if (value == null) {
+            found.setNullValue(NullValue.NULL_VALUE);
+        } else if (value instanceof Boolean flag) {
+            found.setBoolValue(flag);
+        } else if (value instanceof Number number) {
+            found.setNumberValue(number(number, field));
+        } else if (value instanceof CharSequence text) {
+            found.setStringValue(text(text.toString(), field));
+        } else if (value instanceof Map<?, ?> map) {
+            found.setStructValue(struct(map, field));
+        } else if (value instanceof Iterable<?> entries) {
+            ListValue.Builder list = ListValue.newBuilder();
+            for (Object entry : entries) {
+                list.addValues(value(entry, field + "[" + list.getValuesCount() + "]"));
+            }
+            found.setListValue(list);
+        } else {
+            String rule = "must be null, a Boolean, a Number, a String, a Map or an Iterable";
+            throw new InvalidRequestException(
+                    ErrorFacts.ofField(field, rule, null, value.getClass().getName()));
+        }
+        return found.build();
+    }
+
+    private static double number(Number number, String field) {
+        BigInteger whole = number instanceof BigInteger big ? big : BigInteger.valueOf(number.longValue());
+        boolean isWhole = number instanceof Long || number instanceof BigInteger;
+        if (isWhole && whole.abs().compareTo(LARGEST_WHOLE_DOUBLE) > 0) {
+            throw new InvalidRequestException(
+                    ErrorFacts.ofField(field, "must be at most 2^53, or else a string", "2^53", number));
+        }
+        return finite(number.doubleValue(), field);
+    }
+}

@@ -1,0 +1,105 @@
+package io.abstractllm;
+
+import io.grpc.ChannelCredentials;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
+import io.grpc.TlsChannelCredentials;
+import java.io.ByteArrayInputStream;
+import java.io.IOException;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+
+/** How a client connects: channel options, retry policy, credentials. They match the server's limits. */
+final class Connection {
+    static final int MESSAGE_LIMIT = 16 * 1024 * 1024;
+
+    /** gRPC waits as long as the server's {@code grpc-retry-pushback-ms} says, and gives up where it says -1. */
+    private static final Map<String, Object> RETRY_POLICY = Map.of(
+            "maxAttempts", 5.0,
+            "initialBackoff", "0.2s",
+            "maxBackoff", "10s",
+            "backoffMultiplier", 2.0,
+            "retryableStatusCodes", List.of("UNAVAILABLE", "RESOURCE_EXHAUSTED"));
+
+    /** {@code dns:///name:port} spreads the calls over all the addresses of the name. */
+    private static final Map<String, Object> SERVICE_CONFIG = Map.of(
+            "loadBalancingConfig", List.of(Map.of("round_robin", Map.of())),
+            "methodConfig", List.of(Map.of("name", List.of(Map.of()), "retryPolicy", RETRY_POLICY)));
+
+    /** What retries need beside the message for the request's metadata. */
+    private static final int METADATA_LIMIT = 64 * 1024;
+
+    final String address;
+    String token;
+    boolean tls;
+    byte[] rootCertificates;
+    byte[] certificateChain;
+    byte[] privateKey;
+    int messageLimit = MESSAGE_LIMIT;
+    Consumer<ManagedChannelBuilder<?>> customization = builder -> {};
+
+    Connection(String address) {
+        if (address.isEmpty() || address.startsWith("http:") || address.startsWith("https:")) {
+            throw new ConfigurationException(ErrorFacts.ofField(
+                    "address", "must be host:port or unix:/path", "host:port or unix:/path", address));
+        }
+        this.address = address;
+    }
+
+    /** What goes with every call. */
+    Metadata metadata() {
+        return CallSettings.metadata(token == null ? Map.of() : Map.of("authorization", "Bearer " + token));
+    }
+
+    /** Makes a channel; it connects with the first call. */
+    ManagedChannel open() {
+        ChannelCredentials credentials = credentials();
+        try {
+            ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials)
+                    .defaultServiceConfig(SERVICE_CONFIG)
+                    .enableRetry()
+                    .maxInboundMessageSize(messageLimit)
+                    // What no longer fits this buffer is not retried. The channel's own sum is without a limit, as
+                    // requests that wait occupy memory anyway.
+                    .perRpcBufferLimit((long) messageLimit + METADATA_LIMIT)
+                    .retryBufferSize(Long.MAX_VALUE)
+                    // A server that is gone without a word is noticed within 40 seconds while a call runs.
+                    .keepAliveTime(30, TimeUnit.SECONDS)
+                    .keepAliveTimeout(10, TimeUnit.SECONDS);
+            customization.accept(builder);
+            return builder.build();
+        } catch (IllegalArgumentException refused) {
+            ErrorFacts facts = ErrorFacts.ofField(
+                    "address", "must be host:port or unix:/path", "host:port or unix:/path", address);
+            facts.cause = refused;
+            throw new ConfigurationException(facts);
+        }
+    }
+
+    private ChannelCredentials credentials() {
+        if (!tls && rootCertificates == null && certificateChain == null) {
+            return InsecureChannelCredentials.create();
+        }
+        TlsChannelCredentials.Builder credentials = TlsChannelCredentials.newBuilder();
+        String field = "root_certificates";
+        try {
+            if (rootCertificates != null) {
+                credentials.trustManager(new ByteArrayInputStream(rootCertificates));
+            }
+            field = "certificate_chain";
+            if (certificateChain != null) {
+                credentials.keyManager(
+                        new ByteArrayInputStream(certificateChain), new ByteArrayInputStream(privateKey));
+            }
+            return credentials.build();
+        } catch (IOException impossible) {
+            throw new ConfigurationException(
+                    ErrorFacts.ofField(field, "must be PEM", "PEM", impossible.getMessage()));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+package io.abstractllm;
+
+import io.grpc.ManagedChannelBuilder;
+import java.util.Objects;
+import java.util.function.Consumer;
+
+/** Collects how a {@link RemoteLLM} connects, as whom, and what its calls have in common. */
+public final class RemoteLLMBuilder {
+    final Connection connection;
+    String llm = "";
+    Options defaults = Options.NONE;
+
+    RemoteLLMBuilder(String address) {
+        connection = new Connection(Objects.requireNonNull(address, "address"));
+    }
+
+    /**
+     * The LLM that is asked.
+     *
+     * @param name the name of an LLM of the server's configuration; empty for its default
+     * @return this builder
+     */
+    public RemoteLLMBuilder llm(String name) {
+        llm = Check.text(name, "llm");
+        return this;
+    }
+
+    /**
+     * The client's own defaults for what {@code generate} takes. Their timeout and metadata are those of every other
+     * call, too; a timeout does not bound progress.
+     *
+     * @param options the options
+     * @return this builder
+     */
+    public RemoteLLMBuilder defaults(Options options) {
+        defaults = Objects.requireNonNull(options, "defaults");
+        return this;
+    }
+
+    /**
+     * A bearer token that goes with every call. Without TLS it travels in the clear.
+     *
+     * @param value printable ASCII
+     * @return this builder
+     * @throws ConfigurationException if it cannot be sent
+     */
+    public RemoteLLMBuilder token(String value) {
+        if (value.isEmpty() || !CallSettings.isPrintable(value)) {
+            ErrorFacts facts = new ErrorFacts("token must be printable ASCII, and not empty");
+            facts.field = "token";
+            throw new ConfigurationException(facts);
+        }
+        connection.token = value;
+        return this;
+    }
+
+    /**
+     * Uses TLS and trusts the roots of the Java runtime.
+     *
+     * @return this builder
+     */
+    public RemoteLLMBuilder tls() {
+        connection.tls = true;
+        return this;
+    }
+
+    /**
+     * Uses TLS and trusts these roots instead of the runtime's.
+     *
+     * @param pem their certificates
+     * @return this builder
+     */
+    public RemoteLLMBuilder rootCertificates(byte[] pem) {
+        connection.rootCertificates = pem.clone();
+        return this;
+    }
+
+    /**
+     * Uses TLS and shows a certificate of this client: mutual TLS.
+     *
+     * @param certificateChain PEM of the certificate and those that signed it
+     * @param privateKey PEM of its key, as PKCS #8 ({@code BEGIN PRIVATE KEY})
+     * @return this builder
+     */
+    public RemoteLLMBuilder clientCertificate(byte[] certificateChain, byte[] privateKey) {
+        connection.certificateChain = certificateChain.clone();
+        connection.privateKey = privateKey.clone();
+        return this;
+    }
+
+    /**
+     * The bytes that one request or one answer may have; 16 MiB, as the server has it, if not set.
+     *
+     * @param bytes the limit
+     * @return this builder
+     */
+    public RemoteLLMBuilder messageLimit(int bytes) {
+        if (bytes <= 0) {
+            throw new ConfigurationException(
+                    ErrorFacts.ofField("message_limit", "must be greater than 0 bytes", "greater than 0", bytes));
+        }
+        connection.messageLimit = bytes;
+        return this;
+    }
+
+    /**
+     * A last hand on gRPC's own builder, for what is not here: interceptors, a proxy, an executor, no retries.
+     *
+     * @param customization is given the builder with all of this client's settings
+     * @return this builder
+     */
+    public RemoteLLMBuilder channel(Consumer<ManagedChannelBuilder<?>> customization) {
+        connection.customization = Objects.requireNonNull(customization, "customization");
+        return this;
+    }
+
+    /**
+     * Makes the client; it connects with its first call.
+     *
+     * @return the client
+     * @throws ConfigurationException for an address or a certificate that cannot be one
+     */
+    public RemoteLLM build() {
+        return new RemoteLLM(this);
+    }
+}

@@ -1,0 +1,67 @@
+package io.abstractllm;
+
+import java.util.Iterator;
+import java.util.Spliterator;
+import java.util.Spliterators;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+
+/**
+ * What a server sends as it comes: an answer's events, its text, or the progress of a load. The call begins when the
+ * first value is asked for. Closing the stream before its end cancels the call, and the server stops working for it at
+ * once; so it belongs into a try-with-resources statement:
+ *
+ * <pre>{@code
+ * try (var pieces = llm.streamText("Count from 1 to 20.")) {
+ *     for (String piece : pieces) {
+ *         System.out.print(piece);
+ *     }
+ * }
+ * }</pre>
+ *
+ * <p>A stream is read once, by one thread; any thread may close it. Interrupting the reading thread cancels the call.
+ *
+ * @param <T> what comes
+ */
+public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
+    private final Pull<?, ?, T> pull;
+    private boolean taken;
+
+    RemoteStream(Pull<?, ?, T> pull) {
+        this.pull = pull;
+    }
+
+    /**
+     * The values, once. The iterator's methods throw {@link AbstractLLMException} where the call fails, and
+     * {@link GenerationCancelledException} where the stream was closed before its end.
+     *
+     * @return the iterator
+     * @throws IllegalStateException if the values were asked for before
+     */
+    @Override
+    public Iterator<T> iterator() {
+        if (taken) {
+            throw new IllegalStateException("a RemoteStream is read only once");
+        }
+        taken = true;
+        return pull;
+    }
+
+    /**
+     * The values, once, as a stream of the Java library. Closing either closes both.
+     *
+     * @return the stream
+     * @throws IllegalStateException if the values were asked for before
+     */
+    public Stream<T> stream() {
+        int traits = Spliterator.ORDERED | Spliterator.NONNULL;
+        return StreamSupport.stream(Spliterators.spliteratorUnknownSize(iterator(), traits), false)
+                .onClose(this::close);
+    }
+
+    /** Cancels the call, unless it is over. */
+    @Override
+    public void close() {
+        pull.close();
+    }
+}

@@ -1,0 +1,26 @@
+package io.abstractllm;
+
+/**
+ * Who speaks a chat message. A value of a newer contract, which has no constant here, comes through as its number.
+ *
+ * @param number the number in the contract
+ */
+public record Role(int number) {
+    /** Instructions to the model. */
+    public static final Role SYSTEM = new Role(io.abstractllm.v1.Role.ROLE_SYSTEM_VALUE);
+
+    /** The person or program that asks. */
+    public static final Role USER = new Role(io.abstractllm.v1.Role.ROLE_USER_VALUE);
+
+    /** The model's own earlier answers. */
+    public static final Role ASSISTANT = new Role(io.abstractllm.v1.Role.ROLE_ASSISTANT_VALUE);
+
+    /** Results of the tools that the model asked to have called. */
+    public static final Role TOOL = new Role(io.abstractllm.v1.Role.ROLE_TOOL_VALUE);
+
+    /** The word, such as {@code user}; the number's digits for a value that this client does not know. */
+    @Override
+    public String toString() {
+        return Words.word(io.abstractllm.v1.Role.getDescriptor(), number);
+    }
+}

@@ -1,0 +1,157 @@
+package io.abstractllm;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import io.grpc.Status.Code;
+import java.util.Map;
+import java.util.function.Function;
+
+/** A call's gRPC status to one of the client's exceptions. */
+final class Statuses {
+    static final String DOMAIN = "abstractllm";
+    private static final Metadata.Key<byte[]> DETAILS =
+            Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
+
+    private static final Map<String, Function<ErrorFacts, AbstractLLMException>> BY_REASON = Map.ofEntries(
+            Map.entry("INVALID_REQUEST", InvalidRequestException::new),
+            Map.entry("UNSUPPORTED_PARAMETER", UnsupportedParameterException::new),
+            Map.entry("CONTEXT_LENGTH_EXCEEDED", ContextLengthExceededException::new),
+            Map.entry("MESSAGE_TOO_LARGE", InvalidRequestException::new),
+            Map.entry("UNSUPPORTED_FEATURE", UnsupportedFeatureException::new),
+            Map.entry("UNKNOWN_LLM", UnknownLLMException::new),
+            Map.entry("MODEL_NOT_FOUND", ModelNotFoundException::new),
+            Map.entry("UNAUTHENTICATED", AuthenticationException::new),
+            Map.entry("NOT_ALLOWED", PermissionDeniedException::new),
+            Map.entry("PROVIDER_CREDENTIALS", ProviderCredentialsException::new),
+            Map.entry("NOT_CONFIGURED", ConfigurationException::new),
+            Map.entry("MODEL_LOAD_FAILED", ModelLoadException::new),
+            Map.entry("MODEL_IN_USE", ModelInUseException::new),
+            Map.entry("CONTENT_BLOCKED", ContentBlockedException::new),
+            Map.entry("RATE_LIMITED", RateLimitedException::new),
+            Map.entry("OVERLOADED", OverloadedException::new),
+            Map.entry("QUOTA_EXCEEDED", QuotaExceededException::new),
+            Map.entry("PROVIDER_UNAVAILABLE", ProviderUnavailableException::new),
+            Map.entry("PROVIDER_PROTOCOL", ProviderProtocolException::new),
+            Map.entry("INCOMPLETE_STREAM", IncompleteStreamException::new),
+            Map.entry("ENGINE_CRASHED", EngineCrashedException::new),
+            Map.entry("SHUTTING_DOWN", ServerShuttingDownException::new),
+            Map.entry("TIMEOUT", GenerationTimeoutException::new),
+            Map.entry("CANCELLED", GenerationCancelledException::new),
+            Map.entry("STALE_CONFIG", StaleConfigException::new),
+            Map.entry("INTERNAL", InternalException::new));
+
+    /** For a status without an ErrorInfo (from gRPC itself, or a proxy), or with a reason that is not known here. */
+    private static final Map<Code, Function<ErrorFacts, AbstractLLMException>> BY_CODE = Map.ofEntries(
+            Map.entry(Code.INVALID_ARGUMENT, InvalidRequestException::new),
+            Map.entry(Code.OUT_OF_RANGE, InvalidRequestException::new),
+            Map.entry(Code.NOT_FOUND, UnknownLLMException::new),
+            Map.entry(Code.UNIMPLEMENTED, UnsupportedFeatureException::new),
+            Map.entry(Code.UNAUTHENTICATED, AuthenticationException::new),
+            Map.entry(Code.PERMISSION_DENIED, PermissionDeniedException::new),
+            Map.entry(Code.FAILED_PRECONDITION, ConfigurationException::new),
+            Map.entry(Code.RESOURCE_EXHAUSTED, OverloadedException::new),
+            Map.entry(Code.UNAVAILABLE, ProviderUnavailableException::new),
+            Map.entry(Code.DEADLINE_EXCEEDED, GenerationTimeoutException::new),
+            Map.entry(Code.CANCELLED, GenerationCancelledException::new),
+            Map.entry(Code.ABORTED, StaleConfigException::new));
+
+    private Statuses() {}
+
+    /**
+     * Rebuilds the error that the server raised.
+     *
+     * @param status the status
+     * @param trailers the call's trailing metadata; may be null
+     * @param partialText the answer's text that came before
+     * @param cause what gRPC threw; may be null
+     * @return the exception of the ErrorInfo's reason; without one, that of the code, retryable only if UNAVAILABLE
+     */
+    static AbstractLLMException exception(Status status, Metadata trailers, String partialText, Throwable cause) {
+        Code code = status.getCode();
+        String description = status.getDescription();
+        ErrorFacts facts = new ErrorFacts(description == null || description.isEmpty() ? code.name() : description);
+        facts.partialText = partialText;
+        facts.cause = cause;
+        ErrorInfo info = readDetails(trailers, facts);
+        Function<ErrorFacts, AbstractLLMException> ofCode = BY_CODE.getOrDefault(code, InternalException::new);
+        if (info == null) {
+            facts.retryable = code == Code.UNAVAILABLE;
+            if (code == Code.RESOURCE_EXHAUSTED && isOfSize(facts.message)) {
+                facts.reason = ErrorReason.MESSAGE_TOO_LARGE;
+                return new InvalidRequestException(facts);
+            }
+            return ofCode.apply(facts);
+        }
+        facts.reason = info.getReason().isEmpty() ? null : new ErrorReason(info.getReason());
+        Function<ErrorFacts, AbstractLLMException> ofReason = BY_REASON.get(info.getReason());
+        if (ofReason != null) {
+            return ofReason.apply(facts);
+        }
+        facts.retryable = facts.retryAfter != null || code == Code.UNAVAILABLE;
+        return ofCode.apply(facts);
+    }
+
+    /** Whether these are gRPC's own words for a message beyond a limit: those of its core, of Java, or of Go. */
+    private static boolean isOfSize(String message) {
+        return message.contains("larger than max") || message.contains("exceeds maximum size");
+    }
+
+    /** Reads the google.rpc details into the facts, and returns the ErrorInfo of our domain; null where there is none. */
+    private static ErrorInfo readDetails(Metadata trailers, ErrorFacts facts) {
+        byte[] encoded = trailers == null ? null : trailers.get(DETAILS);
+        if (encoded == null) {
+            return null;
+        }
+        ErrorInfo info = null;
+        try {
+            for (Any packed : com.google.rpc.Status.parseFrom(encoded).getDetailsList()) {
+                if (packed.is(ErrorInfo.class)) {
+                    ErrorInfo found = packed.unpack(ErrorInfo.class);
+                    info = found.getDomain().equals(DOMAIN) ? found : info;
+                } else if (packed.is(RetryInfo.class)) {
+                    facts.retryAfter =
+                            Answers.duration(packed.unpack(RetryInfo.class).getRetryDelay());
+                } else if (packed.is(BadRequest.class)) {
+                    BadRequest bad = packed.unpack(BadRequest.class);
+                    facts.field = bad.getFieldViolationsCount() == 0
+                            ? facts.field
+                            : bad.getFieldViolations(0).getField();
+                }
+            }
+        } catch (InvalidProtocolBufferException broken) {
+            // A broken detail says nothing; the status code still does.
+        }
+        if (info != null) {
+            readMetadata(info.getMetadataMap(), facts);
+        }
+        return info;
+    }
+
+    private static void readMetadata(Map<String, String> metadata, ErrorFacts facts) {
+        facts.requestId = filled(metadata, "request_id");
+        facts.llm = filled(metadata, "llm");
+        facts.provider = filled(metadata, "provider");
+        facts.model = filled(metadata, "model");
+        String field = filled(metadata, "field");
+        facts.field = field == null ? facts.field : field;
+        facts.limit = filled(metadata, "limit");
+        facts.requested = filled(metadata, "requested");
+        Long status = digits(metadata.get("upstream_status"));
+        facts.upstreamStatus = status == null || status > Integer.MAX_VALUE ? null : Integer.valueOf(status.intValue());
+        facts.outputTokens = digits(metadata.get("output_tokens"));
+    }
+
+    private static String filled(Map<String, String> metadata, String name) {
+        String value = metadata.getOrDefault(name, "");
+        return value.isEmpty() ? null : value;
+    }
+
+    private static Long digits(String value) {
+        return value != null && value.matches("[0-9]{1,18}") ? Long.valueOf(value) : null;
+    }
+}

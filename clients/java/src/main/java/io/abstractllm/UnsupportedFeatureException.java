@@ -1,0 +1,19 @@
+package io.abstractllm;
+
+/** The LLM, or the server, cannot do this kind of request. */
+public final class UnsupportedFeatureException extends AbstractLLMException {
+    private static final long serialVersionUID = 1L;
+
+    /**
+     * An error that did not come from a server, as a test may want one.
+     *
+     * @param message what happened
+     */
+    public UnsupportedFeatureException(String message) {
+        this(new ErrorFacts(message));
+    }
+
+    UnsupportedFeatureException(ErrorFacts facts) {
+        super(facts, ErrorReason.UNSUPPORTED_FEATURE, false);
+    }
+}
