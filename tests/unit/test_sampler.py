@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from abstractllm.providers.huggingface.worker.batching.sampler import _top, draw
-from abstractllm.providers.huggingface.worker.batching.settings import Counts, Row, uniform
+from abstractllm.providers.huggingface.worker.batching.settings import Counts, Row, uniforms
 
 NEUTRAL = Row(
     temperature=1.0,
@@ -197,7 +197,8 @@ def test_extreme_settings_and_logits_never_give_a_masked_token_or_none():
 
 
 def test_random_numbers_are_even_and_neighbouring_seeds_independent():
-    numbers = torch.tensor([[uniform(seed, position) for position in range(200)] for seed in range(200)])
+    seeds = [seed for seed in range(200) for _ in range(200)]
+    numbers = torch.from_numpy(uniforms(seeds, [*range(200)] * 200)).float().view(200, 200)
     assert numbers.min() >= 0
     assert numbers.max() < 1
     counts = torch.histc(numbers.flatten(), bins=50, min=0, max=1)

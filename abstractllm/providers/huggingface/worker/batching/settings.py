@@ -13,9 +13,10 @@ import numpy.typing as npt
 from abstractllm.providers.huggingface.worker.grammar import Matcher
 from abstractllm.providers.huggingface.worker.protocol import Sampling
 
-__all__ = ["Counts", "Row", "first_set", "row_for", "uniform"]
+__all__ = ["Counts", "Row", "first_set", "row_for", "uniforms"]
 
 _MASK = (1 << 64) - 1
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LEAST_TEMPERATURE = 1e-6
 """Below it the likeliest token is certain, and float32 might hold the temperature as zero."""
 
@@ -122,21 +123,30 @@ def row_for(sampling: Sampling, model_defaults: Any, prompt: Sequence[int]) -> R
     return row
 
 
-def uniform(seed: int, position: int) -> float:
-    """A random number in [0, 1) that depends on nothing but a seed and a position.
+def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Random numbers in [0, 1), each of which depends on nothing but its seed and its position.
 
     It is the SplitMix64 generator (Steele, Lea and Flood, https://doi.org/10.1145/2714064.2660195), applied to the
     seed first so that neighbouring seeds have nothing in common; 53 bits of it are used.
+
+    Args:
+        seeds: Whole numbers; those beyond 64 bits, and negative ones, are taken modulo 2^64.
+        positions: As many, from 0 on.
     """
-    mixed = _mix(seed & _MASK) ^ (position * 0x9E3779B97F4A7C15 & _MASK)
-    return (_mix(mixed) >> 11) * 2.0**-53
+    mixed = _mix(_words(seeds)) ^ (_words(positions) * _GOLDEN)
+    return (_mix(mixed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mix(value: int) -> int:
-    value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _MASK
-    return value ^ (value >> 31)
+def _words(numbers: Sequence[int]) -> npt.NDArray[np.uint64]:
+    return np.array([number & _MASK for number in numbers], dtype=np.uint64)
+
+
+def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's step; arrays of this type wrap around as it wants."""
+    value = value + _GOLDEN
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
 
 
 def first_set(*values: Any) -> Any:
