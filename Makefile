@@ -42,10 +42,10 @@ types: .venv/.installed ## mypy, strict
 contracts: .venv/.installed ## The imports that must never exist
 	$(BIN)/lint-imports
 
-generate: .venv/.installed ## Write the generated code anew from the .proto files
+generate: .venv/.installed ## Write the generated code and docs/reference.md anew from the .proto files
 	$(BIN)/python tools/generate.py
 
-checkgenerate: .venv/.installed ## Fail where the generated code differs from the .proto files
+checkgenerate: .venv/.installed ## Fail where the generated code or docs/reference.md differs from the .proto files
 	$(BIN)/python tools/generate.py --check
 
 bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model

@@ -1,4 +1,4 @@
-"""Generates the client code from proto/, or checks that the committed code is what it would generate.
+"""Generates the client code and the contract's reference from proto/, or checks that the committed ones are those.
 
 The generators live in a virtual environment of their own, `.venv-generate`, with exact versions:
 grpcio-tools 1.81 writes code that protobuf 6.33.5 and every later runtime can load, but does not
@@ -34,6 +34,7 @@ GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
 )
+REFERENCE = Path("docs/reference.md")
 PYTHON_PACKAGES = {
     "clients/python/gen/abstractllm_api": "Generated code of the AbstractLLM gRPC contract.",
     "clients/python/gen/abstractllm_api/v1": "Version 1 of the AbstractLLM gRPC contract.",
@@ -149,6 +150,15 @@ def generate_into(folder: Path, languages: list[Language]) -> None:
         language.finish(folder)
 
 
+def write_reference(folder: Path) -> None:
+    """Writes the contract's reference below another root, as `generate_into` does the code."""
+    descriptors, page = folder / "contract.binpb", folder / REFERENCE
+    buf = [str(prepare_python() / "buf"), "build", "--as-file-descriptor-set", "--output", str(descriptors)]
+    subprocess.run(buf, cwd=ROOT, check=True)
+    page.parent.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, "tools/reference.py", str(descriptors), str(page)], cwd=ROOT, check=True)
+
+
 def files_of(folder: Path) -> set[Path]:
     """Lists the files below a folder, relative to it, without Python's caches."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
@@ -177,12 +187,13 @@ def main() -> int:
     Returns:
         The exit status: 0 on success, 1 where `--check` found a difference.
     """
-    parser = argparse.ArgumentParser(description="Generate the client code from proto/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where the code is stale")
+    parser = argparse.ArgumentParser(description="Generate the client code and the reference from proto/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where something is stale")
     check = parser.parse_args().check
     languages = languages_here()
     with tempfile.TemporaryDirectory() as temporary:
         generate_into(Path(temporary), languages)
+        write_reference(Path(temporary))
         found = []
         for folder in (language.folder for language in languages):
             fresh, committed = Path(temporary) / folder, ROOT / folder
@@ -191,9 +202,14 @@ def main() -> int:
             else:
                 shutil.rmtree(committed, ignore_errors=True)
                 shutil.copytree(fresh, committed)
+        page = (Path(temporary) / REFERENCE).read_bytes()
+        if not check:
+            (ROOT / REFERENCE).write_bytes(page)
+        elif not (ROOT / REFERENCE).exists() or (ROOT / REFERENCE).read_bytes() != page:
+            found.append(f"differs: {REFERENCE}")
     if found:
         print("\n".join(found), file=sys.stderr)
-        print("The generated code is not what proto/ gives; run `make generate` and commit.", file=sys.stderr)
+        print("What is generated is not what proto/ gives; run `make generate` and commit.", file=sys.stderr)
         return 1
     return 0
 
