@@ -10,7 +10,7 @@ BASE ?= cpu
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test interop check lint types contracts generate checkgenerate bench docs image
+.PHONY: help run demo test interop packages check lint types contracts generate checkgenerate bench docs image
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: .venv/.installed-run ## Tokens per second and time to first token through
 
 docs: .venv/.installed ## Write the Python reference to build/docs
 	$(BIN)/pdoc --docformat google --output-directory build/docs abstractllm abstractllm_client '!abstractllm.providers.huggingface.worker'
+
+packages: .venv/.installed ## Build what is published into dist/: Python, Java, npm, a Go module proxy
+	$(BIN)/python tools/packages.py
 
 image: ## Build the container image (BASE=cpu or cuda)
 	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .

@@ -1,0 +1,118 @@
+"""Builds what is published: `make packages`, or `python tools/packages.py [--output dist] [LANGUAGE ...]`.
+
+    dist/python/   wheels and source distributions of abstractllm-client and abstractllm-grpc
+    dist/java/     jar, sources, documentation and POM of io.abstractllm:abstractllm-client
+    dist/node/     the npm tarball of @abstractllm/client
+    dist/go/       a folder that is a Go module proxy: GOPROXY=file://.../dist/go
+
+Everything is built from what git tracks, or from what the language's own tool chooses of it.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GO_MODULE = "github.com/abstractllm/abstractllm-go"
+
+
+def version() -> str:
+    """The version of everything, from the Python client's project file.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    found = re.search(
+        r'^version = "([^"]+)"', (ROOT / "clients/python/pyproject.toml").read_text("utf-8"), re.MULTILINE
+    )
+    if found is None:
+        raise ValueError("clients/python/pyproject.toml names no version")
+    return found[1]
+
+
+def run(*command: str, folder: Path) -> None:
+    """Runs a tool; what it writes is shown only where it fails.
+
+    Raises:
+        subprocess.CalledProcessError: If it fails.
+    """
+    found = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if found.returncode != 0:
+        print(found.stdout, file=sys.stderr)
+        raise subprocess.CalledProcessError(found.returncode, command)
+
+
+def python(output: Path) -> None:
+    """The two distributions, each wheel made from its source distribution."""
+    for project in (ROOT / "clients/python", ROOT):
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(project), folder=ROOT)
+
+
+def java(output: Path) -> None:
+    """The Maven artefacts, and the POM that goes with them."""
+    client = ROOT / "clients/java"
+    run("mvn", "--batch-mode", "--no-transfer-progress", "-DskipTests", "clean", "package", folder=client)
+    name = f"abstractllm-client-{version()}"
+    for kind in ("", "-sources", "-javadoc"):
+        shutil.copy(client / "target" / f"{name}{kind}.jar", output)
+    shutil.copy(client / "pom.xml", output / f"{name}.pom")
+
+
+def node(output: Path) -> None:
+    """The npm tarball."""
+    client = ROOT / "clients/node"
+    run("npm", "ci", folder=client)
+    run("npm", "pack", "--pack-destination", str(output), folder=client)
+
+
+def go(output: Path) -> None:
+    """The module as a proxy serves it (https://go.dev/ref/mod#goproxy-protocol, https://go.dev/ref/mod#zip-files)."""
+    client, tag = ROOT / "clients/go", f"v{version()}"
+    versions = output / GO_MODULE / "@v"
+    versions.mkdir(parents=True)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=client, capture_output=True, text=True, check=True).stdout
+    with zipfile.ZipFile(versions / f"{tag}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in filter(None, tracked.split("\0")):
+            archive.write(client / name, f"{GO_MODULE}@{tag}/{name}")
+    shutil.copy(client / "go.mod", versions / f"{tag}.mod")
+    time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    (versions / f"{tag}.info").write_text(json.dumps({"Version": tag, "Time": time}), "utf-8")
+    (versions / "list").write_text(f"{tag}\n", "utf-8")
+
+
+LANGUAGES: dict[str, Callable[[Path], None]] = {"python": python, "java": java, "node": node, "go": go}
+
+
+def main() -> int:
+    """Runs the command line.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(description="Build the packages that are published.")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where they are put; emptied first")
+    parser.add_argument("languages", nargs="*", default=[*LANGUAGES], help=f"of {', '.join(LANGUAGES)}; all if absent")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.languages) - set(LANGUAGES):
+        parser.error(f"no such language: {', '.join(sorted(unknown))}")
+    for language in arguments.languages:
+        folder = arguments.output.resolve() / language
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        LANGUAGES[language](folder)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            print(f"{path.stat().st_size:>10,}  {path.relative_to(arguments.output.resolve())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
