@@ -26,6 +26,7 @@ class Runner:
             self._process = subprocess.Popen(
                 command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
             )
+        self.pid = self._process.pid
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
