@@ -14,7 +14,7 @@ from abstractllm_api.v1 import generation_pb2_grpc
 
 UNKNOWN_FIELD = bytes([15 << 3 | 2, 3]) + b"new"
 """Field 15, length-delimited, of a later version of a message."""
-NEW_FINISH_REASON = 99
+NEW_FINISH_REASON: Any = 99
 
 
 class Recorder(generation_pb2_grpc.GenerationServiceServicer):
@@ -46,7 +46,8 @@ class Recorder(generation_pb2_grpc.GenerationServiceServicer):
         answer.message.role = pb.ROLE_ASSISTANT
         answer.message.parts.add(text="newer")
         answer.message.parts.append(newer(pb.Part))
-        return newer(pb.GenerateResponse, answer)
+        grown: pb.GenerateResponse = newer(pb.GenerateResponse, answer)
+        return grown
 
     async def StreamGenerate(  # noqa: N802
         self, request: pb.GenerateRequest, context: Any

@@ -112,11 +112,12 @@ class World:
             "".join(f"{hashlib.sha256(token.encode()).hexdigest()} {role}\n" for token, role in ROLES.items())
         )
         mutual = files | {"client_ca": root.pair.certificate, "subjects": {"backend": "inference"}}
-        for name, settings in {
+        guards: dict[str, dict[str, Any]] = {
             "tls": {"tls": files},
             "mtls": {"tls": mutual},
             "tokens": {"tls": files, "tokens": tokens},
-        }.items():
+        }
+        for name, settings in guards.items():
             address = await self._serve(scripted(), **settings)
             self.addresses[name] = f"localhost:{address.rpartition(':')[2]}"
         client = root.sign("backend")
