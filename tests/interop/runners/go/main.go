@@ -19,6 +19,7 @@ import (
 	"interop/large"
 	"interop/leave"
 	"interop/load"
+	"interop/many"
 	"interop/models"
 	"interop/parameters"
 	"interop/pull"
@@ -46,6 +47,7 @@ var behaviours = map[string]func(*interop.Task) any{
 	"large":      large.Run,
 	"leave":      leave.Run,
 	"load":       load.Run,
+	"many":       many.Run,
 	"models":     models.Run,
 	"parameters": parameters.Run,
 	"pull":       pull.Run,
