@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import grpc
 import pytest
 
 from abstractllm.testing import ScriptedProvider
@@ -39,7 +40,7 @@ from abstractllm_api.v1 import errors_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.decode import generation_request
 from abstractllm_server.encode import event
-from tests.server.support import Serving, collect, request, serving
+from tests.server.support import Serving, collect, failure, request, serving
 
 P = pb.GenerationParameters
 
@@ -339,3 +340,17 @@ async def test_tokens_are_counted_as_the_request_would_be_given() -> None:
         count = await served.generation.CountTokens(pb.CountTokensRequest(prompt="hello big world"))
         bare = await served.generation.CountTokens(pb.CountTokensRequest(prompt="hello big world", system_prompt=""))
     assert (count.input_tokens, bare.input_tokens) == (6, 3)
+
+
+async def test_answer_that_is_too_large_for_a_message_is_refused_by_name_and_size() -> None:
+    size, limit = 9 * 1024 * 1024, 16 * 1024 * 1024
+    llms = {"echo": ScriptedProvider(), "large": ScriptedProvider(script=[{"text": "x" * size}])}
+    async with serving(llms) as served:
+        # Its text stands in the answer twice: by itself, and as a message.
+        found = await failure(served.generation.Generate(request("hi", llm="large")))
+        assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+        assert found.metadata["limit"] == str(limit) and int(found.metadata["requested"]) > 2 * size
+        assert found.pushbacks == ["-1"]
+        *_, last = await collect(served.generation.StreamGenerate(request("hi", llm="large")))
+        assert last.finished.finish_reason == pb.FINISH_REASON_STOP  # in pieces it can be sent
+        await served.works()
