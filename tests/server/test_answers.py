@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import (
@@ -36,7 +37,7 @@ from abstractllm.types import (
     TopLogprob,
     Usage,
 )
-from abstractllm_api.v1 import errors_pb2
+from abstractllm_api.v1 import errors_pb2, generation_pb2_grpc
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.decode import generation_request
 from abstractllm_server.encode import event
@@ -345,12 +346,14 @@ async def test_tokens_are_counted_as_the_request_would_be_given() -> None:
 async def test_answer_that_is_too_large_for_a_message_is_refused_by_name_and_size() -> None:
     size, limit = 9 * 1024 * 1024, 16 * 1024 * 1024
     llms = {"echo": ScriptedProvider(), "large": ScriptedProvider(script=[{"text": "x" * size}])}
-    async with serving(llms) as served:
+    options = [("grpc.max_receive_message_length", limit)]
+    async with serving(llms) as served, aio.insecure_channel(served.server.address, options) as channel:
+        generation = generation_pb2_grpc.GenerationServiceStub(channel)
         # Its text stands in the answer twice: by itself, and as a message.
-        found = await failure(served.generation.Generate(request("hi", llm="large")))
+        found = await failure(generation.Generate(request("hi", llm="large")))
         assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
         assert found.metadata["limit"] == str(limit) and int(found.metadata["requested"]) > 2 * size
         assert found.pushbacks == ["-1"]
-        *_, last = await collect(served.generation.StreamGenerate(request("hi", llm="large")))
+        *_, last = await collect(generation.StreamGenerate(request("hi", llm="large")))
         assert last.finished.finish_reason == pb.FINISH_REASON_STOP  # in pieces it can be sent
         await served.works()
