@@ -1,0 +1,88 @@
+"""How long the server takes from its start to its first health answer, and to the demo model's first token.
+
+.venv/bin/python -m benchmarks.start [--times 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from abstractllm_client import RemoteLLM
+
+_POLL_SECONDS = 0.01
+_PATIENCE_SECONDS = 120.0
+
+
+def start_once(folder: Path) -> tuple[float, float, float]:
+    """Starts a server and ends it again.
+
+    Returns:
+        Seconds to the liveness service's SERVING, to readiness (the default LLM can answer), and to the first token of
+        an answer that was asked for as soon as the server could be reached.
+
+    Raises:
+        RuntimeError: If the server ends, or takes too long.
+    """
+    log = folder / "log"
+    command = [sys.executable, "-m", "abstractllm_cli", "serve", "--port", "0"]
+    with log.open("w") as output, subprocess.Popen(command, stderr=output) as server:
+        start = time.perf_counter()
+        try:
+            address = ""
+            while not address:
+                if server.poll() is not None or time.perf_counter() - start > _PATIENCE_SECONDS:
+                    raise RuntimeError(log.read_text("utf-8"))
+                if found := re.search(r"listening on (\S+)", log.read_text("utf-8")):
+                    address = found[1]
+                time.sleep(_POLL_SECONDS / 10)
+            with grpc.insecure_channel(address) as channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                live = _until_serving(health, "liveness", start)
+                with RemoteLLM(address) as llm:
+                    pieces = iter(llm.generate("What is the capital of France?", stream=True, temperature=0))
+                    next(pieces)
+                    first_token = time.perf_counter() - start
+                ready = _until_serving(health, "", start)
+            return live, ready, first_token
+        finally:
+            server.terminate()
+            server.wait(_PATIENCE_SECONDS)
+
+
+def _until_serving(health: health_pb2_grpc.HealthStub, service: str, start: float) -> float:
+    serving = health_pb2.HealthCheckResponse.SERVING
+    while health.Check(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True).status != serving:
+        if time.perf_counter() - start > _PATIENCE_SECONDS:
+            raise RuntimeError(f"{service!r} is not serving")
+        time.sleep(_POLL_SECONDS)
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Runs the command line.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(description="Measure how long the server takes to start.")
+    parser.add_argument("--times", type=int, default=5, help="how often it is started (5)")
+    times = parser.parse_args().times
+    with tempfile.TemporaryDirectory() as folder:
+        found = [start_once(Path(folder)) for _ in range(times)]
+    for name, values in zip(("health answer", "ready", "first token"), zip(*found, strict=True), strict=True):
+        print(f"{name:14} median {statistics.median(values):6.2f} s, most {max(values):6.2f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
