@@ -35,7 +35,7 @@ from abstractllm.types import (
     ToolResult,
     Usage,
 )
-from abstractllm_api.v1 import errors_pb2, generation_pb2, models_pb2
+from abstractllm_api.v1 import generation_pb2, models_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
 
 __all__ = ["cached_model", "capabilities", "completion", "duration", "event", "llm_info", "number_of", "pull_progress"]
@@ -200,7 +200,7 @@ def _attempts(found: Iterable[Attempt]) -> list[pb.Attempt]:
             llm=attempt.llm,
             provider=attempt.provider,
             model=attempt.model,
-            error_reason=errors_pb2.ErrorReason.Value(f"ERROR_REASON_{attempt.error_reason or 'UNSPECIFIED'}"),
+            error_reason=f"ERROR_REASON_{attempt.error_reason or 'UNSPECIFIED'}",
             message=_text(attempt.message),
             duration=duration(attempt.duration),
         )

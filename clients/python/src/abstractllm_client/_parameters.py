@@ -89,7 +89,7 @@ def decode(message: pb.GenerationParameters) -> dict[str, Any]:
         elif name == "logit_bias":
             if message.logit_bias:
                 found[name] = dict(message.logit_bias)
-        elif message.HasField(name):  # type: ignore[arg-type]  # a literal is wanted
+        elif message.HasField(name):
             value = getattr(message, name)
             found[name] = REASONING_EFFORTS.decode(value) if name == "reasoning_effort" else value
     return found
