@@ -5,6 +5,7 @@ import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
+import io.grpc.ManagedChannelRegistry;
 import io.grpc.Metadata;
 import io.grpc.TlsChannelCredentials;
 import java.io.ByteArrayInputStream;
@@ -73,7 +74,7 @@ final class Connection {
                     .keepAliveTimeout(10, TimeUnit.SECONDS);
             customization.accept(builder);
             return builder.build();
-        } catch (IllegalArgumentException refused) {
+        } catch (IllegalArgumentException | ManagedChannelRegistry.ProviderNotFoundException refused) {
             ErrorFacts facts = ErrorFacts.ofField(
                     "address", "must be host:port or unix:/path", "host:port or unix:/path", address);
             facts.cause = refused;
