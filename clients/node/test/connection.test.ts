@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { type AddressInfo, connect as connectTo, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { before, type TestContext, test } from "node:test";
+import { promisify } from "node:util";
+import { InvalidRequestError, ProviderUnavailableError, type TlsOptions } from "@abstractllm/client";
+import * as v1 from "@abstractllm/client/v1";
+import { credentials, Metadata, ServerCredentials } from "@grpc/grpc-js";
+import selfsigned from "selfsigned";
+import { client, connect, failure, serve } from "./server.js";
+
+const answer = { generate: () => v1.GenerateResponse.create({ text: "Hi" }) };
+let authority: selfsigned.GenerateResult;
+let server: selfsigned.GenerateResult;
+let caller: selfsigned.GenerateResult;
+
+before(async () => {
+  authority = await selfsigned.generate([{ name: "commonName", value: "authority" }], {
+    extensions: [{ name: "basicConstraints", cA: true }],
+  });
+  const ca = { key: authority.private, cert: authority.cert };
+  server = await selfsigned.generate([{ name: "commonName", value: "server" }], {
+    ca,
+    extensions: [{ name: "subjectAltName", altNames: [{ type: 7, ip: "127.0.0.1" }] }],
+  });
+  caller = await selfsigned.generate([{ name: "commonName", value: "caller" }], { ca });
+});
+
+/** A server with TLS; with mutual TLS, one that wants to know its callers. */
+async function secured(t: TestContext, mutual: boolean, tls: boolean | TlsOptions) {
+  const pair = { private_key: Buffer.from(server.private), cert_chain: Buffer.from(server.cert) };
+  const roots = mutual ? Buffer.from(authority.cert) : null;
+  const { address } = await serve(t, answer, { credentials: ServerCredentials.createSsl(roots, [pair], mutual) });
+  // A handshake that fails is UNAVAILABLE, and would be tried again for seconds.
+  return client(t, address, { tls, channelOptions: { "grpc.enable_retries": 0 } });
+}
+
+test("TLS with roots of one's own", async (t) => {
+  const llm = await secured(t, false, { rootCertificates: authority.cert });
+  assert.equal(await llm.generate("Hi"), "Hi");
+});
+
+test("TLS refuses a server that the roots do not vouch for", async (t) => {
+  await failure((await secured(t, false, true)).generate("Hi"), ProviderUnavailableError);
+  await failure((await secured(t, false, { rootCertificates: caller.cert })).generate("Hi"), ProviderUnavailableError);
+});
+
+test("mutual TLS", async (t) => {
+  const pair = { privateKey: caller.private, certificateChain: Buffer.from(caller.cert) };
+  const llm = await secured(t, true, { rootCertificates: Buffer.from(authority.cert), ...pair });
+  assert.equal(await llm.generate("Hi"), "Hi");
+});
+
+test("mutual TLS refuses a client without a certificate", async (t) => {
+  const llm = await secured(t, true, { rootCertificates: authority.cert });
+  await failure(llm.generate("Hi"), ProviderUnavailableError);
+});
+
+test("a token goes with every call, those of the stubs too", async (t) => {
+  const { llm, server } = await connect(t, answer, { token: "secret" });
+  await llm.generate("Hi");
+  const stub = llm.stubs.generation;
+  await promisify(stub.generate.bind(stub) as never)(v1.GenerateRequest.create() as never);
+  const sent = server.seen.map(({ metadata }) => metadata.get("authorization"));
+  assert.deepEqual(sent, [["Bearer secret"], ["Bearer secret"]]);
+});
+
+test("a client without a token sends none", async (t) => {
+  const { llm, server } = await connect(t, answer);
+  await llm.generate("Hi");
+  assert.deepEqual(server.seen[0]?.metadata.get("authorization"), []);
+});
+
+test("a client of one's own makes use of the channel", async (t) => {
+  const { llm } = await connect(t, answer);
+  const options = { channelOverride: llm.channel };
+  const stub = new v1.GenerationServiceClient(llm.address, credentials.createInsecure(), options);
+  const found = await new Promise<v1.GenerateResponse>((resolve, reject) => {
+    stub.generate(v1.GenerateRequest.create(), new Metadata(), (error, value) =>
+      error ? reject(error) : resolve(value),
+    );
+  });
+  assert.equal(found.text, "Hi");
+});
+
+test("metadata go with every call: the client's, asked each time, and the call's own", async (t) => {
+  let calls = 0;
+  const metadata = () => {
+    calls += 1;
+    return { traceparent: `00-${calls}`, "x-both": "client" };
+  };
+  const { llm, server } = await connect(t, answer, { metadata });
+  await llm.generate("Hi");
+  await llm.generate("Hi", { metadata: { tracestate: "a=b", "x-both": "call" } });
+  const sent = server.seen.map(({ metadata: found }) =>
+    ["traceparent", "tracestate", "x-both"].map((key) => found.get(key)),
+  );
+  assert.deepEqual(sent, [
+    [["00-1"], [], ["client"]],
+    [["00-2"], ["a=b"], ["call"]],
+  ]);
+});
+
+test("several addresses are used in turn", async (t) => {
+  const servers = await Promise.all([serve(t, answer), serve(t, answer)]);
+  const llm = client(t, `ipv4:${servers.map(({ address }) => address).join(",")}`);
+  for (let index = 0; index < 500 && servers.some(({ seen }) => seen.length === 0); index += 1) {
+    await llm.generate("Hi"); // until both are connected
+  }
+  const had = servers.map(({ seen }) => seen.length);
+  for (let index = 0; index < 10; index += 1) await llm.generate("Hi");
+  assert.deepEqual(
+    servers.map(({ seen }, index) => seen.length - (had[index] ?? 0)),
+    [5, 5],
+  );
+});
+
+test("one of several addresses that is dead is left out", async (t) => {
+  const { address } = await serve(t, answer);
+  const llm = client(t, `ipv4:127.0.0.1:1,${address}`, { defaults: { timeout: 20 } });
+  for (let index = 0; index < 4; index += 1) assert.equal(await llm.generate("Hi"), "Hi");
+});
+
+test("a name is looked up", async (t) => {
+  const { address } = await serve(t, answer);
+  const llm = client(t, `dns:///localhost:${address.split(":")[1]}`, { defaults: { timeout: 20 } });
+  assert.equal(await llm.generate("Hi"), "Hi");
+});
+
+test("a Unix socket", { skip: process.platform === "win32" }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "llm-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const { address } = await serve(t, answer, { address: `unix:${join(folder, "socket")}` });
+  assert.equal(await client(t, address).generate("Hi"), "Hi");
+});
+
+test("a request beyond the limit is refused before it is sent, with its size", async (t) => {
+  const { llm, server } = await connect(t, answer);
+  const error = await failure(llm.generate("x".repeat(16 << 20)), InvalidRequestError);
+  assert.deepEqual(
+    [error.reason, error.field, error.limit, error.requested, error.retryable],
+    ["MESSAGE_TOO_LARGE", "request", 16 << 20, (16 << 20) + 5, false],
+  );
+  assert.equal(server.seen.length, 0);
+});
+
+test("the limit is that of the channel's options", async (t) => {
+  const { llm } = await connect(t, answer, { channelOptions: { "grpc.max_send_message_length": 100 } });
+  assert.equal((await failure(llm.generate("x".repeat(99)), InvalidRequestError)).limit, 100);
+});
+
+test("an answer just below the limit comes, one beyond it is MESSAGE_TOO_LARGE", async (t) => {
+  let length = 15 << 20;
+  const { llm } = await connect(t, { generate: () => v1.GenerateResponse.create({ text: "x".repeat(length) }) });
+  assert.equal((await llm.generate("Hi")).length, length);
+  length = 17 << 20;
+  const error = await failure(llm.generate("Hi"), InvalidRequestError);
+  assert.deepEqual([error.reason, error.retryable], ["MESSAGE_TOO_LARGE", false]);
+});
+
+test("a server that is gone without a word is noticed while a call runs", async (t) => {
+  const { address, seen } = await serve(t, { generate: () => new Promise(() => {}) });
+  const sockets: Socket[] = [];
+  const wire = createServer((near) => {
+    const far = connectTo(Number(address.split(":")[1]));
+    sockets.push(near, far);
+    near.pipe(far).pipe(near);
+  });
+  await new Promise<void>((resolve) => wire.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    wire.close();
+  });
+  const channelOptions = { "grpc.keepalive_time_ms": 200, "grpc.keepalive_timeout_ms": 200, "grpc.enable_retries": 0 };
+  const llm = client(t, `127.0.0.1:${(wire.address() as AddressInfo).port}`, { channelOptions });
+  const answer = llm.generate("Hi");
+  while (seen.length === 0) await new Promise(setImmediate);
+  for (const socket of sockets) socket.unpipe().pause();
+  await failure(answer, ProviderUnavailableError);
+});
+
+test("a server that cannot be reached is told as unavailable", async (t) => {
+  const stopped = await serve(t, answer);
+  stopped.stop();
+  const llm = client(t, stopped.address, { channelOptions: { "grpc.enable_retries": 0 } });
+  const error = await failure(llm.generate("Hi"), ProviderUnavailableError);
+  assert.deepEqual([error.reason, error.retryable], ["PROVIDER_UNAVAILABLE", true]);
+});
