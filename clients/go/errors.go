@@ -2,6 +2,7 @@ package abstractllm
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -198,7 +199,7 @@ func newError(reason ErrorReason, message string) *Error {
 // refused is the error for a value that breaks a rule; it shows at most 80 bytes of the value.
 func refused(field, rule, value string) *Error {
 	if len(value) > 80 {
-		value = value[:77] + "..."
+		value = strings.ToValidUTF8(value[:77], "") + "..."
 	}
 	err := newError(ReasonInvalidRequest, field+": must be "+rule+", got "+value)
 	err.Field, err.Limit, err.Requested = field, rule, value
