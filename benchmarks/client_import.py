@@ -1,0 +1,51 @@
+"""What it takes to import the Python client, each time in a process of its own.
+
+    .venv/bin/python -m benchmarks.client_import
+
+The rounds take turns with the client's largest dependency alone, `grpc`, so that what is the client's own can be seen.
+Compiled files are there: the first, uncounted process of each makes them.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+
+TARGET = 0.25
+"""Seconds that `import abstractllm_client` may take."""
+MODULES = ("grpc", "abstractllm_client")
+MEASURE = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
+
+
+def seconds(module: str) -> float:
+    """How long one fresh process takes for the import, its own start not counted."""
+    command = [sys.executable, "-c", MEASURE.format(module)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def main() -> int:
+    """Runs the command line.
+
+    Returns:
+        The exit status: 1 where the target is missed.
+    """
+    parser = argparse.ArgumentParser(description="Measure the import of the Python client.")
+    parser.add_argument("--rounds", type=int, default=15, help="processes for each module")
+    rounds = parser.parse_args().rounds
+    if rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {rounds}")
+    for module in MODULES:
+        seconds(module)
+    found: dict[str, list[float]] = {module: [] for module in MODULES}
+    for _ in range(rounds):
+        for module in MODULES:
+            found[module].append(seconds(module))
+    for module, times in found.items():
+        print(f"{module:20} median {statistics.median(times):.3f} s, least {min(times):.3f} s, most {max(times):.3f} s")
+    met = statistics.median(found["abstractllm_client"]) < TARGET
+    print(f"{'target':20} median under {TARGET} s: {'met' if met else 'missed'}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
