@@ -247,6 +247,11 @@ class AbstractLLMInterface(Asking):
         return 0
 
     @property
+    def capacity(self) -> int:
+        """Requests that it runs and lets wait at most; 0 where it sets no bound of its own."""
+        return 0
+
+    @property
     def device(self) -> str:
         """Where the model is: `cpu`, `cuda:0`; empty for a hosted one."""
         return ""

@@ -61,7 +61,9 @@ class Server:
         preload = self._settings.preload
         awaited = [self._registry.default] if preload is None else list(preload)
         gate = [self._security.gate] if self._security.gate else []
-        self._grpc = aio.server(interceptors=[*gate, self._guard], options=server_options())
+        self._grpc = aio.server(
+            interceptors=[*gate, self._guard], options=server_options(sum(llm.capacity for llm in self._registry))
+        )
         self._health = Health(self._registry, set(awaited))
         _add_services(self._grpc, self._registry, self._health, self._settings.reflection)
         self.address = self._bind()

@@ -7,19 +7,24 @@ __all__ = ["MAX_MESSAGE_BYTES", "server_options"]
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """A request or an answer, after decompression."""
 
-MAX_CONCURRENT_STREAMS = 4096
-"""Calls on one connection. It must not be less than an LLM can run and queue, or it hides OVERLOADED in the clients."""
+_CONCURRENT_STREAMS = 4096
+"""Calls on one connection, at least."""
 
 _KEEPALIVE_MS = 10_000
 _PING_TIMEOUT_MS = 8_000
 
 
-def server_options() -> list[tuple[str, int]]:
-    """The channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html)."""
+def server_options(capacity: int = 0) -> list[tuple[str, int]]:
+    """The channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html).
+
+    Args:
+        capacity: Requests that the LLMs run and queue at most. A connection may have more calls than that, or the
+            surplus would wait in the clients, which would never hear OVERLOADED.
+    """
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+        ("grpc.max_concurrent_streams", max(_CONCURRENT_STREAMS, 2 * capacity)),
         # A second server on the same port must fail, not share it.
         ("grpc.so_reuseport", 0),
         # A burst of calls waits here instead of ending as a bare CANCELLED.

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm_server.app import run
 from abstractllm_server.config import load_settings
+from abstractllm_server.limits import server_options
 
 
 @pytest.fixture
@@ -200,3 +202,11 @@ def test_signal_handlers_are_untouched_by_a_refused_configuration(file: Path) ->
     file.write_text("llms:\n  a: {provider: nobody}\n")
     assert run(load_settings(file, {}), file) == 2
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_connection_may_have_more_calls_than_the_llms_run_and_queue() -> None:
+    # Otherwise the surplus would wait in the clients, and never hear OVERLOADED.
+    llm = HuggingFaceProvider({"model": "demo", "max_queue": 9000, "max_batch_size": 100})
+    assert llm.capacity == 9100
+    assert dict(server_options(llm.capacity))["grpc.max_concurrent_streams"] > llm.capacity
+    assert dict(server_options())["grpc.max_concurrent_streams"] >= 4096

@@ -35,6 +35,7 @@ CONTEXTS = ("__enter__", "__exit__", "__aenter__", "__aexit__")
 FOR_PROVIDERS = {
     "cached_models",
     "capabilities",
+    "capacity",
     "check",
     "clear_cache",
     "config",

@@ -46,6 +46,8 @@ __all__ = ["HuggingFaceProvider"]
 
 _PARAMETERS = Sampling.__struct_fields__
 _EFFORT = "reasoning_effort"
+_MOST_AT_A_TIME = 256
+"""Requests that are answered at a time where the configuration does not say: on a GPU; fewer on a CPU."""
 
 
 class HuggingFaceProvider(ModelCache):
@@ -315,6 +317,11 @@ class HuggingFaceProvider(ModelCache):
     def queued(self) -> int:
         """Requests that wait for their turn."""
         return sum(engine.queued for engine in self._pool.engines)
+
+    @property
+    def capacity(self) -> int:
+        """Requests that its configured model runs and lets wait at most."""
+        return _own(self.config).max_queue + (_own(self.config).max_batch_size or _MOST_AT_A_TIME)
 
     @property
     def device(self) -> str:
