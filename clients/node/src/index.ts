@@ -13,3 +13,4 @@ export type { ConnectionOptions, TlsOptions } from "./connection.js";
 export * from "./enums.js";
 export * from "./errors.js";
 export type * from "./messages.js";
+export { errorFrom } from "./status.js";

@@ -36,13 +36,13 @@ const BY_CODE: ReadonlyMap<status, ErrorClass> = new Map<status, ErrorClass>([
 ]);
 
 /**
- * Rebuilds the error that the server raised.
+ * Rebuilds the error that the server raised; for calls of the generated stubs, which fail with gRPC's own.
  *
  * @param failure What gRPC raised.
  * @param partialText The answer's text that came before.
  * @returns The error of the ErrorInfo's reason; without one, an error of the code, retryable only if UNAVAILABLE.
  */
-export function errorFrom(failure: ServiceError, partialText: string): AbstractLLMError {
+export function errorFrom(failure: ServiceError, partialText = ""): AbstractLLMError {
   const message = failure.details || (status[failure.code] ?? "UNKNOWN");
   const { info, facts } = details(failure);
   const known: ErrorFacts = { ...facts, partialText, cause: failure };
