@@ -135,7 +135,7 @@ def test_importing_it_loads_its_three_dependencies_alone() -> None:
 def test_the_distribution_declares_its_three_dependencies_alone() -> None:
     project = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text("utf-8"))["project"]
     assert sorted(project["dependencies"]) == [
-        "googleapis-common-protos>=1.66",
+        "googleapis-common-protos>=1.69.2",
         "grpcio>=1.81.1",
         "protobuf>=6.33.5,<8",
     ]
