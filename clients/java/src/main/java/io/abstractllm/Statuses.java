@@ -10,6 +10,8 @@ import io.grpc.Status;
 import io.grpc.Status.Code;
 import java.util.Map;
 import java.util.function.Function;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** A call's gRPC status to one of the client's exceptions. */
 final class Statuses {
@@ -60,6 +62,10 @@ final class Statuses {
             Map.entry(Code.CANCELLED, GenerationCancelledException::new),
             Map.entry(Code.ABORTED, StaleConfigException::new));
 
+    /** The words of gRPC's core and of Go, or of Java. */
+    private static final Pattern TOO_LARGE = Pattern.compile("larger than max(?: \\(([0-9]+) vs\\. ([0-9]+)\\))?"
+            + "|exceeds maximum size ([0-9]+): ([0-9]+)");
+
     private Statuses() {}
 
     /**
@@ -81,7 +87,7 @@ final class Statuses {
         Function<ErrorFacts, AbstractLLMException> ofCode = BY_CODE.getOrDefault(code, InternalException::new);
         if (info == null) {
             facts.retryable = code == Code.UNAVAILABLE;
-            if (code == Code.RESOURCE_EXHAUSTED && isOfSize(facts.message)) {
+            if (code == Code.RESOURCE_EXHAUSTED && isOfSize(facts)) {
                 facts.reason = ErrorReason.MESSAGE_TOO_LARGE;
                 return new InvalidRequestException(facts);
             }
@@ -96,9 +102,16 @@ final class Statuses {
         return ofCode.apply(facts);
     }
 
-    /** Whether these are gRPC's own words for a message beyond a limit: those of its core, of Java, or of Go. */
-    private static boolean isOfSize(String message) {
-        return message.contains("larger than max") || message.contains("exceeds maximum size");
+    /** Whether the message is gRPC's own words for one beyond a limit, on either side; notes the two sizes. */
+    private static boolean isOfSize(ErrorFacts facts) {
+        Matcher found = TOO_LARGE.matcher(facts.message);
+        if (!found.find()) {
+            return false;
+        }
+        boolean isJava = found.group(3) != null;
+        facts.requested = isJava ? found.group(4) : found.group(1);
+        facts.limit = isJava ? found.group(3) : found.group(2);
+        return true;
     }
 
     /** Reads the google.rpc details into the facts, and returns the ErrorInfo of our domain; null where there is none. */

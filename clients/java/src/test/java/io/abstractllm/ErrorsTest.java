@@ -204,6 +204,8 @@ class ErrorsTest {
         assertInstanceOf(InvalidRequestException.class, error);
         assertEquals(ErrorReason.MESSAGE_TOO_LARGE, error.reason());
         assertEquals(false, error.retryable());
+        assertEquals(Optional.of("4"), error.limit());
+        assertEquals(Optional.of("9"), error.requested());
     }
 
     @Test

@@ -1,0 +1,136 @@
+package interop;
+
+import com.google.gson.Gson;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import io.abstractllm.RemoteLLM;
+import io.abstractllm.RemoteLLMBuilder;
+import java.io.IOException;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/** What a behaviour is given. */
+public final class Task {
+    private final JsonObject input;
+    private final JsonObject servers;
+    private final Suite suite;
+
+    /**
+     * Reads a task.
+     *
+     * @param asked what the suite asked
+     * @param suite where further questions go
+     */
+    public Task(JsonObject asked, Suite suite) {
+        this.input = asked.getAsJsonObject("input");
+        this.servers = asked.getAsJsonObject("servers");
+        this.suite = suite;
+    }
+
+    /**
+     * A client of the server {@code plain}.
+     *
+     * @param llm the LLM's name
+     * @return the client
+     */
+    public RemoteLLM connect(String llm) {
+        return connectTo("plain").llm(llm).build();
+    }
+
+    /**
+     * A client of one of the servers.
+     *
+     * @param name the server's name
+     * @return a builder
+     */
+    public RemoteLLMBuilder connectTo(String name) {
+        return RemoteLLM.builder(server(name));
+    }
+
+    /**
+     * An address, a file or a token.
+     *
+     * @param name its name
+     * @return the value
+     */
+    public String server(String name) {
+        return servers.get(name).getAsString();
+    }
+
+    /**
+     * A value of the case's input.
+     *
+     * @param name its name
+     * @return the value
+     */
+    public JsonElement get(String name) {
+        return input.get(name);
+    }
+
+    /**
+     * A text of the case's input.
+     *
+     * @param name its name
+     * @return the text
+     */
+    public String text(String name) {
+        return get(name).getAsString();
+    }
+
+    /**
+     * A number of the case's input.
+     *
+     * @param name its name
+     * @return the number
+     */
+    public double number(String name) {
+        return get(name).getAsDouble();
+    }
+
+    /**
+     * A whole number of the case's input.
+     *
+     * @param name its name
+     * @return the number
+     */
+    public int whole(String name) {
+        return get(name).getAsInt();
+    }
+
+    /**
+     * The texts of a list in the case's input.
+     *
+     * @param name its name
+     * @return the texts
+     */
+    public List<String> texts(String name) {
+        return get(name).getAsJsonArray().asList().stream()
+                .map(JsonElement::getAsString)
+                .toList();
+    }
+
+    /**
+     * A value of the case's input, as Java's maps, lists and numbers.
+     *
+     * @param name its name
+     * @return the value
+     */
+    public Object plain(String name) {
+        return new Gson().fromJson(get(name), Object.class);
+    }
+
+    /**
+     * Asks the suite for something, and waits for its answer.
+     *
+     * @param what what it is to do
+     * @param facts what belongs to it
+     * @return its answer
+     * @throws IOException if it is gone
+     */
+    public JsonElement ask(String what, Map<String, ?> facts) throws IOException {
+        Map<String, Object> question = new HashMap<>(facts);
+        question.put("do", what);
+        return suite.ask(question);
+    }
+}
