@@ -29,9 +29,9 @@ type RemoteLLM struct {
 
 // NewRemoteLLM makes a client; it connects with the first call.
 //
-// The address is host:port, unix:/path/of/a/socket, or dns:///name:port. Calls are spread over all addresses that a name
-// has. The error is an ErrConfiguration for an address, token or certificate that cannot be one, or an ErrInvalidRequest
-// for a default that cannot be one.
+// The address is host:port, unix:/path/of/a/socket, or dns:///name:port. Calls are spread over all addresses that a
+// name has. The error is an ErrConfiguration for an address, token or certificate that cannot be one, or an
+// ErrInvalidRequest for a default that cannot be one.
 func NewRemoteLLM(address string, options ...Option) (*RemoteLLM, error) {
 	settings := &settings{messageLimit: MessageLimit}
 	for _, option := range options {
@@ -147,7 +147,9 @@ func (llm *RemoteLLM) Stream(ctx context.Context, prompt Prompt, options ...Gene
 
 // StreamText answers a prompt as pieces of text; all of them, joined, are the answer. It is [RemoteLLM.Stream] without
 // the other events.
-func (llm *RemoteLLM) StreamText(ctx context.Context, prompt Prompt, options ...GenerateOption) iter.Seq2[string, error] {
+func (llm *RemoteLLM) StreamText(
+	ctx context.Context, prompt Prompt, options ...GenerateOption,
+) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for event, err := range llm.Stream(ctx, prompt, options...) {
 			if err != nil {

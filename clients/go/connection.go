@@ -41,10 +41,13 @@ type settings struct {
 	token        *string
 	tls          bool
 	roots        []byte
-	certificate  []byte
-	key          []byte
+	pair         *keyPair
 	messageLimit int
 	dialOptions  []grpc.DialOption
+}
+
+type keyPair struct {
+	certificateChain, privateKey []byte
 }
 
 // WithLLM names an LLM of the server's configuration; without it, the server's default is asked.
@@ -70,12 +73,14 @@ func WithTLS() Option {
 
 // WithRootCertificates uses TLS and trusts these roots, in PEM, instead of the system's.
 func WithRootCertificates(pem []byte) Option {
-	return func(settings *settings) { settings.roots = pem }
+	return func(settings *settings) { settings.tls, settings.roots = true, append([]byte{}, pem...) }
 }
 
 // WithClientCertificate uses TLS and shows the server this certificate chain, with its key, both in PEM: mutual TLS.
 func WithClientCertificate(certificateChain, privateKey []byte) Option {
-	return func(settings *settings) { settings.certificate, settings.key = certificateChain, privateKey }
+	return func(settings *settings) {
+		settings.tls, settings.pair = true, &keyPair{certificateChain, privateKey}
+	}
 }
 
 // WithMessageLimit changes how many bytes one request or one answer may have; without it, [MessageLimit].
@@ -130,7 +135,7 @@ func (settings *settings) connect(address string) (*grpc.ClientConn, error) {
 }
 
 func (settings *settings) transport() (credentials.TransportCredentials, error) {
-	if !settings.tls && settings.roots == nil && settings.certificate == nil && settings.key == nil {
+	if !settings.tls {
 		return insecure.NewCredentials(), nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -140,8 +145,8 @@ func (settings *settings) transport() (credentials.TransportCredentials, error) 
 			return nil, misconfigured("root_certificates", "root_certificates hold no certificate in PEM")
 		}
 	}
-	if settings.certificate != nil || settings.key != nil {
-		pair, err := tls.X509KeyPair(settings.certificate, settings.key)
+	if settings.pair != nil {
+		pair, err := tls.X509KeyPair(settings.pair.certificateChain, settings.pair.privateKey)
 		if err != nil {
 			return nil, misconfigured("certificate_chain", "certificate_chain and private_key: "+err.Error())
 		}

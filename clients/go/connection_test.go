@@ -120,7 +120,9 @@ func TestTLS(t *testing.T) {
 	ours, others := newAuthority(t), newAuthority(t)
 	address, mutual := ours.serveTLS(t, false).address, ours.serveTLS(t, true).address
 	roots, certificate := abstractllm.WithRootCertificates(ours.pem), abstractllm.WithClientCertificate(ours.sign(t, "a"))
-	plain := abstractllm.WithDialOptions(grpc.WithDisableRetry())
+	otherRoots := abstractllm.WithRootCertificates(others.pem)
+	otherCertificate := abstractllm.WithClientCertificate(others.sign(t, "a"))
+	once := abstractllm.WithDialOptions(grpc.WithDisableRetry())
 	for name, call := range map[string]struct {
 		address string
 		options []abstractllm.Option
@@ -128,14 +130,15 @@ func TestTLS(t *testing.T) {
 	}{
 		"trusted roots":                    {address, []abstractllm.Option{roots}, true},
 		"trusted roots and a certificate":  {mutual, []abstractllm.Option{roots, certificate}, true},
-		"other roots":                      {address, []abstractllm.Option{abstractllm.WithRootCertificates(others.pem)}, false},
+		"other roots":                      {address, []abstractllm.Option{otherRoots}, false},
 		"the system's roots":               {address, []abstractllm.Option{abstractllm.WithTLS()}, false},
 		"no TLS":                           {address, nil, false},
 		"no certificate of the caller's":   {mutual, []abstractllm.Option{roots}, false},
-		"a certificate of other authority": {mutual, []abstractllm.Option{roots, abstractllm.WithClientCertificate(others.sign(t, "a"))}, false},
+		"a certificate of other authority": {mutual, []abstractllm.Option{roots, otherCertificate}, false},
 	} {
-		text, err := client(t, call.address, append(call.options, plain)...).Generate(t.Context(), hi)
-		if works := text == "There" && err == nil; works != call.works || !works && !is(err, abstractllm.ErrProviderUnavailable) {
+		text, err := client(t, call.address, append(call.options, once)...).Generate(t.Context(), hi)
+		works := text == "There" && err == nil
+		if works != call.works || !works && !is(err, abstractllm.ErrProviderUnavailable) {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
@@ -231,6 +234,8 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 		{"token", "127.0.0.1:1", abstractllm.WithToken("a\nb")},
 		{"token", "127.0.0.1:1", abstractllm.WithToken("é")},
 		{"root_certificates", "127.0.0.1:1", abstractllm.WithRootCertificates([]byte("none"))},
+		{"root_certificates", "127.0.0.1:1", abstractllm.WithRootCertificates(nil)},
+		{"certificate_chain", "127.0.0.1:1", abstractllm.WithClientCertificate(nil, nil)},
 		{"certificate_chain", "127.0.0.1:1", abstractllm.WithClientCertificate(certificate, nil)},
 		{"certificate_chain", "127.0.0.1:1", abstractllm.WithClientCertificate(nil, key)},
 		{"message_limit", "127.0.0.1:1", abstractllm.WithMessageLimit(0)},

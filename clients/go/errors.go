@@ -15,7 +15,7 @@ var (
 	ErrInvalidRequest = errors.New("invalid request")
 	// ErrUnsupportedParameter: the LLM does not take this parameter or provider option.
 	ErrUnsupportedParameter = errors.New("unsupported parameter")
-	// ErrContextLengthExceeded: prompt and answer do not fit the model's context window; Requested tokens against Limit.
+	// ErrContextLengthExceeded: prompt and answer do not fit the context window; Requested tokens against Limit.
 	ErrContextLengthExceeded = errors.New("context length exceeded")
 	// ErrUnsupportedFeature: the LLM, or the server, cannot do this kind of request.
 	ErrUnsupportedFeature = errors.New("unsupported feature")
@@ -47,7 +47,7 @@ var (
 	ErrProviderUnavailable = errors.New("provider unavailable")
 	// ErrProviderProtocol: the provider's answer cannot be understood.
 	ErrProviderProtocol = errors.New("provider protocol violated")
-	// ErrIncompleteStream: the answer broke off; PartialText holds what came. Whether to ask again is the caller's choice.
+	// ErrIncompleteStream: the answer broke off; PartialText holds what came. The caller decides whether to ask again.
 	ErrIncompleteStream = errors.New("incomplete stream")
 	// ErrEngineCrashed: the local engine's process ended; it is started again by itself.
 	ErrEngineCrashed = errors.New("engine crashed")
@@ -63,8 +63,8 @@ var (
 	ErrInternal = errors.New("internal error")
 )
 
-// ErrorReason is what went wrong: the name of one of the contract's ErrorReason values without its prefix. One that only
-// a newer server knows passes through.
+// ErrorReason is what went wrong: the name of one of the contract's ErrorReason values without its prefix. One that
+// only a newer server knows passes through.
 type ErrorReason string
 
 // The reasons of the contract; docs/errors.md describes them.
@@ -172,7 +172,8 @@ type Error struct {
 // Error gives the reason and the message.
 func (err *Error) Error() string { return string(err.Reason) + ": " + err.Message }
 
-// Unwrap gives the class of the failure, and the context's error where the caller's context ended the call.
+// Unwrap gives the class of the failure, and with it context.DeadlineExceeded where a deadline passed, and
+// context.Canceled where the caller's context was cancelled.
 func (err *Error) Unwrap() []error {
 	if err.context == nil {
 		return []error{err.sentinel}

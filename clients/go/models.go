@@ -238,8 +238,8 @@ func (llm *RemoteLLM) LoadModel(ctx context.Context) iter.Seq2[LoadProgress, err
 	})
 }
 
-// UnloadModel unloads the LLM's model and reports progress. It needs the admin role. Requests that run make it fail with
-// ErrModelInUse, or are cancelled with force.
+// UnloadModel unloads the LLM's model and reports progress. It needs the admin role. Requests that run make it fail
+// with ErrModelInUse, or are cancelled with force.
 func (llm *RemoteLLM) UnloadModel(ctx context.Context, force bool) iter.Seq2[UnloadProgress, error] {
 	request := &pb.UnloadModelRequest{Llm: llm.name, Force: force}
 	return progress(ctx, llm, llm.models.UnloadModel, request, func(report *pb.UnloadModelResponse) UnloadProgress {

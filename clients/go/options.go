@@ -97,8 +97,8 @@ func WithLogitBias(biases map[int32]float64) GenerateOption {
 	return func(call *generation) { call.parameters().LogitBias = biases }
 }
 
-// WithTopLogprobs asks for log-probabilities, and for this many of the likeliest alternatives of each token; 0 lists the
-// sampled token's own alone.
+// WithTopLogprobs asks for log-probabilities, and for this many of the likeliest alternatives of each token; 0 lists
+// the sampled token's own alone.
 func WithTopLogprobs(count int32) GenerateOption {
 	return func(call *generation) { call.parameters().TopLogprobs = &count }
 }

@@ -35,6 +35,7 @@ type server struct {
 	generate generateHandler
 	stream   streamHandler
 	address  string
+	entered  chan struct{}
 	released chan struct{}
 
 	mutex    sync.Mutex
@@ -47,7 +48,9 @@ func serve(t *testing.T, options ...grpc.ServerOption) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	served := &server{address: listener.Addr().String(), released: make(chan struct{}, 100)}
+	served := &server{
+		address: listener.Addr().String(), entered: make(chan struct{}, 100), released: make(chan struct{}, 100),
+	}
 	served.on(t, listener, nil, options...)
 	return served
 }
@@ -161,9 +164,10 @@ func (server *server) fail(failure failure, times int, then string) {
 
 const always = 1 << 30
 
-// goOn answers for ever; released tells when a call is over.
+// goOn answers for ever; entered tells when a whole answer was asked for, and released when any call is over.
 func (server *server) goOn() {
 	server.generate = func(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {
+		server.entered <- struct{}{}
 		<-ctx.Done()
 		server.released <- struct{}{}
 		return nil, status.FromContextError(ctx.Err()).Err()

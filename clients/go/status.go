@@ -66,6 +66,9 @@ func errorFrom(failure error) *Error {
 		}
 	}
 	facts.sentinel = kind.sentinel
+	if found.Code() == codes.DeadlineExceeded {
+		facts.context = context.DeadlineExceeded // even if the server noticed first, and the context is still to
+	}
 	return facts
 }
 
@@ -129,8 +132,8 @@ func (llm *RemoteLLM) failed(ctx context.Context, failure error) *Error {
 	if llm.closed.Load() && (code == codes.Canceled || code == codes.Unavailable) {
 		return newError(ReasonCancelled, "the client is closed")
 	}
-	if code == codes.Canceled || code == codes.DeadlineExceeded {
-		err.context = ctx.Err()
+	if code == codes.Canceled {
+		err.context = ctx.Err() // nil where somebody at the server cancelled
 	}
 	return err
 }

@@ -231,7 +231,10 @@ func TestCancellingTheContextEndsTheCallHereAndAtTheServer(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	time.AfterFunc(50*time.Millisecond, cancel)
+	go func() {
+		<-server.entered
+		cancel()
+	}()
 	_, err := llm.Generate(ctx, hi)
 	if !is(err, abstractllm.ErrGenerationCancelled) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
@@ -253,13 +256,18 @@ func TestCancellingTheContextEndsTheCallHereAndAtTheServer(t *testing.T) {
 
 func TestADeadlineEndsTheCallHereAndAtTheServer(t *testing.T) {
 	server := serve(t)
-	server.goOn()
-	timeout := abstractllm.WithTimeout(100 * time.Millisecond)
+	soon := 500 * time.Millisecond
+	timeout := abstractllm.WithTimeout(soon)
 	patient := client(t, server.address, abstractllm.WithDefaults(abstractllm.WithTimeout(time.Hour)))
 	hasty := client(t, server.address, abstractllm.WithDefaults(timeout))
+	for _, llm := range []*abstractllm.RemoteLLM{patient, hasty} { // connects
+		_, err := llm.CountTokens(t.Context(), hi, abstractllm.WithTimeout(guard))
+		check(t, err)
+	}
+	server.goOn()
 	for name, ask := range map[string]func() error{
 		"the context's": func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), soon)
 			defer cancel()
 			_, err := patient.Generate(ctx, hi)
 			return err
@@ -291,7 +299,10 @@ func TestClosingTheClientEndsItsCalls(t *testing.T) {
 	server := serve(t)
 	server.goOn()
 	llm := client(t, server.address)
-	time.AfterFunc(50*time.Millisecond, func() { _ = llm.Close() })
+	go func() {
+		<-server.entered
+		_ = llm.Close()
+	}()
 	_, err := llm.Generate(t.Context(), hi)
 	for range 2 {
 		failure, ok := errors.AsType[*abstractllm.Error](err)

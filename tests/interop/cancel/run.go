@@ -1,4 +1,5 @@
-// Package cancel shows: a call that its caller cancels ends with a typed error, wherever it is, and leaves nothing at the server.
+// Package cancel shows: a call that its caller cancels ends with a typed error, wherever it is, and leaves nothing
+// at the server.
 package cancel
 
 import (

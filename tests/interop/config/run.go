@@ -1,4 +1,5 @@
-// Package config shows: the configuration of an LLM is read, changed by its etag or only checked, and refused when stale or wrong.
+// Package config shows: the configuration of an LLM is read, changed by its etag or only checked, and refused when
+// stale or wrong.
 package config
 
 import (

@@ -1,4 +1,5 @@
-// Package deadline shows: a deadline ends the call with a typed error and what had come, and the server stops working for it.
+// Package deadline shows: a deadline ends the call with a typed error and what had come, and the server stops
+// working for it.
 package deadline
 
 import (

@@ -1,4 +1,5 @@
-// Package errors shows: every reason is an error of its own class with its facts; a stream that breaks keeps the text that came.
+// Package errors shows: every reason is an error of its own class with its facts; a stream that breaks keeps the
+// text that came.
 package errors
 
 import (

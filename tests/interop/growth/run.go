@@ -1,4 +1,5 @@
-// Package growth shows: what a newer server adds does no harm: unknown events and parts are skipped, unknown words passed through.
+// Package growth shows: what a newer server adds does no harm: unknown events and parts are skipped, unknown words
+// passed through.
 package growth
 
 import (

@@ -1,4 +1,5 @@
-// Package health shows: the standard health service tells of the server and of each LLM, on the client's own connection.
+// Package health shows: the standard health service tells of the server and of each LLM, on the client's own
+// connection.
 package health
 
 import (

@@ -1,4 +1,5 @@
-// Package large shows: a prompt of 8 MiB arrives and an answer of 4 MiB comes back, in one message of 8 MiB; beyond 16 MiB either is refused by name.
+// Package large shows: a prompt of 8 MiB arrives and an answer of 4 MiB comes back, in one message of 8 MiB; beyond
+// 16 MiB either is refused by name.
 package large
 
 import (

@@ -1,4 +1,5 @@
-// Package parameters shows: every parameter arrives with its value, zero too, and an absent one stays absent; what cannot be honoured can be dropped by name.
+// Package parameters shows: every parameter arrives with its value, zero too, and an absent one stays absent; what
+// cannot be honoured can be dropped by name.
 package parameters
 
 import (

@@ -1,4 +1,5 @@
-// Package retry shows: calls are tried again when and as often as the server says, also a large one, and over a restart of the server.
+// Package retry shows: calls are tried again when and as often as the server says, also a large one, and over a
+// restart of the server.
 package retry
 
 import (

@@ -1,4 +1,5 @@
-// Package security shows: tLS, mutual TLS, tokens with roles, and a Unix socket: the right caller is answered, any other is told why.
+// Package security shows: tLS, mutual TLS, tokens with roles, and a Unix socket: the right caller is answered, any
+// other is told why.
 package security
 
 import (
