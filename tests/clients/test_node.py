@@ -50,6 +50,21 @@ def test_its_own_tests_pass() -> None:
     run("npm", "test")
 
 
+def test_its_own_tests_pass_with_the_oldest_versions_that_it_takes(tmp_path: Path) -> None:
+    for name in run("git", "ls-files").split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CLIENT / name, tmp_path / name)
+    (tmp_path / "package-lock.json").unlink()
+    package = json.loads((tmp_path / "package.json").read_text("utf-8"))
+    package["dependencies"] = {name: limits.removeprefix("^") for name, limits in package["dependencies"].items()}
+    (tmp_path / "package.json").write_text(json.dumps(package))
+    run("npm", "install", "--silent", "--no-audit", "--no-fund", folder=tmp_path)
+    for name, version in package["dependencies"].items():
+        assert f'"version": "{version}"' in (tmp_path / f"node_modules/{name}/package.json").read_text("utf-8")
+    run("npm", "run", "build", folder=tmp_path)
+    run("npm", "test", folder=tmp_path)
+
+
 def test_it_says_its_version() -> None:
     version = json.loads((CLIENT / "package.json").read_text("utf-8"))["version"]
     assert f'version = "{version}"' in (ROOT / "clients/python/pyproject.toml").read_text("utf-8")

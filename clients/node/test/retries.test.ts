@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AbstractLLMError, OverloadedError, ProviderUnavailableError } from "@abstractllm/client";
+import {
+  AbstractLLMError,
+  GenerationCancelledError,
+  GenerationTimeoutError,
+  OverloadedError,
+  ProviderUnavailableError,
+} from "@abstractllm/client";
 import * as v1 from "@abstractllm/client/v1";
 import { status } from "@grpc/grpc-js";
 import { all, client, connect, events, fail, failure, type Handlers, serve } from "./server.js";
@@ -95,6 +101,20 @@ test("a call outlives a restart of the server, which ends its connections", asyn
   await new Promise((resolve) => setTimeout(resolve, 300));
   await serve(t, answer, { address: first.address });
   assert.equal(await asked, "Hi");
+});
+
+test("a call that is left while it waits for its next attempt makes none", async (t) => {
+  const { llm, server } = await connect(t, failing(100, status.UNAVAILABLE, "200"));
+  const signal = AbortSignal.timeout(50);
+  await failure(llm.generate("Hi", { signal }), GenerationCancelledError);
+  await failure(llm.generate("Hi", { timeout: 0.05 }), GenerationTimeoutError);
+  const stream = llm.stream("Hi");
+  const waiting = stream.next();
+  while (server.seen.length < 3) await new Promise(setImmediate);
+  await stream.return?.();
+  assert.equal((await waiting).done, true);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  assert.equal(server.seen.length, 3);
 });
 
 test("retries can be switched off", async (t) => {
