@@ -3,8 +3,9 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.fake_hub import TOKEN, FakeHub, serving_hub
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
+_TOGETHER = ("tests/behaviour", "tests/clients", "tests/interop")
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +51,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", choices=("cuda", "cpu"), default="cuda", help="where the tests in tests/gpu run")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Lets reports of tests that deal with text that is none travel between the processes that run the tests."""
+    return _without_lone_surrogates((yield))
+
+
+def _without_lone_surrogates(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _without_lone_surrogates(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(map(_without_lone_surrogates, data))
+        case _:
+            return data
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable."""
+    """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable.
+
+    What shares something stays together where several processes run the tests: each file, and the folders below.
+    """
+    for item in items:
+        folder = next((name for name in _TOGETHER if item.path.is_relative_to(ROOT / name)), None)
+        item.add_marker(pytest.mark.xdist_group(folder or str(item.path.relative_to(ROOT))))
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_tests and config.getoption("--device") == "cuda" and not _cuda_is_available():
         for item in gpu_tests:
