@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -194,7 +195,8 @@ func TestAnAnswerBeyondTheMessageLimitIsTooLarge(t *testing.T) {
 	for _, limit := range []int{abstractllm.MessageLimit, 1000} {
 		server.say(strings.Repeat("x", limit+1))
 		for _, err := range failures(t, server, abstractllm.WithMessageLimit(limit)) {
-			if !is(err, abstractllm.ErrInvalidRequest) || err.Reason != abstractllm.ReasonMessageTooLarge {
+			if !is(err, abstractllm.ErrInvalidRequest) || err.Reason != abstractllm.ReasonMessageTooLarge ||
+				err.Limit != strconv.Itoa(limit) || len(err.Requested) != len(err.Limit) || err.Retryable {
 				t.Errorf("got %+v", err)
 			}
 		}

@@ -3,8 +3,8 @@ package abstractllm
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strconv"
-	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -29,6 +29,9 @@ var byCode = map[codes.Code]ErrorReason{
 	codes.Aborted:            ReasonStaleConfig,
 }
 
+// tooLarge is in gRPC's own words for a message beyond a limit, on either side, with its size and the limit.
+var tooLarge = regexp.MustCompile(`larger than max(?: \((\d+) vs\. (\d+)\))?`)
+
 // ErrorFrom rebuilds the error that the server raised from what a call of a generated stub returned, as the methods of
 // [RemoteLLM] do.
 //
@@ -51,7 +54,15 @@ func errorFrom(failure error) *Error {
 	if facts.Message == "" {
 		facts.Message = found.Code().String()
 	}
-	facts.Reason = bareReason(found)
+	facts.Reason = ReasonInternal
+	if reason, ok := byCode[found.Code()]; ok {
+		facts.Reason = reason
+	}
+	if info == nil && found.Code() == codes.ResourceExhausted {
+		if sizes := tooLarge.FindStringSubmatch(found.Message()); sizes != nil {
+			facts.Reason, facts.Requested, facts.Limit = ReasonMessageTooLarge, sizes[1], sizes[2]
+		}
+	}
 	kind := classes[facts.Reason]
 	facts.Retryable = found.Code() == codes.Unavailable
 	if info != nil {
@@ -79,16 +90,6 @@ func statusOf(failure error) *status.Status {
 		return carrier.GRPCStatus()
 	}
 	return status.FromContextError(failure)
-}
-
-func bareReason(found *status.Status) ErrorReason {
-	if found.Code() == codes.ResourceExhausted && strings.Contains(found.Message(), "larger than max") {
-		return ReasonMessageTooLarge // gRPC's own words for a message beyond a limit, on either side
-	}
-	if reason, ok := byCode[found.Code()]; ok {
-		return reason
-	}
-	return ReasonInternal
 }
 
 // details reads the google.rpc details: the ErrorInfo of our domain, and an error with the facts that they tell. A
