@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -67,11 +68,20 @@ def java(output: Path) -> None:
     shutil.copy(client / "pom.xml", output / f"{name}.pom")
 
 
+def tracked(folder: Path) -> list[str]:
+    """The files of a folder that git tracks, relative to it."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    return names.rstrip("\0").split("\0")
+
+
 def node(output: Path) -> None:
-    """The npm tarball."""
-    client = ROOT / "clients/node"
-    run("npm", "ci", folder=client)
-    run("npm", "pack", "--pack-destination", str(output), folder=client)
+    """The npm tarball, built in a folder of its own: tests may use what the client's is built into."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in tracked(ROOT / "clients/node"):
+            (Path(temporary) / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / "clients/node" / name, Path(temporary) / name)
+        run("npm", "ci", folder=Path(temporary))
+        run("npm", "pack", "--pack-destination", str(output), folder=Path(temporary))
 
 
 def go(output: Path) -> None:
@@ -79,9 +89,8 @@ def go(output: Path) -> None:
     client, tag = ROOT / "clients/go", f"v{version()}"
     versions = output / GO_MODULE / "@v"
     versions.mkdir(parents=True)
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=client, capture_output=True, text=True, check=True).stdout
     with zipfile.ZipFile(versions / f"{tag}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in filter(None, tracked.split("\0")):
+        for name in tracked(client):
             archive.write(client / name, f"{GO_MODULE}@{tag}/{name}")
     shutil.copy(client / "go.mod", versions / f"{tag}.mod")
     time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
