@@ -48,51 +48,24 @@ export class Calls {
     this.#client.close();
   }
 
-  /** Refuses a request that gRPC would refuse too, but without telling its size. */
-  encode<Request>(method: Method<Request, unknown>, request: Request): Buffer {
-    const bytes = method.requestSerialize(request);
-    const limit = this.#connection.sendLimit;
-    if (limit >= 0 && bytes.length > limit) {
-      throw new InvalidRequestError(`request: must have at most ${limit} bytes, got ${bytes.length}`, {
-        reason: "MESSAGE_TOO_LARGE",
-        field: "request",
-        limit,
-        requested: bytes.length,
-      });
-    }
-    return bytes;
-  }
-
   /** Calls and waits for the answer. */
   async unary<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
     options: CallOptions,
   ): Promise<Response> {
-    const bytes = this.encode(method, request);
-    const metadata = this.#connection.metadata(options.metadata);
-    const prepared = grpcOptions(options);
-    this.#checkOpen(options.signal);
+    const { path, decode, bytes, metadata, signal, deadline } = this.#prepare(method, request, options);
+    this.#checkOpen(signal);
     let done = () => {};
     try {
       return await new Promise<Response>((resolve, reject) => {
-        const decode = method.responseDeserialize;
-        const call = this.#client.makeUnaryRequest(
-          method.path,
-          same,
-          decode,
-          bytes,
-          metadata,
-          prepared,
-          (error, value) => {
-            if (error) reject(error);
-            else resolve(value as Response);
-          },
-        );
-        done = this.#track(call, options.signal);
+        const end = (error: ServiceError | null, value?: Response) =>
+          error ? reject(error) : resolve(value as Response);
+        const call = this.#client.makeUnaryRequest(path, same, decode, bytes, metadata, deadline(), end);
+        done = this.#track(call, signal);
       });
     } catch (error) {
-      throw this.#translate(error, options.signal, "");
+      throw this.#translate(error, signal, "");
     } finally {
       done();
     }
@@ -105,24 +78,37 @@ export class Calls {
     options: CallOptions,
     reader: Reader<Response, Value>,
   ): AsyncIterableIterator<Value> {
-    const bytes = this.encode(method, request);
-    const metadata = this.#connection.metadata(options.metadata);
-    check.callTimeout(options.timeout);
+    const { path, decode, bytes, metadata, signal, deadline } = this.#prepare(method, request, options);
     const start = () => {
-      this.#checkOpen(options.signal);
-      const decode = method.responseDeserialize;
-      const call = this.#client.makeServerStreamRequest(
-        method.path,
-        same,
-        decode,
-        bytes,
-        metadata,
-        grpcOptions(options),
-      );
-      return { call, done: this.#track(call, options.signal) };
+      this.#checkOpen(signal);
+      const call = this.#client.makeServerStreamRequest(path, same, decode, bytes, metadata, deadline());
+      return { call, done: this.#track(call, signal) };
     };
-    const translate = (error: unknown) => this.#translate(error, options.signal, reader.partialText?.() ?? "");
+    const translate = (error: unknown) => this.#translate(error, signal, reader.partialText?.() ?? "");
     return new Answers(start, reader, translate);
+  }
+
+  /** Checks what a call is given, and encodes its request: gRPC would refuse one that is too large, too, but without its size. */
+  #prepare<Request, Response>(method: Method<Request, Response>, request: Request, options: CallOptions) {
+    const timeout = check.callTimeout(options.timeout);
+    const bytes = method.requestSerialize(request);
+    const limit = this.#connection.sendLimit;
+    if (limit >= 0 && bytes.length > limit) {
+      throw new InvalidRequestError(`request: must have at most ${limit} bytes, got ${bytes.length}`, {
+        reason: "MESSAGE_TOO_LARGE",
+        field: "request",
+        limit,
+        requested: bytes.length,
+      });
+    }
+    return {
+      path: method.path,
+      decode: method.responseDeserialize,
+      bytes,
+      metadata: this.#connection.metadata(options.metadata),
+      signal: check.signal(options.signal),
+      deadline: (): GrpcOptions => (timeout === undefined ? {} : { deadline: Date.now() + timeout * 1000 }),
+    };
   }
 
   #checkOpen(signal: AbortSignal | undefined): void {
@@ -234,9 +220,4 @@ function isServiceError(error: unknown): error is ServiceError {
 
 function same(bytes: Buffer): Buffer {
   return bytes;
-}
-
-function grpcOptions({ timeout }: CallOptions): GrpcOptions {
-  const seconds = check.callTimeout(timeout);
-  return seconds === undefined ? {} : { deadline: Date.now() + seconds * 1000 };
 }

@@ -4,8 +4,10 @@ import { inspect } from "node:util";
 import { type ErrorFacts, InvalidRequestError, UnsupportedParameterError } from "./errors.js";
 import type { JsonValue } from "./messages.js";
 
-/** The server refuses what lies deeper, and so does this; an object that contains itself ends here, too. */
-const DEEPEST = 30;
+/** Protobuf decoders take messages 100 deep, of which an object takes three; one that contains itself ends here, too. */
+const DEEPEST = 33;
+/** Of a call's timeout, in seconds: gRPC cannot send, and dies of, what is much longer. */
+const LONGEST = 1e9;
 
 /** Makes the error for a value that breaks a rule; it shows at most 80 characters of the value. */
 export function refuse(field: string, rule: string, value: unknown, limit?: ErrorFacts["limit"]): InvalidRequestError {
@@ -113,12 +115,28 @@ export function plainObject(value: unknown, field: string): Readonly<Record<stri
 }
 
 /**
+ * Takes a plain object of known keys, as a misspelt one would otherwise be ignored.
+ *
+ * @throws {InvalidRequestError} If it is none, or naming the first key that is not known.
+ */
+export function record(value: unknown, field: string, known: readonly string[]): Readonly<Record<string, unknown>> {
+  const found = plainObject(value, field);
+  for (const [name, entry] of Object.entries(found)) {
+    if (entry !== undefined && !known.includes(name)) {
+      const limit = known.join(", ");
+      throw new InvalidRequestError(`${field}: ${name} is not a known key; these are: ${limit}`, { field, limit });
+    }
+  }
+  return found;
+}
+
+/**
  * Refuses options that are not known, as a misspelt one would otherwise be ignored.
  *
  * @throws {UnsupportedParameterError} Naming the first one.
  */
-export function names(options: object, known: readonly string[]): void {
-  for (const [name, value] of Object.entries(options)) {
+export function names(options: unknown, known: readonly string[]): void {
+  for (const [name, value] of Object.entries(plainObject(options, "options"))) {
     if (value !== undefined && !known.includes(name)) {
       throw new UnsupportedParameterError(`${name} is not a known option; these are: ${known.join(", ")}`, {
         field: name,
@@ -150,5 +168,14 @@ export function json(value: unknown, field: string, depth = 0): JsonValue {
 
 /** Takes the timeout of a call, in seconds; absent stays absent. */
 export function callTimeout(value: unknown): number | undefined {
-  return value === undefined ? undefined : seconds(value, "timeout");
+  if (value === undefined) return undefined;
+  const found = seconds(value, "timeout");
+  if (found > LONGEST) throw refuse("timeout", `must be at most ${LONGEST} seconds`, value, LONGEST);
+  return found;
+}
+
+/** Takes what aborts a call; absent stays absent. */
+export function signal(value: unknown): AbortSignal | undefined {
+  if (value !== undefined && !(value instanceof AbortSignal)) throw refuse("signal", "must be an AbortSignal", value);
+  return value;
 }

@@ -17,7 +17,7 @@ import type {
 import { Calls } from "./calls.js";
 import * as check from "./check.js";
 import * as config from "./config.js";
-import { type Connection, type ConnectionOptions, connect } from "./connection.js";
+import { type ConnectionOptions, connect } from "./connection.js";
 import * as decode from "./decode.js";
 import { InvalidRequestError } from "./errors.js";
 import { EventReader, TextReader } from "./events.js";
@@ -78,7 +78,10 @@ export class RemoteLLM {
   readonly address: string;
   /** The LLM's name; empty for the server's default. */
   readonly llm: string;
-  readonly #connection: Connection;
+  /** The gRPC channel that all calls go through. */
+  readonly channel: Channel;
+  /** The generated stubs on this client's channel, with its token and interceptors. */
+  readonly stubs: Stubs;
   readonly #calls: Calls;
   readonly #defaults: GenerateOptions;
 
@@ -95,11 +98,20 @@ export class RemoteLLM {
     check.names(options, CLIENT_OPTIONS);
     this.address = address;
     this.llm = check.text(options.llm ?? "", "llm");
-    this.#defaults = set(check.plainObject(options.defaults ?? {}, "defaults"));
-    check.callTimeout(this.#defaults.timeout);
-    this.#generateRequest("checks the defaults", {});
-    this.#connection = connect(address, options);
-    this.#calls = new Calls(this.#connection);
+    this.#defaults = set(options.defaults ?? {}, "defaults");
+    const { timeout, ...defaults } = this.#defaults;
+    check.callTimeout(timeout);
+    requests.generateRequest(this.llm, "checks the defaults", defaults);
+    const connection = connect(address, options);
+    const { channel, credentials, interceptors } = connection;
+    const shared = { channelOverride: channel, interceptors };
+    this.channel = channel;
+    this.stubs = {
+      generation: new GenerationServiceClient(address, credentials, shared),
+      models: new ModelServiceClient(address, credentials, shared),
+      config: new ConfigServiceClient(address, credentials, shared),
+    };
+    this.#calls = new Calls(connection);
   }
 
   // Generation.
@@ -213,8 +225,7 @@ export class RemoteLLM {
     target: ClearTarget,
     options: CallOptions & { dryRun?: boolean | undefined } = {},
   ): Promise<ClearedModels> {
-    const { model, all, ...rest } = check.plainObject(target, "target");
-    check.names(rest, ["model", "all"]);
+    const { model, all } = check.record(target, "target", ["model", "all"]);
     if ((model === undefined) !== (all === true)) {
       throw new InvalidRequestError("target: must be either { model } or { all: true }", {
         field: "target",
@@ -271,22 +282,6 @@ export class RemoteLLM {
 
   // Life.
 
-  /** The generated stubs on this client's channel, with its token and interceptors. */
-  get stubs(): Stubs {
-    const { channel, credentials, interceptors } = this.#connection;
-    const options = { channelOverride: channel, interceptors };
-    return {
-      generation: new GenerationServiceClient(this.address, credentials, options),
-      models: new ModelServiceClient(this.address, credentials, options),
-      config: new ConfigServiceClient(this.address, credentials, options),
-    };
-  }
-
-  /** The gRPC channel that all calls go through. */
-  get channel(): Channel {
-    return this.#connection.channel;
-  }
-
   /** Closes the connections; calls that run end with `GenerationCancelledError`. */
   close(): void {
     this.#calls.close();
@@ -315,8 +310,10 @@ function known<T extends CallOptions>(options: T, names: readonly (keyof T & str
 }
 
 /** Leaves out what is `undefined`. */
-function set<T extends object>(options: T): T {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;
+function set<T extends object>(options: T, field = "options"): T {
+  return Object.fromEntries(
+    Object.entries(check.plainObject(options, field)).filter(([, value]) => value !== undefined),
+  ) as T;
 }
 
 function optionalText(value: unknown, field: string): string | undefined {

@@ -3,6 +3,7 @@
 import * as check from "./check.js";
 import { parametersPolicies, roles, toolChoiceModes } from "./enum-codec.js";
 import type * as pb from "./gen/abstractllm_api/v1/generation.js";
+import type { Part } from "./messages.js";
 import * as parameters from "./parameters.js";
 
 /** What a generation takes beside generation parameters and what every call takes. */
@@ -74,8 +75,8 @@ function input(prompt: unknown): pb.GenerateRequest["input"] {
 }
 
 function message(value: unknown, path: string): pb.ChatMessage {
-  const { role, parts, content, ...rest } = check.plainObject(value, path);
-  if (Object.keys(rest).length > 0 || (parts === undefined) === (content === undefined)) {
+  const { role, parts, content } = check.record(value, path, ["role", "parts", "content"]);
+  if ((parts === undefined) === (content === undefined)) {
     throw check.refuse(path, "must have a role and either parts or content", value);
   }
   const pieces = content === undefined ? parts : [{ type: "text", text: check.text(content, `${path}.content`) }];
@@ -86,30 +87,32 @@ function message(value: unknown, path: string): pb.ChatMessage {
 }
 
 function part(value: unknown, path: string): pb.Part {
-  const { type, providerState, ...fields } = check.plainObject(value, path);
+  const { type, providerState } = check.plainObject(value, path);
   const encode = typeof type === "string" && Object.hasOwn(PARTS, type) ? PARTS[type as keyof typeof PARTS] : undefined;
   if (encode === undefined) {
     throw check.refuse(path, `must have a type of ${Object.keys(PARTS).join(", ")}`, value);
   }
   return {
-    part: encode(fields, path),
+    part: encode((...names) => check.record(value, path, ["type", "providerState", ...names]), path),
     providerState:
       providerState === undefined ? new Uint8Array() : check.bytes(providerState, `${path}.provider_state`),
   };
 }
 
+type EncodePart = (fields: (...names: string[]) => Options, path: string) => pb.Part["part"];
+
 const PARTS = {
-  text: (fields: Options, path: string): pb.Part["part"] => {
-    return { $case: "text", value: check.text(fields.text, `${path}.text`) };
-  },
-  image: ({ data, mimeType }: Options, path: string): pb.Part["part"] => {
+  text: (fields, path) => ({ $case: "text", value: check.text(fields("text").text, `${path}.text`) }),
+  image: (fields, path) => {
+    const { data, mimeType } = fields("data", "mimeType");
     const value = {
       data: check.bytes(data, `${path}.image.data`),
       mimeType: check.text(mimeType, `${path}.image.mime_type`),
     };
     return { $case: "image", value };
   },
-  tool_call: ({ id, name, argumentsJson }: Options, path: string): pb.Part["part"] => {
+  tool_call: (fields, path) => {
+    const { id, name, argumentsJson } = fields("id", "name", "argumentsJson");
     const value = {
       id: check.text(id, `${path}.tool_call.id`),
       name: check.text(name, `${path}.tool_call.name`),
@@ -117,43 +120,48 @@ const PARTS = {
     };
     return { $case: "toolCall", value };
   },
-  tool_result: ({ toolCallId, content, isError }: Options, path: string): pb.Part["part"] => {
+  tool_result: (fields, path) => {
+    const { toolCallId, content, isError = false } = fields("toolCallId", "content", "isError");
     const value = {
       toolCallId: check.text(toolCallId, `${path}.tool_result.tool_call_id`),
       content: check.text(content, `${path}.tool_result.content`),
-      isError: isError === undefined ? false : check.bool(isError, `${path}.tool_result.is_error`),
+      isError: check.bool(isError, `${path}.tool_result.is_error`),
     };
     return { $case: "toolResult", value };
   },
-  reasoning: (fields: Options, path: string): pb.Part["part"] => {
-    return { $case: "reasoning", value: { text: check.text(fields.text, `${path}.reasoning.text`) } };
+  reasoning: (fields, path) => {
+    return { $case: "reasoning", value: { text: check.text(fields("text").text, `${path}.reasoning.text`) } };
   },
-};
+} satisfies Record<Part["type"], EncodePart>;
 
 function format(value: unknown): pb.ResponseFormat {
-  const { type, schemaJson, name, strict, regex, grammar } = check.plainObject(value, "response_format");
-  const path = "response_format.json_schema";
-  switch (type) {
+  const path = "response_format";
+  const fields = (...names: string[]) => check.record(value, path, ["type", ...names]);
+  switch (check.plainObject(value, path).type) {
     case "json_object":
+      fields();
       return { format: { $case: "jsonObject", value: {} } };
     case "json_schema": {
+      const { schemaJson, name = "", strict } = fields("schemaJson", "name", "strict");
       const schema = {
-        name: name === undefined ? "" : check.text(name, `${path}.name`),
-        schemaJson: check.text(schemaJson, `${path}.schema_json`),
-        strict: strict === undefined ? undefined : check.bool(strict, `${path}.strict`),
+        name: check.text(name, `${path}.json_schema.name`),
+        schemaJson: check.text(schemaJson, `${path}.json_schema.schema_json`),
+        strict: strict === undefined ? undefined : check.bool(strict, `${path}.json_schema.strict`),
       };
       return { format: { $case: "jsonSchema", value: schema } };
     }
     case "regex":
-      return { format: { $case: "regex", value: check.text(regex, "response_format.regex") } };
+      return { format: { $case: "regex", value: check.text(fields("regex").regex, `${path}.regex`) } };
     case "grammar":
-      return { format: { $case: "grammar", value: check.text(grammar, "response_format.grammar") } };
+      return { format: { $case: "grammar", value: check.text(fields("grammar").grammar, `${path}.grammar`) } };
   }
-  throw check.refuse("response_format", "must have a type of json_object, json_schema, regex, grammar", value);
+  throw check.refuse(path, "must have a type of json_object, json_schema, regex, grammar", value);
 }
 
+const TOOL = ["name", "description", "parametersJsonSchema"];
+
 function tool(value: unknown, path: string): pb.Tool {
-  const { name, description = "", parametersJsonSchema = "{}" } = check.plainObject(value, path);
+  const { name, description = "", parametersJsonSchema = "{}" } = check.record(value, path, TOOL);
   return {
     name: check.text(name, `${path}.name`),
     description: check.text(description, `${path}.description`),
@@ -163,7 +171,7 @@ function tool(value: unknown, path: string): pb.Tool {
 
 function choice(value: unknown): pb.ToolChoice {
   if (typeof value === "object") {
-    const name = check.text(check.plainObject(value, "tool_choice").name, "tool_choice.name");
+    const name = check.text(check.record(value, "tool_choice", ["name"]).name, "tool_choice.name");
     return { choice: { $case: "name", value: name } };
   }
   return { choice: { $case: "mode", value: toolChoiceModes.encode(value, "tool_choice.mode") } };

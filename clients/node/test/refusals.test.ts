@@ -51,8 +51,26 @@ const REFUSED: [string, unknown, Record<string, unknown>, string][] = [
   ["options that are no object", "Hi", { providerOptions: [1] }, "provider_options"],
   ["an option that JSON cannot hold", "Hi", { providerOptions: { a: [new Date()] } }, "provider_options.a[0]"],
   ["an option that is not finite", "Hi", { providerOptions: { a: 1 / 0 } }, "provider_options.a"],
-  ["options that contain themselves", "Hi", { providerOptions: cycle }, `provider_options${".self".repeat(31)}`],
+  ["options that contain themselves", "Hi", { providerOptions: cycle }, `provider_options${".self".repeat(34)}`],
   ["a timeout of nothing", "Hi", { timeout: 0 }, "timeout"],
+  ["a timeout that gRPC cannot send", "Hi", { timeout: 1e12 }, "timeout"],
+  ["a signal that is none", "Hi", { signal: {} }, "signal"],
+  ["options that are none", "Hi", null as never, "options"],
+  ["an unknown key of a message", [{ role: "user", content: "a", name: "b" }], {}, "chat.messages[0]"],
+  [
+    "an unknown key of a part",
+    [{ role: "tool", parts: [{ type: "text", text: "a", is_error: true }] }],
+    {},
+    "chat.messages[0].parts[0]",
+  ],
+  ["an unknown key of a tool", "Hi", { tools: [{ name: "f", parameters: {} }] }, "tools[0]"],
+  [
+    "an unknown key of a format",
+    "Hi",
+    { responseFormat: { type: "regex", regex: "a", schema: {} } },
+    "response_format",
+  ],
+  ["an unknown key of a choice", "Hi", { toolChoice: { name: "f", type: "function" } }, "tool_choice"],
 ];
 
 for (const [what, prompt, options, field] of REFUSED) {
@@ -83,7 +101,8 @@ test("an unknown option is refused by its name", async (t) => {
   assert.equal(error.field, "parameters.top_p");
   await failure(llm.countTokens("Hi", { temperature: 0 } as never), UnsupportedParameterError);
   await failure(llm.listLlms({ timeuot: 5 } as never), UnsupportedParameterError);
-  await failure(llm.clearModelCache({ models: "x" } as never), UnsupportedParameterError);
+  await failure(llm.clearModelCache({ models: "x" } as never), InvalidRequestError);
+  await failure(llm.listLlms(null as never), InvalidRequestError);
   assert.throws(() => new RemoteLLM("127.0.0.1:1", { temperature: 0 } as RemoteLLMOptions), UnsupportedParameterError);
   assert.throws(() => new RemoteLLM("127.0.0.1:1", { defaults: { top_p: 1 } as object }), UnsupportedParameterError);
 });
@@ -109,6 +128,7 @@ for (const [what, address, options] of [
 test("defaults are checked when the client is made", () => {
   const make = (defaults: object) => () => new RemoteLLM("127.0.0.1:1", { defaults });
   assert.throws(make({ temperature: "1" }), { name: "InvalidRequestError", field: "parameters.temperature" });
+  assert.throws(make({ signal: AbortSignal.timeout(1) }), UnsupportedParameterError);
   assert.throws(make({ timeout: -1 }), { name: "InvalidRequestError", field: "timeout" });
 });
 
