@@ -330,7 +330,8 @@ def test_eight_requests_at_once_are_all_answered_right(llm: AbstractLLMInterface
 
 def test_more_requests_than_the_queue_holds_are_refused(llm: AbstractLLMInterface) -> None:
     slots = llm.get_capabilities()["max_concurrent_requests"]
-    more = 8 + max(4, slots // 8) + 16
+    # Many more than slots and queue hold, as some may be answered while the last ones are still being sent.
+    more = 8 + max(4, slots // 8) + 200
 
     async def all_at_once() -> list[str | BaseException]:
         calls = (llm.generate_async("hello", max_tokens=100, logit_bias=NO_END) for _ in range(slots + more))
