@@ -329,6 +329,7 @@ def test_eight_requests_at_once_are_all_answered_right(llm: AbstractLLMInterface
 
 
 def test_more_requests_than_the_queue_holds_are_refused(llm: AbstractLLMInterface) -> None:
+    llm.generate("hello", max_tokens=1)  # known once the model is loaded
     slots = llm.get_capabilities()["max_concurrent_requests"]
     # Many more than slots and queue hold, as some may be answered while the last ones are still being sent.
     more = 8 + max(4, slots // 8) + 200
