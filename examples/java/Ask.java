@@ -2,7 +2,7 @@ import io.abstractllm.Completion;
 import io.abstractllm.Options;
 import io.abstractllm.RemoteLLM;
 
-/** Asks a question and prints the answer, and what it took: java -cp ... Ask.java [HOST:PORT] [LLM]. */
+/** Asks a question and prints the answer, and what it took: Ask.java [HOST:PORT] [LLM]. */
 class Ask {
     public static void main(String[] args) {
         String address = args.length > 0 ? args[0] : "127.0.0.1:50051";

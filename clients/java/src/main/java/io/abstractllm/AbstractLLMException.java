@@ -1,5 +1,6 @@
 package io.abstractllm;
 
+import io.grpc.StatusRuntimeException;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.OptionalInt;
@@ -21,6 +22,17 @@ public abstract class AbstractLLMException extends RuntimeException {
         this.facts = facts;
         this.reason = facts.reason == null ? reason : facts.reason;
         this.retryable = facts.retryable == null ? retryable : facts.retryable;
+    }
+
+    /**
+     * Rebuilds the error that the server raised from what a call of a generated stub throws, as the methods of
+     * {@link RemoteLLM} do.
+     *
+     * @param error what the call threw
+     * @return the exception of the error's reason; without one, that of its status code
+     */
+    public static AbstractLLMException from(StatusRuntimeException error) {
+        return Statuses.exception(error.getStatus(), error.getTrailers(), "", error);
     }
 
     /**

@@ -2,6 +2,7 @@ package io.abstractllm;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -11,12 +12,18 @@ import io.abstractllm.v1.GenerateRequest;
 import io.abstractllm.v1.GenerateResponse;
 import io.abstractllm.v1.GenerationServiceGrpc;
 import io.grpc.EquivalentAddressGroup;
+import io.grpc.InsecureServerCredentials;
 import io.grpc.Metadata;
 import io.grpc.NameResolver;
 import io.grpc.NameResolverProvider;
 import io.grpc.ServerCredentials;
+import io.grpc.Status;
 import io.grpc.StatusOr;
+import io.grpc.StatusRuntimeException;
 import io.grpc.TlsServerCredentials;
+import io.grpc.health.v1.HealthCheckRequest;
+import io.grpc.health.v1.HealthCheckResponse;
+import io.grpc.health.v1.HealthGrpc;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
 import io.grpc.netty.shaded.io.netty.channel.EventLoopGroup;
 import io.grpc.netty.shaded.io.netty.channel.MultiThreadIoEventLoopGroup;
@@ -24,6 +31,7 @@ import io.grpc.netty.shaded.io.netty.channel.epoll.Epoll;
 import io.grpc.netty.shaded.io.netty.channel.epoll.EpollIoHandler;
 import io.grpc.netty.shaded.io.netty.channel.epoll.EpollServerDomainSocketChannel;
 import io.grpc.netty.shaded.io.netty.channel.unix.DomainSocketAddress;
+import io.grpc.protobuf.services.HealthStatusManager;
 import io.grpc.testing.TlsTesting;
 import io.opentelemetry.api.trace.Span;
 import io.opentelemetry.api.trace.propagation.W3CTraceContextPropagator;
@@ -66,6 +74,27 @@ class ConnectionTest {
                 llm.generate("Hi");
             }
             assertNull(header(server, 3, "authorization"));
+        }
+    }
+
+    @Test
+    void theStubsAndOtherServicesWorkOnTheClientsChannel() throws Exception {
+        HealthStatusManager health = new HealthStatusManager();
+        NettyServerBuilder builder = NettyServerBuilder.forAddress(
+                new InetSocketAddress("127.0.0.1", 0), InsecureServerCredentials.create());
+        try (TestServer server = new TestServer(builder.addService(health.getHealthService()))) {
+            server.fail(
+                    1,
+                    new TestServer.Failure(Status.Code.NOT_FOUND, "who?").reason("UNKNOWN_LLM", Map.of("llm", "gpt")));
+            try (var llm = new RemoteLLM(server.address())) {
+                var stub = GenerationServiceGrpc.newBlockingStub(llm.channel());
+                var refused = assertThrows(
+                        StatusRuntimeException.class, () -> stub.generate(GenerateRequest.getDefaultInstance()));
+                var error = assertInstanceOf(UnknownLLMException.class, AbstractLLMException.from(refused));
+                assertEquals("gpt", error.llm().orElseThrow());
+                var answer = HealthGrpc.newBlockingStub(llm.channel()).check(HealthCheckRequest.getDefaultInstance());
+                assertEquals(HealthCheckResponse.ServingStatus.SERVING, answer.getStatus());
+            }
         }
     }
 

@@ -35,9 +35,12 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CancellationException;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
@@ -54,6 +57,7 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
     final List<Metadata> metadata = new CopyOnWriteArrayList<>();
     final CountDownLatch cancelled = new CountDownLatch(1);
     private final Map<String, Answer> answers = new ConcurrentHashMap<>();
+    private final ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor();
     private final Server server;
 
     TestServer() throws IOException {
@@ -93,6 +97,7 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
     /** Ends it at once; a second time does nothing. */
     void stop() {
         server.shutdownNow();
+        clock.shutdownNow();
         try {
             server.awaitTermination(GUARD, TimeUnit.SECONDS);
         } catch (InterruptedException interrupted) {
@@ -132,11 +137,13 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
         answer("Generate", (request, observer) -> {});
         answer("StreamGenerate", (request, observer) -> {
             observer.onNext(started());
-            observer.setOnReadyHandler(() -> {
-                while (observer.isReady() && !observer.isCancelled()) {
-                    observer.onNext(delta("on "));
+            Runnable send = () -> {
+                if (observer.isCancelled()) {
+                    throw new CancellationException(); // ends the repetition
                 }
-            });
+                observer.onNext(delta("on "));
+            };
+            clock.scheduleAtFixedRate(send, 0, 5, TimeUnit.MILLISECONDS);
         });
     }
 
