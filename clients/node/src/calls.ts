@@ -1,5 +1,6 @@
 /** gRPC calls that end with their caller and raise the client's errors. */
 
+import { setMaxListeners } from "node:events";
 import { Client, type ClientReadableStream, type CallOptions as GrpcOptions, type ServiceError } from "@grpc/grpc-js";
 import * as check from "./check.js";
 import type { Connection } from "./connection.js";
@@ -120,6 +121,8 @@ export class Calls {
   #track(call: Call, signal: AbortSignal | undefined): () => void {
     const abort = () => call.cancel();
     this.#running.add(call);
+    // One signal may end many calls; Node would warn of a leak at the eleventh.
+    if (signal) setMaxListeners(0, signal);
     signal?.addEventListener("abort", abort);
     return () => {
       this.#running.delete(call);

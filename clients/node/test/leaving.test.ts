@@ -111,6 +111,20 @@ test("a signal that outlives its calls keeps nothing of them", async (t) => {
   assert.equal(listeners, 0);
 });
 
+test("one signal ends many calls, without a warning", async (t) => {
+  const { llm, server } = await connect(t, endless);
+  const warnings: Error[] = [];
+  const note = (warning: Error) => warnings.push(warning);
+  process.on("warning", note);
+  t.after(() => process.off("warning", note));
+  const controller = new AbortController();
+  const calls = Array.from({ length: 20 }, () => llm.generate("Hi", { signal: controller.signal }));
+  while (server.seen.length < calls.length) await new Promise(setImmediate);
+  controller.abort();
+  await Promise.all(calls.map((call) => failure(call, GenerationCancelledError)));
+  assert.deepEqual(warnings, []);
+});
+
 test("a deadline reaches the server and ends the call with its own error", async (t) => {
   const { llm, server } = await connect(t, endless);
   const before = Date.now();
