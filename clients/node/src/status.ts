@@ -9,6 +9,8 @@ import { seconds } from "./wire.js";
 
 const DOMAIN = "abstractllm";
 const DETAILS = "grpc-status-details-bin";
+/** In gRPC's own words for a message beyond a limit, on either side, mostly with its size and the limit. */
+const TOO_LARGE = /larger than(?: max \((\d+) vs\.? (\d+)\))?/;
 
 type ErrorClass = typeof AbstractLLMError;
 
@@ -56,9 +58,15 @@ export function errorFrom(failure: ServiceError, partialText = ""): AbstractLLME
 }
 
 function bare(code: status, message: string, facts: ErrorFacts): AbstractLLMError {
-  if (code === status.RESOURCE_EXHAUSTED && message.includes("larger than")) {
-    // gRPC's own words for a message beyond a limit, on either side.
-    return new InvalidRequestError(message, { ...facts, reason: "MESSAGE_TOO_LARGE" });
+  const sizes = code === status.RESOURCE_EXHAUSTED ? TOO_LARGE.exec(message) : null;
+  if (sizes !== null) {
+    const [, requested, limit] = sizes;
+    return new InvalidRequestError(message, {
+      ...facts,
+      reason: "MESSAGE_TOO_LARGE",
+      limit: whole(limit),
+      requested: whole(requested),
+    });
   }
   const kind = BY_CODE.get(code) ?? InternalError;
   return new kind(message, facts);

@@ -157,7 +157,8 @@ test("an answer just below the limit comes, one beyond it is MESSAGE_TOO_LARGE",
   assert.equal((await llm.generate("Hi")).length, length);
   length = 17 << 20;
   const error = await failure(llm.generate("Hi"), InvalidRequestError);
-  assert.deepEqual([error.reason, error.retryable], ["MESSAGE_TOO_LARGE", false]);
+  assert.deepEqual([error.reason, error.limit, error.retryable], ["MESSAGE_TOO_LARGE", 16 << 20, false]);
+  assert.ok(Number(error.requested) > 17 << 20, String(error.requested));
 });
 
 test("a server that is gone without a word is noticed while a call runs", async (t) => {

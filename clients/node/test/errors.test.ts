@@ -194,6 +194,9 @@ for (const [what, bytes] of [
 test("gRPC's own words for a message beyond a limit are MESSAGE_TOO_LARGE", async (t) => {
   const error = await raised(t, status.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (5 vs. 4)");
   assert.deepEqual([error.name, error.reason, error.retryable], ["InvalidRequestError", "MESSAGE_TOO_LARGE", false]);
+  assert.deepEqual([error.limit, error.requested], [4, 5]);
+  const vague = await raised(t, status.RESOURCE_EXHAUSTED, "Attempted to send message with a size larger than 4");
+  assert.deepEqual([vague.reason, vague.limit], ["MESSAGE_TOO_LARGE", undefined]);
 });
 
 test("an error tells the status that it came from as its cause", async (t) => {
