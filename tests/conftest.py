@@ -15,7 +15,8 @@ from tests.fake_hub import TOKEN, FakeHub, serving_hub
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
-_TOGETHER = ("tests/behaviour", "tests/clients", "tests/interop")
+_TOGETHER = {"tests/behaviour": "behaviour", "tests/clients": "clients", "tests/interop": "clients"}
+"""Folders whose tests share servers, or what the clients' tools build."""
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +76,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     What shares something stays together where several processes run the tests: each file, and the folders below.
     """
     for item in items:
-        folder = next((name for name in _TOGETHER if item.path.is_relative_to(ROOT / name)), None)
-        item.add_marker(pytest.mark.xdist_group(folder or str(item.path.relative_to(ROOT))))
+        together = (group for folder, group in _TOGETHER.items() if item.path.is_relative_to(ROOT / folder))
+        item.add_marker(pytest.mark.xdist_group(next(together, str(item.path.relative_to(ROOT)))))
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_tests and config.getoption("--device") == "cuda" and not _cuda_is_available():
         for item in gpu_tests:
