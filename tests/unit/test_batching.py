@@ -277,4 +277,4 @@ def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):
     deltas = [message for message in sent if isinstance(message, Delta)]
     assert [delta.text for delta in deltas] == [wanted[0][0]]
     assert len(deltas[0].logprobs) >= wanted[0][2] - 1
-    assert harness.done[100].first_token is not None
+    assert harness.done[100].since_first_token is not None

@@ -118,7 +118,7 @@ class HuggingFaceProvider(ModelCache):
                                 cached_input_tokens=done.cached_tokens,
                                 reasoning_tokens=done.reasoning_tokens,
                             ),
-                            timing=Timing(queued, (queued or 0.0) + (done.first_token or 0.0)),
+                            timing=_timing(queued, time.monotonic() - arrival, done.since_first_token),
                         )
                         return
                     case AbstractLLMError() as error:
@@ -354,3 +354,10 @@ class HuggingFaceProvider(ModelCache):
 
 def _own(config: LLMConfig) -> HuggingFaceConfig:
     return cast(HuggingFaceConfig, config)
+
+
+def _timing(queued: float | None, total: float, since_first_token: float | None) -> Timing:
+    """What an answer waited for and when its first token came, from how long ago that was when it was complete."""
+    if since_first_token is None:
+        return Timing(queued)
+    return Timing(queued, max(queued or 0.0, total - since_first_token))

@@ -26,10 +26,8 @@ public final class Run implements Behaviour {
                 .logitBias(bias)
                 .build();
         List<Map<String, JsonElement>> left = new ArrayList<>();
-        try (var llm = task.connectTo("plain")
-                .llm(task.text("llm"))
-                .defaults(endless)
-                .build()) {
+        try (var llm =
+                task.connectTo("plain").llm(task.text("llm")).defaults(endless).build()) {
             for (int time = 0; time < task.whole("times"); time++) {
                 try (var stream = llm.streamText(task.text("prompt"))) {
                     var pieces = stream.iterator();

@@ -264,3 +264,4 @@ def test_an_answer_beyond_the_message_limit_is_too_large(server: Any) -> None:
         with pytest.raises(client.InvalidRequestError) as caught:
             llm.generate("2000")
         assert caught.value.reason is ErrorReason.MESSAGE_TOO_LARGE
+        assert (caught.value.limit, caught.value.requested) == (1000, 2003)

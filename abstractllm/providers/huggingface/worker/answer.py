@@ -75,9 +75,8 @@ class AnswerWriter:
         """Characters of text sent."""
         self._kept: list[Delta] = []
         """What is sent at the end of the step, or at the end of an answer that is wanted whole."""
-        self.began = time.monotonic()
-        """When the request's turn came."""
         self._first_token: float | None = None
+        """When the first token came."""
         self.finish_reason = ""
         """Set when the answer is over."""
 
@@ -93,7 +92,7 @@ class AnswerWriter:
             return True
         self._job.output_tokens += 1
         if self._first_token is None:
-            self._first_token = time.monotonic() - self.began
+            self._first_token = time.monotonic()
         matcher = self._job.matcher
         if matcher is not None and matcher.is_on:
             matcher.accept(token)
@@ -144,7 +143,7 @@ class AnswerWriter:
             self._stops.found,
             len(self._job.prompt),
             self._job.output_tokens,
-            self._first_token,
+            None if self._first_token is None else time.monotonic() - self._first_token,
             self._reasoning_tokens,
             self._job.cached_tokens,
         )

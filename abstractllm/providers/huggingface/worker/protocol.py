@@ -297,8 +297,8 @@ class Done(Struct, tag=True, frozen=True):
     stop_sequence: str
     input_tokens: int
     output_tokens: int
-    first_token: float | None = None
-    """Seconds from `Begun` to the first token."""
+    since_first_token: float | None = None
+    """Seconds; None without any token."""
     reasoning_tokens: int | None = None
     """Of the output tokens; None of models whose reasoning is not marked."""
     cached_tokens: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from abstractllm_client.errors import AbstractLLMError, ErrorReason, InvalidRequ
 
 DOMAIN = "abstractllm"
 _DETAILS = "grpc-status-details-bin"
+_TOO_LARGE = re.compile(r"larger than max(?: \((\d+) vs\. (\d+)\))?")
+"""In gRPC's own words for a message beyond a limit, on either side: its size and the limit."""
 
 _BY_REASON: dict[str, type[AbstractLLMError]] = {
     str(found.default_reason): found
@@ -74,8 +77,9 @@ def error_from(
 
 
 def _bare(code: grpc.StatusCode, message: str, facts: dict[str, Any]) -> AbstractLLMError:
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
-        # gRPC's own words for a message beyond a limit, on either side.
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (sizes := _TOO_LARGE.search(message)):
+        if sizes[1]:
+            facts |= {"requested": int(sizes[1]), "limit": int(sizes[2])}
         return InvalidRequestError(message, reason=ErrorReason.MESSAGE_TOO_LARGE, **facts)
     return _BY_CODE.get(code, errors.InternalError)(message, **facts)
 

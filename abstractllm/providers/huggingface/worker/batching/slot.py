@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,7 +71,6 @@ class Slot:
             self.job.cached_tokens = cached_tokens
             self._tally.prompt_tokens += len(self.job.prompt)
             self._tally.cached_tokens += cached_tokens
-            self._answer.began = time.monotonic()
             self._outbox.append(Begun(self.job.request.id))
 
     def take(self, token: int) -> bool:
