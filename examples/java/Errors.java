@@ -23,7 +23,8 @@ class Errors {
             }
 
             try {
-                llm.generate("Hi", Options.builder().timeout(Duration.ofSeconds(30)).build());
+                llm.generate(
+                        "Hi", Options.builder().timeout(Duration.ofSeconds(30)).build());
                 nobody.generate("Hi");
             } catch (UnknownLLMException error) {
                 System.out.println(error.reason() + ": " + error.getMessage());

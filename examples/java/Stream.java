@@ -19,7 +19,8 @@ class Stream {
                     if (event instanceof Event.TextDelta delta) {
                         System.out.print(delta.text());
                     } else if (event instanceof Event.Finished finished) {
-                        double seconds = finished.timing().firstToken().orElseThrow().toNanos() / 1e9;
+                        double seconds =
+                                finished.timing().firstToken().orElseThrow().toNanos() / 1e9;
                         System.out.printf("  (%s, first token after %.3f s)%n", finished.finishReason(), seconds);
                     }
                 }

@@ -50,7 +50,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(folder: Path) -> str:
     """What Maven writes while it builds and tests everything at once, as it is slow to start."""
-    goals = ("verify", "dependency:copy-dependencies", "-DincludeScope=test", f"-DoutputDirectory={folder / 'jars'}")
+    goals = (
+        "spotless:check",
+        "verify",
+        "dependency:copy-dependencies",
+        "-DincludeScope=test",
+        f"-DoutputDirectory={folder / 'jars'}",
+    )
     lint = "-Dmaven.compiler.failOnWarning=true"
     return run("mvn", "--batch-mode", "--no-transfer-progress", lint, *goals, folder=folder)
 

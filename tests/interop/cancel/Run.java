@@ -17,8 +17,7 @@ public final class Run implements Behaviour {
     @Override
     public Object run(Task task) throws Exception {
         Options slow = Options.builder()
-                .providerOptions(
-                        Map.of("delay", task.number("delay"), "reply", "word ".repeat(task.whole("words"))))
+                .providerOptions(Map.of("delay", task.number("delay"), "reply", "word ".repeat(task.whole("words"))))
                 .build();
         try (var llm = task.connect(task.text("llm"))) {
             // Before its first event is asked for: nothing is sent.

@@ -21,7 +21,8 @@ public final class Run implements Behaviour {
         LlmConfig warmer = temperature(task.number("temperature"));
         try (var llm = task.connect(task.text("llm"))) {
             ConfigState before = llm.getConfig();
-            ConfigState checked = llm.setConfig(ConfigChange.to(warmer).validateOnly().build());
+            ConfigState checked =
+                    llm.setConfig(ConfigChange.to(warmer).validateOnly().build());
             boolean unchanged = llm.getConfig().equals(before);
             LlmConfig kinder = warmer.toBuilder()
                     .setSystemPrompt(task.text("system_prompt"))

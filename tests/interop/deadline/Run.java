@@ -15,15 +15,12 @@ public final class Run implements Behaviour {
     @Override
     public Object run(Task task) {
         Options slow = Options.builder()
-                .providerOptions(
-                        Map.of("delay", task.number("delay"), "reply", "word ".repeat(task.whole("words"))))
+                .providerOptions(Map.of("delay", task.number("delay"), "reply", "word ".repeat(task.whole("words"))))
                 .timeout(Duration.ofMillis((long) (task.number("timeout") * 1000)))
                 .build();
         Map<String, Object> found = map();
-        try (var llm = task.connectTo("plain")
-                .llm(task.text("llm"))
-                .defaults(slow)
-                .build()) {
+        try (var llm =
+                task.connectTo("plain").llm(task.text("llm")).defaults(slow).build()) {
             try {
                 llm.generate("hi");
             } catch (AbstractLLMException error) {

@@ -17,10 +17,10 @@ import java.util.Map;
 public final class Run implements Behaviour {
     @Override
     public Object run(Task task) {
-        Options named =
-                Options.builder().requestId(task.text("request_id")).build();
+        Options named = Options.builder().requestId(task.text("request_id")).build();
         try (var llm = task.connectTo("plain").llm("echo").defaults(named).build();
-                var nobody = task.connectTo("plain").llm("nobody").defaults(named).build()) {
+                var nobody =
+                        task.connectTo("plain").llm("nobody").defaults(named).build()) {
             return map(
                     "whole",
                             task.texts("reasons").stream()

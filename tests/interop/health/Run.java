@@ -27,7 +27,8 @@ public final class Run implements Behaviour {
 
     private static String status(HealthBlockingStub health, String service) {
         try {
-            return health.check(HealthCheckRequest.newBuilder().setService(service).build())
+            return health.check(
+                            HealthCheckRequest.newBuilder().setService(service).build())
                     .getStatus()
                     .name();
         } catch (StatusRuntimeException error) {

@@ -17,7 +17,8 @@ public final class Run implements Behaviour {
         for (int at = 0; at < data.length; at++) {
             data[at] = (byte) (at % cycle);
         }
-        var question = ChatMessage.user(new Part.Text(task.text("prompt")), new Part.Image(data, task.text("mime_type")));
+        var question =
+                ChatMessage.user(new Part.Text(task.text("prompt")), new Part.Image(data, task.text("mime_type")));
         try (var llm = task.connect("mirror")) {
             String answer = llm.generate(List.of(question), Options.NONE);
             return JsonParser.parseString(answer)

@@ -12,10 +12,8 @@ public final class Run implements Behaviour {
     @Override
     public Object run(Task task) {
         Options exactly = Options.builder().temperature(0).build();
-        try (var llm = task.connectTo("plain")
-                .llm(task.text("llm"))
-                .defaults(exactly)
-                .build()) {
+        try (var llm =
+                task.connectTo("plain").llm(task.text("llm")).defaults(exactly).build()) {
             return task.texts("prompts").stream()
                     .map(prompt -> map("joined", joined(llm.streamText(prompt)), "whole", llm.generate(prompt)))
                     .toList();

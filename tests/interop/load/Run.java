@@ -42,20 +42,23 @@ public final class Run implements Behaviour {
                             map(
                                     "states",
                                             reports.stream()
-                                                    .map(report -> report.state().toString())
+                                                    .map(report ->
+                                                            report.state().toString())
                                                     .distinct()
                                                     .sorted()
                                                     .toList(),
                                     "fractions_are_fractions",
                                             reports.stream()
-                                                    .mapToDouble(report -> report.fraction().orElse(0))
+                                                    .mapToDouble(report ->
+                                                            report.fraction().orElse(0))
                                                     .allMatch(fraction -> fraction >= 0 && fraction <= 1)),
                     "ready", ready,
                     "answer", answer,
                     "in_use", inUse,
                     "unloading", unloading.get(unloading.size() - 1).state().toString(),
                     "after", stateOf(llm),
-                    "unsupported", Report.outcome(() -> all(echo.unloadModel(false)).size()));
+                    "unsupported",
+                            Report.outcome(() -> all(echo.unloadModel(false)).size()));
         }
     }
 

@@ -46,10 +46,14 @@ public final class Run implements Behaviour {
         double[] firstPieces =
                 answers.stream().mapToDouble(Answer::firstPieceSeconds).sorted().toArray();
         return map(
-                "right", answers.stream().filter(Answer::right).count(),
-                "pieces", answers.stream().mapToInt(Answer::pieces).sum(),
-                "seconds", seconds,
-                "first_piece_seconds", firstPieces[firstPieces.length / 2]);
+                "right",
+                answers.stream().filter(Answer::right).count(),
+                "pieces",
+                answers.stream().mapToInt(Answer::pieces).sum(),
+                "seconds",
+                seconds,
+                "first_piece_seconds",
+                firstPieces[firstPieces.length / 2]);
     }
 
     private static Answer ask(RemoteLLM llm, String prompt) {

@@ -39,11 +39,21 @@ public final class Run implements Behaviour {
                     "none", kept(llm.generate("hi")),
                     "all", kept(llm.generate("hi", all(task))),
                     "client", json(own.generate("hi")).get("parameters"),
-                    "call", json(own.generate("hi", Options.builder().temperature(0).build())).get("parameters"),
+                    "call",
+                            json(own.generate(
+                                            "hi",
+                                            Options.builder().temperature(0).build()))
+                                    .get("parameters"),
                     "logprobs",
                             map(
-                                    "tokens", logprobs.stream().map(TokenLogprob::token).toList(),
-                                    "alternatives", logprobs.stream().map(one -> one.top().size()).toList()),
+                                    "tokens",
+                                            logprobs.stream()
+                                                    .map(TokenLogprob::token)
+                                                    .toList(),
+                                    "alternatives",
+                                            logprobs.stream()
+                                                    .map(one -> one.top().size())
+                                                    .toList()),
                     "dropped", dropping.droppedParameters());
         }
     }

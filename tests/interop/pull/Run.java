@@ -31,9 +31,15 @@ public final class Run implements Behaviour {
                                             map(
                                                     "file", last.file(),
                                                     "done", last.done(),
-                                                    "is_whole", last.bytesDone() == last.bytesTotal().orElse(-1)),
-                                    "files", reports.stream().anyMatch(one -> one.file().equals("model.safetensors")),
-                                    "never_back", done.equals(done.stream().sorted().toList())),
+                                                    "is_whole",
+                                                            last.bytesDone()
+                                                                    == last.bytesTotal()
+                                                                            .orElse(-1)),
+                                    "files",
+                                            reports.stream()
+                                                    .anyMatch(one -> one.file().equals("model.safetensors")),
+                                    "never_back",
+                                            done.equals(done.stream().sorted().toList())),
                     "listed", listed.stream().map(Run::brief).toList(),
                     "no_target", Report.outcome(() -> llm.clearModelCache("", false)),
                     "not_listed", Report.outcome(() -> all(llm.pullModel("org/other"))),

@@ -23,8 +23,10 @@ public final class Run implements Behaviour {
             JsonObject large = task.get("overloaded").deepCopy().getAsJsonObject();
             large.addProperty("padding", "x".repeat(task.whole("padding")));
             found = map(
-                    "overloaded", answer(llm, "overloaded", task.get("overloaded").toString()),
-                    "unavailable", Report.all(llm.streamText(task.get("unavailable").toString(), named("unavailable"))),
+                    "overloaded",
+                            answer(llm, "overloaded", task.get("overloaded").toString()),
+                    "unavailable",
+                            Report.all(llm.streamText(task.get("unavailable").toString(), named("unavailable"))),
                     "always", answer(llm, "always", task.get("always").toString()),
                     "quota", answer(llm, "quota", task.get("quota").toString()),
                     "invalid", answer(llm, "invalid", task.get("invalid").toString()),

@@ -31,7 +31,8 @@ public final class Run implements Behaviour {
                 "distrusted", ask(task, to(task, "tls").rootCertificates(others)),
                 "without_certificate", ask(task, to(task, "mtls").rootCertificates(roots)),
                 "no_token", ask(task, to(task, "tokens").rootCertificates(roots)),
-                "wrong_token", ask(task, to(task, "tokens").rootCertificates(roots).token(wrong)),
+                "wrong_token",
+                        ask(task, to(task, "tokens").rootCertificates(roots).token(wrong)),
                 "role", configure(to(task, "tokens").rootCertificates(roots).token(user)),
                 "certificate_role",
                         configure(to(task, "mtls").rootCertificates(roots).clientCertificate(chain, key)));
@@ -39,7 +40,8 @@ public final class Run implements Behaviour {
 
     private static RemoteLLMBuilder to(Task task, String server) {
         Duration timeout = Duration.ofSeconds(task.whole("timeout"));
-        return task.connectTo(server).defaults(Options.builder().timeout(timeout).build());
+        return task.connectTo(server)
+                .defaults(Options.builder().timeout(timeout).build());
     }
 
     private static Object ask(Task task, RemoteLLMBuilder builder) throws Exception {

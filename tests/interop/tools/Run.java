@@ -30,7 +30,8 @@ public final class Run implements Behaviour {
                 described.get("parameters_json_schema").getAsString());
         Options withTool = Options.builder().tools(List.of(tool)).build();
         try (var echo = task.connect("echo");
-                var mirror = task.connectTo("plain").llm("mirror").defaults(withTool).build()) {
+                var mirror =
+                        task.connectTo("plain").llm("mirror").defaults(withTool).build()) {
             var answer = echo.complete(
                     prompt,
                     Options.builder()
@@ -48,9 +49,14 @@ public final class Run implements Behaviour {
                     "call", Report.part(call).get("tool_call"),
                     "finish_reason", answer.finishReason().toString(),
                     "auto", map("tools", auto.get("tools"), "tool_choice", auto.get("tool_choice")),
-                    "required", json(mirror.generate(prompt, choosing(ToolChoice.REQUIRED))).get("tool_choice"),
-                    "named", json(mirror.generate(prompt, choosing(ToolChoice.named(tool.name())))).get("tool_choice"),
-                    "returned", json(mirror.generate(conversation, Options.NONE)).get("messages"));
+                    "required",
+                            json(mirror.generate(prompt, choosing(ToolChoice.REQUIRED)))
+                                    .get("tool_choice"),
+                    "named",
+                            json(mirror.generate(prompt, choosing(ToolChoice.named(tool.name()))))
+                                    .get("tool_choice"),
+                    "returned",
+                            json(mirror.generate(conversation, Options.NONE)).get("messages"));
         }
     }
 

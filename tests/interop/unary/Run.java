@@ -17,20 +17,29 @@ public final class Run implements Behaviour {
                     prompt,
                     Options.builder().systemPrompt(task.text("system_prompt")).build());
             var cut = llm.complete(
-                    prompt, Options.builder().maxTokens(task.whole("max_tokens")).build());
+                    prompt,
+                    Options.builder().maxTokens(task.whole("max_tokens")).build());
             var stopped = llm.complete(
                     prompt, Options.builder().stop(task.texts("stop")).build());
             return map(
                     "text", llm.generate(prompt),
                     "whole", completion(whole),
-                    "cut", map("text", cut.text(), "finish_reason", cut.finishReason().toString()),
+                    "cut",
+                            map(
+                                    "text",
+                                    cut.text(),
+                                    "finish_reason",
+                                    cut.finishReason().toString()),
                     "stopped",
                             map(
                                     "text", stopped.text(),
                                     "finish_reason", stopped.finishReason().toString(),
                                     "stop_sequence", stopped.stopSequence()),
                     "timing_is_set",
-                            whole.timing().total().filter(time -> time.toNanos() > 0).isPresent());
+                            whole.timing()
+                                    .total()
+                                    .filter(time -> time.toNanos() > 0)
+                                    .isPresent());
         }
     }
 }

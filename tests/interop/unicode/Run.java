@@ -22,8 +22,10 @@ public final class Run implements Behaviour {
                             "whole", echo.generate(text),
                             "joined", joined(echo.streamText(text)),
                             "chat", echo.generate(List.of(ChatMessage.user(text)), Options.NONE),
-                            "system", systemPart(mirror.generate(
-                                    "hi", Options.builder().systemPrompt(text).build()))))
+                            "system",
+                                    systemPart(mirror.generate(
+                                            "hi",
+                                            Options.builder().systemPrompt(text).build()))))
                     .toList();
         }
     }

@@ -21,9 +21,10 @@ final class Main {
 
     private static Map<String, Object> outcome(JsonObject asked, Suite suite) {
         try {
-            Behaviour behaviour = (Behaviour) Class.forName(asked.get("behaviour").getAsString() + ".Run")
-                    .getConstructor()
-                    .newInstance();
+            Behaviour behaviour =
+                    (Behaviour) Class.forName(asked.get("behaviour").getAsString() + ".Run")
+                            .getConstructor()
+                            .newInstance();
             return Map.of("observed", behaviour.run(new Task(asked, suite)));
         } catch (Exception | AssertionError failure) {
             StringWriter trace = new StringWriter();

@@ -48,10 +48,14 @@ public final class Report {
         told.putAll(map(
                 "message", found.getMessage(),
                 "retryable", found.retryable(),
-                "retry_after", found.retryAfter().map(wait -> wait.toNanos() / 1e9).orElse(null),
+                "retry_after",
+                        found.retryAfter().map(wait -> wait.toNanos() / 1e9).orElse(null),
                 "llm", found.llm().orElse(null),
                 "provider", found.provider().orElse(null),
-                "upstream_status", found.upstreamStatus().isPresent() ? found.upstreamStatus().getAsInt() : null,
+                "upstream_status",
+                        found.upstreamStatus().isPresent()
+                                ? found.upstreamStatus().getAsInt()
+                                : null,
                 "has_request_id", found.requestId().isPresent(),
                 "field", found.field().orElse(null),
                 "limit", found.limit().orElse(null),
@@ -218,9 +222,7 @@ public final class Report {
             facts.put("mime_type", image.mimeType());
             told = map("image", facts);
         } else if (found instanceof Part.ToolCall call) {
-            told = map(
-                    "tool_call",
-                    map("id", call.id(), "name", call.name(), "arguments_json", call.argumentsJson()));
+            told = map("tool_call", map("id", call.id(), "name", call.name(), "arguments_json", call.argumentsJson()));
         } else if (found instanceof Part.ToolResult result) {
             told = map(
                     "tool_result",
@@ -232,7 +234,9 @@ public final class Report {
             told = map("reasoning", ((Part.Reasoning) found).text());
         }
         if (!found.providerState().isEmpty()) {
-            told.put("provider_state", HexFormat.of().formatHex(found.providerState().toByteArray()));
+            told.put(
+                    "provider_state",
+                    HexFormat.of().formatHex(found.providerState().toByteArray()));
         }
         return told;
     }

@@ -42,11 +42,12 @@ final class Answers {
     static Event event(StreamGenerateResponse response) {
         return switch (response.getEventCase()) {
             case STARTED -> started(response.getStarted());
-            case TEXT_DELTA -> new Event.TextDelta(
-                    response.getTextDelta().getText(),
-                    logprobs(response.getTextDelta().getLogprobsList()));
-            case REASONING_DELTA -> new Event.ReasoningDelta(
-                    response.getReasoningDelta().getText());
+            case TEXT_DELTA ->
+                new Event.TextDelta(
+                        response.getTextDelta().getText(),
+                        logprobs(response.getTextDelta().getLogprobsList()));
+            case REASONING_DELTA ->
+                new Event.ReasoningDelta(response.getReasoningDelta().getText());
             case TOOL_CALL_DELTA -> toolCallDelta(response.getToolCallDelta());
             case FINISHED -> finished(response.getFinished());
             case EVENT_NOT_SET -> null;
@@ -164,17 +165,20 @@ final class Answers {
         var state = part.getProviderState();
         return switch (part.getPartCase()) {
             case TEXT -> new Part.Text(part.getText(), state);
-            case IMAGE -> new Part.Image(part.getImage().getData(), part.getImage().getMimeType(), state);
-            case TOOL_CALL -> new Part.ToolCall(
-                    part.getToolCall().getId(),
-                    part.getToolCall().getName(),
-                    part.getToolCall().getArgumentsJson(),
-                    state);
-            case TOOL_RESULT -> new Part.ToolResult(
-                    part.getToolResult().getToolCallId(),
-                    part.getToolResult().getContent(),
-                    part.getToolResult().getIsError(),
-                    state);
+            case IMAGE ->
+                new Part.Image(part.getImage().getData(), part.getImage().getMimeType(), state);
+            case TOOL_CALL ->
+                new Part.ToolCall(
+                        part.getToolCall().getId(),
+                        part.getToolCall().getName(),
+                        part.getToolCall().getArgumentsJson(),
+                        state);
+            case TOOL_RESULT ->
+                new Part.ToolResult(
+                        part.getToolResult().getToolCallId(),
+                        part.getToolResult().getContent(),
+                        part.getToolResult().getIsError(),
+                        state);
             case REASONING -> new Part.Reasoning(part.getReasoning().getText(), state);
             case PART_NOT_SET -> null;
         };

@@ -21,9 +21,12 @@ final class Calls {
     private final Channel channel;
     private volatile boolean closed;
 
-    Calls(ManagedChannel connection, Metadata metadata) {
-        this.connection = connection;
-        this.channel = ClientInterceptors.intercept(connection, MetadataUtils.newAttachHeadersInterceptor(metadata));
+    Calls(Connection to) {
+        this.connection = to.open();
+        this.channel = ClientInterceptors.intercept(
+                connection,
+                new LostConnections(to.maxAttempts),
+                MetadataUtils.newAttachHeadersInterceptor(to.metadata()));
     }
 
     Channel channel() {
@@ -101,7 +104,6 @@ final class Calls {
     private Channel with(CallSettings settings) {
         return settings.metadata().keys().isEmpty()
                 ? channel
-                : ClientInterceptors.intercept(
-                        channel, MetadataUtils.newAttachHeadersInterceptor(settings.metadata()));
+                : ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(settings.metadata()));
     }
 }

@@ -36,8 +36,7 @@ final class Check {
     /** Takes a finite number. */
     static double finite(double value, String field) {
         if (!Double.isFinite(value)) {
-            throw new InvalidRequestException(
-                    ErrorFacts.ofField(field, "must be a finite number", "finite", value));
+            throw new InvalidRequestException(ErrorFacts.ofField(field, "must be a finite number", "finite", value));
         }
         return value;
     }

@@ -18,14 +18,20 @@ import java.util.function.Consumer;
 /** How a client connects: channel options, retry policy, credentials. They match the server's limits. */
 final class Connection {
     static final int MESSAGE_LIMIT = 16 * 1024 * 1024;
+    private static final int MAX_ATTEMPTS = 5;
 
     /** gRPC waits as long as the server's {@code grpc-retry-pushback-ms} says, and gives up where it says -1. */
     private static final Map<String, Object> RETRY_POLICY = Map.of(
-            "maxAttempts", 5.0,
-            "initialBackoff", "0.2s",
-            "maxBackoff", "10s",
-            "backoffMultiplier", 2.0,
-            "retryableStatusCodes", List.of("UNAVAILABLE", "RESOURCE_EXHAUSTED"));
+            "maxAttempts",
+            5.0,
+            "initialBackoff",
+            "0.2s",
+            "maxBackoff",
+            "10s",
+            "backoffMultiplier",
+            2.0,
+            "retryableStatusCodes",
+            List.of("UNAVAILABLE", "RESOURCE_EXHAUSTED"));
 
     /** {@code dns:///name:port} spreads the calls over all the addresses of the name. */
     private static final Map<String, Object> SERVICE_CONFIG = Map.of(
@@ -42,6 +48,7 @@ final class Connection {
     byte[] certificateChain;
     byte[] privateKey;
     int messageLimit = MESSAGE_LIMIT;
+    int maxAttempts = MAX_ATTEMPTS;
     Consumer<ManagedChannelBuilder<?>> customization = builder -> {};
 
     Connection(String address) {
@@ -63,7 +70,6 @@ final class Connection {
         try {
             ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials)
                     .defaultServiceConfig(SERVICE_CONFIG)
-                    .enableRetry()
                     .maxInboundMessageSize(messageLimit)
                     // What no longer fits this buffer is not retried. The channel's own sum is without a limit, as
                     // requests that wait occupy memory anyway.
@@ -72,6 +78,11 @@ final class Connection {
                     // A server that is gone without a word is noticed within 40 seconds while a call runs.
                     .keepAliveTime(30, TimeUnit.SECONDS)
                     .keepAliveTimeout(10, TimeUnit.SECONDS);
+            if (maxAttempts > 1) {
+                builder.enableRetry();
+            } else {
+                builder.disableRetry();
+            }
             customization.accept(builder);
             return builder.build();
         } catch (IllegalArgumentException | ManagedChannelRegistry.ProviderNotFoundException refused) {
@@ -99,8 +110,7 @@ final class Connection {
             }
             return credentials.build();
         } catch (IOException impossible) {
-            throw new ConfigurationException(
-                    ErrorFacts.ofField(field, "must be PEM", "PEM", impossible.getMessage()));
+            throw new ConfigurationException(ErrorFacts.ofField(field, "must be PEM", "PEM", impossible.getMessage()));
         }
     }
 }

@@ -1,9 +1,6 @@
 package io.abstractllm;
 
-/**
- * Prompt and answer do not fit the model's context window; {@link #limit()} and {@link #requested()} are in
- * tokens.
- */
+/** Prompt and answer do not fit the model's context window; {@link #limit()} and {@link #requested()} are in tokens. */
 public final class ContextLengthExceededException extends AbstractLLMException {
     private static final long serialVersionUID = 1L;
 

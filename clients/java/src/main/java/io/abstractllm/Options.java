@@ -13,8 +13,8 @@ import java.util.function.Consumer;
 import java.util.function.Supplier;
 
 /**
- * What a call takes beside its prompt. What is not set stays the LLM's own default; zero is sent as zero. Whether a value
- * is in range is the server's to say.
+ * What a call takes beside its prompt. What is not set stays the LLM's own default; zero is sent as zero. Whether a
+ * value is in range is the server's to say.
  */
 public final class Options {
     /** No options: the client's and the LLM's own defaults. */
@@ -338,8 +338,8 @@ public final class Options {
         }
 
         /**
-         * What goes with a call beside its message, such as {@code traceparent}: a function that is asked in the calling
-         * thread at each call. Its answers go over those of the client's default options.
+         * What goes with a call beside its message, such as {@code traceparent}: a function that is asked in the
+         * calling thread at each call. Its answers go over those of the client's default options.
          *
          * @param value gives lower-case names with values of printable ASCII
          * @return this builder

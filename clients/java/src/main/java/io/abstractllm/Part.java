@@ -5,8 +5,8 @@ import com.google.protobuf.ByteString;
 /** One piece of a chat message. */
 public sealed interface Part {
     /**
-     * Opaque bytes of the provider, such as a signature of its thinking, to be returned unchanged with the part when the
-     * conversation goes on.
+     * Opaque bytes of the provider, such as a signature of its thinking, to be returned unchanged with the part when
+     * the conversation goes on.
      *
      * @return the bytes; empty where there are none
      */

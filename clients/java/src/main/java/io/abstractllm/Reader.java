@@ -62,7 +62,8 @@ abstract class Reader<M, T> {
 
         @Override
         String read(StreamGenerateResponse message) {
-            return events.read(message) instanceof Event.TextDelta delta && !delta.text().isEmpty()
+            return events.read(message) instanceof Event.TextDelta delta
+                            && !delta.text().isEmpty()
                     ? delta.text()
                     : null;
         }

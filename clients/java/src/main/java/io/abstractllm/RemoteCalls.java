@@ -39,7 +39,7 @@ abstract class RemoteCalls {
         messageLimit = builder.connection.messageLimit;
         llm = builder.llm;
         defaults = builder.defaults;
-        calls = new Calls(builder.connection.open(), builder.connection.metadata());
+        calls = new Calls(builder.connection);
     }
 
     /** A request and how it is to be sent. */
@@ -59,8 +59,8 @@ abstract class RemoteCalls {
     private <M extends MessageLite> M checked(M request) {
         int size = request.getSerializedSize();
         if (size > messageLimit) {
-            ErrorFacts facts = ErrorFacts.ofField(
-                    "request", "must have at most " + messageLimit + " bytes", messageLimit, size);
+            ErrorFacts facts =
+                    ErrorFacts.ofField("request", "must have at most " + messageLimit + " bytes", messageLimit, size);
             facts.reason = ErrorReason.MESSAGE_TOO_LARGE;
             throw new InvalidRequestException(facts);
         }
@@ -90,8 +90,8 @@ abstract class RemoteCalls {
     }
 
     /**
-     * The client's own connection, its token included, for the generated stubs in {@code io.abstractllm.v1} and those of
-     * other services.
+     * The client's own connection, its token included, for the generated stubs in {@code io.abstractllm.v1} and those
+     * of other services.
      *
      * @return the channel
      */
@@ -137,7 +137,8 @@ abstract class RemoteCalls {
     public Capabilities getCapabilities() {
         GenerateRequest.Builder asked = GenerateRequest.newBuilder();
         defaults.applyTo(asked);
-        GetCapabilitiesRequest.Builder request = GetCapabilitiesRequest.newBuilder().setLlm(llm);
+        GetCapabilitiesRequest.Builder request =
+                GetCapabilitiesRequest.newBuilder().setLlm(llm);
         if (asked.getParameters().hasModel()) {
             request.setModel(asked.getParameters().getModel());
         }
@@ -151,8 +152,7 @@ abstract class RemoteCalls {
      * @return the capabilities
      */
     public Capabilities getCapabilities(String model) {
-        return capabilities(
-                GetCapabilitiesRequest.newBuilder().setLlm(llm).setModel(Check.text(model, "model")));
+        return capabilities(GetCapabilitiesRequest.newBuilder().setLlm(llm).setModel(Check.text(model, "model")));
     }
 
     private Capabilities capabilities(GetCapabilitiesRequest.Builder request) {
@@ -187,8 +187,8 @@ abstract class RemoteCalls {
     }
 
     /**
-     * Changes the LLM's configuration on the server, for every caller of it. Needs the {@code admin} role. This client's
-     * own defaults stay as they are.
+     * Changes the LLM's configuration on the server, for every caller of it. Needs the {@code admin} role. This
+     * client's own defaults stay as they are.
      *
      * @param config the new values; what is not set in them stays as it is
      * @return the configuration after the change
@@ -292,8 +292,8 @@ abstract class RemoteCalls {
     }
 
     /**
-     * Loads the LLM's model into the server's memory. Needs the {@code admin} role. Closing the stream does not stop the
-     * load.
+     * Loads the LLM's model into the server's memory. Needs the {@code admin} role. Closing the stream does not stop
+     * the load.
      *
      * @return reports of the progress
      */

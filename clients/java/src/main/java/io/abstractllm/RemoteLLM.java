@@ -16,8 +16,8 @@ import java.util.concurrent.Flow;
  * }</pre>
  *
  * <p>Any thread may use it. Every method throws a subclass of {@link AbstractLLMException} for whatever goes wrong;
- * interrupting a waiting thread cancels its call. Configuration, cache, loading and unloading need the
- * {@code admin} role.
+ * interrupting a waiting thread cancels its call. Configuration, cache, loading and unloading need the {@code admin}
+ * role.
  */
 public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
     /**
@@ -137,7 +137,10 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
 
     private CompletableFuture<Completion> completeAsync(Question question) {
         return calls.future(
-                GenerationServiceGrpc.getGenerateMethod(), question.request(), question.settings(), Answers::completion);
+                GenerationServiceGrpc.getGenerateMethod(),
+                question.request(),
+                question.settings(),
+                Answers::completion);
     }
 
     /**
@@ -200,8 +203,8 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
     }
 
     /**
-     * Answers a prompt as events without blocking a thread. Each subscription is a call of its own; cancelling it cancels
-     * the call, and its demand slows the server down where the subscriber is slower.
+     * Answers a prompt as events without blocking a thread. Each subscription is a call of its own; cancelling it
+     * cancels the call, and its demand slows the server down where the subscriber is slower.
      *
      * @param prompt the prompt
      * @param options what the call takes beside it

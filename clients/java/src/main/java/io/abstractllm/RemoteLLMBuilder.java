@@ -104,7 +104,18 @@ public final class RemoteLLMBuilder {
     }
 
     /**
-     * A last hand on gRPC's own builder, for what is not here: interceptors, a proxy, an executor, no retries.
+     * Tries every call once only. Otherwise, those that fail as UNAVAILABLE or RESOURCE_EXHAUSTED before their first
+     * event are tried up to five times, when and as long as the server says that a retry can help.
+     *
+     * @return this builder
+     */
+    public RemoteLLMBuilder withoutRetries() {
+        connection.maxAttempts = 1;
+        return this;
+    }
+
+    /**
+     * A last hand on gRPC's own builder, for what is not here: interceptors, a proxy, an executor.
      *
      * @param customization is given the builder with all of this client's settings
      * @return this builder

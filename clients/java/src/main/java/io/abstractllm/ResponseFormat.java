@@ -17,8 +17,8 @@ public final class ResponseFormat {
      * @return the format
      */
     public static ResponseFormat jsonObject() {
-        return new ResponseFormat(io.abstractllm.v1.ResponseFormat.newBuilder()
-                .setJsonObject(JsonObjectFormat.getDefaultInstance()));
+        return new ResponseFormat(
+                io.abstractllm.v1.ResponseFormat.newBuilder().setJsonObject(JsonObjectFormat.getDefaultInstance()));
     }
 
     /**

@@ -63,8 +63,8 @@ final class Statuses {
             Map.entry(Code.ABORTED, StaleConfigException::new));
 
     /** The words of gRPC's core and of Go, or of Java. */
-    private static final Pattern TOO_LARGE = Pattern.compile("larger than max(?: \\(([0-9]+) vs\\. ([0-9]+)\\))?"
-            + "|exceeds maximum size ([0-9]+): ([0-9]+)");
+    private static final Pattern TOO_LARGE = Pattern.compile(
+            "larger than max(?: \\(([0-9]+) vs\\. ([0-9]+)\\))?" + "|exceeds maximum size ([0-9]+): ([0-9]+)");
 
     private Statuses() {}
 
@@ -114,7 +114,9 @@ final class Statuses {
         return true;
     }
 
-    /** Reads the google.rpc details into the facts, and returns the ErrorInfo of our domain; null where there is none. */
+    /**
+     * Reads the google.rpc details into the facts, and returns the ErrorInfo of our domain; null where there is none.
+     */
     private static ErrorInfo readDetails(Metadata trailers, ErrorFacts facts) {
         byte[] encoded = trailers == null ? null : trailers.get(DETAILS);
         if (encoded == null) {

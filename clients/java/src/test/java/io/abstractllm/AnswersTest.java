@@ -33,7 +33,11 @@ class AnswersTest {
 
     /** A field that this contract does not have. */
     private static final UnknownFieldSet NEWER = UnknownFieldSet.newBuilder()
-            .addField(15, UnknownFieldSet.Field.newBuilder().addLengthDelimited(ByteString.copyFromUtf8("new")).build())
+            .addField(
+                    15,
+                    UnknownFieldSet.Field.newBuilder()
+                            .addLengthDelimited(ByteString.copyFromUtf8("new"))
+                            .build())
             .build();
 
     @Test

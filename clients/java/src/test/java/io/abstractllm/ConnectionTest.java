@@ -60,7 +60,10 @@ class ConnectionTest {
         try (TestServer server = new TestServer()) {
             server.say("There");
             server.answer("ListLlms", io.abstractllm.v1.ListLlmsResponse.getDefaultInstance());
-            try (var llm = RemoteLLM.builder(server.address()).token("s3cret").llm("gpt").build()) {
+            try (var llm = RemoteLLM.builder(server.address())
+                    .token("s3cret")
+                    .llm("gpt")
+                    .build()) {
                 llm.generate("Hi");
                 llm.listLlms();
                 GenerationServiceGrpc.newBlockingStub(llm.channel())
@@ -110,11 +113,12 @@ class ConnectionTest {
             assertEquals("token", error.field().orElseThrow());
             assertFalse(!token.isEmpty() && error.getMessage().contains(token));
         }
-        assertThrows(ConfigurationException.class, () -> RemoteLLM.builder("x:1").messageLimit(0));
+        assertThrows(
+                ConfigurationException.class, () -> RemoteLLM.builder("x:1").messageLimit(0));
         byte[] nothing = "no certificate".getBytes(java.nio.charset.StandardCharsets.US_ASCII);
-        assertThrows(ConfigurationException.class, () -> RemoteLLM.builder("x:1")
-                .rootCertificates(nothing)
-                .build());
+        assertThrows(
+                ConfigurationException.class,
+                () -> RemoteLLM.builder("x:1").rootCertificates(nothing).build());
         assertThrows(ConfigurationException.class, () -> RemoteLLM.builder("x:1")
                 .clientCertificate(nothing, nothing)
                 .build());
@@ -150,7 +154,8 @@ class ConnectionTest {
     /** The certificates at hand are of a name that is not this machine's. */
     private static RemoteLLMBuilder ofTheName(String address) {
         return RemoteLLM.builder(address)
-                .channel(builder -> builder.overrideAuthority("foo.test.google.fr").disableRetry());
+                .withoutRetries()
+                .channel(builder -> builder.overrideAuthority("foo.test.google.fr"));
     }
 
     @Test
@@ -192,9 +197,8 @@ class ConnectionTest {
                     .build()) {
                 assertEquals("There", llm.generate("Hi"));
             }
-            try (var llm = ofTheName(server.address())
-                    .rootCertificates(pem("ca.pem"))
-                    .build()) {
+            try (var llm =
+                    ofTheName(server.address()).rootCertificates(pem("ca.pem")).build()) {
                 assertThrows(ProviderUnavailableException.class, () -> llm.generate("Hi"));
             }
             assertEquals(1, server.requests.size());
@@ -206,7 +210,9 @@ class ConnectionTest {
         try (TestServer server = new TestServer()) {
             server.say("There");
             try (var llm = new RemoteLLM(server.address());
-                    var small = RemoteLLM.builder(server.address()).messageLimit(100).build()) {
+                    var small = RemoteLLM.builder(server.address())
+                            .messageLimit(100)
+                            .build()) {
                 assertEquals("There", llm.generate("x".repeat(Connection.MESSAGE_LIMIT - 10)));
                 String prompt = "x".repeat(Connection.MESSAGE_LIMIT);
                 for (Runnable ask : List.<Runnable>of(
@@ -230,7 +236,9 @@ class ConnectionTest {
         try (TestServer server = new TestServer()) {
             server.answer(
                     "Generate",
-                    GenerateResponse.newBuilder().setText("x".repeat(Connection.MESSAGE_LIMIT)).build());
+                    GenerateResponse.newBuilder()
+                            .setText("x".repeat(Connection.MESSAGE_LIMIT))
+                            .build());
             try (var llm = new RemoteLLM(server.address())) {
                 var error = assertThrows(InvalidRequestException.class, () -> llm.generate("Hi"));
                 assertEquals(ErrorReason.MESSAGE_TOO_LARGE, error.reason());
@@ -370,11 +378,17 @@ class ConnectionTest {
             try (var llm = RemoteLLM.builder(server.address())
                     .channel(builder -> builder.intercept(interceptor))
                     .build()) {
-                Span span = telemetry.getTracer("test").spanBuilder("a caller's work").startSpan();
-                Context.current().with(span).wrap(() -> {
-                    llm.generate("Hi");
-                    llm.streamText("Hi").forEach(piece -> {});
-                }).run();
+                Span span = telemetry
+                        .getTracer("test")
+                        .spanBuilder("a caller's work")
+                        .startSpan();
+                Context.current()
+                        .with(span)
+                        .wrap(() -> {
+                            llm.generate("Hi");
+                            llm.streamText("Hi").forEach(piece -> {});
+                        })
+                        .run();
                 span.end();
                 String trace = span.getSpanContext().getTraceId();
                 assertEquals(trace, header(server, 0, "traceparent").split("-")[1]);

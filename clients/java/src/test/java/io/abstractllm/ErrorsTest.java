@@ -29,8 +29,24 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 class ErrorsTest {
     private static final Map<String, String> FACTS = Map.of(
-            "request_id", "r-1", "llm", "gpt", "provider", "openai", "model", "m", "upstream_status", "418",
-            "field", "parameters.x", "limit", "2", "requested", "much", "output_tokens", "7");
+            "request_id",
+            "r-1",
+            "llm",
+            "gpt",
+            "provider",
+            "openai",
+            "model",
+            "m",
+            "upstream_status",
+            "418",
+            "field",
+            "parameters.x",
+            "limit",
+            "2",
+            "requested",
+            "much",
+            "output_tokens",
+            "7");
 
     private TestServer server;
     private RemoteLLM llm;
@@ -116,7 +132,10 @@ class ErrorsTest {
     void aRetryAndAFieldAreReadFromTheirDetails() {
         Failure failure = new Failure(Code.INVALID_ARGUMENT, "no")
                 .detail(com.google.rpc.Help.getDefaultInstance())
-                .detail(ErrorInfo.newBuilder().setDomain("elsewhere").setReason("INTERNAL").build())
+                .detail(ErrorInfo.newBuilder()
+                        .setDomain("elsewhere")
+                        .setReason("INTERNAL")
+                        .build())
                 .reason("INVALID_REQUEST", Map.of())
                 .field("tools[0].name")
                 .detail(com.google.rpc.RetryInfo.newBuilder()
@@ -133,22 +152,22 @@ class ErrorsTest {
     @ParameterizedTest
     @EnumSource(value = Code.class, mode = EnumSource.Mode.EXCLUDE, names = "OK")
     void aStatusWithoutDetailsIsJudgedByItsCode(Code code) {
-        AbstractLLMException error =
-                Statuses.exception(code.toStatus(), null, "", null);
-        String wanted = switch (code) {
-            case INVALID_ARGUMENT, OUT_OF_RANGE -> "InvalidRequestException";
-            case NOT_FOUND -> "UnknownLLMException";
-            case UNIMPLEMENTED -> "UnsupportedFeatureException";
-            case UNAUTHENTICATED -> "AuthenticationException";
-            case PERMISSION_DENIED -> "PermissionDeniedException";
-            case FAILED_PRECONDITION -> "ConfigurationException";
-            case RESOURCE_EXHAUSTED -> "OverloadedException";
-            case UNAVAILABLE -> "ProviderUnavailableException";
-            case DEADLINE_EXCEEDED -> "GenerationTimeoutException";
-            case CANCELLED -> "GenerationCancelledException";
-            case ABORTED -> "StaleConfigException";
-            default -> "InternalException";
-        };
+        AbstractLLMException error = Statuses.exception(code.toStatus(), null, "", null);
+        String wanted =
+                switch (code) {
+                    case INVALID_ARGUMENT, OUT_OF_RANGE -> "InvalidRequestException";
+                    case NOT_FOUND -> "UnknownLLMException";
+                    case UNIMPLEMENTED -> "UnsupportedFeatureException";
+                    case UNAUTHENTICATED -> "AuthenticationException";
+                    case PERMISSION_DENIED -> "PermissionDeniedException";
+                    case FAILED_PRECONDITION -> "ConfigurationException";
+                    case RESOURCE_EXHAUSTED -> "OverloadedException";
+                    case UNAVAILABLE -> "ProviderUnavailableException";
+                    case DEADLINE_EXCEEDED -> "GenerationTimeoutException";
+                    case CANCELLED -> "GenerationCancelledException";
+                    case ABORTED -> "StaleConfigException";
+                    default -> "InternalException";
+                };
         assertEquals(wanted, error.getClass().getSimpleName());
         assertEquals(code == Code.UNAVAILABLE, error.retryable());
         assertEquals(code.name(), error.getMessage());
@@ -162,7 +181,8 @@ class ErrorsTest {
         assertEquals("BRAND_NEW", error.reason().name());
         assertEquals(Optional.of("gpt"), error.llm());
         assertEquals(false, error.retryable());
-        error = errorOf(new Failure(Code.INTERNAL, "new").reason("BRAND_NEW", Map.of()).retryAfterMillis(5));
+        error = errorOf(
+                new Failure(Code.INTERNAL, "new").reason("BRAND_NEW", Map.of()).retryAfterMillis(5));
         assertInstanceOf(InternalException.class, error);
         assertTrue(error.retryable());
     }
@@ -177,8 +197,7 @@ class ErrorsTest {
                 .build();
         for (byte[] encoded : new byte[][] {{-1, -1}, {}, packed.toByteArray()}) {
             Metadata trailers = failure.exception(encoded).getTrailers();
-            AbstractLLMException error =
-                    Statuses.exception(failure.exception().getStatus(), trailers, "", null);
+            AbstractLLMException error = Statuses.exception(failure.exception().getStatus(), trailers, "", null);
             assertInstanceOf(PermissionDeniedException.class, error);
             assertEquals(Optional.empty(), error.requestId());
         }

@@ -112,13 +112,11 @@ class LeavingTest {
 
     @Test
     void interruptingTheThreadCancelsItsCall() throws Exception {
-        for (Runnable ask : List.<Runnable>of(
-                () -> llm.generate("Hi"),
-                () -> {
-                    try (var stream = llm.stream("Hi", Options.NONE)) {
-                        stream.forEach(event -> {});
-                    }
-                })) {
+        for (Runnable ask : List.<Runnable>of(() -> llm.generate("Hi"), () -> {
+            try (var stream = llm.stream("Hi", Options.NONE)) {
+                stream.forEach(event -> {});
+            }
+        })) {
             server.requests.clear();
             CompletableFuture<Throwable> raised = new CompletableFuture<>();
             AtomicBoolean stillSet = new AtomicBoolean();
@@ -133,8 +131,7 @@ class LeavingTest {
             thread.start();
             awaitRequest();
             thread.interrupt();
-            assertInstanceOf(
-                    GenerationCancelledException.class, raised.get(TestServer.GUARD, TimeUnit.SECONDS));
+            assertInstanceOf(GenerationCancelledException.class, raised.get(TestServer.GUARD, TimeUnit.SECONDS));
             assertTrue(stillSet.get());
             assertCancelledAtTheServer();
         }
@@ -276,10 +273,11 @@ class LeavingTest {
         collector.next();
         assertEquals("half", ((IncompleteStreamException) collector.next()).partialText());
 
-        server.answer("StreamGenerate", (request, observer) -> observer.onError(new TestServer.Failure(
-                        io.grpc.Status.Code.NOT_FOUND, "who?")
-                .reason("UNKNOWN_LLM", java.util.Map.of())
-                .exception()));
+        server.answer(
+                "StreamGenerate",
+                (request, observer) -> observer.onError(new TestServer.Failure(io.grpc.Status.Code.NOT_FOUND, "who?")
+                        .reason("UNKNOWN_LLM", java.util.Map.of())
+                        .exception()));
         collector = new Collector(1);
         llm.publish(List.of(ChatMessage.user("Hi")), Options.NONE).subscribe(collector);
         assertInstanceOf(UnknownLLMException.class, collector.next());

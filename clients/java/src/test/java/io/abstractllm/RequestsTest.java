@@ -26,8 +26,7 @@ class RequestsTest {
     @Test
     void whatIsNotSetIsAbsent() {
         GenerateRequest request = Requests.generate("gpt", "Hi", Options.NONE);
-        assertEquals(
-                GenerateRequest.newBuilder().setLlm("gpt").setPrompt("Hi").build(), request);
+        assertEquals(GenerateRequest.newBuilder().setLlm("gpt").setPrompt("Hi").build(), request);
         assertFalse(request.hasParameters());
     }
 
@@ -104,8 +103,7 @@ class RequestsTest {
                 .setStrict(true);
         wanted.addToolsBuilder().setName("f").setDescription("does").setParametersJsonSchema("{}");
         wanted.getToolChoiceBuilder().setMode(io.abstractllm.v1.ToolChoiceMode.TOOL_CHOICE_MODE_REQUIRED);
-        assertEquals(
-                wanted.build(), request.toBuilder().clearProviderOptions().build());
+        assertEquals(wanted.build(), request.toBuilder().clearProviderOptions().build());
         assertEquals(1.0, request.getProviderOptions().getFieldsOrThrow("n").getNumberValue());
         var list = request.getProviderOptions()
                 .getFieldsOrThrow("deep")
@@ -229,8 +227,7 @@ class RequestsTest {
     @ParameterizedTest
     @ValueSource(strings = {"\ud800", "a\udc00", "\udc00\ud800", "\ud83d"})
     void halfACharacterIsRefusedAndNamed(String text) {
-        var error = assertThrows(
-                InvalidRequestException.class, () -> Requests.generate("", text, Options.NONE));
+        var error = assertThrows(InvalidRequestException.class, () -> Requests.generate("", text, Options.NONE));
         assertEquals("prompt", error.field().orElseThrow());
         List<ChatMessage> messages = List.of(ChatMessage.user("fine"), ChatMessage.user(text));
         error = assertThrows(InvalidRequestException.class, () -> Requests.generate("", messages, Options.NONE));
@@ -239,7 +236,9 @@ class RequestsTest {
 
     @Test
     void wholeCharactersOfAnyPlanePass() {
-        assertEquals("\ud83d\ude00 \uffff", encoded(Options.builder().systemPrompt("\ud83d\ude00 \uffff")).getSystemPrompt());
+        assertEquals(
+                "\ud83d\ude00 \uffff",
+                encoded(Options.builder().systemPrompt("\ud83d\ude00 \uffff")).getSystemPrompt());
     }
 
     @Test

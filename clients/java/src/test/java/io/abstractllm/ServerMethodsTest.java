@@ -57,7 +57,9 @@ class ServerMethodsTest {
 
     @Test
     void tokensAreCounted() {
-        server.answer("CountTokens", CountTokensResponse.newBuilder().setInputTokens(1L << 40).build());
+        server.answer(
+                "CountTokens",
+                CountTokensResponse.newBuilder().setInputTokens(1L << 40).build());
         assertEquals(1L << 40, llm.countTokens("Hi", Options.NONE));
         assertEquals(1L << 40, llm.countTokens(List.of(ChatMessage.user("Hi")), Options.NONE));
     }
@@ -96,7 +98,11 @@ class ServerMethodsTest {
     void llmsAreListed() {
         ListLlmsResponse.Builder answer = ListLlmsResponse.newBuilder();
         answer.addLlmsBuilder().setName("gpt").setStateValue(3).setIsDefault(true);
-        answer.addLlmsBuilder().setName("local").setStateValue(77).setMemoryBytes(5).setRunning(1);
+        answer.addLlmsBuilder()
+                .setName("local")
+                .setStateValue(77)
+                .setMemoryBytes(5)
+                .setRunning(1);
         server.answer("ListLlms", answer.build());
         List<LlmInfo> found = llm.listLlms();
         assertEquals(LlmState.READY, found.get(0).state());
@@ -174,14 +180,25 @@ class ServerMethodsTest {
         server.answer(
                 "PullModel",
                 PullModelResponse.newBuilder().setFile("a").setFileBytesDone(1).build(),
-                PullModelResponse.newBuilder().setBytesTotal(2).setBytesDone(2).setDone(true).build());
+                PullModelResponse.newBuilder()
+                        .setBytesTotal(2)
+                        .setBytesDone(2)
+                        .setDone(true)
+                        .build());
         server.answer(
                 "LoadModel",
-                LoadModelResponse.newBuilder().setStateValue(2).setFraction(0).setPhase("weights").build(),
+                LoadModelResponse.newBuilder()
+                        .setStateValue(2)
+                        .setFraction(0)
+                        .setPhase("weights")
+                        .build(),
                 LoadModelResponse.newBuilder().setStateValue(3).build());
         server.answer("UnloadModel", (request, observer) -> {
             Thread.sleep(400);
-            observer.onNext(UnloadModelResponse.newBuilder().setStateValue(1).setRunning(0).build());
+            observer.onNext(UnloadModelResponse.newBuilder()
+                    .setStateValue(1)
+                    .setRunning(0)
+                    .build());
             observer.onCompleted();
         });
         try (var patient = RemoteLLM.builder(server.address())

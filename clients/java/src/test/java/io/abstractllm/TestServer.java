@@ -121,7 +121,9 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
 
     /** Lets Generate and StreamGenerate answer a text, word by word. */
     void say(String text) {
-        answer("Generate", GenerateResponse.newBuilder().setId("1").setText(text).build());
+        answer(
+                "Generate",
+                GenerateResponse.newBuilder().setId("1").setText(text).build());
         answer("StreamGenerate", (request, observer) -> {
             observer.onNext(started());
             for (String word : text.split("(?<= )")) {
@@ -165,7 +167,11 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
 
     static StreamGenerateResponse started() {
         return StreamGenerateResponse.newBuilder()
-                .setStarted(Started.newBuilder().setId("1").setLlm("local").setProvider("test").setModel("m"))
+                .setStarted(Started.newBuilder()
+                        .setId("1")
+                        .setLlm("local")
+                        .setProvider("test")
+                        .setModel("m"))
                 .build();
     }
 
@@ -239,15 +245,15 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
 
         Failure field(String field) {
             return detail(BadRequest.newBuilder()
-                    .addFieldViolations(
-                            BadRequest.FieldViolation.newBuilder().setField(field))
+                    .addFieldViolations(BadRequest.FieldViolation.newBuilder().setField(field))
                     .build());
         }
 
         Failure retryAfterMillis(int millis) {
             trailer("grpc-retry-pushback-ms", Integer.toString(millis));
             return detail(RetryInfo.newBuilder()
-                    .setRetryDelay(Duration.newBuilder().setSeconds(millis / 1000).setNanos(millis % 1000 * 1_000_000))
+                    .setRetryDelay(
+                            Duration.newBuilder().setSeconds(millis / 1000).setNanos(millis % 1000 * 1_000_000))
                     .build());
         }
 
