@@ -10,10 +10,15 @@ import io.grpc.Metadata;
 import io.grpc.TlsChannelCredentials;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.security.cert.CertificateException;
+import java.security.cert.CertificateFactory;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
+import java.util.function.Supplier;
 
 /** How a client connects: channel options, retry policy, credentials. They match the server's limits. */
 final class Connection {
@@ -67,27 +72,35 @@ final class Connection {
     /** Makes a channel; it connects with the first call. */
     ManagedChannel open() {
         ChannelCredentials credentials = credentials();
+        ManagedChannelBuilder<?> builder = ofAddress(() -> Grpc.newChannelBuilder(address, credentials))
+                .defaultServiceConfig(SERVICE_CONFIG)
+                .maxInboundMessageSize(messageLimit)
+                // What no longer fits this buffer is not retried. The channel's own sum is without a limit, as requests
+                // that wait occupy memory anyway.
+                .perRpcBufferLimit((long) messageLimit + METADATA_LIMIT)
+                .retryBufferSize(Long.MAX_VALUE)
+                // A server that is gone without a word is noticed within 40 seconds while a call runs.
+                .keepAliveTime(30, TimeUnit.SECONDS)
+                .keepAliveTimeout(10, TimeUnit.SECONDS);
+        if (maxAttempts > 1) {
+            builder.enableRetry();
+        } else {
+            builder.disableRetry();
+        }
+        customization.accept(builder);
+        return ofAddress(builder::build);
+    }
+
+    /** Does what gRPC refuses for an address that cannot be one. */
+    private <T> T ofAddress(Supplier<T> act) {
         try {
-            ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(address, credentials)
-                    .defaultServiceConfig(SERVICE_CONFIG)
-                    .maxInboundMessageSize(messageLimit)
-                    // What no longer fits this buffer is not retried. The channel's own sum is without a limit, as
-                    // requests that wait occupy memory anyway.
-                    .perRpcBufferLimit((long) messageLimit + METADATA_LIMIT)
-                    .retryBufferSize(Long.MAX_VALUE)
-                    // A server that is gone without a word is noticed within 40 seconds while a call runs.
-                    .keepAliveTime(30, TimeUnit.SECONDS)
-                    .keepAliveTimeout(10, TimeUnit.SECONDS);
-            if (maxAttempts > 1) {
-                builder.enableRetry();
-            } else {
-                builder.disableRetry();
-            }
-            customization.accept(builder);
-            return builder.build();
+            return act.get();
         } catch (IllegalArgumentException | ManagedChannelRegistry.ProviderNotFoundException refused) {
             ErrorFacts facts = ErrorFacts.ofField(
-                    "address", "must be host:port or unix:/path", "host:port or unix:/path", address);
+                    "address",
+                    "must be host:port or unix:/path (" + refused.getMessage() + ")",
+                    "host:port or unix:/path",
+                    address);
             facts.cause = refused;
             throw new ConfigurationException(facts);
         }
@@ -98,19 +111,46 @@ final class Connection {
             return InsecureChannelCredentials.create();
         }
         TlsChannelCredentials.Builder credentials = TlsChannelCredentials.newBuilder();
-        String field = "root_certificates";
         try {
             if (rootCertificates != null) {
                 credentials.trustManager(new ByteArrayInputStream(rootCertificates));
             }
-            field = "certificate_chain";
             if (certificateChain != null) {
                 credentials.keyManager(
                         new ByteArrayInputStream(certificateChain), new ByteArrayInputStream(privateKey));
             }
-            return credentials.build();
         } catch (IOException impossible) {
-            throw new ConfigurationException(ErrorFacts.ofField(field, "must be PEM", "PEM", impossible.getMessage()));
+            throw new UncheckedIOException(impossible); // bytes can always be read
         }
+        return credentials.build();
+    }
+
+    /** Takes PEM of certificates; gRPC would take a broken one for a fault of the address. */
+    static byte[] certificates(byte[] pem, String field) {
+        try {
+            var found = CertificateFactory.getInstance("X.509").generateCertificates(new ByteArrayInputStream(pem));
+            if (!found.isEmpty()) {
+                return pem.clone();
+            }
+        } catch (CertificateException broken) {
+            throw notPem(field, "PEM of certificates", broken);
+        }
+        throw notPem(field, "PEM of certificates", null);
+    }
+
+    /** Takes PEM of a private key in the only form that the Java runtime reads. */
+    static byte[] privateKey(byte[] pem) {
+        if (!new String(pem, StandardCharsets.ISO_8859_1).contains("-----BEGIN PRIVATE KEY-----")) {
+            throw notPem("private_key", "PEM of a key as PKCS #8, which begins with BEGIN PRIVATE KEY", null);
+        }
+        return pem.clone();
+    }
+
+    private static ConfigurationException notPem(String field, String limit, Throwable cause) {
+        ErrorFacts facts = new ErrorFacts(field + ": must be " + limit);
+        facts.field = field;
+        facts.limit = limit;
+        facts.cause = cause;
+        return new ConfigurationException(facts);
     }
 }

@@ -69,9 +69,10 @@ public final class RemoteLLMBuilder {
      *
      * @param pem their certificates
      * @return this builder
+     * @throws ConfigurationException if they are none
      */
     public RemoteLLMBuilder rootCertificates(byte[] pem) {
-        connection.rootCertificates = pem.clone();
+        connection.rootCertificates = Connection.certificates(pem, "root_certificates");
         return this;
     }
 
@@ -81,10 +82,11 @@ public final class RemoteLLMBuilder {
      * @param certificateChain PEM of the certificate and those that signed it
      * @param privateKey PEM of its key, as PKCS #8 ({@code BEGIN PRIVATE KEY})
      * @return this builder
+     * @throws ConfigurationException if they are none
      */
     public RemoteLLMBuilder clientCertificate(byte[] certificateChain, byte[] privateKey) {
-        connection.certificateChain = certificateChain.clone();
-        connection.privateKey = privateKey.clone();
+        connection.certificateChain = Connection.certificates(certificateChain, "certificate_chain");
+        connection.privateKey = Connection.privateKey(privateKey);
         return this;
     }
 

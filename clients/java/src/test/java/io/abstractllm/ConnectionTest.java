@@ -43,11 +43,13 @@ import io.opentelemetry.sdk.trace.SdkTracerProvider;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.URI;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 
 class ConnectionTest {
@@ -115,13 +117,20 @@ class ConnectionTest {
         }
         assertThrows(
                 ConfigurationException.class, () -> RemoteLLM.builder("x:1").messageLimit(0));
-        byte[] nothing = "no certificate".getBytes(java.nio.charset.StandardCharsets.US_ASCII);
-        assertThrows(
-                ConfigurationException.class,
-                () -> RemoteLLM.builder("x:1").rootCertificates(nothing).build());
-        assertThrows(ConfigurationException.class, () -> RemoteLLM.builder("x:1")
-                .clientCertificate(nothing, nothing)
-                .build());
+        byte[] nothing = "no certificate".getBytes(StandardCharsets.US_ASCII);
+        byte[] broken =
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".getBytes(StandardCharsets.US_ASCII);
+        for (byte[] pem : List.of(nothing, broken)) {
+            assertWrong("root_certificates", () -> RemoteLLM.builder("x:1").rootCertificates(pem));
+            assertWrong("certificate_chain", () -> RemoteLLM.builder("x:1").clientCertificate(pem, pem));
+            assertWrong("private_key", () -> RemoteLLM.builder("x:1").clientCertificate(pem("client.pem"), pem));
+        }
+    }
+
+    private static void assertWrong(String field, Executable act) {
+        var error = assertThrows(ConfigurationException.class, act);
+        assertEquals(field, error.field().orElseThrow());
+        assertTrue(error.getMessage().contains("PEM"));
     }
 
     @Test
