@@ -70,6 +70,7 @@ def _without_lone_surrogates(data: Any) -> Any:
             return data
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable.
 
