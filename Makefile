@@ -22,7 +22,7 @@ demo: .venv/.installed-run ## As run, then exit
 	@$(BIN)/python tools/demo.py --port $(PORT) --exit
 
 test: .venv/.installed ## Set up and run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 interop: .venv/.installed ## Every client against the same servers: prints language x behaviour, fails on a hole
 	CI=true $(BIN)/python -m pytest -q tests/interop

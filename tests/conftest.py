@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.fake_hub import TOKEN, FakeHub, serving_hub
 
@@ -70,15 +71,21 @@ def _without_lone_surrogates(data: Any) -> Any:
             return data
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable.
+class _Together(LoadScopeScheduling):
+    """Deals tests out to processes: each file goes to one of them, as does what shares more."""
 
-    What shares something stays together where several processes run the tests: each file, and the folders below.
-    """
-    for item in items:
-        together = (group for folder, group in _TOGETHER.items() if item.path.is_relative_to(ROOT / folder))
-        item.add_marker(pytest.mark.xdist_group(next(together, str(item.path.relative_to(ROOT)))))
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((group for folder, group in _TOGETHER.items() if file.startswith(f"{folder}/")), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
+    """Called where several processes run the tests."""
+    return _Together(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable."""
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_tests and config.getoption("--device") == "cuda" and not _cuda_is_available():
         for item in gpu_tests:
