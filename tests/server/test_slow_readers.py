@@ -68,7 +68,9 @@ async def test_fifty_callers_who_stop_reading_are_let_go_of_and_the_others_are_s
             answer = await served.generation.Generate(ask(max_tokens=5), timeout=PATIENCE)
             assert answer.usage.output_tokens == 5
             answered += 1
-            assert process.memory_info().rss - before < 50 * MEBIBYTE
+            # What comes in the three seconds is kept, more of it the faster the machine is; the whole answers would
+            # have a hundred kilotokens each, which are five gigabytes.
+            assert process.memory_info().rss - before < 200 * MEBIBYTE
             assert answered < 100_000
         assert answered > 1
         ends = await asyncio.wait_for(asyncio.gather(*(read_on(stream) for stream in streams)), PATIENCE)
