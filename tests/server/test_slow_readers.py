@@ -36,7 +36,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loca
         # The shipped values notice a frozen caller within 18 seconds.
         patch.setattr(limits, "_KEEPALIVE_MS", 1000)
         patch.setattr(limits, "_PING_TIMEOUT_MS", 1000)
-        async with local(folder, window=100_000, max_batch_size=64, write_timeout=3) as found:
+        async with local(folder, window=100_000, max_batch_size=64, write_timeout=2) as found:
             yield found
 
 
@@ -68,14 +68,12 @@ async def test_fifty_callers_who_stop_reading_are_let_go_of_and_the_others_are_s
             answer = await served.generation.Generate(ask(max_tokens=5), timeout=PATIENCE)
             assert answer.usage.output_tokens == 5
             answered += 1
-            # What comes in the three seconds is kept, more of it the faster the machine is; the whole answers would
-            # have a hundred kilotokens each, which are five gigabytes.
-            assert process.memory_info().rss - before < 200 * MEBIBYTE
+            assert process.memory_info().rss - before < 50 * MEBIBYTE
             assert answered < 100_000
         assert answered > 1
         ends = await asyncio.wait_for(asyncio.gather(*(read_on(stream) for stream in streams)), PATIENCE)
         assert {(end.code, end.reason) for end in ends} == {(grpc.StatusCode.DEADLINE_EXCEEDED, "TIMEOUT")}
-        assert {end.message for end in ends} == {"the caller read nothing for 3 seconds"}
+        assert {end.message for end in ends} == {"the caller read nothing for 2 seconds"}
         await until(lambda: guard.running == 0)
     await served.comes_to_rest()
 
