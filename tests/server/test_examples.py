@@ -4,8 +4,6 @@ import asyncio
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,22 +15,6 @@ from tests.providers.openai_server import call, chunk, texts
 from tests.server import support
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the demo model, in a process of its own."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    command = [sys.executable, "-m", "abstractllm_cli", "serve", "--port", "0"]
-    with log.open("w") as output, subprocess.Popen(command, stderr=output) as server:
-        try:
-            while not (found := re.search(r"listening on (\S+)", log.read_text())):
-                assert server.poll() is None, log.read_text()
-                time.sleep(0.1)
-            yield found[1]
-        finally:
-            server.terminate()
-            server.wait(60)
 
 
 def run(*command: object, **environment: str) -> str:
@@ -56,21 +38,21 @@ PYTHON = {
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_a_python_example_prints_what_it_promises(address: str, name: str) -> None:
-    assert re.match(PYTHON[name], run(sys.executable, EXAMPLES / f"python/{name}.py", address), re.DOTALL)
+def test_a_python_example_prints_what_it_promises(demo_address: str, name: str) -> None:
+    assert re.match(PYTHON[name], run(sys.executable, EXAMPLES / f"python/{name}.py", demo_address), re.DOTALL)
 
 
 SHELL = {"ask": '"text": "The capital of France is Paris."', "stream": '"textDelta"', "json_schema": '"city"'}
 
 
 @pytest.mark.parametrize("name", SHELL)
-def test_a_shell_example_prints_what_it_promises(address: str, name: str) -> None:
+def test_a_shell_example_prints_what_it_promises(demo_address: str, name: str) -> None:
     buf = Path(sys.executable).with_name("buf")
-    assert SHELL[name] in run("sh", EXAMPLES / f"grpcurl/{name}.sh", address, GRPCURL=str(buf)).replace('\\"', '"')
+    assert SHELL[name] in run("sh", EXAMPLES / f"grpcurl/{name}.sh", demo_address, GRPCURL=str(buf)).replace('\\"', '"')
 
 
-def test_the_shell_example_of_errors_shows_the_status(address: str) -> None:
-    command = ["sh", str(EXAMPLES / "grpcurl/errors.sh"), address]
+def test_the_shell_example_of_errors_shows_the_status(demo_address: str) -> None:
+    command = ["sh", str(EXAMPLES / "grpcurl/errors.sh"), demo_address]
     buf = str(Path(sys.executable).with_name("buf"))
     found = subprocess.run(command, capture_output=True, text=True, timeout=100, env={"GRPCURL": buf}, check=False)
     assert found.returncode != 0
