@@ -5,27 +5,28 @@ import (
 	"time"
 
 	pb "github.com/abstractllm/abstractllm-go/abstractllmv1"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
-// Config is what of an LLM can be changed on a running server. What is nil, empty or zero is not set.
+// Config is the part of an LLM's configuration that can be changed on a running server. A field that is nil, empty or
+// zero is not set.
 type Config struct {
-	// Model is one that the server's configuration file lists for this LLM.
+	// Model is one of the models that the server's configuration file lists for this LLM.
 	Model string
-	// SystemPrompt is for requests that bring none.
+	// SystemPrompt is the default for requests that leave it absent.
 	SystemPrompt *string
 	// Parameters are defaults for requests that leave a parameter absent.
 	Parameters *Parameters
 	// Timeout is the most time that a request may take, waiting included.
 	Timeout *time.Duration
-	// MaxRetries is how often a request to a hosted provider is retried before its first event.
+	// MaxRetries is the most retries of a request to a hosted provider, all before its first event.
 	MaxRetries *int32
-	// KeepAlive is how long an idle local model stays in memory.
+	// KeepAlive is the time that an idle local model stays in memory.
 	KeepAlive *time.Duration
 	// Quantization is the precision of a local model's weights.
 	Quantization Quantization
-	// ProviderOptions are settings outside the contract, as WithProviderOptions takes them; numbers come back as float64.
+	// ProviderOptions are options of the provider that are outside the contract, as [WithProviderOptions] takes them.
+	// Numbers that the server returns are float64.
 	ProviderOptions map[string]any
 }
 
@@ -49,56 +50,57 @@ type Parameters struct {
 type ConfigChange struct {
 	// Config holds the new values.
 	Config Config
-	// Mask holds the paths to change, such as "system_prompt" and "parameters.temperature"; one that Config leaves unset
-	// is cleared. Paths stop at provider_options, parameters.stop and parameters.logit_bias, which are replaced whole.
-	// Empty: what Config sets.
+	// Mask lists the paths to change, such as "system_prompt" and "parameters.temperature". A path in it that Config
+	// leaves unset is cleared. Lists and maps, such as provider_options and parameters.stop, are replaced whole: no path
+	// leads into them. An empty Mask stands for the paths that Config sets.
 	Mask []string
-	// Etag makes the change fail with ErrStaleConfig where it is not the current one; empty: change it regardless.
+	// Etag makes the change fail with ErrStaleConfig where the configuration has another etag by now. Where Etag is
+	// empty, the change is made in any case.
 	Etag string
-	// ValidateOnly only checks the change, and returns what it would give.
+	// ValidateOnly makes SetConfig return the configuration that the change would give, without changing it.
 	ValidateOnly bool
 }
 
-// GetConfig reads the LLM's configuration on the server, and the etag to change it with. It needs the admin role.
-func (llm *RemoteLLM) GetConfig(ctx context.Context) (config *Config, etag string, err error) {
-	answer, err := unary(ctx, llm, llm.config.GetConfig, &pb.GetConfigRequest{Llm: llm.name}, llm.timeout)
+// GetConfig returns the LLM's configuration on the server, and the etag to change it with. It needs the admin role.
+func (r *RemoteLLM) GetConfig(ctx context.Context) (config *Config, etag string, err error) {
+	response, err := callUnary(ctx, r, r.config.GetConfig, &pb.GetConfigRequest{Llm: r.name}, r.timeout)
 	if err != nil {
 		return nil, "", err
 	}
-	return decodeConfig(answer.GetConfig()), answer.GetEtag(), nil
+	return decodeConfig(response.GetConfig()), response.GetEtag(), nil
 }
 
 // SetConfig changes the LLM's configuration on the server, for every caller of it, and returns the configuration after
 // the change. It needs the admin role. This client's own defaults ([WithDefaults]) stay as they are.
-func (llm *RemoteLLM) SetConfig(ctx context.Context, change ConfigChange) (config *Config, etag string, err error) {
+func (r *RemoteLLM) SetConfig(ctx context.Context, change ConfigChange) (config *Config, etag string, err error) {
 	encoded, err := encodeConfig(&change.Config)
 	if err != nil {
 		return nil, "", err
 	}
 	request := &pb.SetConfigRequest{
-		Llm: llm.name, Config: encoded, Etag: change.Etag, ValidateOnly: change.ValidateOnly,
+		Llm: r.name, Config: encoded, Etag: change.Etag, ValidateOnly: change.ValidateOnly,
 	}
 	if len(change.Mask) > 0 {
 		request.UpdateMask = &fieldmaskpb.FieldMask{Paths: change.Mask}
 	}
-	answer, err := unary(ctx, llm, llm.config.SetConfig, request, llm.timeout)
+	response, err := callUnary(ctx, r, r.config.SetConfig, request, r.timeout)
 	if err != nil {
 		return nil, "", err
 	}
-	return decodeConfig(answer.GetConfig()), answer.GetEtag(), nil
+	return decodeConfig(response.GetConfig()), response.GetEtag(), nil
 }
 
 func encodeConfig(config *Config) (*pb.LlmConfig, error) {
 	encoded := &pb.LlmConfig{
 		Model:        config.Model,
 		SystemPrompt: config.SystemPrompt,
-		Timeout:      encodeSpan(config.Timeout),
+		Timeout:      encodeDuration(config.Timeout),
 		MaxRetries:   config.MaxRetries,
-		KeepAlive:    encodeSpan(config.KeepAlive),
+		KeepAlive:    encodeDuration(config.KeepAlive),
 		Quantization: pb.Quantization(config.Quantization),
 	}
 	if config.ProviderOptions != nil {
-		options, err := object(config.ProviderOptions, "provider_options")
+		options, err := encodeObject(config.ProviderOptions, "provider_options")
 		if err != nil {
 			return nil, err
 		}
@@ -130,19 +132,19 @@ func decodeConfig(config *pb.LlmConfig) *Config {
 	if config == nil {
 		return &Config{}
 	}
-	found := &Config{
+	decoded := &Config{
 		Model:        config.Model,
 		SystemPrompt: config.SystemPrompt,
-		Timeout:      span(config.Timeout),
+		Timeout:      decodeDuration(config.Timeout),
 		MaxRetries:   config.MaxRetries,
-		KeepAlive:    span(config.KeepAlive),
+		KeepAlive:    decodeDuration(config.KeepAlive),
 		Quantization: Quantization(config.Quantization),
 	}
 	if config.ProviderOptions != nil {
-		found.ProviderOptions = config.ProviderOptions.AsMap()
+		decoded.ProviderOptions = config.ProviderOptions.AsMap()
 	}
 	if parameters := config.Parameters; parameters != nil {
-		found.Parameters = &Parameters{
+		decoded.Parameters = &Parameters{
 			Temperature:       parameters.Temperature,
 			TopP:              parameters.TopP,
 			TopK:              parameters.TopK,
@@ -158,12 +160,5 @@ func decodeConfig(config *pb.LlmConfig) *Config {
 			ReasoningEffort:   ReasoningEffort(parameters.GetReasoningEffort()),
 		}
 	}
-	return found
-}
-
-func encodeSpan(span *time.Duration) *durationpb.Duration {
-	if span == nil {
-		return nil
-	}
-	return durationpb.New(*span)
+	return decoded
 }

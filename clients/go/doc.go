@@ -8,12 +8,13 @@
 //	defer llm.Close()
 //	text, err := llm.Generate(ctx, abstractllm.String("What is the capital of France?"), abstractllm.WithTemperature(0))
 //
-// Every failure is an [*Error]; errors.Is tells its class ([ErrRateLimited]), errors.As its reason, field and limit.
+// Every error is an [*Error]: errors.Is compares its class, such as [ErrRateLimited], and errors.As gives its reason,
+// field and limit.
 // Leaving the loop over a stream, or cancelling the context, ends the generation at the server.
 //
-// A call that fails as UNAVAILABLE or RESOURCE_EXHAUSTED before its first event is tried up to five times, when and as
-// long as the server says that a retry can help. Generating is not idempotent: a retry after a lost connection may
-// generate, and bill, twice. [WithDialOptions] with grpc.WithDisableRetry switches retries off.
+// A call that fails as UNAVAILABLE or RESOURCE_EXHAUSTED before its first event is attempted up to five times, when and
+// as long as the server says that a retry can help. Generating is not idempotent: a retry after a lost connection may
+// generate, and bill, twice. [WithDialOptions] with grpc.WithDisableRetry turns retries off.
 package abstractllm
 
 // Version is the version of this client.

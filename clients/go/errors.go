@@ -9,62 +9,64 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The classes of failure. errors.Is(err, ErrRateLimited) tells whether an error of this package is of a class.
+// The classes of errors. errors.Is(err, ErrRateLimited) reports whether an error of this package is of a class.
 var (
-	// ErrInvalidRequest: the request is malformed; Field names what, Limit and Requested say why.
+	// ErrInvalidRequest reports a malformed request: Field is the wrong field, Requested its value, Limit the rule.
 	ErrInvalidRequest = errors.New("invalid request")
-	// ErrUnsupportedParameter: the LLM does not take this parameter or provider option.
+	// ErrUnsupportedParameter reports a parameter or provider option that the LLM does not support.
 	ErrUnsupportedParameter = errors.New("unsupported parameter")
-	// ErrContextLengthExceeded: prompt and answer do not fit the context window; Requested tokens against Limit.
+	// ErrContextLengthExceeded reports that prompt and answer do not fit into the context window: Requested tokens where
+	// Limit fit.
 	ErrContextLengthExceeded = errors.New("context length exceeded")
-	// ErrUnsupportedFeature: the LLM, or the server, cannot do this kind of request.
+	// ErrUnsupportedFeature reports a kind of request that the LLM, or the server, does not support.
 	ErrUnsupportedFeature = errors.New("unsupported feature")
-	// ErrUnknownLLM: no LLM of this name is configured.
+	// ErrUnknownLLM reports that no LLM of this name is configured.
 	ErrUnknownLLM = errors.New("unknown LLM")
-	// ErrModelNotFound: the provider, the hub or the cache has no such model.
+	// ErrModelNotFound reports that the provider, the hub or the cache has no such model.
 	ErrModelNotFound = errors.New("model not found")
-	// ErrAuthentication: the caller did not prove who it is.
+	// ErrAuthentication reports that the caller's token or certificate is missing or wrong.
 	ErrAuthentication = errors.New("authentication failed")
-	// ErrPermissionDenied: the caller's role does not allow this.
+	// ErrPermissionDenied reports that the caller's role does not allow the call.
 	ErrPermissionDenied = errors.New("permission denied")
-	// ErrProviderCredentials: the provider's key is missing or refused.
+	// ErrProviderCredentials reports that the server's key for the provider is missing or refused.
 	ErrProviderCredentials = errors.New("provider credentials refused")
-	// ErrConfiguration: the configuration, or that of this client, is wrong or incomplete.
+	// ErrConfiguration reports that the configuration of the server or of this client is wrong or incomplete.
 	ErrConfiguration = errors.New("wrong configuration")
-	// ErrModelLoad: a local model cannot be loaded.
+	// ErrModelLoad reports that a local model cannot be loaded.
 	ErrModelLoad = errors.New("model cannot be loaded")
-	// ErrModelInUse: a model cannot be removed or unloaded while it is used.
+	// ErrModelInUse reports that a model cannot be removed or unloaded while it is used.
 	ErrModelInUse = errors.New("model in use")
-	// ErrContentBlocked: the provider refuses the request's content.
+	// ErrContentBlocked reports that the provider refuses the content of the request.
 	ErrContentBlocked = errors.New("content blocked")
-	// ErrRateLimited: the provider asks to slow down.
+	// ErrRateLimited reports that the provider asks to slow down.
 	ErrRateLimited = errors.New("rate limited")
-	// ErrOverloaded: too many requests wait already.
+	// ErrOverloaded reports that too many requests wait already.
 	ErrOverloaded = errors.New("overloaded")
-	// ErrQuotaExceeded: the account's quota at the provider is used up.
+	// ErrQuotaExceeded reports that the account's quota at the provider is used up.
 	ErrQuotaExceeded = errors.New("quota exceeded")
-	// ErrProviderUnavailable: the provider, or the server, cannot be reached, or failed by itself.
+	// ErrProviderUnavailable reports that the provider, or the server, cannot be reached or failed.
 	ErrProviderUnavailable = errors.New("provider unavailable")
-	// ErrProviderProtocol: the provider's answer cannot be understood.
+	// ErrProviderProtocol reports that the provider's answer cannot be understood.
 	ErrProviderProtocol = errors.New("provider protocol violated")
-	// ErrIncompleteStream: the answer broke off; PartialText holds what came. The caller decides whether to ask again.
+	// ErrIncompleteStream reports that the answer broke off; PartialText is the text that came before. The call is not
+	// retried: the caller decides.
 	ErrIncompleteStream = errors.New("incomplete stream")
-	// ErrEngineCrashed: the local engine's process ended; it is started again by itself.
+	// ErrEngineCrashed reports that the process of the local engine ended; the server starts it again.
 	ErrEngineCrashed = errors.New("engine crashed")
-	// ErrServerShuttingDown: the server, or the LLM, is closing; ask another one.
+	// ErrServerShuttingDown reports that the server, or the LLM, is closing; another server can answer.
 	ErrServerShuttingDown = errors.New("server shutting down")
-	// ErrGenerationTimeout: the deadline passed.
+	// ErrGenerationTimeout reports that the deadline passed.
 	ErrGenerationTimeout = errors.New("generation timed out")
-	// ErrGenerationCancelled: the caller, or an operator, cancelled the request.
+	// ErrGenerationCancelled reports that the caller, or an operator, cancelled the request.
 	ErrGenerationCancelled = errors.New("generation cancelled")
-	// ErrStaleConfig: the configuration changed since it was read; read it again.
+	// ErrStaleConfig reports that the configuration changed since it was read; read it again.
 	ErrStaleConfig = errors.New("stale configuration")
-	// ErrInternal: a fault of the server; the full text is in its log, under the request's id.
+	// ErrInternal reports a fault of the server; its log has the full text, under the request's id.
 	ErrInternal = errors.New("internal error")
 )
 
-// ErrorReason is what went wrong: the name of one of the contract's ErrorReason values without its prefix. One that
-// only a newer server knows passes through.
+// ErrorReason is the reason of a failure: the name of one of the contract's ErrorReason values, without its prefix. A
+// reason that only a newer server knows passes through.
 type ErrorReason string
 
 // The reasons of the contract; docs/errors.md describes them.
@@ -97,14 +99,14 @@ const (
 	ReasonInternal              ErrorReason = "INTERNAL"
 )
 
-// class is what a reason means to this client.
-type class struct {
+// errorClass is the class of the errors of a reason, and their properties.
+type errorClass struct {
 	sentinel  error
 	code      codes.Code
 	retryable bool
 }
 
-var classes = map[ErrorReason]class{
+var errorClasses = map[ErrorReason]errorClass{
 	ReasonInvalidRequest:        {ErrInvalidRequest, codes.InvalidArgument, false},
 	ReasonUnsupportedParameter:  {ErrUnsupportedParameter, codes.InvalidArgument, false},
 	ReasonContextLengthExceeded: {ErrContextLengthExceeded, codes.InvalidArgument, false},
@@ -133,72 +135,73 @@ var classes = map[ErrorReason]class{
 	ReasonInternal:              {ErrInternal, codes.Internal, false},
 }
 
-// Error is every failure of this package. What is empty or zero is not known, unless said otherwise.
+// Error is the error of every failure of this package. A field that is empty or zero is not known, unless said
+// otherwise.
 type Error struct {
-	// Reason is what happened, for a program.
+	// Reason is the reason of the failure, for programs.
 	Reason ErrorReason
-	// Message is what happened, for a person.
+	// Message describes the failure, for people.
 	Message string
-	// Retryable tells whether the same request may succeed later, unchanged.
+	// Retryable reports whether the same request, unchanged, may succeed later.
 	Retryable bool
-	// RetryAfter is how long to wait before a retry.
+	// RetryAfter is the time to wait before a retry.
 	RetryAfter time.Duration
-	// Provider is the provider that failed.
+	// Provider is the name of the provider that failed.
 	Provider string
-	// LLM is the name of the LLM that was asked.
+	// LLM is the name of the LLM that the request was for.
 	LLM string
-	// Model is the model that was asked.
+	// Model is the name of the model that the request was for.
 	Model string
-	// UpstreamStatus is the hosted provider's HTTP status.
+	// UpstreamStatus is the HTTP status of the hosted provider.
 	UpstreamStatus int
-	// RequestID finds the request in the server's logs.
+	// RequestID is the id of the request in the server's logs.
 	RequestID string
 	// Field is the path of the field that is wrong, such as "parameters.temperature".
 	Field string
-	// Limit is what the field may hold.
+	// Limit is the bound, or the rule, that the request broke.
 	Limit string
-	// Requested is what it held.
+	// Requested is the value that broke it.
 	Requested string
-	// OutputTokens are the tokens that were generated before the failure; nil: not known.
+	// OutputTokens is the number of tokens that were generated before the failure; nil where it is not known.
 	OutputTokens *int64
 	// PartialText is the text that came before the failure.
 	PartialText string
 
-	sentinel error
-	context  error
-	status   *status.Status
+	sentinel     error // of the class
+	contextError error // of package context; nil for most
+	status       *status.Status
 }
 
-// Error gives the reason and the message.
-func (err *Error) Error() string { return string(err.Reason) + ": " + err.Message }
+// Error returns the reason and the message.
+func (e *Error) Error() string { return string(e.Reason) + ": " + e.Message }
 
-// Unwrap gives the class of the failure, and with it context.DeadlineExceeded where a deadline passed, and
+// Unwrap returns the class of the error, and with it context.DeadlineExceeded where a deadline passed, and
 // context.Canceled where the caller's context was cancelled.
-func (err *Error) Unwrap() []error {
-	if err.context == nil {
-		return []error{err.sentinel}
+func (e *Error) Unwrap() []error {
+	if e.contextError == nil {
+		return []error{e.sentinel}
 	}
-	return []error{err.sentinel, err.context}
+	return []error{e.sentinel, e.contextError}
 }
 
-// GRPCStatus gives the status that the call ended with, details included, to the functions of package status; for a
-// failure within this client, a status of the reason's code.
-func (err *Error) GRPCStatus() *status.Status { return err.status }
+// GRPCStatus returns the status that the call ended with, details included, as the functions of package status expect.
+// For an error that this client itself raised, the status has the reason's code.
+func (e *Error) GRPCStatus() *status.Status { return e.status }
 
-// newError makes an error of this client's own.
+// newError returns an error that this client itself raises.
 func newError(reason ErrorReason, message string) *Error {
-	kind := classes[reason]
+	class := errorClasses[reason]
 	return &Error{
 		Reason:    reason,
 		Message:   message,
-		Retryable: kind.retryable,
-		sentinel:  kind.sentinel,
-		status:    status.New(kind.code, message),
+		Retryable: class.retryable,
+		sentinel:  class.sentinel,
+		status:    status.New(class.code, message),
 	}
 }
 
-// refused is the error for a value that breaks a rule; it shows at most 80 bytes of the value.
-func refused(field, rule, value string) *Error {
+// invalidField returns the error for a value that breaks a rule. The error shows at most 80 bytes of the value.
+func invalidField(field, rule, value string) *Error {
 	if len(value) > 80 {
 		value = strings.ToValidUTF8(value[:77], "") + "..."
 	}
@@ -207,8 +210,8 @@ func refused(field, rule, value string) *Error {
 	return err
 }
 
-// misconfigured is the error for a client that cannot be made as asked.
-func misconfigured(field, message string) *Error {
+// invalidSetting returns the error for an option of a client that cannot be used.
+func invalidSetting(field, message string) *Error {
 	err := newError(ReasonNotConfigured, message)
 	err.Field = field
 	return err

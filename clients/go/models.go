@@ -8,10 +8,9 @@ import (
 	pb "github.com/abstractllm/abstractllm-go/abstractllmv1"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// pageSize is the server's largest page of cached models.
+// pageSize is the largest page of cached models that the server sends.
 const pageSize = 1000
 
 // Capabilities are what an LLM can do; a request can be checked against it before it is sent.
@@ -19,34 +18,35 @@ type Capabilities struct {
 	Streaming, SystemPrompt, Chat, Tools, ImageInput bool
 	JSONObject, JSONSchema, Regex, Grammar           bool
 	Logprobs, Seed, TokenCounting                    bool
-	// Parameters are the generation parameters that it honours.
+	// Parameters are the names of the generation parameters that the LLM supports.
 	Parameters []string
-	// ProviderOptions are the keys that WithProviderOptions may give.
+	// ProviderOptions are the keys that [WithProviderOptions] may set.
 	ProviderOptions []string
-	// ContextWindow is the tokens that prompt and answer may have together; nil: not known.
+	// ContextWindow is the most tokens of prompt and answer together; nil where it is not known.
 	ContextWindow *int64
-	// MaxOutputTokens is the tokens that an answer may have; nil: not known, or bounded by ContextWindow alone.
+	// MaxOutputTokens is the most tokens of an answer; nil where it is not known, or where only ContextWindow bounds it.
 	MaxOutputTokens *int64
-	// Quantization is how the weights are quantized, such as "int8"; empty: not at all, or a hosted LLM.
+	// Quantization is the precision of the weights, such as "int8"; empty where they are not quantized, and for a hosted
+	// LLM.
 	Quantization string
-	// Device is where it runs, such as "cuda:0"; empty for a hosted LLM.
+	// Device is the device that the LLM runs on, such as "cuda:0"; empty for a hosted LLM.
 	Device string
-	// MaxConcurrentRequests is how many requests can be answered at the same time; nil: not known.
+	// MaxConcurrentRequests is the most requests that are answered at the same time; nil where it is not known.
 	MaxConcurrentRequests *int32
 }
 
-// LLMInfo is a named LLM of a server, and how it is.
+// LLMInfo is a named LLM of a server, and its state.
 type LLMInfo struct {
 	Name, Provider, Model string
 	IsDefault             bool
 	State                 LLMState
-	// StateReason tells why it is in this state.
+	// StateReason is the reason of the state: the error where the LLM failed, else possibly empty.
 	StateReason string
-	// Device is where it runs; empty for a hosted LLM.
+	// Device is the device that the LLM runs on; empty for a hosted LLM.
 	Device string
-	// MemoryBytes is what it holds on its device; nil: not known, or none of the server's.
+	// MemoryBytes is the memory that the LLM holds on its device; nil where it is not known, and for a hosted LLM.
 	MemoryBytes *int64
-	// Running and Queued count the requests that are answered, and that wait.
+	// Running counts the requests that are being answered, and Queued those that wait.
 	Running, Queued int
 }
 
@@ -57,167 +57,171 @@ type CachedModel struct {
 	SizeBytes int64
 	// LastUsedTime and LastModifiedTime are zero where they are not known.
 	LastUsedTime, LastModifiedTime time.Time
-	// UsedBy names the LLMs that have it loaded, or are loading it.
+	// UsedBy are the names of the LLMs that have the model loaded, or are loading it.
 	UsedBy []string
-	// Partial is true while a download is not complete.
+	// Partial reports whether the model's download is not complete.
 	Partial bool
 }
 
-// CacheTarget is what is to be deleted from a cache: one model, or all of them.
+// CacheTarget is what to delete from a cache: one model, or all of them.
 type CacheTarget struct {
 	Model string
 	All   bool
-	// DryRun only tells what would be deleted.
+	// DryRun lists what would be deleted, and deletes nothing.
 	DryRun bool
 }
 
-// ClearedModels are what was deleted from a cache, or, on a dry run, what would be.
+// ClearedModels are the models that were deleted from a cache; after a dry run, those that would be.
 type ClearedModels struct {
 	Removed    []string
 	FreedBytes int64
 }
 
-// PullProgress is how far a download is.
+// PullProgress is one report on the download of a model.
 type PullProgress struct {
-	// File is what this report is about; empty where it is about the whole alone.
-	File           string
-	FileBytesDone  int64
+	// File is the file that the report is about; empty where it is about the whole model alone.
+	File          string
+	FileBytesDone int64
+	// FileBytesTotal is nil where it is not known, as is BytesTotal.
 	FileBytesTotal *int64
 	BytesDone      int64
 	BytesTotal     *int64
-	// Done is true in the last report: the model is whole.
+	// Done is true in the last report: the model is complete.
 	Done bool
 }
 
-// LoadProgress is how far the loading of a model is.
+// LoadProgress is one report on the loading of a model.
 type LoadProgress struct {
 	// State is LLMStateReady in the last report.
 	State LLMState
 	Phase string
-	// Fraction is from 0 to 1; nil: not known.
+	// Fraction is the part that is done, from 0 to 1; nil where it is not known.
 	Fraction *float64
 }
 
-// UnloadProgress is how far the unloading of a model is.
+// UnloadProgress is one report on the unloading of a model.
 type UnloadProgress struct {
 	// State is LLMStateUnloaded in the last report.
 	State LLMState
-	// Running counts the requests that still run.
+	// Running counts the requests that are still being answered.
 	Running int
 }
 
-// GetCapabilities tells what the LLM can do with one of the models that its configuration lists, or with its configured
-// one where the name is empty.
-func (llm *RemoteLLM) GetCapabilities(ctx context.Context, model string) (*Capabilities, error) {
-	request := &pb.GetCapabilitiesRequest{Llm: llm.name, Model: present(model)}
-	answer, err := unary(ctx, llm, llm.models.GetCapabilities, request, llm.timeout)
+// GetCapabilities returns what the LLM can do with one of the models that its configuration lists; with its configured
+// model where the name is empty.
+func (r *RemoteLLM) GetCapabilities(ctx context.Context, model string) (*Capabilities, error) {
+	request := &pb.GetCapabilitiesRequest{Llm: r.name, Model: optionalName(model)}
+	response, err := callUnary(ctx, r, r.models.GetCapabilities, request, r.timeout)
 	if err != nil {
 		return nil, err
 	}
-	found := answer.GetCapabilities()
-	if found == nil {
-		found = &pb.Capabilities{}
-	}
-	return &Capabilities{
-		Streaming:             found.Streaming,
-		SystemPrompt:          found.SystemPrompt,
-		Chat:                  found.Chat,
-		Tools:                 found.Tools,
-		ImageInput:            found.ImageInput,
-		JSONObject:            found.JsonObject,
-		JSONSchema:            found.JsonSchema,
-		Regex:                 found.Regex,
-		Grammar:               found.Grammar,
-		Logprobs:              found.Logprobs,
-		Seed:                  found.Seed,
-		TokenCounting:         found.TokenCounting,
-		Parameters:            found.Parameters,
-		ProviderOptions:       found.ProviderOptions,
-		ContextWindow:         found.ContextWindow,
-		MaxOutputTokens:       found.MaxOutputTokens,
-		Quantization:          found.Quantization,
-		Device:                found.Device,
-		MaxConcurrentRequests: found.MaxConcurrentRequests,
-	}, nil
+	return decodeCapabilities(response.GetCapabilities()), nil
 }
 
-// ListLLMs tells all LLMs of the server, and how they are.
-func (llm *RemoteLLM) ListLLMs(ctx context.Context) ([]LLMInfo, error) {
-	answer, err := unary(ctx, llm, llm.models.ListLlms, &pb.ListLlmsRequest{}, llm.timeout)
+func decodeCapabilities(capabilities *pb.Capabilities) *Capabilities {
+	if capabilities == nil {
+		return &Capabilities{}
+	}
+	return &Capabilities{
+		Streaming:             capabilities.Streaming,
+		SystemPrompt:          capabilities.SystemPrompt,
+		Chat:                  capabilities.Chat,
+		Tools:                 capabilities.Tools,
+		ImageInput:            capabilities.ImageInput,
+		JSONObject:            capabilities.JsonObject,
+		JSONSchema:            capabilities.JsonSchema,
+		Regex:                 capabilities.Regex,
+		Grammar:               capabilities.Grammar,
+		Logprobs:              capabilities.Logprobs,
+		Seed:                  capabilities.Seed,
+		TokenCounting:         capabilities.TokenCounting,
+		Parameters:            capabilities.Parameters,
+		ProviderOptions:       capabilities.ProviderOptions,
+		ContextWindow:         capabilities.ContextWindow,
+		MaxOutputTokens:       capabilities.MaxOutputTokens,
+		Quantization:          capabilities.Quantization,
+		Device:                capabilities.Device,
+		MaxConcurrentRequests: capabilities.MaxConcurrentRequests,
+	}
+}
+
+// ListLLMs returns all LLMs of the server, and their states.
+func (r *RemoteLLM) ListLLMs(ctx context.Context) ([]LLMInfo, error) {
+	response, err := callUnary(ctx, r, r.models.ListLlms, &pb.ListLlmsRequest{}, r.timeout)
 	if err != nil {
 		return nil, err
 	}
 	var infos []LLMInfo
-	for _, found := range answer.GetLlms() {
+	for _, info := range response.GetLlms() {
 		infos = append(infos, LLMInfo{
-			Name:        found.GetName(),
-			Provider:    found.GetProvider(),
-			Model:       found.GetModel(),
-			IsDefault:   found.GetIsDefault(),
-			State:       LLMState(found.GetState()),
-			StateReason: found.GetStateReason(),
-			Device:      found.GetDevice(),
-			MemoryBytes: found.MemoryBytes,
-			Running:     int(found.GetRunning()),
-			Queued:      int(found.GetQueued()),
+			Name:        info.GetName(),
+			Provider:    info.GetProvider(),
+			Model:       info.GetModel(),
+			IsDefault:   info.GetIsDefault(),
+			State:       LLMState(info.GetState()),
+			StateReason: info.GetStateReason(),
+			Device:      info.GetDevice(),
+			MemoryBytes: info.MemoryBytes,
+			Running:     int(info.GetRunning()),
+			Queued:      int(info.GetQueued()),
 		})
 	}
 	return infos, nil
 }
 
-// ListCachedModels tells the models on the server's disk, by name, all pages of them. It needs the admin role.
-func (llm *RemoteLLM) ListCachedModels(ctx context.Context) ([]CachedModel, error) {
-	request := &pb.ListCachedModelsRequest{Llm: llm.name, PageSize: pageSize}
+// ListCachedModels returns the models on the server's disk, ordered by name. It reads all pages. It needs the admin role.
+func (r *RemoteLLM) ListCachedModels(ctx context.Context) ([]CachedModel, error) {
+	request := &pb.ListCachedModelsRequest{Llm: r.name, PageSize: pageSize}
 	var models []CachedModel
 	for {
-		answer, err := unary(ctx, llm, llm.models.ListCachedModels, request, llm.timeout)
+		response, err := callUnary(ctx, r, r.models.ListCachedModels, request, r.timeout)
 		if err != nil {
 			return nil, err
 		}
-		for _, found := range answer.GetModels() {
+		for _, model := range response.GetModels() {
 			models = append(models, CachedModel{
-				Name:             found.GetName(),
-				Revisions:        found.GetRevisions(),
-				SizeBytes:        found.GetSizeBytes(),
-				LastUsedTime:     moment(found.GetLastUsedTime()),
-				LastModifiedTime: moment(found.GetLastModifiedTime()),
-				UsedBy:           found.GetUsedBy(),
-				Partial:          found.GetPartial(),
+				Name:             model.GetName(),
+				Revisions:        model.GetRevisions(),
+				SizeBytes:        model.GetSizeBytes(),
+				LastUsedTime:     decodeTime(model.GetLastUsedTime()),
+				LastModifiedTime: decodeTime(model.GetLastModifiedTime()),
+				UsedBy:           model.GetUsedBy(),
+				Partial:          model.GetPartial(),
 			})
 		}
-		if request.PageToken = answer.GetNextPageToken(); request.PageToken == "" {
+		if request.PageToken = response.GetNextPageToken(); request.PageToken == "" {
 			return models, nil
 		}
 	}
 }
 
-// ClearModelCache deletes models from the server's disk. It needs the admin role. A target that names neither a model
-// nor all of them, or both, is an ErrInvalidRequest; a model that an LLM uses is an ErrModelInUse.
-func (llm *RemoteLLM) ClearModelCache(ctx context.Context, target CacheTarget) (*ClearedModels, error) {
-	request := &pb.ClearCacheRequest{Llm: llm.name, DryRun: target.DryRun}
+// ClearModelCache deletes models from the server's disk. It needs the admin role. The error is an ErrInvalidRequest where
+// the target has neither a model nor All, or both, and an ErrModelInUse where an LLM uses a model of it.
+func (r *RemoteLLM) ClearModelCache(ctx context.Context, target CacheTarget) (*ClearedModels, error) {
+	request := &pb.ClearCacheRequest{Llm: r.name, DryRun: target.DryRun}
 	switch {
 	case target.All && target.Model == "":
 		request.Target = &pb.ClearCacheRequest_All{All: &pb.AllModels{}}
 	case !target.All && target.Model != "":
 		request.Target = &pb.ClearCacheRequest_Model{Model: target.Model}
 	default:
-		err := newError(ReasonInvalidRequest, "target: give a Model, or All, not both")
+		err := newError(ReasonInvalidRequest, "target: set either Model or All")
 		err.Field, err.Limit = "target", "model or all"
 		return nil, err
 	}
-	answer, err := unary(ctx, llm, llm.models.ClearCache, request, llm.timeout)
+	response, err := callUnary(ctx, r, r.models.ClearCache, request, r.timeout)
 	if err != nil {
 		return nil, err
 	}
-	return &ClearedModels{answer.GetRemoved(), answer.GetFreedBytes()}, nil
+	return &ClearedModels{response.GetRemoved(), response.GetFreedBytes()}, nil
 }
 
-// PullModel downloads to the server's disk one of the models that the LLM's configuration lists, or its configured one
-// where the name is empty, and reports progress. It needs the admin role. Leaving the loop detaches this caller; the
-// last one leaving stops the download.
-func (llm *RemoteLLM) PullModel(ctx context.Context, model string) iter.Seq2[PullProgress, error] {
-	request := &pb.PullModelRequest{Llm: llm.name, Model: present(model)}
-	return progress(ctx, llm, llm.models.PullModel, request, func(report *pb.PullModelResponse) PullProgress {
+// PullModel downloads one of the models that the LLM's configuration lists to the server's disk, and reports progress;
+// the configured model where the name is empty. It needs the admin role. Leaving the loop stops the download, unless
+// another caller still follows it.
+func (r *RemoteLLM) PullModel(ctx context.Context, model string) iter.Seq2[PullProgress, error] {
+	request := &pb.PullModelRequest{Llm: r.name, Model: optionalName(model)}
+	return callProgress(ctx, r, r.models.PullModel, request, func(report *pb.PullModelResponse) PullProgress {
 		return PullProgress{
 			File:           report.GetFile(),
 			FileBytesDone:  report.GetFileBytesDone(),
@@ -231,53 +235,46 @@ func (llm *RemoteLLM) PullModel(ctx context.Context, model string) iter.Seq2[Pul
 
 // LoadModel loads the LLM's model into the server's memory and reports progress. It needs the admin role. Leaving the
 // loop does not stop the load.
-func (llm *RemoteLLM) LoadModel(ctx context.Context) iter.Seq2[LoadProgress, error] {
-	request := &pb.LoadModelRequest{Llm: llm.name}
-	return progress(ctx, llm, llm.models.LoadModel, request, func(report *pb.LoadModelResponse) LoadProgress {
+func (r *RemoteLLM) LoadModel(ctx context.Context) iter.Seq2[LoadProgress, error] {
+	request := &pb.LoadModelRequest{Llm: r.name}
+	return callProgress(ctx, r, r.models.LoadModel, request, func(report *pb.LoadModelResponse) LoadProgress {
 		return LoadProgress{LLMState(report.GetState()), report.GetPhase(), report.Fraction}
 	})
 }
 
 // UnloadModel unloads the LLM's model and reports progress. It needs the admin role. Requests that run make it fail
-// with ErrModelInUse, or are cancelled with force.
-func (llm *RemoteLLM) UnloadModel(ctx context.Context, force bool) iter.Seq2[UnloadProgress, error] {
-	request := &pb.UnloadModelRequest{Llm: llm.name, Force: force}
-	return progress(ctx, llm, llm.models.UnloadModel, request, func(report *pb.UnloadModelResponse) UnloadProgress {
+// with ErrModelInUse; with force, they are cancelled.
+func (r *RemoteLLM) UnloadModel(ctx context.Context, force bool) iter.Seq2[UnloadProgress, error] {
+	request := &pb.UnloadModelRequest{Llm: r.name, Force: force}
+	return callProgress(ctx, r, r.models.UnloadModel, request, func(report *pb.UnloadModelResponse) UnloadProgress {
 		return UnloadProgress{LLMState(report.GetState()), int(report.GetRunning())}
 	})
 }
 
-// progress calls and iterates over decoded reports, without a timeout. A failure is the last pair.
-func progress[Request proto.Message, Message, Report any](
+// callProgress sends a request and iterates over the decoded reports, without a timeout. A failure is the last pair.
+func callProgress[Request proto.Message, Response, Report any](
 	ctx context.Context,
 	llm *RemoteLLM,
-	method func(context.Context, Request, ...grpc.CallOption) (grpc.ServerStreamingClient[Message], error),
+	method func(context.Context, Request, ...grpc.CallOption) (grpc.ServerStreamingClient[Response], error),
 	request Request,
-	decode func(*Message) Report,
+	decode func(*Response) Report,
 ) iter.Seq2[Report, error] {
 	return func(yield func(Report, error) bool) {
-		for message, err := range stream(ctx, llm, method, request, 0) {
+		for response, err := range callStream(ctx, llm, method, request, 0) {
 			if err != nil {
-				var none Report
-				yield(none, err)
+				var zero Report
+				yield(zero, err)
 				return
 			}
-			if !yield(decode(message), nil) {
+			if !yield(decode(response), nil) {
 				return
 			}
 		}
 	}
 }
 
-func moment(timestamp *timestamppb.Timestamp) time.Time {
-	if timestamp == nil {
-		return time.Time{}
-	}
-	return timestamp.AsTime()
-}
-
-// present makes an empty name an absent one.
-func present(name string) *string {
+// optionalName returns nil for an empty name: the field stays absent.
+func optionalName(name string) *string {
 	if name == "" {
 		return nil
 	}

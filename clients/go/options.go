@@ -5,184 +5,219 @@ import (
 	"time"
 
 	pb "github.com/abstractllm/abstractllm-go/abstractllmv1"
+	"google.golang.org/grpc"
 )
 
-// GenerateOption is a setting of a generation. What is not set is the LLM's own default, never zero; whether a value is
-// in range is the server's to say.
-type GenerateOption func(*generation)
+// Option is a setting of a client.
+type Option func(*settings)
 
-// generation is a request in the making.
-type generation struct {
-	request *pb.GenerateRequest
-	timeout time.Duration
-	fault   error
+// settings are what the options of a client set.
+type settings struct {
+	llm          string
+	defaults     []GenerateOption
+	token        *string
+	tls          bool
+	roots        []byte
+	keyPair      *keyPair
+	messageLimit int
+	dialOptions  []grpc.DialOption
 }
 
-func (call *generation) parameters() *pb.GenerationParameters {
-	if call.request.Parameters == nil {
-		call.request.Parameters = &pb.GenerationParameters{}
+// keyPair is a certificate chain and its private key, in PEM.
+type keyPair struct {
+	certificateChain, privateKey []byte
+}
+
+// WithLLM names an LLM of the server's configuration; without it, calls go to the server's default LLM.
+func WithLLM(name string) Option {
+	return func(s *settings) { s.llm = name }
+}
+
+// WithDefaults sets options for every generation of this client; options of a call win over them. A default
+// [WithTimeout] also bounds every other call, except for the progress of pulling, loading and unloading a model.
+func WithDefaults(options ...GenerateOption) Option {
+	return func(s *settings) { s.defaults = append(s.defaults, options...) }
+}
+
+// WithToken sends a bearer token with every call. Without TLS the token is not encrypted.
+func WithToken(token string) Option {
+	return func(s *settings) { s.token = &token }
+}
+
+// WithTLS uses TLS with the system's root certificates.
+func WithTLS() Option {
+	return func(s *settings) { s.tls = true }
+}
+
+// WithRootCertificates uses TLS with these root certificates, in PEM, instead of the system's.
+func WithRootCertificates(pem []byte) Option {
+	return func(s *settings) { s.tls, s.roots = true, append([]byte{}, pem...) }
+}
+
+// WithClientCertificate uses TLS and shows the server this certificate chain, with its key, both in PEM: mutual TLS.
+func WithClientCertificate(certificateChain, privateKey []byte) Option {
+	return func(s *settings) {
+		s.tls, s.keyPair = true, &keyPair{certificateChain, privateKey}
 	}
-	return call.request.Parameters
 }
 
-func (call *generation) refuse(err error) {
-	if call.fault == nil {
-		call.fault = err
-	}
+// WithMessageLimit sets the most bytes that one request or one answer may have; without it, [MessageLimit] holds.
+func WithMessageLimit(bytes int) Option {
+	return func(s *settings) { s.messageLimit = bytes }
 }
 
-// WithSystemPrompt gives instructions that replace the conversation's own system messages.
+// WithDialOptions adds options of gRPC itself; they win over those of this client.
+func WithDialOptions(options ...grpc.DialOption) Option {
+	return func(s *settings) { s.dialOptions = append(s.dialOptions, options...) }
+}
+
+// GenerateOption is a setting of a generation. What is not set is the LLM's own default, never zero; the server refuses
+// a value that is out of range.
+type GenerateOption func(*generateCall)
+
+// WithSystemPrompt sets instructions, which replace the system messages of the chat.
 func WithSystemPrompt(text string) GenerateOption {
-	return func(call *generation) { call.request.SystemPrompt = &text }
+	return func(c *generateCall) { c.request.SystemPrompt = &text }
 }
 
 // WithModel asks another model of the same LLM, one that its configuration lists.
 func WithModel(name string) GenerateOption {
-	return func(call *generation) { call.parameters().Model = &name }
+	return func(c *generateCall) { c.parameters().Model = &name }
 }
 
 // WithTemperature sets the sampling temperature, from 0 to 2; 0 always takes the likeliest token.
 func WithTemperature(value float64) GenerateOption {
-	return func(call *generation) { call.parameters().Temperature = &value }
+	return func(c *generateCall) { c.parameters().Temperature = &value }
 }
 
 // WithTopP samples from the smallest set of tokens with this total probability; above 0, up to 1 (off).
 func WithTopP(value float64) GenerateOption {
-	return func(call *generation) { call.parameters().TopP = &value }
+	return func(c *generateCall) { c.parameters().TopP = &value }
 }
 
 // WithTopK samples among this many likeliest tokens only; 0 keeps every token.
 func WithTopK(value int32) GenerateOption {
-	return func(call *generation) { call.parameters().TopK = &value }
+	return func(c *generateCall) { c.parameters().TopK = &value }
 }
 
 // WithMinP drops tokens less likely than this fraction of the likeliest one; from 0 (off) to 1.
 func WithMinP(value float64) GenerateOption {
-	return func(call *generation) { call.parameters().MinP = &value }
+	return func(c *generateCall) { c.parameters().MinP = &value }
 }
 
 // WithMaxTokens bounds the tokens to generate, reasoning included.
 func WithMaxTokens(value int32) GenerateOption {
-	return func(call *generation) { call.parameters().MaxTokens = &value }
+	return func(c *generateCall) { c.parameters().MaxTokens = &value }
 }
 
 // WithSeed makes sampling repeatable, as far as the provider can.
 func WithSeed(value int64) GenerateOption {
-	return func(call *generation) { call.parameters().Seed = &value }
+	return func(c *generateCall) { c.parameters().Seed = &value }
 }
 
 // WithPresencePenalty lowers the logits of tokens already generated, once each; from -2 to 2.
 func WithPresencePenalty(value float64) GenerateOption {
-	return func(call *generation) { call.parameters().PresencePenalty = &value }
+	return func(c *generateCall) { c.parameters().PresencePenalty = &value }
 }
 
 // WithFrequencyPenalty lowers the logits of tokens already generated, once per occurrence; from -2 to 2.
 func WithFrequencyPenalty(value float64) GenerateOption {
-	return func(call *generation) { call.parameters().FrequencyPenalty = &value }
+	return func(c *generateCall) { c.parameters().FrequencyPenalty = &value }
 }
 
 // WithRepetitionPenalty divides positive, and multiplies negative, logits of tokens already seen; above 0 to 10, 1 is
 // off.
 func WithRepetitionPenalty(value float64) GenerateOption {
-	return func(call *generation) { call.parameters().RepetitionPenalty = &value }
+	return func(c *generateCall) { c.parameters().RepetitionPenalty = &value }
 }
 
 // WithStop names texts that end the answer and are not part of it.
 func WithStop(texts ...string) GenerateOption {
-	return func(call *generation) { call.parameters().Stop = texts }
+	return func(c *generateCall) { c.parameters().Stop = texts }
 }
 
 // WithLogitBias adds to the logits of tokens, by token id of the LLM's own vocabulary; from -100 to 100.
 func WithLogitBias(biases map[int32]float64) GenerateOption {
-	return func(call *generation) { call.parameters().LogitBias = biases }
+	return func(c *generateCall) { c.parameters().LogitBias = biases }
 }
 
 // WithTopLogprobs asks for log-probabilities, and for this many of the likeliest alternatives of each token; 0 lists
 // the sampled token's own alone.
 func WithTopLogprobs(count int32) GenerateOption {
-	return func(call *generation) { call.parameters().TopLogprobs = &count }
+	return func(c *generateCall) { c.parameters().TopLogprobs = &count }
 }
 
 // WithReasoningEffort tells how long a reasoning model may think before it answers.
 func WithReasoningEffort(effort ReasoningEffort) GenerateOption {
-	return func(call *generation) { call.parameters().ReasoningEffort = new(pb.ReasoningEffort(effort)) }
+	return func(c *generateCall) { c.parameters().ReasoningEffort = new(pb.ReasoningEffort(effort)) }
 }
 
-// WithResponseFormat holds the answer to a form.
+// WithResponseFormat sets the form that the answer must have.
 func WithResponseFormat(format ResponseFormat) GenerateOption {
-	return func(call *generation) {
+	return func(c *generateCall) {
 		if format == nil {
-			call.refuse(refused("response_format", "one of the formats", "nil"))
+			c.fail(invalidField("response_format", "a response format", "nil"))
 			return
 		}
-		call.request.ResponseFormat = format.encodeFormat()
+		c.request.ResponseFormat = format.encodeFormat()
 	}
 }
 
-// WithTools names the functions that the model may ask to have called.
+// WithTools sets the functions that the model may ask to have called.
 func WithTools(tools ...Tool) GenerateOption {
-	return func(call *generation) {
-		call.request.Tools = nil
-		for _, tool := range tools {
-			call.request.Tools = append(call.request.Tools, &pb.Tool{
-				Name:                 tool.Name,
-				Description:          tool.Description,
-				ParametersJsonSchema: tool.ParametersJSONSchema,
-			})
+	return func(c *generateCall) {
+		c.request.Tools = make([]*pb.Tool, len(tools))
+		for index, tool := range tools {
+			c.request.Tools[index] = tool.encode()
 		}
 	}
 }
 
-// WithToolChoice tells whether, or which, tool must be called.
+// WithToolChoice sets whether a tool must be called, and which one.
 func WithToolChoice(choice ToolChoice) GenerateOption {
-	return func(call *generation) {
-		encoded := &pb.ToolChoice{}
-		switch {
-		case choice.Name != "" && choice.Mode != 0:
-			call.refuse(refused("tool_choice", "a mode or a name, not both", choice.Mode.String()+" and "+choice.Name))
-		case choice.Name != "":
-			encoded.Choice = &pb.ToolChoice_Name{Name: choice.Name}
-		case choice.Mode != 0:
-			encoded.Choice = &pb.ToolChoice_Mode{Mode: pb.ToolChoiceMode(choice.Mode)}
+	return func(c *generateCall) {
+		encoded, err := choice.encode()
+		if err != nil {
+			c.fail(err)
 		}
-		call.request.ToolChoice = encoded
+		c.request.ToolChoice = encoded
 	}
 }
 
-// WithProviderOptions sets what is outside the contract, by the keys that the LLM's provider lists
-// (Capabilities.ProviderOptions). Values are those of encoding/json, and whatever slices and maps from strings hold
-// them.
+// WithProviderOptions sets options of the LLM's provider that are outside the contract; Capabilities.ProviderOptions
+// lists their keys. Values are what encoding/json decodes to, other numbers, and slices and maps that hold them.
 func WithProviderOptions(options map[string]any) GenerateOption {
-	return func(call *generation) {
-		encoded, err := object(options, "provider_options")
+	return func(c *generateCall) {
+		encoded, err := encodeObject(options, "provider_options")
 		if err != nil {
-			call.refuse(err)
+			c.fail(err)
 		}
-		call.request.ProviderOptions = encoded
+		c.request.ProviderOptions = encoded
 	}
 }
 
 // WithRequestID sets the caller's own id for logs, traces and errors, at most 256 characters. It does not deduplicate.
 func WithRequestID(id string) GenerateOption {
-	return func(call *generation) { call.request.RequestId = id }
+	return func(c *generateCall) { c.request.RequestId = id }
 }
 
 // WithLabels sets the caller's labels for logs and traces, at most 32.
 func WithLabels(labels map[string]string) GenerateOption {
-	return func(call *generation) { call.request.Labels = labels }
+	return func(c *generateCall) { c.request.Labels = labels }
 }
 
-// WithParametersPolicy tells what happens to parameters that the LLM does not support.
+// WithParametersPolicy sets what happens to parameters that the LLM does not support.
 func WithParametersPolicy(policy ParametersPolicy) GenerateOption {
-	return func(call *generation) { call.request.ParametersPolicy = pb.ParametersPolicy(policy) }
+	return func(c *generateCall) { c.request.ParametersPolicy = pb.ParametersPolicy(policy) }
 }
 
-// WithTimeout bounds the whole call, waiting and retries included. The context's own deadline holds too.
+// WithTimeout sets the most time that the whole call may take, waiting and retries included. The deadline of the context
+// holds too.
 func WithTimeout(timeout time.Duration) GenerateOption {
-	return func(call *generation) {
+	return func(c *generateCall) {
 		if timeout <= 0 {
-			call.refuse(refused("timeout", "greater than 0 seconds", strconv.FormatFloat(timeout.Seconds(), 'g', -1, 64)))
+			c.fail(invalidField("timeout", "greater than 0 seconds", strconv.FormatFloat(timeout.Seconds(), 'g', -1, 64)))
 		}
-		call.timeout = timeout
+		c.timeout = timeout
 	}
 }

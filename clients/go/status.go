@@ -1,6 +1,7 @@
 package abstractllm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"regexp"
@@ -11,10 +12,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-const domain = "abstractllm"
+// errorDomain is the domain of the server's ErrorInfo.
+const errorDomain = "abstractllm"
 
-// byCode judges a status without an ErrorInfo (from gRPC itself, or a proxy), or with a reason that is not known here.
-var byCode = map[codes.Code]ErrorReason{
+// reasonByCode gives the reason of a status without an ErrorInfo, which gRPC itself or a proxy made. Codes that are not
+// listed are ReasonInternal.
+var reasonByCode = map[codes.Code]ErrorReason{
 	codes.InvalidArgument:    ReasonInvalidRequest,
 	codes.OutOfRange:         ReasonInvalidRequest,
 	codes.NotFound:           ReasonUnknownLLM,
@@ -29,112 +32,92 @@ var byCode = map[codes.Code]ErrorReason{
 	codes.Aborted:            ReasonStaleConfig,
 }
 
-// tooLarge is in gRPC's own words for a message beyond a limit, on either side, with its size and the limit.
-var tooLarge = regexp.MustCompile(`larger than max(?: \((\d+) vs\. (\d+)\))?`)
+// messageTooLarge matches gRPC's text for a message beyond a limit, of either side, with its size and the limit.
+var messageTooLarge = regexp.MustCompile(`larger than max(?: \((\d+) vs\. (\d+)\))?`)
 
-// ErrorFrom rebuilds the error that the server raised from what a call of a generated stub returned, as the methods of
-// [RemoteLLM] do.
+// ErrorFrom returns the [*Error] for an error that a call of a generated stub returned, as the methods of [RemoteLLM]
+// do. It returns nil for nil, and an [*Error] as it is.
 //
-// The reason of the ErrorInfo decides; without one, or with one that is not known here, the status code does. Nil stays
-// nil, and an [*Error] stays as it is.
-func ErrorFrom(failure error) error {
-	if failure == nil {
+// The reason of the server's ErrorInfo decides the class of the error. Where there is none, or one that this version
+// does not know, the status code decides.
+func ErrorFrom(err error) error {
+	if err == nil {
 		return nil
 	}
-	if known, ok := errors.AsType[*Error](failure); ok {
-		return known
+	if converted, ok := errors.AsType[*Error](err); ok {
+		return converted
 	}
-	return errorFrom(failure)
+	return errorFromStatus(err)
 }
 
-func errorFrom(failure error) *Error {
-	found := statusOf(failure)
-	info, facts := details(found)
-	facts.Message, facts.status = found.Message(), found
-	if facts.Message == "" {
-		facts.Message = found.Code().String()
-	}
-	facts.Reason = ReasonInternal
-	if reason, ok := byCode[found.Code()]; ok {
-		facts.Reason = reason
-	}
-	if info == nil && found.Code() == codes.ResourceExhausted {
-		if sizes := tooLarge.FindStringSubmatch(found.Message()); sizes != nil {
-			facts.Reason, facts.Requested, facts.Limit = ReasonMessageTooLarge, sizes[1], sizes[2]
+func errorFromStatus(grpcError error) *Error {
+	grpcStatus := statusOf(grpcError)
+	code := grpcStatus.Code()
+	err, info := decodeDetails(grpcStatus)
+	err.status = grpcStatus
+	err.Message = cmp.Or(grpcStatus.Message(), code.String())
+	err.Reason = cmp.Or(reasonByCode[code], ReasonInternal)
+	if info == nil && code == codes.ResourceExhausted {
+		if sizes := messageTooLarge.FindStringSubmatch(err.Message); sizes != nil {
+			err.Reason, err.Requested, err.Limit = ReasonMessageTooLarge, sizes[1], sizes[2]
 		}
 	}
-	kind := classes[facts.Reason]
-	facts.Retryable = found.Code() == codes.Unavailable
+	class := errorClasses[err.Reason]
+	err.Retryable = code == codes.Unavailable
 	if info != nil {
-		if known, ok := classes[ErrorReason(info.GetReason())]; ok {
-			kind = known
-			facts.Retryable = known.retryable
+		reason := ErrorReason(info.GetReason())
+		if known, ok := errorClasses[reason]; ok {
+			class, err.Retryable = known, known.retryable
 		} else {
-			facts.Retryable = facts.Retryable || facts.RetryAfter > 0
+			err.Retryable = err.Retryable || err.RetryAfter > 0
 		}
-		if info.GetReason() != "" {
-			facts.Reason = ErrorReason(info.GetReason())
-		}
+		err.Reason = cmp.Or(reason, err.Reason)
 	}
-	facts.sentinel = kind.sentinel
-	if found.Code() == codes.DeadlineExceeded {
-		facts.context = context.DeadlineExceeded // even if the server noticed first, and the context is still to
+	err.sentinel = class.sentinel
+	if code == codes.DeadlineExceeded {
+		err.contextError = context.DeadlineExceeded // also where the server's clock was ahead of the context's
 	}
-	return facts
+	return err
 }
 
-// statusOf finds the status itself: gRPC wraps that of a last attempt into words about the retries.
-func statusOf(failure error) *status.Status {
+// statusOf returns the status that an error carries. gRPC wraps the status of a last attempt into an error about the
+// retries; status.Convert would return the text of that.
+func statusOf(err error) *status.Status {
 	var carrier interface{ GRPCStatus() *status.Status }
-	if errors.As(failure, &carrier) {
+	if errors.As(err, &carrier) {
 		return carrier.GRPCStatus()
 	}
-	return status.FromContextError(failure)
+	return status.FromContextError(err)
 }
 
-// details reads the google.rpc details: the ErrorInfo of our domain, and an error with the facts that they tell. A
-// broken detail says nothing; the status code still does.
-func details(found *status.Status) (*errdetails.ErrorInfo, *Error) {
+// decodeDetails reads the google.rpc details of a status. It returns an error that has what they tell, and the server's
+// ErrorInfo, nil where there is none. Details that cannot be decoded are skipped.
+func decodeDetails(grpcStatus *status.Status) (*Error, *errdetails.ErrorInfo) {
 	var info *errdetails.ErrorInfo
-	facts := &Error{}
-	for _, detail := range found.Details() {
+	err := &Error{}
+	for _, detail := range grpcStatus.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if detail.GetDomain() == domain {
+			if detail.GetDomain() == errorDomain {
 				info = detail
 			}
 		case *errdetails.RetryInfo:
-			facts.RetryAfter = detail.GetRetryDelay().AsDuration()
+			err.RetryAfter = detail.GetRetryDelay().AsDuration()
 		case *errdetails.BadRequest:
 			if violations := detail.GetFieldViolations(); len(violations) > 0 {
-				facts.Field = violations[0].GetField()
+				err.Field = violations[0].GetField()
 			}
 		}
 	}
 	metadata := info.GetMetadata()
-	facts.RequestID, facts.LLM, facts.Provider = metadata["request_id"], metadata["llm"], metadata["provider"]
-	facts.Model, facts.Limit, facts.Requested = metadata["model"], metadata["limit"], metadata["requested"]
-	if metadata["field"] != "" {
-		facts.Field = metadata["field"]
+	err.RequestID, err.LLM, err.Provider = metadata["request_id"], metadata["llm"], metadata["provider"]
+	err.Model, err.Limit, err.Requested = metadata["model"], metadata["limit"], metadata["requested"]
+	err.Field = cmp.Or(metadata["field"], err.Field)
+	if number, parseError := strconv.ParseUint(metadata["upstream_status"], 10, 31); parseError == nil {
+		err.UpstreamStatus = int(number)
 	}
-	if number, err := strconv.ParseUint(metadata["upstream_status"], 10, 31); err == nil {
-		facts.UpstreamStatus = int(number)
+	if number, parseError := strconv.ParseUint(metadata["output_tokens"], 10, 63); parseError == nil {
+		err.OutputTokens = new(int64(number))
 	}
-	if number, err := strconv.ParseUint(metadata["output_tokens"], 10, 63); err == nil {
-		facts.OutputTokens = new(int64(number))
-	}
-	return info, facts
-}
-
-// failed is the error of a call of this client.
-func (llm *RemoteLLM) failed(ctx context.Context, failure error) *Error {
-	err := errorFrom(failure)
-	code := err.status.Code()
-	if llm.closed.Load() && (code == codes.Canceled || code == codes.Unavailable) {
-		return newError(ReasonCancelled, "the client is closed")
-	}
-	if code == codes.Canceled {
-		err.context = ctx.Err() // nil where somebody at the server cancelled
-	}
-	return err
+	return err, info
 }
