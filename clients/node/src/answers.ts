@@ -1,18 +1,20 @@
 /**
- * What comes back: events, whole answers, and what a server tells of its LLMs. All of it is plain data.
+ * The answers of a server: events, whole answers, and the states of its LLMs. All of it is plain data.
  *
  * Spans are seconds, counts and bytes are numbers, and `undefined` means "not known", never zero.
  */
 
 import type { ErrorReason, FinishReason, LlmState, Quantization } from "./enums.js";
-import type { ChatMessage, GenerationParameters, JsonObject } from "./messages.js";
+import type { GenerationParameters } from "./generation-parameters.js";
+import type { JsonObject } from "./json.js";
+import type { ChatMessage } from "./messages.js";
 
 /** One of the likeliest tokens at a position. */
 export interface TopLogprob {
   tokenId: number;
   token: string;
   tokenBytes: Uint8Array;
-  /** Natural logarithm of the probability. */
+  /** The natural logarithm of the probability. */
   logprob: number;
 }
 
@@ -21,7 +23,7 @@ export interface TokenLogprob extends TopLogprob {
   top: TopLogprob[];
 }
 
-/** Tokens that a request took; `undefined` where the provider does not say. */
+/** The tokens of a request; `undefined` where the provider does not count them. */
 export interface Usage {
   inputTokens: number | undefined;
   outputTokens: number | undefined;
@@ -36,12 +38,12 @@ export interface Timing {
   total: number | undefined;
 }
 
-/** One try at answering a request. */
+/** One attempt to answer a request. */
 export interface Attempt {
   llm: string;
   provider: string;
   model: string;
-  /** Why it failed; `undefined` for the one that answered. */
+  /** The reason of its failure; `undefined` for the attempt that answered. */
   errorReason: ErrorReason | number | undefined;
   message: string;
   /** Seconds. */
@@ -66,7 +68,7 @@ export interface TextDelta {
   logprobs: TokenLogprob[];
 }
 
-/** A piece of what the model thinks before it answers. */
+/** A piece of the model's thinking before its answer. */
 export interface ReasoningDelta {
   type: "reasoning_delta";
   text: string;
@@ -114,7 +116,7 @@ export interface Completion {
   droppedParameters: string[];
 }
 
-/** What an LLM can do; a request can be checked against it before it is sent. */
+/** The capabilities of an LLM; a request can be checked against them before it is sent. */
 export interface Capabilities {
   streaming: boolean;
   systemPrompt: boolean;
@@ -128,11 +130,11 @@ export interface Capabilities {
   logprobs: boolean;
   seed: boolean;
   tokenCounting: boolean;
-  /** The generation parameters it honours, in the contract's words, such as `top_p`. */
+  /** The generation parameters that the LLM supports, in the contract's names, such as `top_p`. */
   parameters: string[];
   /** The keys that a request's `providerOptions` may hold. */
   providerOptions: string[];
-  /** Tokens of prompt and answer together. */
+  /** The most tokens of prompt and answer together. */
   contextWindow: number | undefined;
   maxOutputTokens: number | undefined;
   quantization: string;
@@ -140,7 +142,7 @@ export interface Capabilities {
   maxConcurrentRequests: number | undefined;
 }
 
-/** A named LLM of a server, and how it is. */
+/** A named LLM of a server, and its state. */
 export interface LlmInfo {
   name: string;
   provider: string;
@@ -167,16 +169,16 @@ export interface CachedModel {
   partial: boolean;
 }
 
-/** What was deleted from a cache, or, on a dry run, what would be. */
+/** The models that were deleted from a cache; on a dry run, those that would be. */
 export interface ClearedModels {
   /** The names of the models. */
   removed: string[];
   freedBytes: number;
 }
 
-/** How far a download is. */
+/** The progress of a download. */
 export interface PullProgress {
-  /** The file that this report is about; empty where it is about the whole alone. */
+  /** The file that this report is about; empty where it is about the whole download. */
   file: string;
   fileBytesDone: number;
   fileBytesTotal: number | undefined;
@@ -186,7 +188,7 @@ export interface PullProgress {
   done: boolean;
 }
 
-/** How far the loading of a model is. */
+/** The progress of loading a model. */
 export interface LoadProgress {
   /** `ready` in the last report. */
   state: LlmState | number;
@@ -195,7 +197,7 @@ export interface LoadProgress {
   fraction: number | undefined;
 }
 
-/** How far the unloading of a model is. */
+/** The progress of unloading a model. */
 export interface UnloadProgress {
   /** `unloaded` in the last report. */
   state: LlmState | number;
@@ -220,9 +222,9 @@ export type LlmConfigChanges = {
   [Key in keyof LlmConfig]?: LlmConfig[Key] | null | (Key extends "timeout" | "keepAlive" ? string : never);
 };
 
-/** A configuration, and what identifies this state of it. */
+/** A configuration, and the etag that identifies this state of it. */
 export interface VersionedConfig {
   config: LlmConfig;
-  /** To be given to `setConfig`, so that a change made meanwhile is not overwritten. */
+  /** The etag for `setConfig`, so that a change made by somebody else meanwhile is not overwritten. */
   etag: string;
 }

@@ -1,4 +1,4 @@
-/** gRPC calls that end with their caller and raise the client's errors. */
+/** gRPC calls that end when their caller leaves, and fail with the client's errors. */
 
 import { setMaxListeners } from "node:events";
 import { Client, type ClientReadableStream, type CallOptions as GrpcOptions, type ServiceError } from "@grpc/grpc-js";
@@ -8,32 +8,32 @@ import { type AbstractLLMError, GenerationCancelledError, InvalidRequestError } 
 import type { CallOptions } from "./messages.js";
 import { errorFrom } from "./status.js";
 
-/** What a generated service definition tells of one method. */
+/** One method of a generated service definition. */
 export interface Method<Request, Response> {
   path: string;
   requestSerialize(request: Request): Buffer;
   responseDeserialize(bytes: Buffer): Response;
 }
 
-/** Turns the messages of one stream into values. */
-export interface Reader<Message, Value> {
-  /** Decodes a message; `undefined` for one to skip. */
+/** A decoder of the messages of one stream. */
+export interface MessageReader<Message, Value> {
+  /** Decodes a message; `undefined` skips it. */
   read(message: Message): Value | undefined;
-  /** The text that came so far, for an error. */
+  /** Returns the text that came so far, for an error. */
   partialText?(): string;
-  /** Checks that the stream was whole. */
+  /** Checks, when the stream has ended, that it was complete. */
   end?(): void;
 }
 
-interface Call {
+interface Cancellable {
   cancel(): void;
 }
 
-/** The two kinds of calls on one channel. */
+/** The calls of one client: unary ones and streams, on one channel. */
 export class Calls {
   readonly #connection: Connection;
   readonly #client: Client;
-  readonly #running = new Set<Call>();
+  readonly #running = new Set<Cancellable>();
   #closed = false;
 
   constructor(connection: Connection) {
@@ -42,14 +42,14 @@ export class Calls {
     this.#client = new Client("", credentials, { channelOverride: channel, interceptors });
   }
 
-  /** Closes the channel; calls that run end. */
+  /** Closes the channel, and cancels the calls that run. */
   close(): void {
     this.#closed = true;
     for (const call of this.#running) call.cancel();
     this.#client.close();
   }
 
-  /** Calls and waits for the answer. */
+  /** Calls, and waits for the answer. */
   async unary<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
@@ -57,39 +57,43 @@ export class Calls {
   ): Promise<Response> {
     const { path, decode, bytes, metadata, signal, deadline } = this.#prepare(method, request, options);
     this.#checkOpen(signal);
-    let done = () => {};
+    let untrack = () => {};
     try {
       return await new Promise<Response>((resolve, reject) => {
-        const end = (error: ServiceError | null, value?: Response) =>
+        const settle = (error: ServiceError | null, value?: Response) =>
           error ? reject(error) : resolve(value as Response);
-        const call = this.#client.makeUnaryRequest(path, same, decode, bytes, metadata, deadline(), end);
-        done = this.#track(call, signal);
+        const call = this.#client.makeUnaryRequest(path, sendEncoded, decode, bytes, metadata, deadline(), settle);
+        untrack = this.#track(call, signal);
       });
     } catch (error) {
       throw this.#translate(error, signal, "");
     } finally {
-      done();
+      untrack();
     }
   }
 
-  /** Calls, with the first `next()`, and iterates; leaving the iterator cancels the call at once. */
+  /** Returns an iterator that calls with its first `next()`; leaving it cancels the call at once. */
   stream<Request, Response, Value>(
     method: Method<Request, Response>,
     request: Request,
     options: CallOptions,
-    reader: Reader<Response, Value>,
+    reader: MessageReader<Response, Value>,
   ): AsyncIterableIterator<Value> {
     const { path, decode, bytes, metadata, signal, deadline } = this.#prepare(method, request, options);
     const start = () => {
       this.#checkOpen(signal);
-      const call = this.#client.makeServerStreamRequest(path, same, decode, bytes, metadata, deadline());
-      return { call, done: this.#track(call, signal) };
+      const call = this.#client.makeServerStreamRequest(path, sendEncoded, decode, bytes, metadata, deadline());
+      return { call, untrack: this.#track(call, signal) };
     };
     const translate = (error: unknown) => this.#translate(error, signal, reader.partialText?.() ?? "");
-    return new Answers(start, reader, translate);
+    return new ResponseIterator(start, reader, translate);
   }
 
-  /** Checks what a call is given, and encodes its request: gRPC would refuse one that is too large, too, but without its size. */
+  /**
+   * Checks the options of a call, and encodes its request.
+   *
+   * A request that is too large is refused here, with its size and the limit; gRPC's own error may lack them.
+   */
   #prepare<Request, Response>(method: Method<Request, Response>, request: Request, options: CallOptions) {
     const timeout = check.callTimeout(options.timeout);
     const bytes = method.requestSerialize(request);
@@ -117,8 +121,8 @@ export class Calls {
     if (signal?.aborted) throw abortedError(signal);
   }
 
-  /** Lets a call end with the client and with its signal, until the function it returns is called. */
-  #track(call: Call, signal: AbortSignal | undefined): () => void {
+  /** Cancels a call when the client is closed or its signal aborts, until the returned function is called. */
+  #track(call: Cancellable, signal: AbortSignal | undefined): () => void {
     const abort = () => call.cancel();
     this.#running.add(call);
     // One signal may end many calls; Node would warn of a leak at the eleventh.
@@ -132,27 +136,27 @@ export class Calls {
 
   #translate(error: unknown, signal: AbortSignal | undefined, partialText: string): unknown {
     if (!isServiceError(error)) return error;
-    const found = errorFrom(error, partialText);
-    // The caller's own cancellation is told as such; any other end of the call stays what it was.
-    if (!(found instanceof GenerationCancelledError)) return found;
+    const translated = errorFrom(error, partialText);
+    // Only a cancellation can be the caller's own; any other failure stays what it was.
+    if (!(translated instanceof GenerationCancelledError)) return translated;
     if (this.#closed) return closedError(partialText);
-    return signal?.aborted ? abortedError(signal, partialText) : found;
+    return signal?.aborted ? abortedError(signal, partialText) : translated;
   }
 }
 
-/** The values of one call's stream. */
-class Answers<Message, Value> implements AsyncIterableIterator<Value> {
-  readonly #start: () => { call: ClientReadableStream<Message>; done: () => void };
-  readonly #reader: Reader<Message, Value>;
+/** An iterator over the values of one stream. */
+class ResponseIterator<Message, Value> implements AsyncIterableIterator<Value> {
+  readonly #start: () => { call: ClientReadableStream<Message>; untrack: () => void };
+  readonly #reader: MessageReader<Message, Value>;
   readonly #translate: (error: unknown) => unknown;
   #call: ClientReadableStream<Message> | undefined;
   #messages: AsyncIterator<Message> | undefined;
-  #done = () => {};
-  #left = false;
+  #untrack = () => {};
+  #ended = false;
 
   constructor(
-    start: () => { call: ClientReadableStream<Message>; done: () => void },
-    reader: Reader<Message, Value>,
+    start: () => { call: ClientReadableStream<Message>; untrack: () => void },
+    reader: MessageReader<Message, Value>,
     translate: (error: unknown) => unknown,
   ) {
     this.#start = start;
@@ -166,49 +170,50 @@ class Answers<Message, Value> implements AsyncIterableIterator<Value> {
 
   async next(): Promise<IteratorResult<Value, undefined>> {
     try {
-      while (!this.#left) {
+      while (!this.#ended) {
         this.#messages ??= this.#open();
         const { done, value } = await this.#messages.next();
         if (done) {
-          // Left meanwhile, or really at its end; either way nothing more comes.
-          if (!this.#left) this.#reader.end?.();
+          // A stream that was left while it waited ends here, too; that it is incomplete is no error then.
+          if (!this.#ended) this.#reader.end?.();
           break;
         }
-        const found = this.#reader.read(value);
-        if (found !== undefined && !this.#left) return { done: false, value: found };
+        const decoded = this.#reader.read(value);
+        if (decoded !== undefined && !this.#ended) return { done: false, value: decoded };
       }
-      this.#leave();
+      this.#end();
       return { done: true, value: undefined };
     } catch (error) {
-      const left = this.#left;
-      this.#leave();
-      if (left) return { done: true, value: undefined };
+      const wasEnded = this.#ended;
+      this.#end();
+      if (wasEnded) return { done: true, value: undefined };
       throw this.#translate(error);
     }
   }
 
   /** Cancels the call at once, even while a `next()` waits. */
   async return(): Promise<IteratorResult<Value, undefined>> {
-    this.#leave();
+    this.#end();
     return { done: true, value: undefined };
   }
 
   #open(): AsyncIterator<Message> {
-    const { call, done } = this.#start();
+    const { call, untrack } = this.#start();
     this.#call = call;
-    this.#done = done;
-    call.on("error", () => {}); // the iterator tells it; nobody may listen any more when a call was left
+    this.#untrack = untrack;
+    // `next()` throws the error. After `return()` nobody calls `next()`, and an unheard error would end the process.
+    call.on("error", () => {});
     return call[Symbol.asyncIterator]() as AsyncIterator<Message>;
   }
 
-  #leave(): void {
-    this.#left = true;
+  #end(): void {
+    this.#ended = true;
     this.#call?.cancel();
-    this.#done();
+    this.#untrack();
   }
 }
 
-/** The error of calls on, or cut off by, a client that was closed. */
+/** Makes the error of calls that a closed client refuses, or that ran when it was closed. */
 function closedError(partialText = ""): AbstractLLMError {
   return new GenerationCancelledError("the client is closed", { partialText });
 }
@@ -221,6 +226,7 @@ function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
 }
 
-function same(bytes: Buffer): Buffer {
+/** Serializes a request that is encoded already. */
+function sendEncoded(bytes: Buffer): Buffer {
   return bytes;
 }

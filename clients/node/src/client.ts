@@ -1,4 +1,4 @@
-/** The client. */
+/** The client: one LLM of a server. */
 
 import type { Channel } from "@grpc/grpc-js";
 import type {
@@ -38,26 +38,26 @@ import { count } from "./wire.js";
 
 const CALL_OPTIONS = ["signal", "timeout", "metadata"] as const;
 const CLIENT_OPTIONS = ["llm", "defaults", "token", "tls", "metadata", "channelOptions", "interceptors"] as const;
-/** Cached models asked for at a time; the server's largest page. */
+/** The number of cached models in one page; the server's largest. */
 const PAGE_SIZE = 1000;
 
-/** What a client is made with, beside its address. */
+/** The options of a client. */
 export interface RemoteLLMOptions extends ConnectionOptions {
   /** The name of an LLM of the server's configuration; empty for its default. */
   llm?: string | undefined;
-  /** This client's defaults for what a generation takes; the timeout also bounds every call but progress streams. */
+  /** Defaults for the options of every generation; the timeout also bounds all other calls but progress streams. */
   defaults?: Omit<GenerateOptions, "signal" | "metadata"> | undefined;
 }
 
-/** What a count of tokens takes beside its prompt. */
+/** The options of a count of tokens. */
 export interface CountTokensOptions extends CallOptions {
   systemPrompt?: string | undefined;
   tools?: readonly Tool[] | undefined;
-  /** One of the models that the LLM's configuration lists; the default one if absent. */
+  /** One of the models that the LLM's configuration lists; its default one if absent. */
   model?: string | undefined;
 }
 
-/** What to delete: one model or, said so, all of them. */
+/** The models to delete: one, or all of them. */
 export type ClearTarget = { model: string; all?: undefined } | { all: true; model?: undefined };
 
 /** The generated stubs, for what the client's own methods do not offer. */
@@ -74,7 +74,7 @@ export interface Stubs {
  * first `next()`; leaving it, by a `break` for one, ends the call at once.
  */
 export class RemoteLLM {
-  /** Where the server is. */
+  /** The server's address. */
   readonly address: string;
   /** The LLM's name; empty for the server's default. */
   readonly llm: string;
@@ -90,15 +90,15 @@ export class RemoteLLM {
    *
    * @param address `host:port`, `unix:/path/of/a/socket`, or `dns:///name:port` to use all servers of a name in turn.
    * @param options The LLM, defaults, credentials.
-   * @throws {ConfigurationError} For an address, token or certificate that cannot be one.
+   * @throws {ConfigurationError} For a malformed address, token or certificate.
    * @throws {UnsupportedParameterError} For an option or a default that is not known.
    * @throws {InvalidRequestError} For a default of the wrong type.
    */
   constructor(address: string, options: RemoteLLMOptions = {}) {
-    check.names(options, CLIENT_OPTIONS);
+    check.optionNames(options, CLIENT_OPTIONS);
     this.address = address;
     this.llm = check.text(options.llm ?? "", "llm");
-    this.#defaults = set(options.defaults ?? {}, "defaults");
+    this.#defaults = withoutUndefined(options.defaults ?? {}, "defaults");
     const { timeout, ...defaults } = this.#defaults;
     check.callTimeout(timeout);
     requests.generateRequest(this.llm, "checks the defaults", defaults);
@@ -116,30 +116,30 @@ export class RemoteLLM {
 
   // Generation.
 
-  /** Answers a prompt with the text alone. */
+  /** Generates an answer, and returns its text. */
   async generate(prompt: Prompt, options: GenerateOptions = {}): Promise<string> {
     return (await this.complete(prompt, options)).text;
   }
 
-  /** Answers a prompt with everything there is to know of the answer. */
+  /** Generates an answer, and returns it whole: text, message, finish reason, usage, timing. */
   async complete(prompt: Prompt, options: GenerateOptions = {}): Promise<Completion> {
     const { request, call } = this.#generateRequest(prompt, options);
     return decode.completion(await this.#calls.unary(generationService.generate, request, call));
   }
 
-  /** Answers a prompt as events, `started` first and `finished` last. Leaving the iterator ends the generation. */
+  /** Generates an answer as events, `started` first and `finished` last. Leaving the iterator ends the generation. */
   stream(prompt: Prompt, options: GenerateOptions = {}): AsyncIterableIterator<Event> {
     const { request, call } = this.#generateRequest(prompt, options);
     return this.#calls.stream(generationService.streamGenerate, request, call, new EventReader());
   }
 
-  /** Answers a prompt as pieces of text. Leaving the iterator ends the generation. */
+  /** Generates an answer as pieces of text. Leaving the iterator ends the generation. */
   streamText(prompt: Prompt, options: GenerateOptions = {}): AsyncIterableIterator<string> {
     const { request, call } = this.#generateRequest(prompt, options);
     return this.#calls.stream(generationService.streamGenerate, request, call, new TextReader());
   }
 
-  // Questions.
+  // Tokens, capabilities and LLMs.
 
   /**
    * Counts the tokens that a prompt takes, special tokens and chat template included.
@@ -148,22 +148,27 @@ export class RemoteLLM {
    */
   async countTokens(prompt: Prompt, options: CountTokensOptions = {}): Promise<number> {
     const { systemPrompt, tools, model } = this.#defaults;
-    const given = { systemPrompt, tools, model, ...this.#call(options, ["systemPrompt", "tools", "model"]) };
-    const request = requests.countTokensRequest(this.llm, prompt, given);
-    return count((await this.#calls.unary(generationService.countTokens, request, given)).inputTokens, "input_tokens");
+    const allOptions = { systemPrompt, tools, model, ...this.#bounded(options, ["systemPrompt", "tools", "model"]) };
+    const request = requests.countTokensRequest(this.llm, prompt, allOptions);
+    const { inputTokens } = await this.#calls.unary(generationService.countTokens, request, allOptions);
+    return count(inputTokens, "input_tokens");
   }
 
-  /** Tells what the LLM, with another model of its list or its own, can do. */
+  /**
+   * Returns the capabilities of the LLM.
+   *
+   * @param options `model`: one of the models that the LLM's configuration lists; its default one if absent.
+   */
   async getCapabilities(options: CallOptions & { model?: string | undefined } = {}): Promise<Capabilities> {
-    const { model = this.#defaults.model, ...call } = this.#call(options, ["model"]);
+    const { model = this.#defaults.model, ...call } = this.#bounded(options, ["model"]);
     const request = { llm: this.llm, model: optionalText(model, "model") };
     const { capabilities } = await this.#calls.unary(modelService.getCapabilities, request, call);
     return decode.capabilities(capabilities ?? pbCapabilities.create());
   }
 
-  /** Lists all LLMs of the server, and how they are. */
+  /** Lists all LLMs of the server, and their states. */
   async listLlms(options: CallOptions = {}): Promise<LlmInfo[]> {
-    const response = await this.#calls.unary(modelService.listLlms, {}, this.#call(options, []));
+    const response = await this.#calls.unary(modelService.listLlms, {}, this.#bounded(options, []));
     return response.llms.map(decode.llmInfo);
   }
 
@@ -171,7 +176,7 @@ export class RemoteLLM {
 
   /** Reads the LLM's configuration on the server, and the etag to change it with. Needs the `admin` role. */
   async getConfig(options: CallOptions = {}): Promise<VersionedConfig> {
-    const call = this.#call(options, []);
+    const call = this.#bounded(options, []);
     return config.decode(await this.#calls.unary(configService.getConfig, { llm: this.llm }, call));
   }
 
@@ -181,18 +186,18 @@ export class RemoteLLM {
    * This client's own `defaults` stay as they are.
    *
    * @param changes New values by key; exactly the keys that are given change, and `null` clears one.
-   * @param options `etag`: change it only if it is still the configuration of this etag. `validateOnly`: only check the
-   *   change, and return what it would give.
+   * @param options `etag`: fail if the configuration has changed since this etag was read. `validateOnly`: check the
+   *   change without making it, and return the configuration that it would give.
    * @returns The configuration after the change.
    * @throws {ConfigurationError} If a key cannot be set over the network or its value is malformed.
-   * @throws {InvalidRequestError} If the server refuses a value; nothing is changed then.
+   * @throws {InvalidRequestError} If the server refuses a value; then nothing is changed.
    * @throws {StaleConfigError} If `etag` is not the current one.
    */
   async setConfig(
     changes: LlmConfigChanges,
     options: CallOptions & { etag?: string | undefined; validateOnly?: boolean | undefined } = {},
   ): Promise<VersionedConfig> {
-    const { etag = "", validateOnly = false, ...call } = this.#call(options, ["etag", "validateOnly"]);
+    const { etag = "", validateOnly = false, ...call } = this.#bounded(options, ["etag", "validateOnly"]);
     const request = config.setConfigRequest(this.llm, changes, etag, validateOnly);
     return config.decode(await this.#calls.unary(configService.setConfig, request, call));
   }
@@ -201,24 +206,24 @@ export class RemoteLLM {
 
   /** Lists the models in the cache on the server's disk, by name. Needs the `admin` role. */
   async listCachedModels(options: CallOptions = {}): Promise<CachedModel[]> {
-    const call = this.#call(options, []);
-    const found: CachedModel[] = [];
+    const call = this.#bounded(options, []);
+    const models: CachedModel[] = [];
     let pageToken = "";
     do {
       const request = { llm: this.llm, pageSize: PAGE_SIZE, pageToken };
       const response = await this.#calls.unary(modelService.listCachedModels, request, call);
-      found.push(...response.models.map(decode.cachedModel));
+      models.push(...response.models.map(decode.cachedModel));
       pageToken = response.nextPageToken;
     } while (pageToken !== "");
-    return found;
+    return models;
   }
 
   /**
    * Deletes models from the cache on the server's disk. Needs the `admin` role.
    *
    * @param target One model, or all.
-   * @param options `dryRun`: only tell what would be deleted.
-   * @throws {InvalidRequestError} If neither a model nor all are asked for, or both.
+   * @param options `dryRun`: delete nothing, and return what would be deleted.
+   * @throws {InvalidRequestError} If the target names neither one model nor all, or both.
    * @throws {ModelInUseError} If an LLM uses a model.
    */
   async clearModelCache(
@@ -232,7 +237,7 @@ export class RemoteLLM {
         limit: "model or all",
       });
     }
-    const { dryRun = false, ...call } = this.#call(options, ["dryRun"]);
+    const { dryRun = false, ...call } = this.#bounded(options, ["dryRun"]);
     const response = await this.#calls.unary(
       modelService.clearCache,
       {
@@ -249,12 +254,12 @@ export class RemoteLLM {
   /**
    * Downloads a model to the server's disk and reports progress. Needs the `admin` role.
    *
-   * Leaving the iterator detaches this caller; the last one leaving stops the download.
+   * Leaving the iterator detaches this caller; the download stops when its last caller leaves.
    *
-   * @param options `model`: one of the models that the LLM's configuration lists; the default one if absent.
+   * @param options `model`: one of the models that the LLM's configuration lists; its default one if absent.
    */
   pullModel(options: CallOptions & { model?: string | undefined } = {}): AsyncIterableIterator<PullProgress> {
-    const { model, ...call } = known(options, ["model"]);
+    const { model, ...call } = checked(options, ["model"]);
     const request = { llm: this.llm, model: optionalText(model, "model") };
     return this.#calls.stream(modelService.pullModel, request, call, { read: decode.pullProgress });
   }
@@ -265,52 +270,52 @@ export class RemoteLLM {
    * Leaving the iterator does not stop the load.
    */
   loadModel(options: CallOptions = {}): AsyncIterableIterator<LoadProgress> {
-    const call = known(options, []);
+    const call = checked(options, []);
     return this.#calls.stream(modelService.loadModel, { llm: this.llm }, call, { read: decode.loadProgress });
   }
 
   /**
    * Unloads the LLM's model and reports progress. Needs the `admin` role.
    *
-   * @param options `force`: cancel the requests that run; otherwise they make it fail with `ModelInUseError`.
+   * @param options `force`: cancel the requests that run. Without it the call fails with `ModelInUseError` while any runs.
    */
   unloadModel(options: CallOptions & { force?: boolean | undefined } = {}): AsyncIterableIterator<UnloadProgress> {
-    const { force = false, ...call } = known(options, ["force"]);
+    const { force = false, ...call } = checked(options, ["force"]);
     const request = { llm: this.llm, force: check.bool(force, "force") };
     return this.#calls.stream(modelService.unloadModel, request, call, { read: decode.unloadProgress });
   }
 
-  // Life.
+  // Closing.
 
   /** Closes the connections; calls that run end with `GenerationCancelledError`. */
   close(): void {
     this.#calls.close();
   }
 
-  /** As `close`, at the end of a `using` block. */
+  /** Closes the client at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
   }
 
   #generateRequest(prompt: Prompt, options: GenerateOptions): { request: GenerateRequest; call: CallOptions } {
-    const { signal, timeout, metadata, ...given } = { ...this.#defaults, ...set(options) };
-    return { request: requests.generateRequest(this.llm, prompt, given), call: { signal, timeout, metadata } };
+    const { signal, timeout, metadata, ...generation } = { ...this.#defaults, ...withoutUndefined(options) };
+    return { request: requests.generateRequest(this.llm, prompt, generation), call: { signal, timeout, metadata } };
   }
 
-  /** Takes the options of a call that this client's timeout bounds. */
-  #call<T extends CallOptions>(options: T, names: readonly (keyof T & string)[]): T {
-    return { timeout: this.#defaults.timeout, ...known(options, names) };
+  /** Checks the options of a call that the timeout of this client's defaults bounds. */
+  #bounded<T extends CallOptions>(options: T, names: readonly (keyof T & string)[]): T {
+    return { timeout: this.#defaults.timeout, ...checked(options, names) };
   }
 }
 
-/** Takes the options of a call, refusing unknown ones and leaving out absent ones. */
-function known<T extends CallOptions>(options: T, names: readonly (keyof T & string)[]): T {
-  check.names(options, [...names, ...CALL_OPTIONS]);
-  return set(options);
+/** Checks the names of a call's options, and leaves out those that are `undefined`. */
+function checked<T extends CallOptions>(options: T, names: readonly (keyof T & string)[]): T {
+  check.optionNames(options, [...names, ...CALL_OPTIONS]);
+  return withoutUndefined(options);
 }
 
-/** Leaves out what is `undefined`. */
-function set<T extends object>(options: T, field = "options"): T {
+/** Copies options without those that are `undefined`. */
+function withoutUndefined<T extends object>(options: T, field = "options"): T {
   return Object.fromEntries(
     Object.entries(check.plainObject(options, field)).filter(([, value]) => value !== undefined),
   ) as T;

@@ -1,4 +1,4 @@
-/** How a client connects: channel options, retry policy, credentials. They match the server's limits. */
+/** The connection of a client: channel options, retry policy, credentials. They match the server's limits. */
 
 import {
   Channel,
@@ -13,7 +13,7 @@ import * as check from "./check.js";
 import { ConfigurationError } from "./errors.js";
 import type { CallMetadata } from "./messages.js";
 
-/** Bytes that one request or one answer may have; the server's default, too. */
+/** The most bytes of one request or one answer; the server's default is the same. */
 const MESSAGE_LIMIT = 16 * 1024 * 1024;
 
 const SERVICE_CONFIG = {
@@ -34,12 +34,12 @@ const SERVICE_CONFIG = {
   ],
 };
 
-const OPTIONS: ChannelOptions = {
+const CHANNEL_OPTIONS: ChannelOptions = {
   "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
   "grpc.service_config_disable_resolution": 1,
   "grpc.max_send_message_length": MESSAGE_LIMIT,
   "grpc.max_receive_message_length": MESSAGE_LIMIT,
-  // What no longer fits these buffers is silently not retried. The calls' own number bounds the sum.
+  // A request that no longer fits these buffers is silently not retried. The number of calls bounds the sum.
   "grpc.per_rpc_retry_buffer_size": MESSAGE_LIMIT + 64 * 1024,
   "grpc.retry_buffer_size": Number.MAX_SAFE_INTEGER,
   // A server that is gone without a word is noticed within 40 seconds while a call runs.
@@ -57,13 +57,13 @@ export interface TlsOptions {
   certificateChain?: string | Uint8Array | undefined;
 }
 
-/** As whom to connect, and how. */
+/** Credentials, metadata and gRPC's own options of a client. */
 export interface ConnectionOptions {
   /** A bearer token; sent with every call. Without TLS it travels in the clear. */
   token?: string | undefined;
   /** `true` for TLS with Node's root certificates. */
   tls?: boolean | TlsOptions | undefined;
-  /** Sent with every call, such as a trace context; or a function that gives it, which is asked at each call. */
+  /** Metadata of every call, such as a trace context; or a function that returns them, called at each call. */
   metadata?: CallMetadata | (() => CallMetadata) | undefined;
   /** Further gRPC channel options; they win over the client's own. */
   channelOptions?: ChannelOptions | undefined;
@@ -71,22 +71,22 @@ export interface ConnectionOptions {
   interceptors?: readonly Interceptor[] | undefined;
 }
 
-/** A channel, and what every call on it needs. */
+/** A channel, with the interceptors, limit and metadata of every call on it. */
 export interface Connection {
   channel: Channel;
   credentials: ChannelCredentials;
   interceptors: Interceptor[];
-  /** Bytes that a request may have. */
+  /** The most bytes of a request. */
   sendLimit: number;
-  /** What goes with the next call, given what its caller adds. */
-  metadata: (own: CallMetadata | undefined) => Metadata;
+  /** Makes the metadata of the next call: the client's, and over them those of the call. */
+  metadata: (callMetadata: CallMetadata | undefined) => Metadata;
 }
 
 /**
  * Makes a channel; it connects with the first call.
  *
  * @param address `host:port`, `unix:/path/of/a/socket`, or `dns:///name:port` for all servers of a name.
- * @throws {ConfigurationError} For an address, token, metadata or certificate that cannot be one, or half a key pair.
+ * @throws {ConfigurationError} For a malformed address, token, metadata or certificate, or half a key pair.
  */
 export function connect(address: string, options: ConnectionOptions): Connection {
   if (typeof address !== "string" || address === "" || /^https?:/.test(address)) {
@@ -97,35 +97,37 @@ export function connect(address: string, options: ConnectionOptions): Connection
       requested: shown,
     });
   }
-  const chosen = { ...OPTIONS, ...options.channelOptions };
-  const found = channelCredentials(options.tls ?? false);
+  const channelOptions = { ...CHANNEL_OPTIONS, ...options.channelOptions };
+  const channelCredentials = makeCredentials(options.tls ?? false);
   const { metadata } = options;
-  if (typeof metadata !== "function") metadataOf(metadata);
+  if (typeof metadata !== "function") mergeMetadata(metadata);
   return {
-    channel: channel(address, found, chosen),
-    credentials: found,
+    channel: makeChannel(address, channelCredentials, channelOptions),
+    credentials: channelCredentials,
     interceptors: [...(options.interceptors ?? []), ...authorization(options.token)],
-    sendLimit: chosen["grpc.max_send_message_length"] ?? MESSAGE_LIMIT,
-    metadata: (own) => metadataOf(typeof metadata === "function" ? metadata() : metadata, own),
+    sendLimit: channelOptions["grpc.max_send_message_length"] ?? MESSAGE_LIMIT,
+    metadata: (callMetadata) => mergeMetadata(typeof metadata === "function" ? metadata() : metadata, callMetadata),
   };
 }
 
-function metadataOf(...given: (CallMetadata | undefined)[]): Metadata {
-  const found = new Metadata();
-  for (const [key, value] of given.flatMap((one) => Object.entries(check.plainObject(one ?? {}, "metadata")))) {
+/** Makes gRPC's metadata; where two sources have the same key, the later one wins. */
+function mergeMetadata(...sources: (CallMetadata | undefined)[]): Metadata {
+  const metadata = new Metadata();
+  const entries = sources.flatMap((source) => Object.entries(check.plainObject(source ?? {}, "metadata")));
+  for (const [key, value] of entries) {
     try {
-      found.set(key, check.text(value, `metadata.${key}`));
+      metadata.set(key, check.text(value, `metadata.${key}`));
     } catch (cause) {
       const message = `metadata.${key}: ${cause instanceof Error ? cause.message : String(cause)}`;
       throw new ConfigurationError(message, { field: "metadata", requested: key, cause });
     }
   }
-  return found;
+  return metadata;
 }
 
-function channel(address: string, found: ChannelCredentials, options: ChannelOptions): Channel {
+function makeChannel(address: string, channelCredentials: ChannelCredentials, options: ChannelOptions): Channel {
   try {
-    return new Channel(address, found, options);
+    return new Channel(address, channelCredentials, options);
   } catch (cause) {
     const message = `address or channelOptions: ${cause instanceof Error ? cause.message : String(cause)}`;
     throw new ConfigurationError(message, { field: "address", requested: address, cause });
@@ -148,7 +150,7 @@ function authorization(token: string | undefined): Interceptor[] {
   ];
 }
 
-function channelCredentials(tls: boolean | TlsOptions): ChannelCredentials {
+function makeCredentials(tls: boolean | TlsOptions): ChannelCredentials {
   if (tls === false) return credentials.createInsecure();
   const { rootCertificates, privateKey, certificateChain } = tls === true ? {} : tls;
   if ((privateKey === undefined) !== (certificateChain === undefined)) {

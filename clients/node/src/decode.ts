@@ -1,38 +1,38 @@
 /** The contract's answers -> the client's values. */
 
 import type * as answers from "./answers.js";
-import { errorReasons, finishReasons, llmStates, roles } from "./enum-codec.js";
+import { enumCodecs } from "./enum-codecs.js";
 import * as pb from "./gen/abstractllm_api/v1/generation.js";
 import type * as pbModels from "./gen/abstractllm_api/v1/models.js";
 import type { ChatMessage, Part } from "./messages.js";
-import { count, date, optionalCount, optionalSeconds, ownBytes, seconds } from "./wire.js";
+import { copyOf, count, date, optionalCount, optionalSeconds, seconds } from "./wire.js";
 
 /** Decodes a whole answer. */
 export function completion(response: pb.GenerateResponse): answers.Completion {
   return {
     id: response.id,
     text: response.text,
-    message: message(response.message ?? pb.ChatMessage.create()),
-    finishReason: finishReasons.decode(response.finishReason),
+    message: decodeMessage(response.message ?? pb.ChatMessage.create()),
+    finishReason: enumCodecs.FinishReason.decode(response.finishReason),
     stopSequence: response.stopSequence,
-    usage: usage(response.usage),
+    usage: decodeUsage(response.usage),
     llm: response.llm,
     provider: response.provider,
     model: response.model,
-    attempts: response.attempts.map(attempt),
-    timing: timing(response.timing),
-    logprobs: response.logprobs.map(tokenLogprob),
+    attempts: response.attempts.map(decodeAttempt),
+    timing: decodeTiming(response.timing),
+    logprobs: response.logprobs.map(decodeTokenLogprob),
     droppedParameters: response.droppedParameters,
   };
 }
 
-/** Decodes an event; `undefined` for a kind that only newer contracts know. */
+/** Decodes an event; `undefined` for a kind that this client does not know. */
 export function event({ event }: pb.StreamGenerateResponse): answers.Event | undefined {
   switch (event?.$case) {
     case "started":
       return { type: "started", ...event.value };
     case "textDelta":
-      return { type: "text_delta", text: event.value.text, logprobs: event.value.logprobs.map(tokenLogprob) };
+      return { type: "text_delta", text: event.value.text, logprobs: event.value.logprobs.map(decodeTokenLogprob) };
     case "reasoningDelta":
       return { type: "reasoning_delta", ...event.value };
     case "toolCallDelta":
@@ -40,12 +40,12 @@ export function event({ event }: pb.StreamGenerateResponse): answers.Event | und
     case "finished":
       return {
         type: "finished",
-        finishReason: finishReasons.decode(event.value.finishReason),
+        finishReason: enumCodecs.FinishReason.decode(event.value.finishReason),
         stopSequence: event.value.stopSequence,
-        usage: usage(event.value.usage),
-        attempts: event.value.attempts.map(attempt),
-        timing: timing(event.value.timing),
-        message: event.value.message && message(event.value.message),
+        usage: decodeUsage(event.value.usage),
+        attempts: event.value.attempts.map(decodeAttempt),
+        timing: decodeTiming(event.value.timing),
+        message: event.value.message && decodeMessage(event.value.message),
       };
   }
   return undefined;
@@ -65,7 +65,7 @@ export function capabilities(response: pbModels.Capabilities): answers.Capabilit
 export function llmInfo(llm: pbModels.Llm): answers.LlmInfo {
   return {
     ...llm,
-    state: llmStates.decode(llm.state),
+    state: enumCodecs.LlmState.decode(llm.state),
     memoryBytes: optionalCount(llm.memoryBytes, "memory_bytes"),
   };
 }
@@ -80,7 +80,7 @@ export function cachedModel(model: pbModels.CachedModel): answers.CachedModel {
   };
 }
 
-/** Decodes what was deleted. */
+/** Decodes the models that were deleted. */
 export function clearedModels(response: pbModels.ClearCacheResponse): answers.ClearedModels {
   return { ...response, freedBytes: count(response.freedBytes, "freed_bytes") };
 }
@@ -98,72 +98,75 @@ export function pullProgress(report: pbModels.PullModelResponse): answers.PullPr
 
 /** Decodes a load's progress. */
 export function loadProgress(report: pbModels.LoadModelResponse): answers.LoadProgress {
-  return { ...report, state: llmStates.decode(report.state), fraction: report.fraction };
+  return { ...report, state: enumCodecs.LlmState.decode(report.state), fraction: report.fraction };
 }
 
 /** Decodes an unload's progress. */
 export function unloadProgress(report: pbModels.UnloadModelResponse): answers.UnloadProgress {
-  return { ...report, state: llmStates.decode(report.state) };
+  return { ...report, state: enumCodecs.LlmState.decode(report.state) };
 }
 
-function message(found: pb.ChatMessage): ChatMessage {
-  return { role: roles.decode(found.role), parts: found.parts.map(part).filter((known) => known !== undefined) };
+function decodeMessage(message: pb.ChatMessage): ChatMessage {
+  return {
+    role: enumCodecs.Role.decode(message.role),
+    parts: message.parts.map(decodePart).filter((part) => part !== undefined),
+  };
 }
 
-function part(found: pb.Part): Part | undefined {
-  const state = found.providerState.length === 0 ? {} : { providerState: ownBytes(found.providerState) };
-  switch (found.part?.$case) {
+function decodePart({ part, providerState }: pb.Part): Part | undefined {
+  const state = providerState.length === 0 ? {} : { providerState: copyOf(providerState) };
+  switch (part?.$case) {
     case "text":
-      return { type: "text", text: found.part.value, ...state };
+      return { type: "text", text: part.value, ...state };
     case "image":
-      return { type: "image", data: ownBytes(found.part.value.data), mimeType: found.part.value.mimeType, ...state };
+      return { type: "image", data: copyOf(part.value.data), mimeType: part.value.mimeType, ...state };
     case "toolCall":
-      return { type: "tool_call", ...found.part.value, ...state };
+      return { type: "tool_call", ...part.value, ...state };
     case "toolResult":
-      return { type: "tool_result", ...found.part.value, ...state };
+      return { type: "tool_result", ...part.value, ...state };
     case "reasoning":
-      return { type: "reasoning", ...found.part.value, ...state };
+      return { type: "reasoning", ...part.value, ...state };
   }
   return undefined;
 }
 
-function usage(found: pb.Usage | undefined): answers.Usage {
+function decodeUsage(usage: pb.Usage | undefined): answers.Usage {
   return {
-    inputTokens: optionalCount(found?.inputTokens, "usage.input_tokens"),
-    outputTokens: optionalCount(found?.outputTokens, "usage.output_tokens"),
-    cachedInputTokens: optionalCount(found?.cachedInputTokens, "usage.cached_input_tokens"),
-    reasoningTokens: optionalCount(found?.reasoningTokens, "usage.reasoning_tokens"),
+    inputTokens: optionalCount(usage?.inputTokens, "usage.input_tokens"),
+    outputTokens: optionalCount(usage?.outputTokens, "usage.output_tokens"),
+    cachedInputTokens: optionalCount(usage?.cachedInputTokens, "usage.cached_input_tokens"),
+    reasoningTokens: optionalCount(usage?.reasoningTokens, "usage.reasoning_tokens"),
   };
 }
 
-function timing(found: pb.Timing | undefined): answers.Timing {
+function decodeTiming(timing: pb.Timing | undefined): answers.Timing {
   return {
-    queued: optionalSeconds(found?.queued),
-    firstToken: optionalSeconds(found?.firstToken),
-    total: optionalSeconds(found?.total),
+    queued: optionalSeconds(timing?.queued),
+    firstToken: optionalSeconds(timing?.firstToken),
+    total: optionalSeconds(timing?.total),
   };
 }
 
-function attempt(found: pb.Attempt): answers.Attempt {
+function decodeAttempt(attempt: pb.Attempt): answers.Attempt {
   return {
-    llm: found.llm,
-    provider: found.provider,
-    model: found.model,
-    errorReason: found.errorReason === 0 ? undefined : errorReasons.decode(found.errorReason),
-    message: found.message,
-    duration: found.duration === undefined ? 0 : seconds(found.duration),
+    llm: attempt.llm,
+    provider: attempt.provider,
+    model: attempt.model,
+    errorReason: attempt.errorReason === 0 ? undefined : enumCodecs.ErrorReason.decode(attempt.errorReason),
+    message: attempt.message,
+    duration: attempt.duration === undefined ? 0 : seconds(attempt.duration),
   };
 }
 
-function tokenLogprob(found: pb.TokenLogprob): answers.TokenLogprob {
-  return { ...topLogprob(found), top: found.top.map(topLogprob) };
+function decodeTokenLogprob(logprob: pb.TokenLogprob): answers.TokenLogprob {
+  return { ...decodeTopLogprob(logprob), top: logprob.top.map(decodeTopLogprob) };
 }
 
-function topLogprob(found: pb.TopLogprob): answers.TopLogprob {
+function decodeTopLogprob(logprob: pb.TopLogprob): answers.TopLogprob {
   return {
-    tokenId: found.tokenId,
-    token: found.token,
-    tokenBytes: ownBytes(found.tokenBytes),
-    logprob: found.logprob,
+    tokenId: logprob.tokenId,
+    token: logprob.token,
+    tokenBytes: copyOf(logprob.tokenBytes),
+    logprob: logprob.logprob,
   };
 }

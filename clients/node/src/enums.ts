@@ -1,5 +1,5 @@
 /**
- * The closed sets of words: roles, finish reasons, states.
+ * Enumerations: roles, finish reasons, states, reasons of errors.
  *
  * Each is an object of its members and the type of their values, so that `FinishReason.STOP` and `"stop"` are the
  * same. A value that a newer server sends and this client does not know comes through as its number.
@@ -7,17 +7,17 @@
 
 type Values<T> = T[keyof T];
 
-/** Who speaks a chat message. */
+/** The speaker of a chat message. */
 export const Role = { SYSTEM: "system", USER: "user", ASSISTANT: "assistant", TOOL: "tool" } as const;
 export type Role = Values<typeof Role>;
 
-/** Why an answer ended. */
+/** The reason why an answer ended. */
 export const FinishReason = {
   /** The model ended its answer by itself. */
   STOP: "stop",
   /** `maxTokens`, or the end of the context window, was reached. */
   MAX_TOKENS: "max_tokens",
-  /** One of `stop` was found; the answer ends before it. */
+  /** One of the `stop` texts came up; the answer ends before it. */
   STOP_SEQUENCE: "stop_sequence",
   /** The model asks for tools to be called. */
   TOOL_CALLS: "tool_calls",
@@ -28,7 +28,7 @@ export const FinishReason = {
 } as const;
 export type FinishReason = Values<typeof FinishReason>;
 
-/** How much a reasoning model may think before it answers. */
+/** The amount of reasoning before an answer. */
 export const ReasoningEffort = {
   NONE: "none",
   MINIMAL: "minimal",
@@ -39,11 +39,11 @@ export const ReasoningEffort = {
 } as const;
 export type ReasoningEffort = Values<typeof ReasoningEffort>;
 
-/** Whether the model may, must not, or must call a tool. */
+/** A rule for tool calls: the model may call a tool, must not, or must. */
 export const ToolChoiceMode = { AUTO: "auto", NONE: "none", REQUIRED: "required" } as const;
 export type ToolChoiceMode = Values<typeof ToolChoiceMode>;
 
-/** What happens to a parameter that the LLM cannot honour. */
+/** The treatment of parameters that the LLM does not support. */
 export const ParametersPolicy = {
   /** The request is refused and the parameter is named (the default). */
   REJECT: "reject",
@@ -52,7 +52,7 @@ export const ParametersPolicy = {
 } as const;
 export type ParametersPolicy = Values<typeof ParametersPolicy>;
 
-/** Where an LLM is in its life. */
+/** The state of an LLM. */
 export const LlmState = { UNLOADED: "unloaded", LOADING: "loading", READY: "ready", FAILED: "failed" } as const;
 export type LlmState = Values<typeof LlmState>;
 
@@ -60,7 +60,7 @@ export type LlmState = Values<typeof LlmState>;
 export const Quantization = { NONE: "none", INT8: "int8", INT4: "int4" } as const;
 export type Quantization = Values<typeof Quantization>;
 
-/** What went wrong; the values are the names of the contract's `ErrorReason` without their prefix. */
+/** The reason of a failure; the values are the names of the contract's `ErrorReason` without their prefix. */
 export const ErrorReason = {
   INVALID_REQUEST: "INVALID_REQUEST",
   UNSUPPORTED_PARAMETER: "UNSUPPORTED_PARAMETER",

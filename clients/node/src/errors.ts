@@ -1,8 +1,8 @@
-/** Every failure is one of these classes, each with one `reason` that a program can branch on. */
+/** The classes of all failures, each with a `reason` that a program can branch on. */
 
 import { ErrorReason } from "./enums.js";
 
-/** What is known of a failure beside its message. */
+/** The facts of a failure beside its message; absent where not known. */
 export interface ErrorFacts {
   reason?: ErrorReason | (string & {}) | undefined;
   retryable?: boolean | undefined;
@@ -22,32 +22,32 @@ export interface ErrorFacts {
 
 /** The root of all errors of this package. */
 export class AbstractLLMError extends Error {
-  /** The reason where none was given. */
+  /** The reason of an error that is made without one. */
   static readonly defaultReason: ErrorReason = ErrorReason.INTERNAL;
-  /** Whether a retry helps where nothing else was said. */
+  /** The `retryable` of an error that is made without one. */
   static readonly defaultRetryable: boolean = false;
 
-  /** What happened, for a program; a text that is not in `ErrorReason` where a newer server sends one. */
+  /** The reason, for a program to branch on; a newer server may send one that is not in `ErrorReason`. */
   readonly reason: ErrorReason | (string & {});
-  /** Whether the same request may succeed later, unchanged. */
+  /** True if the same request, unchanged, may succeed later. */
   readonly retryable: boolean;
   /** Seconds to wait before a retry, where known. */
   declare readonly retryAfter: number | undefined;
   /** The provider that failed. */
   declare readonly provider: string | undefined;
-  /** The name of the LLM that was asked. */
+  /** The name of the LLM that failed. */
   declare readonly llm: string | undefined;
-  /** The model that was asked. */
+  /** The model that failed. */
   declare readonly model: string | undefined;
   /** The hosted provider's HTTP status. */
   declare readonly upstreamStatus: number | undefined;
   /** The request's id, to find it in the logs. */
   declare readonly requestId: string | undefined;
-  /** The path of the field that is wrong, in the contract's words, such as `parameters.top_p`. */
+  /** The path of the field that is wrong, in the contract's names, such as `parameters.top_p`. */
   declare readonly field: string | undefined;
-  /** What the field may hold. */
+  /** The limit of the field's value. */
   declare readonly limit: string | number | undefined;
-  /** What it held. */
+  /** The field's value. */
   declare readonly requested: string | number | undefined;
   /** Tokens that were generated before the failure. */
   declare readonly outputTokens: number | undefined;
@@ -61,12 +61,12 @@ export class AbstractLLMError extends Error {
     this.reason = reason ?? new.target.defaultReason;
     this.retryable = retryable ?? new.target.defaultRetryable;
     this.partialText = partialText ?? "";
-    // What is not known is not there, so that a printed error shows what is.
+    // Facts that are not known are no properties, so that a printed error shows only those that are.
     Object.assign(this, Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined)));
   }
 }
 
-/** The request is malformed: `field` names what, `limit` and `requested` say why. */
+/** The request is malformed: the value `requested` of `field` is not within `limit`. */
 export class InvalidRequestError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.INVALID_REQUEST;
 }
@@ -96,7 +96,7 @@ export class ModelNotFoundError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.MODEL_NOT_FOUND;
 }
 
-/** The caller did not prove who it is. */
+/** The caller is not authenticated: the token or certificate is missing or not known to the server. */
 export class AuthenticationError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.UNAUTHENTICATED;
 }
@@ -111,7 +111,7 @@ export class ProviderCredentialsError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.PROVIDER_CREDENTIALS;
 }
 
-/** The configuration is wrong or incomplete: the server's, or this client's own. */
+/** The configuration of the server, or of this client, is wrong or incomplete. */
 export class ConfigurationError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.NOT_CONFIGURED;
 }
@@ -160,7 +160,7 @@ export class ProviderProtocolError extends AbstractLLMError {
   static override readonly defaultRetryable = true;
 }
 
-/** The answer broke off; `partialText` holds what came. Whether to ask again is the caller's choice. */
+/** The answer broke off; `partialText` holds the text that came. The client does not ask again by itself. */
 export class IncompleteStreamError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.INCOMPLETE_STREAM;
 }
@@ -171,7 +171,7 @@ export class EngineCrashedError extends AbstractLLMError {
   static override readonly defaultRetryable = true;
 }
 
-/** The server, or the LLM, is closing; ask another one. */
+/** The server, or the LLM, is closing; another server can answer. */
 export class ServerShuttingDownError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.SHUTTING_DOWN;
   static override readonly defaultRetryable = true;

@@ -1,21 +1,21 @@
-/** Follows one stream of events: decodes them, and knows what came before a failure. */
+/** Readers of one stream of events: they decode it, and keep the text that came before a failure. */
 
 import type { Event } from "./answers.js";
-import type { Reader } from "./calls.js";
-import { event } from "./decode.js";
+import type { MessageReader } from "./calls.js";
+import * as decode from "./decode.js";
 import { IncompleteStreamError } from "./errors.js";
 import type { StreamGenerateResponse } from "./gen/abstractllm_api/v1/generation.js";
 
 /** Reads events. */
-export class EventReader implements Reader<StreamGenerateResponse, Event> {
+export class EventReader implements MessageReader<StreamGenerateResponse, Event> {
   readonly #texts: string[] = [];
   #finished = false;
 
   read(message: StreamGenerateResponse): Event | undefined {
-    const found = event(message);
-    if (found?.type === "text_delta") this.#texts.push(found.text);
-    this.#finished ||= found?.type === "finished";
-    return found;
+    const event = decode.event(message);
+    if (event?.type === "text_delta") this.#texts.push(event.text);
+    this.#finished ||= event?.type === "finished";
+    return event;
   }
 
   partialText(): string {
@@ -29,13 +29,13 @@ export class EventReader implements Reader<StreamGenerateResponse, Event> {
   }
 }
 
-/** Reads the pieces of text alone. */
-export class TextReader implements Reader<StreamGenerateResponse, string> {
+/** Reads the pieces of text, without the empty ones and without other events. */
+export class TextReader implements MessageReader<StreamGenerateResponse, string> {
   readonly #events = new EventReader();
 
   read(message: StreamGenerateResponse): string | undefined {
-    const found = this.#events.read(message);
-    return found?.type === "text_delta" && found.text !== "" ? found.text : undefined;
+    const event = this.#events.read(message);
+    return event?.type === "text_delta" && event.text !== "" ? event.text : undefined;
   }
 
   partialText(): string {

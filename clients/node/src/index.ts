@@ -12,5 +12,7 @@ export { type ClearTarget, type CountTokensOptions, RemoteLLM, type RemoteLLMOpt
 export type { ConnectionOptions, TlsOptions } from "./connection.js";
 export * from "./enums.js";
 export * from "./errors.js";
+export type { GenerationParameters } from "./generation-parameters.js";
+export type * from "./json.js";
 export type * from "./messages.js";
 export { errorFrom } from "./status.js";

@@ -1,6 +1,8 @@
-/** What goes into a request: messages and their parts, tools, answer formats. All of it is plain data. */
+/** The content of requests: messages and their parts, tools, answer formats, options. All of it is plain data. */
 
-import type { ParametersPolicy, ReasoningEffort, Role, ToolChoiceMode } from "./enums.js";
+import type { ParametersPolicy, Role, ToolChoiceMode } from "./enums.js";
+import type { GenerationParameters } from "./generation-parameters.js";
+import type { JsonObject } from "./json.js";
 
 /** Text in a chat message. */
 export interface TextPart {
@@ -29,7 +31,7 @@ export interface ToolCallPart {
   providerState?: Uint8Array | undefined;
 }
 
-/** What a tool returned, sent back to the model. */
+/** The result of a tool call, sent back to the model. */
 export interface ToolResultPart {
   type: "tool_result";
   toolCallId: string;
@@ -38,7 +40,7 @@ export interface ToolResultPart {
   providerState?: Uint8Array | undefined;
 }
 
-/** What a reasoning model thought before it answered. */
+/** The thinking of a reasoning model before its answer. */
 export interface ReasoningPart {
   type: "reasoning";
   text: string;
@@ -54,13 +56,13 @@ export interface ChatMessage {
   parts: readonly Part[];
 }
 
-/** A message of text alone, in short. */
+/** A message of text alone: a short form of a `ChatMessage` with one `TextPart`. */
 export interface TextMessage {
   role: Role | number;
   content: string;
 }
 
-/** What is asked: text, or a conversation. */
+/** The input of a generation: text, or a conversation. */
 export type Prompt = string | readonly (ChatMessage | TextMessage)[];
 
 /** A function that the model may ask to be called. */
@@ -85,64 +87,20 @@ export type ResponseFormat =
   /** Text of a context-free grammar (Lark syntax). */
   | { type: "grammar"; grammar: string };
 
-/** Anything that JSON can hold. */
-export type JsonValue =
-  | null
-  | boolean
-  | number
-  | string
-  | readonly JsonValue[]
-  | { readonly [key: string]: JsonValue | undefined };
-
-/** A JSON object. */
-export type JsonObject = { readonly [key: string]: JsonValue | undefined };
-
-/** How to sample, and when to stop. What is absent is the LLM's own default, never zero. */
-export interface GenerationParameters {
-  /** Another model of the same LLM, one that its configuration lists. */
-  model?: string | undefined;
-  /** From 0 to 2; 0 always takes the likeliest token. */
-  temperature?: number | undefined;
-  /** Above 0, up to 1. */
-  topP?: number | undefined;
-  /** 0 keeps every token. */
-  topK?: number | undefined;
-  /** From 0 to 1. */
-  minP?: number | undefined;
-  /** The most tokens to generate, reasoning included. */
-  maxTokens?: number | undefined;
-  /** A signed 64-bit number; a `bigint` where it is beyond 2^53. */
-  seed?: number | bigint | undefined;
-  /** From -2 to 2. */
-  presencePenalty?: number | undefined;
-  /** From -2 to 2. */
-  frequencyPenalty?: number | undefined;
-  /** Above 0 to 10. */
-  repetitionPenalty?: number | undefined;
-  /** Texts that end the answer and are not part of it; a single string counts as a list of one. */
-  stop?: string | readonly string[] | undefined;
-  /** Added to the logits of tokens, by token id. */
-  logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined;
-  /** How many of the likeliest alternatives to list for each token; 0 lists the sampled token alone. */
-  topLogprobs?: number | undefined;
-  /** How much a reasoning model may think. */
-  reasoningEffort?: ReasoningEffort | number | undefined;
-}
-
-/** What goes with a call as gRPC metadata: names in lower case, values of printable ASCII. */
+/** The gRPC metadata of a call: names in lower case, values of printable ASCII. */
 export type CallMetadata = Readonly<Record<string, string>>;
 
-/** What every call takes. */
+/** The options of every call. */
 export interface CallOptions {
-  /** Ends the call, at the server too, with `GenerationCancelledError`. */
+  /** Ends the call here and at the server, with `GenerationCancelledError`. */
   signal?: AbortSignal | undefined;
   /** The most seconds that the call may take, waiting and retries included. */
   timeout?: number | undefined;
-  /** Sent with the call, such as `traceparent` and `tracestate`. */
+  /** Metadata of the call, such as `traceparent` and `tracestate`. */
   metadata?: CallMetadata | undefined;
 }
 
-/** What a generation takes beside its prompt. */
+/** The options of a generation. */
 export interface GenerateOptions extends GenerationParameters, CallOptions {
   /** Replaces the conversation's own system message. */
   systemPrompt?: string | undefined;
@@ -150,7 +108,7 @@ export interface GenerateOptions extends GenerationParameters, CallOptions {
   responseFormat?: ResponseFormat | undefined;
   /** The functions that the model may ask to be called. */
   tools?: readonly Tool[] | undefined;
-  /** Whether and which tool must be called. */
+  /** A rule for tool calls, or the tool that must be called. */
   toolChoice?: ToolChoice | undefined;
   /** Settings outside the contract, by the keys that the LLM's provider lists. */
   providerOptions?: JsonObject | undefined;
@@ -158,6 +116,6 @@ export interface GenerateOptions extends GenerationParameters, CallOptions {
   requestId?: string | undefined;
   /** The caller's labels for logs and traces. */
   labels?: Readonly<Record<string, string>> | undefined;
-  /** What happens to parameters that the LLM does not support. */
+  /** The treatment of parameters that the LLM does not support; `reject` if absent. */
   parametersPolicy?: ParametersPolicy | number | undefined;
 }

@@ -1,12 +1,12 @@
 /** The arguments of a call -> the contract's requests. */
 
 import * as check from "./check.js";
-import { parametersPolicies, roles, toolChoiceModes } from "./enum-codec.js";
+import { enumCodecs } from "./enum-codecs.js";
 import type * as pb from "./gen/abstractllm_api/v1/generation.js";
 import type { Part } from "./messages.js";
 import * as parameters from "./parameters.js";
 
-/** What a generation takes beside generation parameters and what every call takes. */
+/** The names of the options of a generation, without generation parameters and the options of every call. */
 export const OPTIONS = [
   "systemPrompt",
   "responseFormat",
@@ -21,35 +21,35 @@ export const OPTIONS = [
 type Options = Readonly<Record<string, unknown>>;
 
 /**
- * Encodes a generation; whether values are in range is the server's to say.
+ * Encodes a generation. It checks types; the server checks ranges.
  *
  * @param llm The LLM's name; empty for the server's default.
  * @param prompt A string, or an array of messages.
  * @param options Generation parameters and `OPTIONS` by name; `undefined` counts as absent.
  * @throws {UnsupportedParameterError} For a name that is not known.
- * @throws {InvalidRequestError} For a value of the wrong type, or text that is no Unicode.
+ * @throws {InvalidRequestError} For a value of the wrong type, or text with a lone surrogate.
  */
 export function generateRequest(llm: string, prompt: unknown, options: Options): pb.GenerateRequest {
-  const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  const sampling = given.filter(([name]) => !(OPTIONS as readonly string[]).includes(name));
+  const present = Object.entries(options).filter(([, value]) => value !== undefined);
+  const parameterEntries = present.filter(([name]) => !(OPTIONS as readonly string[]).includes(name));
   const { responseFormat, toolChoice, providerOptions, requestId, labels, parametersPolicy } = options;
   return {
-    ...countTokensInput(llm, prompt, options),
-    parameters: sampling.length > 0 ? parameters.encode(Object.fromEntries(sampling)) : undefined,
-    responseFormat: responseFormat === undefined ? undefined : format(responseFormat),
-    toolChoice: toolChoice === undefined ? undefined : choice(toolChoice),
+    ...encodeInput(llm, prompt, options),
+    parameters: parameterEntries.length > 0 ? parameters.encode(Object.fromEntries(parameterEntries)) : undefined,
+    responseFormat: responseFormat === undefined ? undefined : encodeFormat(responseFormat),
+    toolChoice: toolChoice === undefined ? undefined : encodeToolChoice(toolChoice),
     providerOptions: providerOptions === undefined ? undefined : jsonObject(providerOptions, "provider_options"),
     requestId: requestId === undefined ? "" : check.text(requestId, "request_id"),
-    labels: labels === undefined ? new Map() : texts(labels, "labels"),
+    labels: labels === undefined ? new Map() : encodeLabels(labels, "labels"),
     parametersPolicy:
-      parametersPolicy === undefined ? 0 : parametersPolicies.encode(parametersPolicy, "parameters_policy"),
+      parametersPolicy === undefined ? 0 : enumCodecs.ParametersPolicy.encode(parametersPolicy, "parameters_policy"),
   };
 }
 
-/** Encodes a count of tokens; arguments and errors as `generateRequest`. */
+/** Encodes a count of tokens; its arguments and errors are those of `generateRequest`. */
 export function countTokensRequest(llm: string, prompt: unknown, options: Options): pb.CountTokensRequest {
   return {
-    ...countTokensInput(llm, prompt, options),
+    ...encodeInput(llm, prompt, options),
     model: options.model === undefined ? undefined : check.text(options.model, "model"),
   };
 }
@@ -59,38 +59,45 @@ export function jsonObject(value: unknown, field: string): { [key: string]: unkn
   return check.json(check.plainObject(value, field), field) as { [key: string]: unknown };
 }
 
-function countTokensInput(llm: string, prompt: unknown, { systemPrompt, tools }: Options) {
+function encodeInput(llm: string, prompt: unknown, { systemPrompt, tools }: Options) {
   return {
     llm: check.text(llm, "llm"),
-    input: input(prompt),
+    input: encodePrompt(prompt),
     systemPrompt: systemPrompt === undefined ? undefined : check.text(systemPrompt, "system_prompt"),
-    tools: tools === undefined ? [] : check.array(tools, "tools").map((entry, at) => tool(entry, `tools[${at}]`)),
+    tools:
+      tools === undefined
+        ? []
+        : check.array(tools, "tools").map((entry, index) => encodeTool(entry, `tools[${index}]`)),
   };
 }
 
-function input(prompt: unknown): pb.GenerateRequest["input"] {
+function encodePrompt(prompt: unknown): pb.GenerateRequest["input"] {
   if (typeof prompt === "string") return { $case: "prompt", value: check.text(prompt, "prompt") };
-  if (!Array.isArray(prompt)) throw check.refuse("prompt", "must be a string or an array of messages", prompt);
-  return { $case: "chat", value: { messages: prompt.map((entry, at) => message(entry, `chat.messages[${at}]`)) } };
+  if (!Array.isArray(prompt)) throw check.invalidField("prompt", "must be a string or an array of messages", prompt);
+  const messages = prompt.map((entry, index) => encodeMessage(entry, `chat.messages[${index}]`));
+  return { $case: "chat", value: { messages } };
 }
 
-function message(value: unknown, path: string): pb.ChatMessage {
+function encodeMessage(value: unknown, path: string): pb.ChatMessage {
   const { role, parts, content } = check.record(value, path, ["role", "parts", "content"]);
   if ((parts === undefined) === (content === undefined)) {
-    throw check.refuse(path, "must have a role and either parts or content", value);
+    throw check.invalidField(path, "must have a role and either parts or content", value);
   }
   const pieces = content === undefined ? parts : [{ type: "text", text: check.text(content, `${path}.content`) }];
   return {
-    role: roles.encode(role, `${path}.role`),
-    parts: check.array(pieces, `${path}.parts`).map((entry, at) => part(entry, `${path}.parts[${at}]`)),
+    role: enumCodecs.Role.encode(role, `${path}.role`),
+    parts: check.array(pieces, `${path}.parts`).map((entry, index) => encodePart(entry, `${path}.parts[${index}]`)),
   };
 }
 
-function part(value: unknown, path: string): pb.Part {
+function encodePart(value: unknown, path: string): pb.Part {
   const { type, providerState } = check.plainObject(value, path);
-  const encode = typeof type === "string" && Object.hasOwn(PARTS, type) ? PARTS[type as keyof typeof PARTS] : undefined;
+  const encode =
+    typeof type === "string" && Object.hasOwn(PART_ENCODERS, type)
+      ? PART_ENCODERS[type as keyof typeof PART_ENCODERS]
+      : undefined;
   if (encode === undefined) {
-    throw check.refuse(path, `must have a type of ${Object.keys(PARTS).join(", ")}`, value);
+    throw check.invalidField(path, `must have a type of ${Object.keys(PART_ENCODERS).join(", ")}`, value);
   }
   return {
     part: encode((...names) => check.record(value, path, ["type", "providerState", ...names]), path),
@@ -99,9 +106,9 @@ function part(value: unknown, path: string): pb.Part {
   };
 }
 
-type EncodePart = (fields: (...names: string[]) => Options, path: string) => pb.Part["part"];
+type PartEncoder = (fields: (...names: string[]) => Options, path: string) => pb.Part["part"];
 
-const PARTS = {
+const PART_ENCODERS = {
   text: (fields, path) => ({ $case: "text", value: check.text(fields("text").text, `${path}.text`) }),
   image: (fields, path) => {
     const { data, mimeType } = fields("data", "mimeType");
@@ -132,9 +139,9 @@ const PARTS = {
   reasoning: (fields, path) => {
     return { $case: "reasoning", value: { text: check.text(fields("text").text, `${path}.reasoning.text`) } };
   },
-} satisfies Record<Part["type"], EncodePart>;
+} satisfies Record<Part["type"], PartEncoder>;
 
-function format(value: unknown): pb.ResponseFormat {
+function encodeFormat(value: unknown): pb.ResponseFormat {
   const path = "response_format";
   const fields = (...names: string[]) => check.record(value, path, ["type", ...names]);
   switch (check.plainObject(value, path).type) {
@@ -155,13 +162,13 @@ function format(value: unknown): pb.ResponseFormat {
     case "grammar":
       return { format: { $case: "grammar", value: check.text(fields("grammar").grammar, `${path}.grammar`) } };
   }
-  throw check.refuse(path, "must have a type of json_object, json_schema, regex, grammar", value);
+  throw check.invalidField(path, "must have a type of json_object, json_schema, regex, grammar", value);
 }
 
-const TOOL = ["name", "description", "parametersJsonSchema"];
+const TOOL_KEYS = ["name", "description", "parametersJsonSchema"];
 
-function tool(value: unknown, path: string): pb.Tool {
-  const { name, description = "", parametersJsonSchema = "{}" } = check.record(value, path, TOOL);
+function encodeTool(value: unknown, path: string): pb.Tool {
+  const { name, description = "", parametersJsonSchema = "{}" } = check.record(value, path, TOOL_KEYS);
   return {
     name: check.text(name, `${path}.name`),
     description: check.text(description, `${path}.description`),
@@ -169,15 +176,15 @@ function tool(value: unknown, path: string): pb.Tool {
   };
 }
 
-function choice(value: unknown): pb.ToolChoice {
+function encodeToolChoice(value: unknown): pb.ToolChoice {
   if (typeof value === "object") {
     const name = check.text(check.record(value, "tool_choice", ["name"]).name, "tool_choice.name");
     return { choice: { $case: "name", value: name } };
   }
-  return { choice: { $case: "mode", value: toolChoiceModes.encode(value, "tool_choice.mode") } };
+  return { choice: { $case: "mode", value: enumCodecs.ToolChoiceMode.encode(value, "tool_choice.mode") } };
 }
 
-function texts(value: unknown, field: string): Map<string, string> {
+function encodeLabels(value: unknown, field: string): Map<string, string> {
   const entries = Object.entries(check.plainObject(value, field)).filter(([, entry]) => entry !== undefined);
   return new Map(entries.map(([key, entry]) => [check.text(key, field), check.text(entry, `${field}.${key}`)]));
 }
