@@ -35,6 +35,17 @@ async def test_the_token_goes_with_every_call(server: Any) -> None:
     assert "authorization" not in server.metadata[-1]
 
 
+async def test_the_metadata_goes_with_every_call(server: Any) -> None:
+    server.say()
+    numbers = iter(range(1, 5))
+    with RemoteLLM(server.address, metadata=lambda: {"x-call": str(next(numbers))}) as llm:
+        llm.generate("Hi")
+        list(llm.stream("Hi"))
+        await llm.generate_async("Hi")
+        _ = [event async for event in llm.stream_async("Hi")]
+    assert [metadata["x-call"] for metadata in server.metadata] == ["1", "2", "3", "4"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [

@@ -7,7 +7,8 @@ import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -15,7 +16,7 @@ import grpc.aio
 from abstractllm_api.v1.config_pb2_grpc import ConfigServiceStub
 from abstractllm_api.v1.generation_pb2_grpc import GenerationServiceStub
 from abstractllm_api.v1.models_pb2_grpc import ModelServiceStub
-from abstractllm_client._base import closed_error
+from abstractllm_client._base import Client, closed_error
 from abstractllm_client._channel import Connection
 from abstractllm_client._status import error_from
 
@@ -100,7 +101,11 @@ class CallsByLoop:
         self._closed = False
 
     def get(self) -> Calls:
-        """The running loop's calls; those of loops that were closed are forgotten."""
+        """Returns the running loop's calls, and forgets those of loops that were closed.
+
+        Raises:
+            GenerationCancelledError: If the client is closed.
+        """
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._closed:
@@ -115,10 +120,40 @@ class CallsByLoop:
         """Closes everything, without waiting for it.
 
         Returns:
-            What ends when they are closed.
+            A future for each channel, which ends when it is closed.
         """
         with self._lock:
             self._closed = True
-            found, self._by_loop = list(self._by_loop.items()), {}
+            open_calls, self._by_loop = list(self._by_loop.items()), {}
         # A loop that is not running has no calls; its channel goes with the last reference to it.
-        return [asyncio.run_coroutine_threadsafe(calls.close(), loop) for loop, calls in found if loop.is_running()]
+        return [
+            asyncio.run_coroutine_threadsafe(calls.close(), loop) for loop, calls in open_calls if loop.is_running()
+        ]
+
+
+class AsyncClient(Client):
+    """The connections of an asynchronous client, from its first call to its end."""
+
+    def _prepare(self) -> None:
+        self._by_loop = CallsByLoop(self._connection)
+
+    @property
+    def _calls(self) -> Calls:
+        return self._by_loop.get()
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The running event loop's connection, for the stubs in `abstractllm_api` and those of other services."""
+        return self._calls.channel
+
+    async def close(self) -> None:
+        """Closes the connections; calls that run end with GenerationCancelledError."""
+        await asyncio.gather(*map(asyncio.wrap_future, self._by_loop.close_soon()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,4 +1,4 @@
-"""What both clients share: the connection, the caller's defaults, and how calls become requests."""
+"""The base of both clients: the connection, the caller's defaults, and the requests that calls become."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Client:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Makes what a kind of client needs for its calls; nothing connects yet."""
+        """Makes the channels of a kind of client; nothing connects yet."""
         raise NotImplementedError
 
     @property
     def address(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self._connection.address
 
     @property
@@ -72,11 +72,11 @@ class Client:
     def _generate_request(
         self, prompt: object, system_prompt: str | None, parameters: Mapping[str, Any]
     ) -> tuple[generation_pb2.GenerateRequest, float | None]:
-        """Builds a request, and tells its timeout in seconds."""
-        given = {str(name): value for name, value in parameters.items() if value is not None}
-        timeout = given.pop("timeout", None)
+        """Builds a request, and returns it with its timeout in seconds."""
+        options = {str(name): value for name, value in parameters.items() if value is not None}
+        timeout = options.pop("timeout", None)
         request = _requests.generate_request(
-            self._llm, prompt, self._choose_system_prompt(system_prompt), self._defaults | given
+            self._llm, prompt, self._choose_system_prompt(system_prompt), self._defaults | options
         )
         self._check_size(request)
         return request, self._timeout if timeout is None else _check.seconds(timeout, "timeout")
@@ -95,7 +95,7 @@ class Client:
         return request
 
     def _check_size(self, request: Message) -> None:
-        """Refuses what gRPC would refuse too, but only after retrying it for seconds."""
+        """Refuses a request beyond gRPC's limit, which gRPC would refuse only after retrying it for seconds."""
         size, limit = request.ByteSize(), self._connection.send_limit
         if size > limit:
             raise InvalidRequestError(
@@ -143,7 +143,7 @@ def closed_error() -> GenerationCancelledError:
 
 
 class EventReader:
-    """Follows one stream of events: decodes them, and knows what came before a failure."""
+    """The reader of one stream of events: it decodes them, and keeps the text that came before a failure."""
 
     def __init__(self) -> None:
         self._text: list[str] = []

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import grpc
 
 from abstractllm_api.v1.config_pb2_grpc import ConfigServiceStub
 from abstractllm_api.v1.generation_pb2_grpc import GenerationServiceStub
 from abstractllm_api.v1.models_pb2_grpc import ModelServiceStub
-from abstractllm_client._base import closed_error
+from abstractllm_client._aio import AsyncRemoteLLM
+from abstractllm_client._base import Client, closed_error
 from abstractllm_client._channel import Connection
 from abstractllm_client._status import error_from
 
@@ -72,3 +74,56 @@ class Calls:
             if self._closed:
                 raise closed_error() from None
             raise
+
+
+class SyncClient(Client):
+    """The connection of a synchronous client, and the asynchronous client behind its methods named `*_async`."""
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        self._calls = Calls(connection)
+        self._async = AsyncRemoteLLM(
+            connection.address,
+            self._llm,
+            token=connection.token,
+            tls=connection.tls,
+            root_certificates=connection.root_certificates,
+            private_key=connection.private_key,
+            certificate_chain=connection.certificate_chain,
+            channel_options=connection.options,
+            metadata=connection.metadata,
+            system_prompt=self._system_prompt,
+            timeout=self._timeout,
+            **self._defaults,
+        )
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """The connection, for the stubs in `abstractllm_api` and those of other services."""
+        return self._calls.channel
+
+    def close(self) -> None:
+        """Closes the connections; calls that run end with GenerationCancelledError."""
+        self._calls.close()
+        self._async._by_loop.close_soon()
+
+    async def close_async(self) -> None:
+        """The asynchronous `close`."""
+        self._calls.close()
+        await self._async.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close_async()
