@@ -63,20 +63,20 @@ public final class Run implements Behaviour {
         try {
             return brief(llm.setConfig(change));
         } catch (AbstractLLMException error) {
-            Map<String, Object> told = Report.shortError(error);
-            told.put("field", error.field().orElse(null));
-            return told;
+            Map<String, Object> report = Report.shortError(error);
+            report.put("field", error.field().orElse(null));
+            return report;
         }
     }
 
     private static Map<String, Object> brief(ConfigState state) {
-        Map<String, Object> told = map("model", state.config().getModel());
+        Map<String, Object> report = map("model", state.config().getModel());
         if (state.config().hasSystemPrompt()) {
-            told.put("system_prompt", state.config().getSystemPrompt());
+            report.put("system_prompt", state.config().getSystemPrompt());
         }
         if (state.config().getParameters().hasTemperature()) {
-            told.put("temperature", state.config().getParameters().getTemperature());
+            report.put("temperature", state.config().getParameters().getTemperature());
         }
-        return told;
+        return report;
     }
 }

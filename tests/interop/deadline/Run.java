@@ -18,30 +18,30 @@ public final class Run implements Behaviour {
                 .providerOptions(Map.of("delay", task.number("delay"), "reply", "word ".repeat(task.whole("words"))))
                 .timeout(Duration.ofMillis((long) (task.number("timeout") * 1000)))
                 .build();
-        Map<String, Object> found = map();
+        Map<String, Object> report = map();
         try (var llm =
                 task.connectTo("plain").llm(task.text("llm")).defaults(slow).build()) {
             try {
                 llm.generate("hi");
             } catch (AbstractLLMException error) {
-                found.put("whole", brief(error));
+                report.put("whole", brief(error));
             }
-            StringBuilder came = new StringBuilder();
+            StringBuilder received = new StringBuilder();
             try (var pieces = llm.streamText("hi")) {
-                pieces.forEach(came::append);
+                pieces.forEach(received::append);
             } catch (AbstractLLMException error) {
-                Map<String, Object> told = brief(error);
-                told.put("partial_is_what_came", error.partialText().contentEquals(came));
-                told.put("something_came", !came.isEmpty());
-                found.put("streamed", told);
+                Map<String, Object> streamed = brief(error);
+                streamed.put("partial_is_what_came", error.partialText().contentEquals(received));
+                streamed.put("something_came", !received.isEmpty());
+                report.put("streamed", streamed);
             }
         }
-        return found;
+        return report;
     }
 
     private static Map<String, Object> brief(AbstractLLMException error) {
-        Map<String, Object> told = Report.shortError(error);
-        told.put("retryable", error.retryable());
-        return told;
+        Map<String, Object> report = Report.shortError(error);
+        report.put("retryable", error.retryable());
+        return report;
     }
 }

@@ -35,10 +35,10 @@ public final class Run implements Behaviour {
                         pieces.next();
                     }
                 }
-                Map<String, JsonElement> found = new HashMap<>(
+                Map<String, JsonElement> outcome = new HashMap<>(
                         task.ask("steps_until_idle", Map.of()).getAsJsonObject().asMap());
-                found.put("pieces", task.get("pieces"));
-                left.add(found);
+                outcome.put("pieces", task.get("pieces"));
+                left.add(outcome);
             }
         }
         return map("left", left);

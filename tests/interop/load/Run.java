@@ -63,9 +63,9 @@ public final class Run implements Behaviour {
     }
 
     private static String stateOf(RemoteLLM llm) {
-        List<LlmInfo> found = llm.listLlms().stream()
+        List<LlmInfo> matches = llm.listLlms().stream()
                 .filter(info -> info.name().equals(llm.llm()))
                 .toList();
-        return found.get(0).state().toString();
+        return matches.get(0).state().toString();
     }
 }

@@ -13,7 +13,7 @@ import java.util.concurrent.Future;
 
 /** Sixty-four streams at once over one client, each with its own answer. */
 public final class Run implements Behaviour {
-    /** How one answer came. */
+    /** The outcome and the times of one answer. */
     private record Answer(boolean right, int pieces, double firstPieceSeconds) {}
 
     @Override
@@ -29,11 +29,11 @@ public final class Run implements Behaviour {
             for (int stream = 0; stream < streams; stream++) {
                 String prompt = (stream + " ").repeat(task.whole("words")).strip();
                 running.add(threads.submit(() -> {
-                    List<Answer> found = new ArrayList<>();
+                    List<Answer> streamAnswers = new ArrayList<>();
                     for (int turn = 0; turn < task.whole("answers"); turn++) {
-                        found.add(ask(llm, prompt));
+                        streamAnswers.add(ask(llm, prompt));
                     }
-                    return found;
+                    return streamAnswers;
                 }));
             }
             for (Future<List<Answer>> stream : running) {

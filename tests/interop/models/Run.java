@@ -18,13 +18,13 @@ public final class Run implements Behaviour {
     public Object run(Task task) {
         try (var llm = task.connect(task.text("llm"));
                 var local = task.connect(task.text("local"))) {
-            Map<String, LlmInfo> found = llm.listLlms().stream()
+            Map<String, LlmInfo> llms = llm.listLlms().stream()
                     .collect(Collectors.toMap(LlmInfo::name, Function.identity(), (one, other) -> one, TreeMap::new));
-            LlmInfo one = found.get(task.text("local"));
+            LlmInfo one = llms.get(task.text("local"));
             return map(
-                    "llms", found.keySet(),
+                    "llms", llms.keySet(),
                     "defaults",
-                            found.values().stream()
+                            llms.values().stream()
                                     .filter(LlmInfo::isDefault)
                                     .map(LlmInfo::name)
                                     .toList(),
@@ -37,19 +37,19 @@ public final class Run implements Behaviour {
                                     "has_memory", one.memoryBytes().orElse(0) > 0,
                                     "running", one.running(),
                                     "queued", one.queued()),
-                    "spare", found.get("spare").state().toString(),
+                    "spare", llms.get("spare").state().toString(),
                     "capabilities", brief(llm.getCapabilities()),
                     "local_capabilities", brief(local.getCapabilities()),
                     "tokens", llm.countTokens(task.text("prompt"), Options.NONE));
         }
     }
 
-    private static Map<String, Object> brief(Capabilities found) {
+    private static Map<String, Object> brief(Capabilities capabilities) {
         return map(
-                "tools", found.tools(),
-                "regex", found.regex(),
-                "streaming", found.streaming(),
-                "has_window", found.contextWindow().isPresent(),
-                "parameters", found.parameters().stream().sorted().toList());
+                "tools", capabilities.tools(),
+                "regex", capabilities.regex(),
+                "streaming", capabilities.streaming(),
+                "has_window", capabilities.contextWindow().isPresent(),
+                "parameters", capabilities.parameters().stream().sorted().toList());
     }
 }

@@ -24,7 +24,8 @@ public final class Run implements Behaviour {
         Options common = Options.builder().temperature(0.5).topK(3).build();
         Options brief = Options.builder().temperature(0).maxTokens(2).build();
         try (var llm = task.connect("mirror");
-                var own = task.connectTo("plain").llm("mirror").defaults(common).build();
+                var withDefaults =
+                        task.connectTo("plain").llm("mirror").defaults(common).build();
                 var local = task.connectTo("plain").llm("local").defaults(brief).build()) {
             var dropping = local.complete(
                     "hi",
@@ -38,9 +39,9 @@ public final class Run implements Behaviour {
             return map(
                     "none", kept(llm.generate("hi")),
                     "all", kept(llm.generate("hi", all(task))),
-                    "client", json(own.generate("hi")).get("parameters"),
+                    "client", json(withDefaults.generate("hi")).get("parameters"),
                     "call",
-                            json(own.generate(
+                            json(withDefaults.generate(
                                             "hi",
                                             Options.builder().temperature(0).build()))
                                     .get("parameters"),
@@ -91,11 +92,11 @@ public final class Run implements Behaviour {
 
     private static Map<String, Object> kept(String answer) {
         JsonObject arrived = json(answer);
-        Map<String, Object> found = map();
+        Map<String, Object> report = map();
         for (String name : List.of("parameters", "request_id", "labels", "has_timeout")) {
-            found.put(name, arrived.get(name));
+            report.put(name, arrived.get(name));
         }
-        return found;
+        return report;
     }
 
     private static JsonObject json(String answer) {

@@ -59,7 +59,7 @@ public final class Run implements Behaviour {
                 "partial", one.partial());
     }
 
-    private static Map<String, Object> cleared(ClearedModels found) {
-        return map("removed", found.removed(), "frees", found.freedBytes() > 0);
+    private static Map<String, Object> cleared(ClearedModels models) {
+        return map("removed", models.removed(), "frees", models.freedBytes() > 0);
     }
 }

@@ -18,11 +18,11 @@ public final class Run implements Behaviour {
     @Override
     public Object run(Task task) throws Exception {
         Options patient = Options.builder().timeout(Duration.ofSeconds(60)).build();
-        Map<String, Object> found;
+        Map<String, Object> report;
         try (var llm = task.connectTo("plain").llm("flaky").defaults(patient).build()) {
             JsonObject large = task.get("overloaded").deepCopy().getAsJsonObject();
             large.addProperty("padding", "x".repeat(task.whole("padding")));
-            found = map(
+            report = map(
                     "overloaded",
                             answer(llm, "overloaded", task.get("overloaded").toString()),
                     "unavailable",
@@ -35,9 +35,9 @@ public final class Run implements Behaviour {
         try (var llm = task.connectTo("restarted").defaults(patient).build()) {
             String before = llm.generate("before");
             task.ask("restart", Map.of("seconds", task.number("down")));
-            found.put("restarted", List.of(before, llm.generate("after")));
+            report.put("restarted", List.of(before, llm.generate("after")));
         }
-        return found;
+        return report;
     }
 
     private static Options named(String name) {

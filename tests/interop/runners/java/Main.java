@@ -14,18 +14,18 @@ final class Main {
     public static void main(String[] arguments) throws Exception {
         Suite suite = new Suite(System.in, System.out);
         for (String line = suite.read(); line != null; line = suite.read()) {
-            JsonObject asked = JsonParser.parseString(line).getAsJsonObject();
-            suite.tell(outcome(asked, suite));
+            JsonObject message = JsonParser.parseString(line).getAsJsonObject();
+            suite.tell(outcome(message, suite));
         }
     }
 
-    private static Map<String, Object> outcome(JsonObject asked, Suite suite) {
+    private static Map<String, Object> outcome(JsonObject message, Suite suite) {
         try {
             Behaviour behaviour =
-                    (Behaviour) Class.forName(asked.get("behaviour").getAsString() + ".Run")
+                    (Behaviour) Class.forName(message.get("behaviour").getAsString() + ".Run")
                             .getConstructor()
                             .newInstance();
-            return Map.of("observed", behaviour.run(new Task(asked, suite)));
+            return Map.of("observed", behaviour.run(new Task(message, suite)));
         } catch (Exception | AssertionError failure) {
             StringWriter trace = new StringWriter();
             failure.printStackTrace(new PrintWriter(trace));

@@ -30,50 +30,50 @@ public final class Report {
      * @return the map
      */
     public static Map<String, Object> map(Object... entries) {
-        Map<String, Object> found = new LinkedHashMap<>();
+        Map<String, Object> map = new LinkedHashMap<>();
         for (int at = 0; at < entries.length; at += 2) {
-            found.put((String) entries[at], entries[at + 1]);
+            map.put((String) entries[at], entries[at + 1]);
         }
-        return found;
+        return map;
     }
 
     /**
      * An error: its class, its reason, and its facts.
      *
-     * @param found the error
+     * @param error the error
      * @return the report
      */
-    public static Map<String, Object> error(AbstractLLMException found) {
-        Map<String, Object> told = shortError(found);
-        told.putAll(map(
-                "message", found.getMessage(),
-                "retryable", found.retryable(),
+    public static Map<String, Object> error(AbstractLLMException error) {
+        Map<String, Object> report = shortError(error);
+        report.putAll(map(
+                "message", error.getMessage(),
+                "retryable", error.retryable(),
                 "retry_after",
-                        found.retryAfter().map(wait -> wait.toNanos() / 1e9).orElse(null),
-                "llm", found.llm().orElse(null),
-                "provider", found.provider().orElse(null),
+                        error.retryAfter().map(wait -> wait.toNanos() / 1e9).orElse(null),
+                "llm", error.llm().orElse(null),
+                "provider", error.provider().orElse(null),
                 "upstream_status",
-                        found.upstreamStatus().isPresent()
-                                ? found.upstreamStatus().getAsInt()
+                        error.upstreamStatus().isPresent()
+                                ? error.upstreamStatus().getAsInt()
                                 : null,
-                "has_request_id", found.requestId().isPresent(),
-                "field", found.field().orElse(null),
-                "limit", found.limit().orElse(null),
-                "requested", found.requested().orElse(null),
-                "output_tokens", orNull(found.outputTokens()),
-                "partial_text", found.partialText()));
-        return told;
+                "has_request_id", error.requestId().isPresent(),
+                "field", error.field().orElse(null),
+                "limit", error.limit().orElse(null),
+                "requested", error.requested().orElse(null),
+                "output_tokens", orNull(error.outputTokens()),
+                "partial_text", error.partialText()));
+        return report;
     }
 
     /**
      * An error: its class and its reason alone.
      *
-     * @param found the error
+     * @param error the error
      * @return the report
      */
-    public static Map<String, Object> shortError(AbstractLLMException found) {
-        String name = found.getClass().getSimpleName().replaceFirst("Exception$", "Error");
-        return map("class", name, "reason", found.reason().name());
+    public static Map<String, Object> shortError(AbstractLLMException error) {
+        String name = error.getClass().getSimpleName().replaceFirst("Exception$", "Error");
+        return map("class", name, "reason", error.reason().name());
     }
 
     /**
@@ -119,24 +119,24 @@ public final class Report {
     /**
      * An event by its type.
      *
-     * @param found the event
+     * @param event the event
      * @return the report
      */
-    public static Map<String, Object> event(Event found) {
-        if (found instanceof Event.Started started) {
+    public static Map<String, Object> event(Event event) {
+        if (event instanceof Event.Started started) {
             return map(
                     "type", "started",
                     "llm", started.llm(),
                     "provider", started.provider(),
                     "model", started.model());
         }
-        if (found instanceof Event.TextDelta delta) {
+        if (event instanceof Event.TextDelta delta) {
             return map("type", "text", "text", delta.text());
         }
-        if (found instanceof Event.ReasoningDelta delta) {
+        if (event instanceof Event.ReasoningDelta delta) {
             return map("type", "reasoning", "text", delta.text());
         }
-        if (found instanceof Event.ToolCallDelta delta) {
+        if (event instanceof Event.ToolCallDelta delta) {
             return map(
                     "type", "tool_call",
                     "index", delta.index(),
@@ -144,7 +144,7 @@ public final class Report {
                     "name", delta.name(),
                     "arguments_fragment", delta.argumentsFragment());
         }
-        Event.Finished finished = (Event.Finished) found;
+        Event.Finished finished = (Event.Finished) event;
         return map(
                 "type", "finished",
                 "finish_reason", finishReason(finished.finishReason()),
@@ -155,20 +155,20 @@ public final class Report {
     /**
      * The word without its prefix in lower case; the number of one that this client does not know.
      *
-     * @param found the reason
+     * @param reason the reason
      * @return the report
      */
-    public static Object finishReason(FinishReason found) {
-        String word = found.toString();
-        return word.equals(Integer.toString(found.number())) ? (Object) found.number() : word;
+    public static Object finishReason(FinishReason reason) {
+        String word = reason.toString();
+        return word.equals(Integer.toString(reason.number())) ? (Object) reason.number() : word;
     }
 
-    private static Map<String, Object> usage(Usage found) {
+    private static Map<String, Object> usage(Usage usage) {
         return map(
-                "input_tokens", orNull(found.inputTokens()),
-                "output_tokens", orNull(found.outputTokens()),
-                "cached_input_tokens", orNull(found.cachedInputTokens()),
-                "reasoning_tokens", orNull(found.reasoningTokens()));
+                "input_tokens", orNull(usage.inputTokens()),
+                "output_tokens", orNull(usage.outputTokens()),
+                "cached_input_tokens", orNull(usage.cachedInputTokens()),
+                "reasoning_tokens", orNull(usage.reasoningTokens()));
     }
 
     private static Long orNull(OptionalLong value) {
@@ -178,67 +178,68 @@ public final class Report {
     /**
      * A whole answer.
      *
-     * @param found the answer
+     * @param completion the answer
      * @return the report
      */
-    public static Map<String, Object> completion(Completion found) {
+    public static Map<String, Object> completion(Completion completion) {
         return map(
-                "text", found.text(),
-                "message", message(found.message()),
-                "finish_reason", finishReason(found.finishReason()),
-                "stop_sequence", found.stopSequence(),
-                "usage", usage(found.usage()),
-                "llm", found.llm(),
-                "provider", found.provider(),
-                "model", found.model(),
-                "has_id", !found.id().isEmpty(),
-                "dropped_parameters", found.droppedParameters());
+                "text", completion.text(),
+                "message", message(completion.message()),
+                "finish_reason", finishReason(completion.finishReason()),
+                "stop_sequence", completion.stopSequence(),
+                "usage", usage(completion.usage()),
+                "llm", completion.llm(),
+                "provider", completion.provider(),
+                "model", completion.model(),
+                "has_id", !completion.id().isEmpty(),
+                "dropped_parameters", completion.droppedParameters());
     }
 
     /**
      * A chat message; bytes by their size and SHA-256.
      *
-     * @param found the message
+     * @param message the message
      * @return the report
      */
-    public static Map<String, Object> message(ChatMessage found) {
+    public static Map<String, Object> message(ChatMessage message) {
         return map(
-                "role", found.role().toString(),
-                "parts", found.parts().stream().map(Report::part).toList());
+                "role", message.role().toString(),
+                "parts", message.parts().stream().map(Report::part).toList());
     }
 
     /**
      * One part of a message.
      *
-     * @param found the part
+     * @param part the part
      * @return the report
      */
-    public static Map<String, Object> part(Part found) {
-        Map<String, Object> told;
-        if (found instanceof Part.Text text) {
-            told = map("text", text.text());
-        } else if (found instanceof Part.Image image) {
+    public static Map<String, Object> part(Part part) {
+        Map<String, Object> report;
+        if (part instanceof Part.Text text) {
+            report = map("text", text.text());
+        } else if (part instanceof Part.Image image) {
             Map<String, Object> facts = summary(image.data());
             facts.put("mime_type", image.mimeType());
-            told = map("image", facts);
-        } else if (found instanceof Part.ToolCall call) {
-            told = map("tool_call", map("id", call.id(), "name", call.name(), "arguments_json", call.argumentsJson()));
-        } else if (found instanceof Part.ToolResult result) {
-            told = map(
+            report = map("image", facts);
+        } else if (part instanceof Part.ToolCall call) {
+            report =
+                    map("tool_call", map("id", call.id(), "name", call.name(), "arguments_json", call.argumentsJson()));
+        } else if (part instanceof Part.ToolResult result) {
+            report = map(
                     "tool_result",
                     map(
                             "tool_call_id", result.toolCallId(),
                             "content", result.content(),
                             "is_error", result.isError()));
         } else {
-            told = map("reasoning", ((Part.Reasoning) found).text());
+            report = map("reasoning", ((Part.Reasoning) part).text());
         }
-        if (!found.providerState().isEmpty()) {
-            told.put(
+        if (!part.providerState().isEmpty()) {
+            report.put(
                     "provider_state",
-                    HexFormat.of().formatHex(found.providerState().toByteArray()));
+                    HexFormat.of().formatHex(part.providerState().toByteArray()));
         }
-        return told;
+        return report;
     }
 
     /**

@@ -19,12 +19,12 @@ public final class Task {
     /**
      * Reads a task.
      *
-     * @param asked what the suite asked
+     * @param message what the suite asked
      * @param suite where further questions go
      */
-    public Task(JsonObject asked, Suite suite) {
-        this.input = asked.getAsJsonObject("input");
-        this.servers = asked.getAsJsonObject("servers");
+    public Task(JsonObject message, Suite suite) {
+        this.input = message.getAsJsonObject("input");
+        this.servers = message.getAsJsonObject("servers");
         this.suite = suite;
     }
 
@@ -123,14 +123,14 @@ public final class Task {
     /**
      * Asks the suite for something, and waits for its answer.
      *
-     * @param what what it is to do
+     * @param action what it is to do
      * @param facts what belongs to it
      * @return its answer
      * @throws IOException if it is gone
      */
-    public JsonElement ask(String what, Map<String, ?> facts) throws IOException {
+    public JsonElement ask(String action, Map<String, ?> facts) throws IOException {
         Map<String, Object> question = new HashMap<>(facts);
-        question.put("do", what);
+        question.put("do", action);
         return suite.ask(question);
     }
 }

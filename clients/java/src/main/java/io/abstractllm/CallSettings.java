@@ -7,12 +7,17 @@ import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 
-/** What a call has beside its message; the timeout may be null. */
+/**
+ * The settings of one call.
+ *
+ * @param timeout the most time that it may take; null: no limit
+ * @param metadata the metadata that is sent with it
+ */
 record CallSettings(Duration timeout, Metadata metadata) {
     private static final Pattern NAME = Pattern.compile("[a-z0-9_.-]+(?<!-bin)");
 
     /**
-     * Reads the settings of the next call; functions are asked now.
+     * Takes the settings of the next call from its options; functions that supply metadata are called now.
      *
      * @throws ConfigurationException for metadata that gRPC cannot send
      */
@@ -24,16 +29,16 @@ record CallSettings(Duration timeout, Metadata metadata) {
         return new CallSettings(null, metadata);
     }
 
-    /** The deadline begins to run now. */
+    /** Options for gRPC; the deadline begins to run now. */
     CallOptions callOptions() {
         return timeout == null
                 ? CallOptions.DEFAULT
                 : CallOptions.DEFAULT.withDeadlineAfter(TimeUnit.NANOSECONDS.convert(timeout), TimeUnit.NANOSECONDS);
     }
 
-    static Metadata metadata(Map<String, String> given) {
+    static Metadata metadata(Map<String, String> entries) {
         Metadata metadata = new Metadata();
-        given.forEach((name, value) -> {
+        entries.forEach((name, value) -> {
             if (!NAME.matcher(name).matches() || !isPrintable(value)) {
                 String rule = "must be lower-case names with values of printable ASCII";
                 throw new ConfigurationException(ErrorFacts.ofField("metadata", rule, rule, name));
@@ -44,6 +49,6 @@ record CallSettings(Duration timeout, Metadata metadata) {
     }
 
     static boolean isPrintable(String value) {
-        return value.chars().allMatch(letter -> letter >= ' ' && letter <= '~');
+        return value.chars().allMatch(character -> character >= ' ' && character <= '~');
     }
 }

@@ -15,25 +15,25 @@ final class Check {
 
     private Check() {}
 
-    /** Takes whole Unicode text; protobuf would send a question mark for half a character. */
+    /** Returns the text if it is valid Unicode; protobuf would send a question mark for a lone surrogate. */
     static String text(String value, String field) {
         Objects.requireNonNull(value, field);
-        for (int at = 0; at < value.length(); at++) {
-            if (!Character.isSurrogate(value.charAt(at))) {
+        for (int index = 0; index < value.length(); index++) {
+            if (!Character.isSurrogate(value.charAt(index))) {
                 continue;
             }
-            if (!Character.isSupplementaryCodePoint(value.codePointAt(at))) {
+            if (!Character.isSupplementaryCodePoint(value.codePointAt(index))) {
                 ErrorFacts facts = new ErrorFacts(
-                        field + " holds a lone surrogate at character " + at + ", which is no Unicode text");
+                        field + ": must be valid Unicode, but has a lone surrogate at character " + index);
                 facts.field = field;
                 throw new InvalidRequestException(facts);
             }
-            at++;
+            index++;
         }
         return value;
     }
 
-    /** Takes a finite number. */
+    /** Returns the number if it is finite. */
     static double finite(double value, String field) {
         if (!Double.isFinite(value)) {
             throw new InvalidRequestException(ErrorFacts.ofField(field, "must be a finite number", "finite", value));
@@ -41,7 +41,7 @@ final class Check {
         return value;
     }
 
-    /** Takes a span of time above zero. */
+    /** Returns the duration if it is greater than zero. */
     static Duration positive(Duration value, String field) {
         if (value.isZero() || value.isNegative()) {
             throw new InvalidRequestException(
@@ -50,7 +50,7 @@ final class Check {
         return value;
     }
 
-    /** Takes a map that a protobuf Struct can hold without loss: null, Boolean, Number, String, Map, Iterable. */
+    /** Converts a map of null, Boolean, Number, String, Map and Iterable to a protobuf Struct, without loss. */
     static Struct struct(Map<?, ?> values, String field) {
         Struct.Builder struct = Struct.newBuilder();
         values.forEach((key, value) -> {
@@ -63,29 +63,29 @@ final class Check {
     }
 
     private static Value value(Object value, String field) {
-        Value.Builder found = Value.newBuilder();
+        Value.Builder converted = Value.newBuilder();
         if (value == null) {
-            found.setNullValue(NullValue.NULL_VALUE);
+            converted.setNullValue(NullValue.NULL_VALUE);
         } else if (value instanceof Boolean flag) {
-            found.setBoolValue(flag);
+            converted.setBoolValue(flag);
         } else if (value instanceof Number number) {
-            found.setNumberValue(number(number, field));
+            converted.setNumberValue(number(number, field));
         } else if (value instanceof CharSequence text) {
-            found.setStringValue(text(text.toString(), field));
+            converted.setStringValue(text(text.toString(), field));
         } else if (value instanceof Map<?, ?> map) {
-            found.setStructValue(struct(map, field));
+            converted.setStructValue(struct(map, field));
         } else if (value instanceof Iterable<?> entries) {
             ListValue.Builder list = ListValue.newBuilder();
             for (Object entry : entries) {
                 list.addValues(value(entry, field + "[" + list.getValuesCount() + "]"));
             }
-            found.setListValue(list);
+            converted.setListValue(list);
         } else {
             String rule = "must be null, a Boolean, a Number, a String, a Map or an Iterable";
             throw new InvalidRequestException(
                     ErrorFacts.ofField(field, rule, null, value.getClass().getName()));
         }
-        return found.build();
+        return converted.build();
     }
 
     private static double number(Number number, String field) {

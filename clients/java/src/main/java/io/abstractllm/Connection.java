@@ -1,156 +1,111 @@
 package io.abstractllm;
 
-import io.grpc.ChannelCredentials;
-import io.grpc.Grpc;
-import io.grpc.InsecureChannelCredentials;
+import io.grpc.Channel;
+import io.grpc.ClientCall;
+import io.grpc.ClientInterceptors;
 import io.grpc.ManagedChannel;
-import io.grpc.ManagedChannelBuilder;
-import io.grpc.ManagedChannelRegistry;
 import io.grpc.Metadata;
-import io.grpc.TlsChannelCredentials;
-import java.io.ByteArrayInputStream;
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
-import java.security.cert.CertificateException;
-import java.security.cert.CertificateFactory;
-import java.util.List;
-import java.util.Map;
-import java.util.concurrent.TimeUnit;
-import java.util.function.Consumer;
-import java.util.function.Supplier;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import io.grpc.Status.Code;
+import io.grpc.StatusRuntimeException;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
+import io.grpc.stub.StreamObserver;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.Function;
 
-/** How a client connects: channel options, retry policy, credentials. They match the server's limits. */
+/** An open connection and the kinds of calls on it; they throw the client's exceptions. */
 final class Connection {
-    static final int MESSAGE_LIMIT = 16 * 1024 * 1024;
-    private static final int MAX_ATTEMPTS = 5;
+    private final ManagedChannel managedChannel;
+    private final Channel channel;
+    private volatile boolean closed;
 
-    /** gRPC waits as long as the server's {@code grpc-retry-pushback-ms} says, and gives up where it says -1. */
-    private static final Map<String, Object> RETRY_POLICY = Map.of(
-            "maxAttempts",
-            5.0,
-            "initialBackoff",
-            "0.2s",
-            "maxBackoff",
-            "10s",
-            "backoffMultiplier",
-            2.0,
-            "retryableStatusCodes",
-            List.of("UNAVAILABLE", "RESOURCE_EXHAUSTED"));
-
-    /** {@code dns:///name:port} spreads the calls over all the addresses of the name. */
-    private static final Map<String, Object> SERVICE_CONFIG = Map.of(
-            "loadBalancingConfig", List.of(Map.of("round_robin", Map.of())),
-            "methodConfig", List.of(Map.of("name", List.of(Map.of()), "retryPolicy", RETRY_POLICY)));
-
-    /** What retries need beside the message for the request's metadata. */
-    private static final int METADATA_LIMIT = 64 * 1024;
-
-    final String address;
-    String token;
-    boolean tls;
-    byte[] rootCertificates;
-    byte[] certificateChain;
-    byte[] privateKey;
-    int messageLimit = MESSAGE_LIMIT;
-    int maxAttempts = MAX_ATTEMPTS;
-    Consumer<ManagedChannelBuilder<?>> customization = builder -> {};
-
-    Connection(String address) {
-        if (address.isEmpty() || address.startsWith("http:") || address.startsWith("https:")) {
-            throw new ConfigurationException(ErrorFacts.ofField(
-                    "address", "must be host:port or unix:/path", "host:port or unix:/path", address));
-        }
-        this.address = address;
+    Connection(ConnectionSettings settings) {
+        this.managedChannel = settings.openChannel();
+        this.channel = ClientInterceptors.intercept(
+                managedChannel,
+                new GoAwayRetryInterceptor(settings.maxAttempts),
+                MetadataUtils.newAttachHeadersInterceptor(settings.metadata()));
     }
 
-    /** What goes with every call. */
-    Metadata metadata() {
-        return CallSettings.metadata(token == null ? Map.of() : Map.of("authorization", "Bearer " + token));
+    Channel channel() {
+        return channel;
     }
 
-    /** Makes a channel; it connects with the first call. */
-    ManagedChannel open() {
-        ChannelCredentials credentials = credentials();
-        ManagedChannelBuilder<?> builder = ofAddress(() -> Grpc.newChannelBuilder(address, credentials))
-                .defaultServiceConfig(SERVICE_CONFIG)
-                .maxInboundMessageSize(messageLimit)
-                // What no longer fits this buffer is not retried. The channel's own sum is without a limit, as requests
-                // that wait occupy memory anyway.
-                .perRpcBufferLimit((long) messageLimit + METADATA_LIMIT)
-                .retryBufferSize(Long.MAX_VALUE)
-                // A server that is gone without a word is noticed within 40 seconds while a call runs.
-                .keepAliveTime(30, TimeUnit.SECONDS)
-                .keepAliveTimeout(10, TimeUnit.SECONDS);
-        if (maxAttempts > 1) {
-            builder.enableRetry();
-        } else {
-            builder.disableRetry();
-        }
-        customization.accept(builder);
-        return ofAddress(builder::build);
+    /** Closes the connections; calls that run end. */
+    void close() {
+        closed = true;
+        managedChannel.shutdownNow();
     }
 
-    /** Does what gRPC refuses for an address that cannot be one. */
-    private <T> T ofAddress(Supplier<T> act) {
+    /** Calls a unary method and waits; interrupting the thread cancels the call. */
+    <Q, M> M unary(MethodDescriptor<Q, M> method, Q request, CallSettings settings) {
         try {
-            return act.get();
-        } catch (IllegalArgumentException | ManagedChannelRegistry.ProviderNotFoundException refused) {
-            ErrorFacts facts = ErrorFacts.ofField(
-                    "address",
-                    "must be host:port or unix:/path (" + refused.getMessage() + ")",
-                    "host:port or unix:/path",
-                    address);
-            facts.cause = refused;
-            throw new ConfigurationException(facts);
+            return ClientCalls.blockingUnaryCall(channelWith(settings), method, settings.callOptions(), request);
+        } catch (StatusRuntimeException error) {
+            throw exception(error, "");
         }
     }
 
-    private ChannelCredentials credentials() {
-        if (!tls && rootCertificates == null && certificateChain == null) {
-            return InsecureChannelCredentials.create();
-        }
-        TlsChannelCredentials.Builder credentials = TlsChannelCredentials.newBuilder();
-        try {
-            if (rootCertificates != null) {
-                credentials.trustManager(new ByteArrayInputStream(rootCertificates));
+    /** Calls a unary method without waiting; cancelling the future cancels the call. */
+    <Q, M, T> CompletableFuture<T> future(
+            MethodDescriptor<Q, M> method, Q request, CallSettings settings, Function<M, T> decode) {
+        ClientCall<Q, M> call = newCall(method, settings);
+        CompletableFuture<T> future = new CompletableFuture<>();
+        ClientCalls.asyncUnaryCall(call, request, new StreamObserver<>() {
+            @Override
+            public void onNext(M message) {
+                future.complete(decode.apply(message));
             }
-            if (certificateChain != null) {
-                credentials.keyManager(
-                        new ByteArrayInputStream(certificateChain), new ByteArrayInputStream(privateKey));
+
+            @Override
+            public void onError(Throwable error) {
+                future.completeExceptionally(
+                        error instanceof StatusRuntimeException status ? exception(status, "") : error);
             }
-        } catch (IOException impossible) {
-            throw new UncheckedIOException(impossible); // bytes can always be read
-        }
-        return credentials.build();
-    }
 
-    /** Takes PEM of certificates; gRPC would take a broken one for a fault of the address. */
-    static byte[] certificates(byte[] pem, String field) {
-        try {
-            var found = CertificateFactory.getInstance("X.509").generateCertificates(new ByteArrayInputStream(pem));
-            if (!found.isEmpty()) {
-                return pem.clone();
+            @Override
+            public void onCompleted() {
+                future.completeExceptionally(new InternalException("the server ended the call without an answer"));
             }
-        } catch (CertificateException broken) {
-            throw notPem(field, "PEM of certificates", broken);
-        }
-        throw notPem(field, "PEM of certificates", null);
+        });
+        future.whenComplete((message, error) -> {
+            if (future.isCancelled()) {
+                call.cancel("the caller cancelled the future", null);
+            }
+        });
+        return future;
     }
 
-    /** Takes PEM of a private key in the only form that the Java runtime reads. */
-    static byte[] privateKey(byte[] pem) {
-        if (!new String(pem, StandardCharsets.ISO_8859_1).contains("-----BEGIN PRIVATE KEY-----")) {
-            throw notPem("private_key", "PEM of a key as PKCS #8, which begins with BEGIN PRIVATE KEY", null);
-        }
-        return pem.clone();
+    /** A streaming call; it begins when the first value is read. */
+    <Q, M, T> RemoteStream<T> stream(
+            MethodDescriptor<Q, M> method, Q request, CallSettings settings, StreamDecoder<M, T> decoder) {
+        return new RemoteStream<>(new StreamIterator<>(this, method, request, settings, decoder));
     }
 
-    private static ConfigurationException notPem(String field, String limit, Throwable cause) {
-        ErrorFacts facts = new ErrorFacts(field + ": must be " + limit);
-        facts.field = field;
-        facts.limit = limit;
-        facts.cause = cause;
-        return new ConfigurationException(facts);
+    /** A call of one method, not started yet. */
+    <Q, M> ClientCall<Q, M> newCall(MethodDescriptor<Q, M> method, CallSettings settings) {
+        return channelWith(settings).newCall(method, settings.callOptions());
+    }
+
+    AbstractLLMException exception(StatusRuntimeException error, String partialText) {
+        return exception(error.getStatus(), error.getTrailers(), partialText, error);
+    }
+
+    AbstractLLMException exception(Status status, Metadata trailers, String partialText, Throwable cause) {
+        if (closed && (status.getCode() == Code.UNAVAILABLE || status.getCode() == Code.CANCELLED)) {
+            ErrorFacts facts = new ErrorFacts("the client is closed");
+            facts.partialText = partialText;
+            facts.cause = cause;
+            return new GenerationCancelledException(facts);
+        }
+        return Statuses.exception(status, trailers, partialText, cause);
+    }
+
+    private Channel channelWith(CallSettings settings) {
+        return settings.metadata().keys().isEmpty()
+                ? channel
+                : ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(settings.metadata()));
     }
 }

@@ -9,8 +9,9 @@ import io.grpc.Status;
 import java.util.Objects;
 import java.util.concurrent.Flow;
 
-/** The events of an answer for {@link Flow}: each subscription is a call, its demand is gRPC's own flow control. */
-record EventPublisher(Calls calls, GenerateRequest request, CallSettings settings) implements Flow.Publisher<Event> {
+/** Publishes the events of an answer. Each subscription is a call; its demand becomes gRPC's flow control. */
+record EventPublisher(Connection connection, GenerateRequest request, CallSettings settings)
+        implements Flow.Publisher<Event> {
     @Override
     public void subscribe(Flow.Subscriber<? super Event> subscriber) {
         Objects.requireNonNull(subscriber, "subscriber");
@@ -19,85 +20,85 @@ record EventPublisher(Calls calls, GenerateRequest request, CallSettings setting
 
     private final class Subscription extends ClientCall.Listener<StreamGenerateResponse> implements Flow.Subscription {
         private final Flow.Subscriber<? super Event> subscriber;
-        private final Reader.Events reader = new Reader.Events();
+        private final StreamDecoder.Events decoder = new StreamDecoder.Events();
         private final ClientCall<GenerateRequest, StreamGenerateResponse> call;
 
-        /** Demand from before the call was started; gRPC takes none before. */
-        private long early;
+        /** The demand from before the call was started, which gRPC does not accept yet. */
+        private long earlyDemand;
 
         private boolean started;
-        private volatile boolean over;
+        private volatile boolean ended;
 
         Subscription(Flow.Subscriber<? super Event> subscriber) {
             this.subscriber = subscriber;
-            this.call = calls.begin(GenerationServiceGrpc.getStreamGenerateMethod(), settings);
+            this.call = connection.newCall(GenerationServiceGrpc.getStreamGenerateMethod(), settings);
         }
 
         void start() {
             subscriber.onSubscribe(this);
             synchronized (this) {
-                if (over) {
+                if (ended) {
                     return;
                 }
                 call.start(this, new Metadata());
                 call.sendMessage(request);
                 call.halfClose();
                 started = true;
-                if (early > 0) {
-                    call.request((int) Math.min(early, Integer.MAX_VALUE));
+                if (earlyDemand > 0) {
+                    call.request((int) Math.min(earlyDemand, Integer.MAX_VALUE));
                 }
             }
         }
 
         @Override
         public void request(long count) {
-            if (count <= 0 && !over) {
+            if (count <= 0 && !ended) {
                 cancel();
                 subscriber.onError(new IllegalArgumentException("demand must be greater than 0, got " + count));
                 return;
             }
             synchronized (this) {
-                if (over) {
+                if (ended) {
                     return;
                 }
                 if (started) {
                     call.request((int) Math.min(count, Integer.MAX_VALUE));
                 } else {
-                    early = Math.min(early, Integer.MAX_VALUE) + Math.min(count, Integer.MAX_VALUE);
+                    earlyDemand = Math.min(earlyDemand, Integer.MAX_VALUE) + Math.min(count, Integer.MAX_VALUE);
                 }
             }
         }
 
         @Override
         public synchronized void cancel() {
-            if (started && !over) {
+            if (started && !ended) {
                 call.cancel("the subscriber left", null);
             }
-            over = true;
+            ended = true;
         }
 
         @Override
         public void onMessage(StreamGenerateResponse message) {
-            Event event = reader.read(message);
+            Event event = decoder.decode(message);
             if (event == null) {
                 call.request(1);
-            } else if (!over) {
+            } else if (!ended) {
                 subscriber.onNext(event);
             }
         }
 
         @Override
         public void onClose(Status status, Metadata trailers) {
-            if (over) {
+            if (ended) {
                 return;
             }
-            over = true;
+            ended = true;
             if (!status.isOk()) {
-                subscriber.onError(calls.exception(status, trailers, reader.text(), status.getCause()));
+                subscriber.onError(connection.exception(status, trailers, decoder.text(), status.getCause()));
                 return;
             }
             try {
-                reader.end();
+                decoder.end();
             } catch (IncompleteStreamException error) {
                 subscriber.onError(error);
                 return;

@@ -32,6 +32,6 @@ public record FinishReason(int number) {
     /** The word, such as {@code max_tokens}; the number's digits for a value that this client does not know. */
     @Override
     public String toString() {
-        return Words.word(io.abstractllm.v1.FinishReason.getDescriptor(), number);
+        return EnumNames.lowerCaseName(io.abstractllm.v1.FinishReason.getDescriptor(), number);
     }
 }

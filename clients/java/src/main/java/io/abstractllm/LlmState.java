@@ -21,6 +21,6 @@ public record LlmState(int number) {
     /** The word, such as {@code ready}; the number's digits for a value that this client does not know. */
     @Override
     public String toString() {
-        return Words.word(io.abstractllm.v1.LlmState.getDescriptor(), number);
+        return EnumNames.lowerCaseName(io.abstractllm.v1.LlmState.getDescriptor(), number);
     }
 }

@@ -42,7 +42,7 @@ public final class Options {
         return new Builder();
     }
 
-    /** These options, and where they are silent, the given ones. */
+    /** Merges these options with a client's defaults, which count where these set nothing. */
     Options over(Options defaults) {
         List<Consumer<GenerateRequest.Builder>> allSettings = new ArrayList<>(defaults.settings);
         allSettings.addAll(settings);
@@ -60,11 +60,11 @@ public final class Options {
         return timeout;
     }
 
-    /** What goes with the next call beside its message; functions are asked now. */
+    /** The metadata of the next call; the functions that supply them are called now. */
     Map<String, String> metadata() {
-        Map<String, String> found = new LinkedHashMap<>();
-        metadata.forEach(supplier -> found.putAll(supplier.get()));
-        return found;
+        Map<String, String> merged = new LinkedHashMap<>();
+        metadata.forEach(supplier -> merged.putAll(supplier.get()));
+        return merged;
     }
 
     /** Collects options; a later setting of the same option replaces the earlier one. */

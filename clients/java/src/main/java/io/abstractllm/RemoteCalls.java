@@ -29,7 +29,7 @@ abstract class RemoteCalls {
     private static final int PAGE_SIZE = 1000;
 
     final String address;
-    final Calls calls;
+    final Connection connection;
     private final String llm;
     private final int messageLimit;
     private final Options defaults;
@@ -39,20 +39,17 @@ abstract class RemoteCalls {
         messageLimit = builder.connection.messageLimit;
         llm = builder.llm;
         defaults = builder.defaults;
-        calls = new Calls(builder.connection);
+        connection = new Connection(builder.connection);
     }
 
-    /** A request and how it is to be sent. */
-    record Question(GenerateRequest request, CallSettings settings) {}
-
-    final Question question(String prompt, Options options) {
+    final PreparedCall prepare(String prompt, Options options) {
         Options all = options.over(defaults);
-        return new Question(checked(Requests.generate(llm, prompt, all)), CallSettings.of(all));
+        return new PreparedCall(checked(Requests.generate(llm, prompt, all)), CallSettings.of(all));
     }
 
-    final Question question(List<ChatMessage> messages, Options options) {
+    final PreparedCall prepare(List<ChatMessage> messages, Options options) {
         Options all = options.over(defaults);
-        return new Question(checked(Requests.generate(llm, messages, all)), CallSettings.of(all));
+        return new PreparedCall(checked(Requests.generate(llm, messages, all)), CallSettings.of(all));
     }
 
     /** Refuses what gRPC would refuse too, but only after retrying it for seconds. */
@@ -81,7 +78,7 @@ abstract class RemoteCalls {
     }
 
     /**
-     * The LLM that is asked.
+     * The LLM that is defaultRequest.
      *
      * @return its name; empty for the server's default
      */
@@ -96,7 +93,7 @@ abstract class RemoteCalls {
      * @return the channel
      */
     public Channel channel() {
-        return calls.channel();
+        return connection.channel();
     }
 
     /**
@@ -108,7 +105,7 @@ abstract class RemoteCalls {
      * @throws UnsupportedFeatureException if the LLM's provider cannot count
      */
     public long countTokens(String prompt, Options options) {
-        return countTokens(question(prompt, options));
+        return countTokens(prepare(prompt, options));
     }
 
     /**
@@ -120,12 +117,13 @@ abstract class RemoteCalls {
      * @throws UnsupportedFeatureException if the LLM's provider cannot count
      */
     public long countTokens(List<ChatMessage> messages, Options options) {
-        return countTokens(question(messages, options));
+        return countTokens(prepare(messages, options));
     }
 
-    private long countTokens(Question question) {
-        CountTokensRequest request = Requests.countTokens(question.request);
-        return calls.unary(GenerationServiceGrpc.getCountTokensMethod(), request, question.settings)
+    private long countTokens(PreparedCall call) {
+        CountTokensRequest request = Requests.countTokens(call.request());
+        return connection
+                .unary(GenerationServiceGrpc.getCountTokensMethod(), request, call.settings())
                 .getInputTokens();
     }
 
@@ -135,12 +133,12 @@ abstract class RemoteCalls {
      * @return the capabilities, with the model of the client's default options, where they have one
      */
     public Capabilities getCapabilities() {
-        GenerateRequest.Builder asked = GenerateRequest.newBuilder();
-        defaults.applyTo(asked);
+        GenerateRequest.Builder defaultRequest = GenerateRequest.newBuilder();
+        defaults.applyTo(defaultRequest);
         GetCapabilitiesRequest.Builder request =
                 GetCapabilitiesRequest.newBuilder().setLlm(llm);
-        if (asked.getParameters().hasModel()) {
-            request.setModel(asked.getParameters().getModel());
+        if (defaultRequest.getParameters().hasModel()) {
+            request.setModel(defaultRequest.getParameters().getModel());
         }
         return capabilities(request);
     }
@@ -156,9 +154,9 @@ abstract class RemoteCalls {
     }
 
     private Capabilities capabilities(GetCapabilitiesRequest.Builder request) {
-        return Answers.capabilities(
-                calls.unary(ModelServiceGrpc.getGetCapabilitiesMethod(), request.build(), settings())
-                        .getCapabilities());
+        return Responses.capabilities(connection
+                .unary(ModelServiceGrpc.getGetCapabilitiesMethod(), request.build(), settings())
+                .getCapabilities());
     }
 
     /**
@@ -167,11 +165,11 @@ abstract class RemoteCalls {
      * @return the LLMs, sorted by name
      */
     public List<LlmInfo> listLlms() {
-        return calls
+        return connection
                 .unary(ModelServiceGrpc.getListLlmsMethod(), ListLlmsRequest.getDefaultInstance(), settings())
                 .getLlmsList()
                 .stream()
-                .map(Answers::llmInfo)
+                .map(Responses::llmInfo)
                 .toList();
     }
 
@@ -182,7 +180,7 @@ abstract class RemoteCalls {
      */
     public ConfigState getConfig() {
         GetConfigRequest request = GetConfigRequest.newBuilder().setLlm(llm).build();
-        GetConfigResponse response = calls.unary(ConfigServiceGrpc.getGetConfigMethod(), request, settings());
+        GetConfigResponse response = connection.unary(ConfigServiceGrpc.getGetConfigMethod(), request, settings());
         return new ConfigState(response.getConfig(), response.getEtag());
     }
 
@@ -208,7 +206,7 @@ abstract class RemoteCalls {
      */
     public ConfigState setConfig(ConfigChange change) {
         var request = change.request.toBuilder().setLlm(llm).build();
-        SetConfigResponse response = calls.unary(ConfigServiceGrpc.getSetConfigMethod(), request, settings());
+        SetConfigResponse response = connection.unary(ConfigServiceGrpc.getSetConfigMethod(), request, settings());
         return new ConfigState(response.getConfig(), response.getEtag());
     }
 
@@ -218,16 +216,16 @@ abstract class RemoteCalls {
      * @return the models of all pages, sorted by name
      */
     public List<CachedModel> listCachedModels() {
-        List<CachedModel> found = new ArrayList<>();
+        List<CachedModel> models = new ArrayList<>();
         ListCachedModelsRequest.Builder request =
                 ListCachedModelsRequest.newBuilder().setLlm(llm).setPageSize(PAGE_SIZE);
         do {
             ListCachedModelsResponse page =
-                    calls.unary(ModelServiceGrpc.getListCachedModelsMethod(), request.build(), settings());
-            page.getModelsList().forEach(model -> found.add(Answers.cachedModel(model)));
+                    connection.unary(ModelServiceGrpc.getListCachedModelsMethod(), request.build(), settings());
+            page.getModelsList().forEach(model -> models.add(Responses.cachedModel(model)));
             request.setPageToken(page.getNextPageToken());
         } while (!request.getPageToken().isEmpty());
-        return found;
+        return models;
     }
 
     /**
@@ -260,7 +258,7 @@ abstract class RemoteCalls {
 
     private ClearedModels clear(ClearCacheRequest.Builder target, boolean dryRun) {
         ClearCacheRequest request = target.setLlm(llm).setDryRun(dryRun).build();
-        return Answers.clearedModels(calls.unary(ModelServiceGrpc.getClearCacheMethod(), request, settings()));
+        return Responses.clearedModels(connection.unary(ModelServiceGrpc.getClearCacheMethod(), request, settings()));
     }
 
     /**
@@ -284,11 +282,11 @@ abstract class RemoteCalls {
     }
 
     private RemoteStream<PullProgress> pull(PullModelRequest.Builder request) {
-        return calls.stream(
+        return connection.stream(
                 ModelServiceGrpc.getPullModelMethod(),
                 request.setLlm(llm).build(),
                 settings().withoutTimeout(),
-                Reader.of(Answers::pullProgress));
+                StreamDecoder.of(Responses::pullProgress));
     }
 
     /**
@@ -298,11 +296,11 @@ abstract class RemoteCalls {
      * @return reports of the progress
      */
     public RemoteStream<LoadProgress> loadModel() {
-        return calls.stream(
+        return connection.stream(
                 ModelServiceGrpc.getLoadModelMethod(),
                 LoadModelRequest.newBuilder().setLlm(llm).build(),
                 settings().withoutTimeout(),
-                Reader.of(Answers::loadProgress));
+                StreamDecoder.of(Responses::loadProgress));
     }
 
     /**
@@ -312,10 +310,10 @@ abstract class RemoteCalls {
      * @return reports of the progress
      */
     public RemoteStream<UnloadProgress> unloadModel(boolean force) {
-        return calls.stream(
+        return connection.stream(
                 ModelServiceGrpc.getUnloadModelMethod(),
                 UnloadModelRequest.newBuilder().setLlm(llm).setForce(force).build(),
                 settings().withoutTimeout(),
-                Reader.of(Answers::unloadProgress));
+                StreamDecoder.of(Responses::unloadProgress));
     }
 }

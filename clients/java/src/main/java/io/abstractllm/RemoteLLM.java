@@ -94,7 +94,7 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the answer
      */
     public Completion complete(String prompt, Options options) {
-        return complete(question(prompt, options));
+        return complete(prepare(prompt, options));
     }
 
     /**
@@ -105,12 +105,12 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the answer
      */
     public Completion complete(List<ChatMessage> messages, Options options) {
-        return complete(question(messages, options));
+        return complete(prepare(messages, options));
     }
 
-    private Completion complete(Question question) {
-        return Answers.completion(
-                calls.unary(GenerationServiceGrpc.getGenerateMethod(), question.request(), question.settings()));
+    private Completion complete(PreparedCall call) {
+        return Responses.completion(
+                connection.unary(GenerationServiceGrpc.getGenerateMethod(), call.request(), call.settings()));
     }
 
     /**
@@ -121,7 +121,7 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the answer
      */
     public CompletableFuture<Completion> completeAsync(String prompt, Options options) {
-        return completeAsync(question(prompt, options));
+        return completeAsync(prepare(prompt, options));
     }
 
     /**
@@ -132,15 +132,12 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the answer
      */
     public CompletableFuture<Completion> completeAsync(List<ChatMessage> messages, Options options) {
-        return completeAsync(question(messages, options));
+        return completeAsync(prepare(messages, options));
     }
 
-    private CompletableFuture<Completion> completeAsync(Question question) {
-        return calls.future(
-                GenerationServiceGrpc.getGenerateMethod(),
-                question.request(),
-                question.settings(),
-                Answers::completion);
+    private CompletableFuture<Completion> completeAsync(PreparedCall call) {
+        return connection.future(
+                GenerationServiceGrpc.getGenerateMethod(), call.request(), call.settings(), Responses::completion);
     }
 
     /**
@@ -151,7 +148,7 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the events, {@link Event.Started} first and {@link Event.Finished} last
      */
     public RemoteStream<Event> stream(String prompt, Options options) {
-        return stream(question(prompt, options), new Reader.Events());
+        return stream(prepare(prompt, options), new StreamDecoder.Events());
     }
 
     /**
@@ -162,7 +159,7 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the events, {@link Event.Started} first and {@link Event.Finished} last
      */
     public RemoteStream<Event> stream(List<ChatMessage> messages, Options options) {
-        return stream(question(messages, options), new Reader.Events());
+        return stream(prepare(messages, options), new StreamDecoder.Events());
     }
 
     /**
@@ -173,7 +170,7 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the pieces
      */
     public RemoteStream<String> streamText(String prompt, Options options) {
-        return stream(question(prompt, options), new Reader.Texts());
+        return stream(prepare(prompt, options), new StreamDecoder.Texts());
     }
 
     /**
@@ -194,12 +191,12 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the pieces
      */
     public RemoteStream<String> streamText(List<ChatMessage> messages, Options options) {
-        return stream(question(messages, options), new Reader.Texts());
+        return stream(prepare(messages, options), new StreamDecoder.Texts());
     }
 
-    private <T> RemoteStream<T> stream(Question question, Reader<StreamGenerateResponse, T> reader) {
-        return calls.stream(
-                GenerationServiceGrpc.getStreamGenerateMethod(), question.request(), question.settings(), reader);
+    private <T> RemoteStream<T> stream(PreparedCall call, StreamDecoder<StreamGenerateResponse, T> decoder) {
+        return connection.stream(
+                GenerationServiceGrpc.getStreamGenerateMethod(), call.request(), call.settings(), decoder);
     }
 
     /**
@@ -211,8 +208,8 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the events, {@link Event.Started} first and {@link Event.Finished} last
      */
     public Flow.Publisher<Event> publish(String prompt, Options options) {
-        Question question = question(prompt, options);
-        return new EventPublisher(calls, question.request(), question.settings());
+        PreparedCall call = prepare(prompt, options);
+        return new EventPublisher(connection, call.request(), call.settings());
     }
 
     /**
@@ -223,14 +220,14 @@ public final class RemoteLLM extends RemoteCalls implements AutoCloseable {
      * @return the events, {@link Event.Started} first and {@link Event.Finished} last
      */
     public Flow.Publisher<Event> publish(List<ChatMessage> messages, Options options) {
-        Question question = question(messages, options);
-        return new EventPublisher(calls, question.request(), question.settings());
+        PreparedCall call = prepare(messages, options);
+        return new EventPublisher(connection, call.request(), call.settings());
     }
 
     /** Closes the connections; calls that run end with {@link GenerationCancelledException}. */
     @Override
     public void close() {
-        calls.close();
+        connection.close();
     }
 
     @Override

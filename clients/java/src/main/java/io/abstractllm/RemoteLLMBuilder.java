@@ -6,12 +6,12 @@ import java.util.function.Consumer;
 
 /** Collects how a {@link RemoteLLM} connects, as whom, and what its calls have in common. */
 public final class RemoteLLMBuilder {
-    final Connection connection;
+    final ConnectionSettings connection;
     String llm = "";
     Options defaults = Options.NONE;
 
     RemoteLLMBuilder(String address) {
-        connection = new Connection(Objects.requireNonNull(address, "address"));
+        connection = new ConnectionSettings(Objects.requireNonNull(address, "address"));
     }
 
     /**
@@ -72,7 +72,7 @@ public final class RemoteLLMBuilder {
      * @throws ConfigurationException if they are none
      */
     public RemoteLLMBuilder rootCertificates(byte[] pem) {
-        connection.rootCertificates = Connection.certificates(pem, "root_certificates");
+        connection.rootCertificates = ConnectionSettings.certificates(pem, "root_certificates");
         return this;
     }
 
@@ -85,8 +85,8 @@ public final class RemoteLLMBuilder {
      * @throws ConfigurationException if they are none
      */
     public RemoteLLMBuilder clientCertificate(byte[] certificateChain, byte[] privateKey) {
-        connection.certificateChain = Connection.certificates(certificateChain, "certificate_chain");
-        connection.privateKey = Connection.privateKey(privateKey);
+        connection.certificateChain = ConnectionSettings.certificates(certificateChain, "certificate_chain");
+        connection.privateKey = ConnectionSettings.privateKey(privateKey);
         return this;
     }
 

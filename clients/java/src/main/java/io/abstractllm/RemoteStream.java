@@ -24,11 +24,11 @@ import java.util.stream.StreamSupport;
  * @param <T> what comes
  */
 public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
-    private final Pull<?, ?, T> pull;
+    private final StreamIterator<?, ?, T> values;
     private boolean taken;
 
-    RemoteStream(Pull<?, ?, T> pull) {
-        this.pull = pull;
+    RemoteStream(StreamIterator<?, ?, T> values) {
+        this.values = values;
     }
 
     /**
@@ -44,7 +44,7 @@ public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
             throw new IllegalStateException("a RemoteStream is read only once");
         }
         taken = true;
-        return pull;
+        return values;
     }
 
     /**
@@ -62,6 +62,6 @@ public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
     /** Cancels the call, unless it is over. */
     @Override
     public void close() {
-        pull.close();
+        values.close();
     }
 }

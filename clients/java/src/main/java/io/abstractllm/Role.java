@@ -21,6 +21,6 @@ public record Role(int number) {
     /** The word, such as {@code user}; the number's digits for a value that this client does not know. */
     @Override
     public String toString() {
-        return Words.word(io.abstractllm.v1.Role.getDescriptor(), number);
+        return EnumNames.lowerCaseName(io.abstractllm.v1.Role.getDescriptor(), number);
     }
 }

@@ -13,7 +13,7 @@ import java.util.function.Function;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
-/** A call's gRPC status to one of the client's exceptions. */
+/** Translates a call's gRPC status to one of the client's exceptions. */
 final class Statuses {
     static final String DOMAIN = "abstractllm";
     private static final Metadata.Key<byte[]> DETAILS =
@@ -62,7 +62,7 @@ final class Statuses {
             Map.entry(Code.CANCELLED, GenerationCancelledException::new),
             Map.entry(Code.ABORTED, StaleConfigException::new));
 
-    /** The words of gRPC's core and of Go, or of Java. */
+    /** The message for a size beyond a limit: of gRPC's core and Go, or of Java. */
     private static final Pattern TOO_LARGE = Pattern.compile(
             "larger than max(?: \\(([0-9]+) vs\\. ([0-9]+)\\))?" + "|exceeds maximum size ([0-9]+): ([0-9]+)");
 
@@ -84,33 +84,33 @@ final class Statuses {
         facts.partialText = partialText;
         facts.cause = cause;
         ErrorInfo info = readDetails(trailers, facts);
-        Function<ErrorFacts, AbstractLLMException> ofCode = BY_CODE.getOrDefault(code, InternalException::new);
+        Function<ErrorFacts, AbstractLLMException> byCode = BY_CODE.getOrDefault(code, InternalException::new);
         if (info == null) {
             facts.retryable = code == Code.UNAVAILABLE;
-            if (code == Code.RESOURCE_EXHAUSTED && isOfSize(facts)) {
+            if (code == Code.RESOURCE_EXHAUSTED && isTooLarge(facts)) {
                 facts.reason = ErrorReason.MESSAGE_TOO_LARGE;
                 return new InvalidRequestException(facts);
             }
-            return ofCode.apply(facts);
+            return byCode.apply(facts);
         }
         facts.reason = info.getReason().isEmpty() ? null : new ErrorReason(info.getReason());
-        Function<ErrorFacts, AbstractLLMException> ofReason = BY_REASON.get(info.getReason());
-        if (ofReason != null) {
-            return ofReason.apply(facts);
+        Function<ErrorFacts, AbstractLLMException> byReason = BY_REASON.get(info.getReason());
+        if (byReason != null) {
+            return byReason.apply(facts);
         }
         facts.retryable = facts.retryAfter != null || code == Code.UNAVAILABLE;
-        return ofCode.apply(facts);
+        return byCode.apply(facts);
     }
 
-    /** Whether the message is gRPC's own words for one beyond a limit, on either side; notes the two sizes. */
-    private static boolean isOfSize(ErrorFacts facts) {
-        Matcher found = TOO_LARGE.matcher(facts.message);
-        if (!found.find()) {
+    /** Returns true, and records both sizes, if the message is gRPC's own for a size beyond a limit, on either side. */
+    private static boolean isTooLarge(ErrorFacts facts) {
+        Matcher matcher = TOO_LARGE.matcher(facts.message);
+        if (!matcher.find()) {
             return false;
         }
-        boolean isJava = found.group(3) != null;
-        facts.requested = isJava ? found.group(4) : found.group(1);
-        facts.limit = isJava ? found.group(3) : found.group(2);
+        boolean isJava = matcher.group(3) != null;
+        facts.requested = isJava ? matcher.group(4) : matcher.group(1);
+        facts.limit = isJava ? matcher.group(3) : matcher.group(2);
         return true;
     }
 
@@ -126,11 +126,11 @@ final class Statuses {
         try {
             for (Any packed : com.google.rpc.Status.parseFrom(encoded).getDetailsList()) {
                 if (packed.is(ErrorInfo.class)) {
-                    ErrorInfo found = packed.unpack(ErrorInfo.class);
-                    info = found.getDomain().equals(DOMAIN) ? found : info;
+                    ErrorInfo candidate = packed.unpack(ErrorInfo.class);
+                    info = candidate.getDomain().equals(DOMAIN) ? candidate : info;
                 } else if (packed.is(RetryInfo.class)) {
                     facts.retryAfter =
-                            Answers.duration(packed.unpack(RetryInfo.class).getRetryDelay());
+                            Responses.duration(packed.unpack(RetryInfo.class).getRetryDelay());
                 } else if (packed.is(BadRequest.class)) {
                     BadRequest bad = packed.unpack(BadRequest.class);
                     facts.field = bad.getFieldViolationsCount() == 0
@@ -148,25 +148,25 @@ final class Statuses {
     }
 
     private static void readMetadata(Map<String, String> metadata, ErrorFacts facts) {
-        facts.requestId = filled(metadata, "request_id");
-        facts.llm = filled(metadata, "llm");
-        facts.provider = filled(metadata, "provider");
-        facts.model = filled(metadata, "model");
-        String field = filled(metadata, "field");
+        facts.requestId = nonEmpty(metadata, "request_id");
+        facts.llm = nonEmpty(metadata, "llm");
+        facts.provider = nonEmpty(metadata, "provider");
+        facts.model = nonEmpty(metadata, "model");
+        String field = nonEmpty(metadata, "field");
         facts.field = field == null ? facts.field : field;
-        facts.limit = filled(metadata, "limit");
-        facts.requested = filled(metadata, "requested");
-        Long status = digits(metadata.get("upstream_status"));
+        facts.limit = nonEmpty(metadata, "limit");
+        facts.requested = nonEmpty(metadata, "requested");
+        Long status = number(metadata.get("upstream_status"));
         facts.upstreamStatus = status == null || status > Integer.MAX_VALUE ? null : Integer.valueOf(status.intValue());
-        facts.outputTokens = digits(metadata.get("output_tokens"));
+        facts.outputTokens = number(metadata.get("output_tokens"));
     }
 
-    private static String filled(Map<String, String> metadata, String name) {
+    private static String nonEmpty(Map<String, String> metadata, String name) {
         String value = metadata.getOrDefault(name, "");
         return value.isEmpty() ? null : value;
     }
 
-    private static Long digits(String value) {
+    private static Long number(String value) {
         return value != null && value.matches("[0-9]{1,18}") ? Long.valueOf(value) : null;
     }
 }

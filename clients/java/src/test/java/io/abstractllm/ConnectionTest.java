@@ -222,8 +222,8 @@ class ConnectionTest {
                     var small = RemoteLLM.builder(server.address())
                             .messageLimit(100)
                             .build()) {
-                assertEquals("There", llm.generate("x".repeat(Connection.MESSAGE_LIMIT - 10)));
-                String prompt = "x".repeat(Connection.MESSAGE_LIMIT);
+                assertEquals("There", llm.generate("x".repeat(ConnectionSettings.MESSAGE_LIMIT - 10)));
+                String prompt = "x".repeat(ConnectionSettings.MESSAGE_LIMIT);
                 for (Runnable ask : List.<Runnable>of(
                         () -> llm.generate(prompt),
                         () -> llm.streamText(prompt).close(),
@@ -246,7 +246,7 @@ class ConnectionTest {
             server.answer(
                     "Generate",
                     GenerateResponse.newBuilder()
-                            .setText("x".repeat(Connection.MESSAGE_LIMIT))
+                            .setText("x".repeat(ConnectionSettings.MESSAGE_LIMIT))
                             .build());
             try (var llm = new RemoteLLM(server.address())) {
                 var error = assertThrows(InvalidRequestException.class, () -> llm.generate("Hi"));
@@ -284,11 +284,11 @@ class ConnectionTest {
 
                     @Override
                     public void start(Listener2 listener) {
-                        List<EquivalentAddressGroup> found = java.util.Arrays.stream(ports)
+                        List<EquivalentAddressGroup> addresses = java.util.Arrays.stream(ports)
                                 .mapToObj(port -> new EquivalentAddressGroup(new InetSocketAddress("127.0.0.1", port)))
                                 .toList();
                         listener.onResult(ResolutionResult.newBuilder()
-                                .setAddressesOrError(StatusOr.fromValue(found))
+                                .setAddressesOrError(StatusOr.fromValue(addresses))
                                 .build());
                     }
 

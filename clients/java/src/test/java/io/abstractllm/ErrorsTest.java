@@ -119,7 +119,7 @@ class ErrorsTest {
     void everyReasonOfTheContractIsKnown() throws Exception {
         for (var value : io.abstractllm.v1.ErrorReason.getDescriptor().getValues()) {
             if (value.getNumber() != 0) {
-                String name = Words.name(io.abstractllm.v1.ErrorReason.getDescriptor(), value.getNumber());
+                String name = EnumNames.name(io.abstractllm.v1.ErrorReason.getDescriptor(), value.getNumber());
                 assertEquals(name, ErrorReason.class.getField(name).get(null).toString());
                 var error = errorOf(new Failure(Code.UNKNOWN, "").reason(name, Map.of()));
                 assertEquals(name, error.reason().name());
@@ -238,10 +238,10 @@ class ErrorsTest {
                     .exception());
         });
         try (var pieces = llm.streamText("Hi")) {
-            var found = pieces.iterator();
-            assertEquals("half an ", found.next());
-            assertEquals("answer", found.next());
-            var error = assertThrows(ProviderUnavailableException.class, found::hasNext);
+            var values = pieces.iterator();
+            assertEquals("half an ", values.next());
+            assertEquals("answer", values.next());
+            var error = assertThrows(ProviderUnavailableException.class, values::hasNext);
             assertEquals("half an answer", error.partialText());
         }
         assertEquals(1, server.requests.size());

@@ -127,7 +127,7 @@ class RetriesTest {
 
     @Test
     void aRequestAsLargeAsTheLimitIsRetried() {
-        String prompt = "x".repeat(Connection.MESSAGE_LIMIT - 1000);
+        String prompt = "x".repeat(ConnectionSettings.MESSAGE_LIMIT - 1000);
         server.fail(1, again(Code.UNAVAILABLE));
         assertEquals("There", llm.generate(prompt));
         assertEquals(2, server.requests.size());

@@ -51,7 +51,7 @@ class ServerMethodsTest {
     }
 
     @SuppressWarnings("unchecked")
-    private <M> M asked() {
+    private <M> M lastRequest() {
         return (M) server.requests.get(server.requests.size() - 1);
     }
 
@@ -76,22 +76,22 @@ class ServerMethodsTest {
                 .setMaxConcurrentRequests(8)
                 .setDevice("cpu");
         server.answer("GetCapabilities", answer.build());
-        Capabilities found = llm.getCapabilities();
-        assertTrue(found.streaming() && found.regex());
-        assertFalse(found.tools());
-        assertEquals(List.of("top_k"), found.parameters());
-        assertEquals(OptionalLong.of(0), found.contextWindow());
-        assertEquals(OptionalLong.empty(), found.maxOutputTokens());
-        assertEquals(OptionalInt.of(8), found.maxConcurrentRequests());
-        assertFalse(this.<GetCapabilitiesRequest>asked().hasModel());
+        Capabilities capabilities = llm.getCapabilities();
+        assertTrue(capabilities.streaming() && capabilities.regex());
+        assertFalse(capabilities.tools());
+        assertEquals(List.of("top_k"), capabilities.parameters());
+        assertEquals(OptionalLong.of(0), capabilities.contextWindow());
+        assertEquals(OptionalLong.empty(), capabilities.maxOutputTokens());
+        assertEquals(OptionalInt.of(8), capabilities.maxConcurrentRequests());
+        assertFalse(this.<GetCapabilitiesRequest>lastRequest().hasModel());
         llm.getCapabilities("small");
-        assertEquals("small", this.<GetCapabilitiesRequest>asked().getModel());
+        assertEquals("small", this.<GetCapabilitiesRequest>lastRequest().getModel());
         try (var other = RemoteLLM.builder(server.address())
                 .defaults(Options.builder().model("own").build())
                 .build()) {
             other.getCapabilities();
         }
-        assertEquals("own", this.<GetCapabilitiesRequest>asked().getModel());
+        assertEquals("own", this.<GetCapabilitiesRequest>lastRequest().getModel());
     }
 
     @Test
@@ -104,11 +104,11 @@ class ServerMethodsTest {
                 .setMemoryBytes(5)
                 .setRunning(1);
         server.answer("ListLlms", answer.build());
-        List<LlmInfo> found = llm.listLlms();
-        assertEquals(LlmState.READY, found.get(0).state());
-        assertEquals(OptionalLong.empty(), found.get(0).memoryBytes());
-        assertEquals("77", found.get(1).state().toString());
-        assertEquals(OptionalLong.of(5), found.get(1).memoryBytes());
+        List<LlmInfo> llms = llm.listLlms();
+        assertEquals(LlmState.READY, llms.get(0).state());
+        assertEquals(OptionalLong.empty(), llms.get(0).memoryBytes());
+        assertEquals("77", llms.get(1).state().toString());
+        assertEquals(OptionalLong.of(5), llms.get(1).memoryBytes());
     }
 
     @Test
@@ -123,13 +123,13 @@ class ServerMethodsTest {
         assertEquals(new ConfigState(config, "e1"), llm.getConfig());
         assertEquals("e2", llm.setConfig(config).etag());
         assertEquals(
-                SetConfigRequest.newBuilder().setLlm("local").setConfig(config).build(), asked());
+                SetConfigRequest.newBuilder().setLlm("local").setConfig(config).build(), lastRequest());
         llm.setConfig(ConfigChange.to(config)
                 .mask(List.of("system_prompt"))
                 .etag("e1")
                 .validateOnly()
                 .build());
-        SetConfigRequest request = asked();
+        SetConfigRequest request = lastRequest();
         assertEquals(List.of("system_prompt"), request.getUpdateMask().getPathsList());
         assertEquals("e1", request.getEtag());
         assertTrue(request.getValidateOnly());
@@ -147,12 +147,12 @@ class ServerMethodsTest {
                     .build());
             observer.onCompleted();
         });
-        List<CachedModel> found = llm.listCachedModels();
+        List<CachedModel> llms = llm.listCachedModels();
         assertEquals(
-                List.of("m", "m1", "m2"), found.stream().map(CachedModel::name).toList());
-        assertEquals(Optional.of(Instant.ofEpochSecond(5, 7)), found.get(0).lastUsedTime());
-        assertEquals(Optional.empty(), found.get(0).lastModifiedTime());
-        assertEquals(1000, this.<ListCachedModelsRequest>asked().getPageSize());
+                List.of("m", "m1", "m2"), llms.stream().map(CachedModel::name).toList());
+        assertEquals(Optional.of(Instant.ofEpochSecond(5, 7)), llms.get(0).lastUsedTime());
+        assertEquals(Optional.empty(), llms.get(0).lastModifiedTime());
+        assertEquals(1000, this.<ListCachedModelsRequest>lastRequest().getPageSize());
     }
 
     @Test
@@ -161,11 +161,11 @@ class ServerMethodsTest {
                 "ClearCache",
                 ClearCacheResponse.newBuilder().addRemoved("m").setFreedBytes(9).build());
         assertEquals(new ClearedModels(List.of("m"), 9), llm.clearModelCache("m", true));
-        ClearCacheRequest request = asked();
+        ClearCacheRequest request = lastRequest();
         assertEquals("m", request.getModel());
         assertTrue(request.getDryRun());
         llm.clearWholeModelCache(false);
-        request = asked();
+        request = lastRequest();
         assertTrue(request.hasAll());
         assertFalse(request.getDryRun());
         for (String none : new String[] {null, ""}) {
@@ -209,15 +209,15 @@ class ServerMethodsTest {
                     List.of(new UnloadProgress(LlmState.UNLOADED, 0)),
                     patient.unloadModel(true).stream().toList());
         }
-        assertTrue(this.<UnloadModelRequest>asked().getForce());
+        assertTrue(this.<UnloadModelRequest>lastRequest().getForce());
         assertEquals(
                 List.of(
                         new PullProgress("a", 1, OptionalLong.empty(), 0, OptionalLong.empty(), false),
                         new PullProgress("", 0, OptionalLong.empty(), 2, OptionalLong.of(2), true)),
                 llm.pullModel("small").stream().toList());
-        assertEquals("small", this.<PullModelRequest>asked().getModel());
+        assertEquals("small", this.<PullModelRequest>lastRequest().getModel());
         assertEquals(2, llm.pullModel().stream().count());
-        assertFalse(this.<PullModelRequest>asked().hasModel());
+        assertFalse(this.<PullModelRequest>lastRequest().hasModel());
         assertEquals(
                 List.of(
                         new LoadProgress(LlmState.LOADING, "weights", OptionalDouble.of(0)),

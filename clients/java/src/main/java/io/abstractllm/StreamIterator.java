@@ -7,28 +7,33 @@ import io.grpc.stub.ClientCalls;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
 
-/** A streaming call that begins with the first value asked for. */
-final class Pull<Q, M, T> implements Iterator<T> {
-    private final Calls calls;
+/** The values of a streaming call, which begins when the first value is read. */
+final class StreamIterator<Q, M, T> implements Iterator<T> {
+    private final Connection connection;
     private final MethodDescriptor<Q, M> method;
     private final Q request;
     private final CallSettings settings;
-    private final Reader<M, T> reader;
+    private final StreamDecoder<M, T> decoder;
     private Iterator<M> messages;
     private T next;
 
-    /** The other thread that may look at what follows is one that closes. */
+    /** These three are guarded by this object's monitor, as any thread may close the stream. */
     private ClientCall<Q, M> call;
 
     private boolean closed;
     private boolean ended;
 
-    Pull(Calls calls, MethodDescriptor<Q, M> method, Q request, CallSettings settings, Reader<M, T> reader) {
-        this.calls = calls;
+    StreamIterator(
+            Connection connection,
+            MethodDescriptor<Q, M> method,
+            Q request,
+            CallSettings settings,
+            StreamDecoder<M, T> decoder) {
+        this.connection = connection;
         this.method = method;
         this.request = request;
         this.settings = settings;
-        this.reader = reader;
+        this.decoder = decoder;
     }
 
     @Override
@@ -36,14 +41,14 @@ final class Pull<Q, M, T> implements Iterator<T> {
         while (next == null && start()) {
             try {
                 if (messages.hasNext()) {
-                    next = reader.read(messages.next());
+                    next = decoder.decode(messages.next());
                 } else {
                     end();
-                    reader.end();
+                    decoder.end();
                 }
             } catch (StatusRuntimeException error) {
                 end();
-                throw calls.exception(error, reader.text());
+                throw connection.exception(error, decoder.text());
             }
         }
         return next != null;
@@ -70,7 +75,7 @@ final class Pull<Q, M, T> implements Iterator<T> {
         ended = true;
     }
 
-    /** Starts the call if it is not; false if it is over. */
+    /** Starts the call on first use. Returns false if it has ended. */
     private synchronized boolean start() {
         if (ended) {
             return false;
@@ -78,11 +83,11 @@ final class Pull<Q, M, T> implements Iterator<T> {
         if (closed) {
             ended = true;
             ErrorFacts facts = new ErrorFacts("the stream was closed before its end");
-            facts.partialText = reader.text();
+            facts.partialText = decoder.text();
             throw new GenerationCancelledException(facts);
         }
         if (call == null) {
-            call = calls.begin(method, settings);
+            call = connection.newCall(method, settings);
             messages = ClientCalls.blockingServerStreamingCall(call, request);
         }
         return true;

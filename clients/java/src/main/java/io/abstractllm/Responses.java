@@ -17,9 +17,9 @@ import java.util.OptionalDouble;
 import java.util.OptionalInt;
 import java.util.OptionalLong;
 
-/** The contract's answers to the client's values. */
-final class Answers {
-    private Answers() {}
+/** Decodes the contract's responses to the client's values. */
+final class Responses {
+    private Responses() {}
 
     static Completion completion(GenerateResponse answer) {
         return new Completion(
@@ -38,7 +38,7 @@ final class Answers {
                 List.copyOf(answer.getDroppedParametersList()));
     }
 
-    /** An event; null for a kind that only newer contracts know. */
+    /** Decodes an event; null for a kind that only newer contracts know. */
     static Event event(StreamGenerateResponse response) {
         return switch (response.getEventCase()) {
             case STARTED -> started(response.getStarted());
@@ -77,28 +77,28 @@ final class Answers {
                 finished.hasMessage() ? Optional.of(message(finished.getMessage())) : Optional.empty());
     }
 
-    static Capabilities capabilities(io.abstractllm.v1.Capabilities found) {
+    static Capabilities capabilities(io.abstractllm.v1.Capabilities capabilities) {
         return new Capabilities(
-                found.getStreaming(),
-                found.getSystemPrompt(),
-                found.getChat(),
-                found.getTools(),
-                found.getImageInput(),
-                found.getJsonObject(),
-                found.getJsonSchema(),
-                found.getRegex(),
-                found.getGrammar(),
-                found.getLogprobs(),
-                found.getSeed(),
-                found.getTokenCounting(),
-                List.copyOf(found.getParametersList()),
-                List.copyOf(found.getProviderOptionsList()),
-                optional(found.hasContextWindow(), found.getContextWindow()),
-                optional(found.hasMaxOutputTokens(), found.getMaxOutputTokens()),
-                found.getQuantization(),
-                found.getDevice(),
-                found.hasMaxConcurrentRequests()
-                        ? OptionalInt.of(found.getMaxConcurrentRequests())
+                capabilities.getStreaming(),
+                capabilities.getSystemPrompt(),
+                capabilities.getChat(),
+                capabilities.getTools(),
+                capabilities.getImageInput(),
+                capabilities.getJsonObject(),
+                capabilities.getJsonSchema(),
+                capabilities.getRegex(),
+                capabilities.getGrammar(),
+                capabilities.getLogprobs(),
+                capabilities.getSeed(),
+                capabilities.getTokenCounting(),
+                List.copyOf(capabilities.getParametersList()),
+                List.copyOf(capabilities.getProviderOptionsList()),
+                optional(capabilities.hasContextWindow(), capabilities.getContextWindow()),
+                optional(capabilities.hasMaxOutputTokens(), capabilities.getMaxOutputTokens()),
+                capabilities.getQuantization(),
+                capabilities.getDevice(),
+                capabilities.hasMaxConcurrentRequests()
+                        ? OptionalInt.of(capabilities.getMaxConcurrentRequests())
                         : OptionalInt.empty());
     }
 
@@ -154,13 +154,13 @@ final class Answers {
 
     private static ChatMessage message(io.abstractllm.v1.ChatMessage message) {
         List<Part> parts = message.getPartsList().stream()
-                .map(Answers::part)
+                .map(Responses::part)
                 .filter(Objects::nonNull)
                 .toList();
         return new ChatMessage(new Role(message.getRoleValue()), parts);
     }
 
-    /** A part; null for a kind that only newer contracts know. */
+    /** Decodes a part; null for a kind that only newer contracts know. */
     private static Part part(io.abstractllm.v1.Part part) {
         var state = part.getProviderState();
         return switch (part.getPartCase()) {
@@ -214,7 +214,7 @@ final class Answers {
     private static Optional<ErrorReason> reason(int number) {
         return number == 0
                 ? Optional.empty()
-                : Optional.of(new ErrorReason(Words.name(io.abstractllm.v1.ErrorReason.getDescriptor(), number)));
+                : Optional.of(new ErrorReason(EnumNames.name(io.abstractllm.v1.ErrorReason.getDescriptor(), number)));
     }
 
     private static List<TokenLogprob> logprobs(List<io.abstractllm.v1.TokenLogprob> entries) {

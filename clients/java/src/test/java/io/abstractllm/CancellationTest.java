@@ -22,7 +22,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
-class LeavingTest {
+class CancellationTest {
     private TestServer server;
     private RemoteLLM llm;
 
@@ -170,14 +170,14 @@ class LeavingTest {
         assertThrows(GenerationTimeoutException.class, () -> llm.generate("Hi", soon));
         assertCancelledAtTheServer();
         Options later = Options.builder().timeout(Duration.ofSeconds(3)).build();
-        StringBuilder came = new StringBuilder();
+        StringBuilder received = new StringBuilder();
         var error = assertThrows(GenerationTimeoutException.class, () -> {
             try (var pieces = llm.streamText("Hi", later)) {
-                pieces.forEach(came::append);
+                pieces.forEach(received::append);
             }
         });
-        assertEquals(came.toString(), error.partialText());
-        assertTrue(came.length() > 0);
+        assertEquals(received.toString(), error.partialText());
+        assertTrue(received.length() > 0);
     }
 
     @Test
@@ -190,9 +190,9 @@ class LeavingTest {
         }
     }
 
-    /** Collects what a publisher tells; asks for so many at first, later as the test says. */
+    /** Collects a publisher's signals; requests a first number of events by itself, and more when the test says. */
     private static final class Collector implements Flow.Subscriber<Event> {
-        final BlockingQueue<Object> told = new LinkedBlockingQueue<>();
+        final BlockingQueue<Object> signals = new LinkedBlockingQueue<>();
         final CountDownLatch subscribed = new CountDownLatch(1);
         Flow.Subscription subscription;
         private final long first;
@@ -202,31 +202,31 @@ class LeavingTest {
         }
 
         @Override
-        public void onSubscribe(Flow.Subscription given) {
-            subscription = given;
+        public void onSubscribe(Flow.Subscription subscription) {
+            this.subscription = subscription;
             subscribed.countDown();
             if (first != 0) {
-                given.request(first);
+                subscription.request(first);
             }
         }
 
         @Override
         public void onNext(Event event) {
-            told.add(event);
+            signals.add(event);
         }
 
         @Override
         public void onError(Throwable error) {
-            told.add(error);
+            signals.add(error);
         }
 
         @Override
         public void onComplete() {
-            told.add("complete");
+            signals.add("complete");
         }
 
         Object next() throws InterruptedException {
-            return told.poll(TestServer.GUARD, TimeUnit.SECONDS);
+            return signals.poll(TestServer.GUARD, TimeUnit.SECONDS);
         }
     }
 
@@ -250,18 +250,18 @@ class LeavingTest {
     void aPublisherTellsNoMoreThanWasAskedFor() throws Exception {
         Collector collector = new Collector(2);
         llm.publish("Hi", Options.NONE).subscribe(collector);
-        List<Object> found = new ArrayList<>(List.of(collector.next(), collector.next()));
+        List<Object> received = new ArrayList<>(List.of(collector.next(), collector.next()));
         Thread.sleep(200);
-        assertTrue(collector.told.isEmpty());
+        assertTrue(collector.signals.isEmpty());
         collector.subscription.request(3);
         for (int more = 0; more < 3; more++) {
-            found.add(collector.next());
+            received.add(collector.next());
         }
-        assertEquals(5, found.size());
+        assertEquals(5, received.size());
         collector.subscription.cancel();
         assertCancelledAtTheServer();
         collector.subscription.request(1);
-        assertTrue(collector.told.isEmpty());
+        assertTrue(collector.signals.isEmpty());
     }
 
     @Test
@@ -281,7 +281,7 @@ class LeavingTest {
         collector = new Collector(1);
         llm.publish(List.of(ChatMessage.user("Hi")), Options.NONE).subscribe(collector);
         assertInstanceOf(UnknownLLMException.class, collector.next());
-        assertTrue(collector.told.isEmpty());
+        assertTrue(collector.signals.isEmpty());
     }
 
     @Test
@@ -319,6 +319,6 @@ class LeavingTest {
         server.say("There");
         assertEquals("There", llm.generate("Hi"));
         assertEquals(1, server.requests.size());
-        assertTrue(collector.told.isEmpty());
+        assertTrue(collector.signals.isEmpty());
     }
 }

@@ -15,7 +15,7 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
-class AnswersTest {
+class ResponsesTest {
     private TestServer server;
     private RemoteLLM llm;
 
@@ -76,27 +76,29 @@ class AnswersTest {
         entry.addTopBuilder().setTokenId(4).setToken("Lon").setLogprob(-2);
         server.answer("Generate", answer.build());
 
-        Completion found = llm.complete("Hi", Options.NONE);
-        assertEquals("Paris", found.text());
-        assertEquals(FinishReason.STOP_SEQUENCE, found.finishReason());
-        assertEquals("stop_sequence", found.finishReason().toString());
-        assertEquals("END", found.stopSequence());
-        assertEquals(OptionalLong.of(0), found.usage().inputTokens());
-        assertEquals(OptionalLong.empty(), found.usage().reasoningTokens());
-        assertEquals(Optional.of(java.time.Duration.ofNanos(5)), found.timing().queued());
-        assertEquals(Optional.empty(), found.timing().total());
-        assertEquals(List.of("parameters.top_k"), found.droppedParameters());
-        assertEquals(3, found.message().parts().size());
-        assertEquals("hm", found.reasoning());
-        assertEquals("signed", found.toolCalls().get(0).providerState().toStringUtf8());
+        Completion completion = llm.complete("Hi", Options.NONE);
+        assertEquals("Paris", completion.text());
+        assertEquals(FinishReason.STOP_SEQUENCE, completion.finishReason());
+        assertEquals("stop_sequence", completion.finishReason().toString());
+        assertEquals("END", completion.stopSequence());
+        assertEquals(OptionalLong.of(0), completion.usage().inputTokens());
+        assertEquals(OptionalLong.empty(), completion.usage().reasoningTokens());
+        assertEquals(
+                Optional.of(java.time.Duration.ofNanos(5)), completion.timing().queued());
+        assertEquals(Optional.empty(), completion.timing().total());
+        assertEquals(List.of("parameters.top_k"), completion.droppedParameters());
+        assertEquals(3, completion.message().parts().size());
+        assertEquals("hm", completion.reasoning());
+        assertEquals("signed", completion.toolCalls().get(0).providerState().toStringUtf8());
         assertEquals(
                 List.of("Optional[RATE_LIMITED]", "Optional[999]", "Optional.empty"),
-                found.attempts().stream()
+                completion.attempts().stream()
                         .map(attempt -> attempt.errorReason().toString())
                         .toList());
-        assertEquals(java.time.Duration.ofSeconds(1), found.attempts().get(0).duration());
-        assertEquals("Par", found.logprobs().get(0).tokenBytes().toStringUtf8());
-        assertEquals(-2, found.logprobs().get(0).top().get(0).logprob());
+        assertEquals(
+                java.time.Duration.ofSeconds(1), completion.attempts().get(0).duration());
+        assertEquals("Par", completion.logprobs().get(0).tokenBytes().toStringUtf8());
+        assertEquals(-2, completion.logprobs().get(0).top().get(0).logprob());
     }
 
     @Test
@@ -121,17 +123,17 @@ class AnswersTest {
                 call.build(),
                 finished.build());
         try (var events = llm.stream("Hi", Options.NONE)) {
-            List<Event> found = events.stream().toList();
-            assertEquals(new Event.Started("1", "local", "test", "m", List.of()), found.get(0));
-            assertEquals(new Event.ReasoningDelta("hm"), found.get(1));
-            assertEquals(new Event.TextDelta("a", List.of()), found.get(2));
-            assertEquals(new Event.ToolCallDelta(1, "c", "f", "{"), found.get(5));
-            Event.Finished last = (Event.Finished) found.get(6);
+            List<Event> decoded = events.stream().toList();
+            assertEquals(new Event.Started("1", "local", "test", "m", List.of()), decoded.get(0));
+            assertEquals(new Event.ReasoningDelta("hm"), decoded.get(1));
+            assertEquals(new Event.TextDelta("a", List.of()), decoded.get(2));
+            assertEquals(new Event.ToolCallDelta(1, "c", "f", "{"), decoded.get(5));
+            Event.Finished last = (Event.Finished) decoded.get(6);
             assertEquals(new FinishReason(99), last.finishReason());
             assertEquals("99", last.finishReason().toString());
             assertEquals(OptionalLong.of(2), last.usage().outputTokens());
             assertTrue(last.message().isEmpty());
-            assertEquals(7, found.size());
+            assertEquals(7, decoded.size());
         }
         try (var pieces = llm.streamText("Hi")) {
             assertEquals(List.of("a", "b"), pieces.stream().toList());

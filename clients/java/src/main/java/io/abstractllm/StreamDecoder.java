@@ -3,12 +3,12 @@ package io.abstractllm;
 import io.abstractllm.v1.StreamGenerateResponse;
 import java.util.function.Function;
 
-/** Follows one stream of messages: decodes them, and knows what came before a failure. */
-abstract class Reader<M, T> {
-    /** The next value; null for a message to skip. */
-    abstract T read(M message);
+/** Decodes one stream of messages, and keeps the text that came before a failure. */
+abstract class StreamDecoder<M, T> {
+    /** Decodes a message; null for one to skip. */
+    abstract T decode(M message);
 
-    /** Checks that the stream was whole. */
+    /** Checks that the stream was complete. */
     void end() {}
 
     /** The answer's text so far. */
@@ -16,24 +16,24 @@ abstract class Reader<M, T> {
         return "";
     }
 
-    /** Reads reports of progress. */
-    static <M, T> Reader<M, T> of(Function<M, T> decode) {
-        return new Reader<>() {
+    /** Decodes each message by itself, as the reports of progress. */
+    static <M, T> StreamDecoder<M, T> of(Function<M, T> function) {
+        return new StreamDecoder<>() {
             @Override
-            T read(M message) {
-                return decode.apply(message);
+            T decode(M message) {
+                return function.apply(message);
             }
         };
     }
 
-    /** Reads the events of an answer. */
-    static final class Events extends Reader<StreamGenerateResponse, Event> {
+    /** Decodes the events of an answer. */
+    static final class Events extends StreamDecoder<StreamGenerateResponse, Event> {
         private final StringBuilder text = new StringBuilder();
         private boolean finished;
 
         @Override
-        Event read(StreamGenerateResponse message) {
-            Event event = Answers.event(message);
+        Event decode(StreamGenerateResponse message) {
+            Event event = Responses.event(message);
             if (event instanceof Event.TextDelta delta) {
                 text.append(delta.text());
             }
@@ -56,13 +56,13 @@ abstract class Reader<M, T> {
         }
     }
 
-    /** Reads the pieces of an answer's text. */
-    static final class Texts extends Reader<StreamGenerateResponse, String> {
+    /** Decodes the pieces of an answer's text. */
+    static final class Texts extends StreamDecoder<StreamGenerateResponse, String> {
         private final Events events = new Events();
 
         @Override
-        String read(StreamGenerateResponse message) {
-            return events.read(message) instanceof Event.TextDelta delta
+        String decode(StreamGenerateResponse message) {
+            return events.decode(message) instanceof Event.TextDelta delta
                             && !delta.text().isEmpty()
                     ? delta.text()
                     : null;

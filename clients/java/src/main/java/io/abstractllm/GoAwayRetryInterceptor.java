@@ -11,29 +11,29 @@ import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 
 /**
- * Makes a connection that the server closed with an error the UNAVAILABLE that it is in gRPC's other languages, and
- * tries calls again whose answer had not begun. grpc-java alone calls it INTERNAL, by the error code of the GOAWAY
- * frame, and so its retry policy never hears of it.
+ * Retries calls whose connection the server closed with a GOAWAY frame that carries an error, unless their answer had
+ * begun. grpc-java alone reports them as INTERNAL, by the frame's error code, so its retry policy does not apply; where
+ * no attempt is left they become UNAVAILABLE, as in gRPC's other languages.
  *
- * @param maxAttempts how often a call is tried; 1 where retries are switched off
+ * @param maxAttempts the most attempts of a call; 1 where retries are switched off
  */
-record LostConnections(int maxAttempts) implements ClientInterceptor {
-    private static final String GOAWAY = "Abrupt GOAWAY closed sent stream";
+record GoAwayRetryInterceptor(int maxAttempts) implements ClientInterceptor {
+    private static final String DESCRIPTION = "Abrupt GOAWAY closed sent stream";
 
     @Override
     public <Q, M> ClientCall<Q, M> interceptCall(MethodDescriptor<Q, M> method, CallOptions options, Channel next) {
         return method.getType().clientSendsOneMessage()
-                ? new Repeatable<>(method, options, next)
+                ? new RetryableCall<>(method, options, next)
                 : next.newCall(method, options);
     }
 
-    private static boolean isLost(Status status) {
+    private static boolean isGoAway(Status status) {
         String description = status.getDescription();
-        return status.getCode() == Status.Code.INTERNAL && description != null && description.startsWith(GOAWAY);
+        return status.getCode() == Status.Code.INTERNAL && description != null && description.startsWith(DESCRIPTION);
     }
 
-    /** A call with one message, which can be sent once more. */
-    private final class Repeatable<Q, M> extends ClientCall<Q, M> {
+    /** A call with one request message, which can be sent again. */
+    private final class RetryableCall<Q, M> extends ClientCall<Q, M> {
         private final MethodDescriptor<Q, M> method;
         private final CallOptions options;
         private final Channel next;
@@ -45,7 +45,7 @@ record LostConnections(int maxAttempts) implements ClientInterceptor {
         private int requested;
         private boolean cancelled;
 
-        Repeatable(MethodDescriptor<Q, M> method, CallOptions options, Channel next) {
+        RetryableCall(MethodDescriptor<Q, M> method, CallOptions options, Channel next) {
             this.method = method;
             this.options = options;
             this.next = next;
@@ -95,11 +95,11 @@ record LostConnections(int maxAttempts) implements ClientInterceptor {
         private void startAttempt() {
             Metadata copy = new Metadata();
             copy.merge(headers);
-            attempt.start(new Watch(), copy);
+            attempt.start(new AttemptListener(), copy);
         }
 
-        /** False where the caller has left, or has had its turns. */
-        private synchronized boolean tryAgain() {
+        /** Begins another attempt. Returns false if the caller cancelled, or no attempt is left. */
+        private synchronized boolean retry() {
             if (cancelled || attempts == maxAttempts) {
                 return false;
             }
@@ -112,7 +112,7 @@ record LostConnections(int maxAttempts) implements ClientInterceptor {
             return true;
         }
 
-        private final class Watch extends ForwardingClientCallListener<M> {
+        private final class AttemptListener extends ForwardingClientCallListener<M> {
             private boolean answered;
 
             @Override
@@ -128,9 +128,9 @@ record LostConnections(int maxAttempts) implements ClientInterceptor {
 
             @Override
             public void onClose(Status status, Metadata trailers) {
-                if (!isLost(status)) {
+                if (!isGoAway(status)) {
                     super.onClose(status, trailers);
-                } else if (answered || !tryAgain()) {
+                } else if (answered || !retry()) {
                     super.onClose(Status.UNAVAILABLE.withDescription(status.getDescription()), trailers);
                 }
             }
