@@ -71,10 +71,11 @@ record EventPublisher(Connection connection, GenerateRequest request, CallSettin
 
         @Override
         public synchronized void cancel() {
-            if (started && !ended) {
+            boolean running = started && !ended;
+            ended = true; // first, as gRPC may report the end before its cancel returns
+            if (running) {
                 call.cancel("the subscriber left", null);
             }
-            ended = true;
         }
 
         @Override

@@ -6,6 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import io.grpc.CallOptions;
+import io.grpc.Channel;
+import io.grpc.ClientCall;
+import io.grpc.ClientInterceptor;
+import io.grpc.ForwardingClientCall;
+import io.grpc.MethodDescriptor;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -18,6 +24,7 @@ import java.util.concurrent.Flow;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -261,6 +268,34 @@ class CancellationTest {
         collector.subscription.cancel();
         assertCancelledAtTheServer();
         collector.subscription.request(1);
+        assertTrue(collector.signals.isEmpty());
+    }
+
+    /** Lets gRPC report the end of a cancelled call before its cancel returns. */
+    private static final class SlowCancel implements ClientInterceptor {
+        @Override
+        public <Q, M> ClientCall<Q, M> interceptCall(MethodDescriptor<Q, M> method, CallOptions options, Channel next) {
+            return new ForwardingClientCall.SimpleForwardingClientCall<>(next.newCall(method, options)) {
+                @Override
+                public void cancel(String reason, Throwable cause) {
+                    super.cancel(reason, cause);
+                    LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(200));
+                }
+            };
+        }
+    }
+
+    @Test
+    void aSubscriberThatLeavesHearsNothingMore() throws Exception {
+        Collector collector = new Collector(1);
+        try (var slow = RemoteLLM.builder(server.address())
+                .channel(channel -> channel.intercept(new SlowCancel()))
+                .build()) {
+            slow.publish("Hi", Options.NONE).subscribe(collector);
+            assertInstanceOf(Event.Started.class, collector.next());
+            collector.subscription.cancel();
+            assertCancelledAtTheServer();
+        }
         assertTrue(collector.signals.isEmpty());
     }
 
