@@ -12,17 +12,17 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM             string
 		Delay           float64
 		Words           int
 		AfterMoreEvents int `json:"after_more_events"`
 	}](task)
-	reply := strings.Repeat("word ", asked.Words)
-	options := abstractllm.WithProviderOptions(map[string]any{"delay": asked.Delay, "reply": reply})
-	llm := task.Connect(asked.LLM)
+	reply := strings.Repeat("word ", input.Words)
+	options := abstractllm.WithProviderOptions(map[string]any{"delay": input.Delay, "reply": reply})
+	llm := task.Connect(input.LLM)
 	defer llm.Close()
 
 	// Before its first event is asked for: nothing is sent.
@@ -39,7 +39,7 @@ func Run(task *interop.Task) any {
 	for _, err := range llm.Stream(context.Background(), abstractllm.String("in the middle"), options) {
 		interop.Check(err)
 		midway++
-		if midway == asked.AfterMoreEvents {
+		if midway == input.AfterMoreEvents {
 			break
 		}
 	}

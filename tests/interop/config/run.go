@@ -10,16 +10,16 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM          string
 		Temperature  float64
 		SystemPrompt string `json:"system_prompt"`
 		Wrong        float64
 	}](task)
 	ctx := context.Background()
-	llm := task.Connect(asked.LLM)
+	llm := task.Connect(input.LLM)
 	defer llm.Close()
 
 	set := func(change abstractllm.ConfigChange) any {
@@ -29,22 +29,22 @@ func Run(task *interop.Task) any {
 	}
 	failure := func(change abstractllm.ConfigChange) any {
 		_, _, err := llm.SetConfig(ctx, change)
-		told := interop.Brief(err)
-		told["field"] = interop.Failure(err).Field
-		return told
+		report := interop.Brief(err)
+		report["field"] = interop.Failure(err).Field
+		return report
 	}
 	before, etag, err := llm.GetConfig(ctx)
 	interop.Check(err)
-	checked := set(abstractllm.ConfigChange{Config: temperature(asked.Temperature), ValidateOnly: true})
+	checked := set(abstractllm.ConfigChange{Config: temperature(input.Temperature), ValidateOnly: true})
 	again, same, err := llm.GetConfig(ctx)
 	interop.Check(err)
-	config := temperature(asked.Temperature)
-	config.SystemPrompt = &asked.SystemPrompt
+	config := temperature(input.Temperature)
+	config.SystemPrompt = &input.SystemPrompt
 	changed := set(abstractllm.ConfigChange{Config: config, Etag: etag})
 	_, newEtag, err := llm.GetConfig(ctx)
 	interop.Check(err)
 	stale := failure(abstractllm.ConfigChange{Config: temperature(0.75), Etag: etag})
-	wrong := failure(abstractllm.ConfigChange{Config: temperature(asked.Wrong)})
+	wrong := failure(abstractllm.ConfigChange{Config: temperature(input.Wrong)})
 	cleared := set(abstractllm.ConfigChange{Mask: []string{"system_prompt"}})
 	config = temperature(*before.Parameters.Temperature)
 	config.SystemPrompt = before.SystemPrompt
@@ -67,12 +67,12 @@ func temperature(value float64) abstractllm.Config {
 }
 
 func short(config *abstractllm.Config) any {
-	told := map[string]any{"model": config.Model}
+	report := map[string]any{"model": config.Model}
 	if config.SystemPrompt != nil {
-		told["system_prompt"] = *config.SystemPrompt
+		report["system_prompt"] = *config.SystemPrompt
 	}
 	if config.Parameters != nil && config.Parameters.Temperature != nil {
-		told["temperature"] = *config.Parameters.Temperature
+		report["temperature"] = *config.Parameters.Temperature
 	}
-	return told
+	return report
 }

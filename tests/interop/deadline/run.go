@@ -11,21 +11,21 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM     string
 		Delay   float64
 		Words   int
 		Timeout float64
 	}](task)
-	reply := strings.Repeat("word ", asked.Words)
-	llm := task.Connect(asked.LLM, abstractllm.WithDefaults(
-		abstractllm.WithProviderOptions(map[string]any{"delay": asked.Delay, "reply": reply}),
+	reply := strings.Repeat("word ", input.Words)
+	llm := task.Connect(input.LLM, abstractllm.WithDefaults(
+		abstractllm.WithProviderOptions(map[string]any{"delay": input.Delay, "reply": reply}),
 	))
 	defer llm.Close()
 	soon := func() (context.Context, context.CancelFunc) {
-		return context.WithTimeout(context.Background(), time.Duration(asked.Timeout*float64(time.Second)))
+		return context.WithTimeout(context.Background(), time.Duration(input.Timeout*float64(time.Second)))
 	}
 
 	ctx, cancel := soon()
@@ -35,21 +35,21 @@ func Run(task *interop.Task) any {
 
 	ctx, cancel = soon()
 	defer cancel()
-	came := ""
+	text := ""
 	var streamed map[string]any
-	for text, err := range llm.StreamText(ctx, abstractllm.String("hi")) {
-		came += text
+	for piece, err := range llm.StreamText(ctx, abstractllm.String("hi")) {
+		text += piece
 		if err != nil {
 			streamed = short(err)
-			streamed["partial_is_what_came"] = interop.Failure(err).PartialText == came
-			streamed["something_came"] = came != ""
+			streamed["partial_is_what_came"] = interop.Failure(err).PartialText == text
+			streamed["something_came"] = text != ""
 		}
 	}
 	return map[string]any{"whole": whole, "streamed": streamed}
 }
 
 func short(err error) map[string]any {
-	told := interop.Brief(err)
-	told["retryable"] = interop.Failure(err).Retryable
-	return told
+	report := interop.Brief(err)
+	report["retryable"] = interop.Failure(err).Retryable
+	return report
 }

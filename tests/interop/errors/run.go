@@ -10,9 +10,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Reasons, Retryable []string
 		RetryAfter         float64 `json:"retry_after"`
 		UpstreamStatus     int     `json:"upstream_status"`
@@ -20,8 +20,8 @@ func Run(task *interop.Task) any {
 		Before             string
 	}](task)
 	ctx := context.Background()
-	own := abstractllm.WithDefaults(abstractllm.WithRequestID(asked.RequestID))
-	llm, nobody := task.Connect("echo", own), task.Connect("nobody", own)
+	requestID := abstractllm.WithDefaults(abstractllm.WithRequestID(input.RequestID))
+	llm, nobody := task.Connect("echo", requestID), task.Connect("nobody", requestID)
 	defer llm.Close()
 	defer nobody.Close()
 	failure := func(llm *abstractllm.RemoteLLM, options ...abstractllm.GenerateOption) any {
@@ -33,18 +33,18 @@ func Run(task *interop.Task) any {
 	}
 
 	var whole []any
-	for _, reason := range asked.Reasons {
-		step := map[string]any{"error": reason, "message": "synthetic", "upstream_status": asked.UpstreamStatus}
-		if slices.Contains(asked.Retryable, reason) {
-			step["retry_after"] = asked.RetryAfter
+	for _, reason := range input.Reasons {
+		step := map[string]any{"error": reason, "message": "synthetic", "upstream_status": input.UpstreamStatus}
+		if slices.Contains(input.Retryable, reason) {
+			step["retry_after"] = input.RetryAfter
 		}
 		whole = append(whole, failure(llm, script(step)))
 	}
 
-	breaking := map[string]any{"error": "PROVIDER_UNAVAILABLE", "upstream_status": asked.UpstreamStatus}
+	breaking := map[string]any{"error": "PROVIDER_UNAVAILABLE", "upstream_status": input.UpstreamStatus}
 	var events []any
 	var broken any
-	options := script(map[string]any{"text": asked.Before}, breaking)
+	options := script(map[string]any{"text": input.Before}, breaking)
 	for event, err := range llm.Stream(ctx, abstractllm.String("hi"), options) {
 		if err != nil {
 			broken = interop.Error(err)

@@ -9,7 +9,7 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
 	ctx := context.Background()
 	llm := task.ConnectTo("recorder")

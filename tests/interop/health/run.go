@@ -11,9 +11,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Services []string
 		Unknown  string
 	}](task)
@@ -29,8 +29,8 @@ func Run(task *interop.Task) any {
 		return answer.GetStatus().String()
 	}
 	var serving []string
-	for _, service := range asked.Services {
+	for _, service := range input.Services {
 		serving = append(serving, check(service))
 	}
-	return map[string]any{"serving": serving, "unknown": check(asked.Unknown)}
+	return map[string]any{"serving": serving, "unknown": check(input.Unknown)}
 }

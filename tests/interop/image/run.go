@@ -9,15 +9,15 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Prompt    string
 		MIMEType  string `json:"mime_type"`
 		ByteCycle int    `json:"byte_cycle"`
 		Times     int
 	}](task)
-	cycle := make([]byte, asked.ByteCycle)
+	cycle := make([]byte, input.ByteCycle)
 	for index := range cycle {
 		cycle[index] = byte(index)
 	}
@@ -25,8 +25,8 @@ func Run(task *interop.Task) any {
 	defer llm.Close()
 
 	question := abstractllm.ChatMessage{Role: abstractllm.RoleUser, Parts: []abstractllm.Part{
-		abstractllm.Text{Text: asked.Prompt},
-		abstractllm.Image{Data: bytes.Repeat(cycle, asked.Times), MIMEType: asked.MIMEType},
+		abstractllm.Text{Text: input.Prompt},
+		abstractllm.Image{Data: bytes.Repeat(cycle, input.Times), MIMEType: input.MIMEType},
 	}}
 	return interop.ReadMirrored(llm.Generate(context.Background(), abstractllm.Chat{question})).Messages[0]
 }

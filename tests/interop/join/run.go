@@ -8,18 +8,18 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM     string
 		Prompts []abstractllm.String
 	}](task)
 	ctx := context.Background()
-	llm := task.Connect(asked.LLM, abstractllm.WithDefaults(abstractllm.WithTemperature(0)))
+	llm := task.Connect(input.LLM, abstractllm.WithDefaults(abstractllm.WithTemperature(0)))
 	defer llm.Close()
 
 	var answers []any
-	for _, prompt := range asked.Prompts {
+	for _, prompt := range input.Prompts {
 		joined := ""
 		for text, err := range llm.StreamText(ctx, prompt) {
 			interop.Check(err)

@@ -10,9 +10,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Letter       string
 		PromptBytes  int `json:"prompt_bytes"`
 		AnswerBytes  int `json:"answer_bytes"`
@@ -22,24 +22,24 @@ func Run(task *interop.Task) any {
 	mirror, echo := task.Connect("mirror"), task.Connect("echo")
 	defer mirror.Close()
 	defer echo.Close()
-	repeated := func(bytes int) abstractllm.String { return abstractllm.String(strings.Repeat(asked.Letter, bytes)) }
+	repeated := func(bytes int) abstractllm.String { return abstractllm.String(strings.Repeat(input.Letter, bytes)) }
 	refusal := func(bytes int) any {
 		_, err := echo.Generate(ctx, repeated(bytes))
 		return interop.Error(err)
 	}
 
-	answer := interop.Must(echo.Generate(ctx, repeated(asked.AnswerBytes)))
+	answer := interop.Must(echo.Generate(ctx, repeated(input.AnswerBytes)))
 	streamed := 0
-	for text, err := range echo.StreamText(ctx, repeated(asked.PromptBytes)) {
+	for text, err := range echo.StreamText(ctx, repeated(input.PromptBytes)) {
 		interop.Check(err)
 		streamed += len(text)
 	}
-	arrived := interop.ReadMirrored(mirror.Generate(ctx, repeated(asked.PromptBytes)))
+	arrived := interop.ReadMirrored(mirror.Generate(ctx, repeated(input.PromptBytes)))
 	return map[string]any{
 		"arrived":         arrived.Messages[0].Parts[0]["text"],
 		"came_back":       interop.Summary([]byte(answer)),
 		"streamed":        streamed,
-		"request_refused": refusal(asked.TooManyBytes),
-		"answer_refused":  refusal(asked.PromptBytes),
+		"request_refused": refusal(input.TooManyBytes),
+		"answer_refused":  refusal(input.PromptBytes),
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM       string
 		Prompt    abstractllm.String
 		MaxTokens int32             `json:"max_tokens"`
@@ -18,26 +18,26 @@ func Run(task *interop.Task) any {
 		Pieces    int
 		Times     int
 	}](task)
-	llm := task.Connect(asked.LLM, abstractllm.WithDefaults(
+	llm := task.Connect(input.LLM, abstractllm.WithDefaults(
 		abstractllm.WithTemperature(0),
-		abstractllm.WithMaxTokens(asked.MaxTokens),
-		abstractllm.WithLogitBias(asked.LogitBias),
+		abstractllm.WithMaxTokens(input.MaxTokens),
+		abstractllm.WithLogitBias(input.LogitBias),
 	))
 	defer llm.Close()
 
 	var left []any
-	for range asked.Times {
+	for range input.Times {
 		pieces := 0
-		for _, err := range llm.StreamText(context.Background(), asked.Prompt) {
+		for _, err := range llm.StreamText(context.Background(), input.Prompt) {
 			interop.Check(err)
 			pieces++
-			if pieces == asked.Pieces {
+			if pieces == input.Pieces {
 				break
 			}
 		}
-		told := interop.Ask[map[string]any]("steps_until_idle", nil)
-		told["pieces"] = pieces
-		left = append(left, told)
+		report := interop.Ask[map[string]any]("steps_until_idle", nil)
+		report["pieces"] = pieces
+		left = append(left, report)
 	}
 	return map[string]any{"left": left}
 }

@@ -11,14 +11,14 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM    string
 		Prompt abstractllm.String
 	}](task)
 	ctx := context.Background()
-	llm := task.Connect(asked.LLM, abstractllm.WithDefaults(abstractllm.WithTemperature(0)))
+	llm := task.Connect(input.LLM, abstractllm.WithDefaults(abstractllm.WithTemperature(0)))
 	echo := task.Connect("echo")
 	defer llm.Close()
 	defer echo.Close()
@@ -32,7 +32,7 @@ func Run(task *interop.Task) any {
 	ready := stateOf(ctx, llm)
 	answer := interop.Must(llm.Generate(ctx, abstractllm.String("What is the capital of France?")))
 
-	next, stop := iter.Pull2(llm.Stream(ctx, asked.Prompt,
+	next, stop := iter.Pull2(llm.Stream(ctx, input.Prompt,
 		abstractllm.WithLogitBias(map[int32]float64{1: -100, 3: -100}), abstractllm.WithMaxTokens(400)))
 	_, err, _ := next()
 	interop.Check(err)

@@ -21,26 +21,26 @@ type answer struct {
 	err        error
 }
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM                     string
 		Streams, Answers, Words int
 	}](task)
-	llm := task.Connect(asked.LLM)
+	llm := task.Connect(input.LLM)
 	defer llm.Close()
 	prompt := func(stream int) string {
-		return strings.TrimSpace(strings.Repeat(strconv.Itoa(stream)+" ", asked.Words))
+		return strings.TrimSpace(strings.Repeat(strconv.Itoa(stream)+" ", input.Words))
 	}
 	interop.Must(llm.Generate(context.Background(), abstractllm.String("connects")))
 
-	answers := make([]answer, asked.Streams*asked.Answers)
+	answers := make([]answer, input.Streams*input.Answers)
 	begin := time.Now()
 	var streams sync.WaitGroup
-	for stream := range asked.Streams {
+	for stream := range input.Streams {
 		streams.Go(func() {
-			for index := range asked.Answers {
-				answers[stream*asked.Answers+index] = ask(llm, prompt(stream))
+			for index := range input.Answers {
+				answers[stream*input.Answers+index] = ask(llm, prompt(stream))
 			}
 		})
 	}
@@ -48,13 +48,13 @@ func Run(task *interop.Task) any {
 	seconds := time.Since(begin).Seconds()
 
 	right, pieces, firstPieces := 0, 0, []time.Duration{}
-	for index, found := range answers {
-		interop.Check(found.err)
-		if found.text == prompt(index/asked.Answers) {
+	for index, answer := range answers {
+		interop.Check(answer.err)
+		if answer.text == prompt(index/input.Answers) {
 			right++
 		}
-		pieces += found.pieces
-		firstPieces = append(firstPieces, found.firstPiece)
+		pieces += answer.pieces
+		firstPieces = append(firstPieces, answer.firstPiece)
 	}
 	slices.Sort(firstPieces)
 	return map[string]any{
@@ -65,20 +65,20 @@ func Run(task *interop.Task) any {
 	}
 }
 
-func ask(llm *abstractllm.RemoteLLM, prompt string) (found answer) {
+func ask(llm *abstractllm.RemoteLLM, prompt string) (result answer) {
 	begin := time.Now()
 	var text strings.Builder
 	for piece, err := range llm.StreamText(context.Background(), abstractllm.String(prompt)) {
 		if err != nil {
-			found.err = err
+			result.err = err
 			break
 		}
-		if found.pieces == 0 {
-			found.firstPiece = time.Since(begin)
+		if result.pieces == 0 {
+			result.firstPiece = time.Since(begin)
 		}
-		found.pieces++
+		result.pieces++
 		text.WriteString(piece)
 	}
-	found.text = text.String()
-	return found
+	result.text = text.String()
+	return result
 }

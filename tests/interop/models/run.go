@@ -10,51 +10,51 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM    string
 		Prompt abstractllm.String
 		Local  string
 	}](task)
 	ctx := context.Background()
-	llm, local := task.Connect(asked.LLM), task.Connect(asked.Local)
+	llm, local := task.Connect(input.LLM), task.Connect(input.Local)
 	defer llm.Close()
 	defer local.Close()
 
-	found, defaults := map[string]abstractllm.LLMInfo{}, []string{}
+	llms, defaults := map[string]abstractllm.LLMInfo{}, []string{}
 	for _, info := range interop.Must(llm.ListLLMs(ctx)) {
-		found[info.Name] = info
+		llms[info.Name] = info
 		if info.IsDefault {
 			defaults = append(defaults, info.Name)
 		}
 	}
-	one := found[asked.Local]
+	info := llms[input.Local]
 	return map[string]any{
-		"llms":     slices.Sorted(maps.Keys(found)),
+		"llms":     slices.Sorted(maps.Keys(llms)),
 		"defaults": defaults,
 		"local": map[string]any{
-			"provider":   one.Provider,
-			"model":      one.Model,
-			"state":      one.State.String(),
-			"device":     one.Device,
-			"has_memory": one.MemoryBytes != nil && *one.MemoryBytes > 0,
-			"running":    one.Running,
-			"queued":     one.Queued,
+			"provider":   info.Provider,
+			"model":      info.Model,
+			"state":      info.State.String(),
+			"device":     info.Device,
+			"has_memory": info.MemoryBytes != nil && *info.MemoryBytes > 0,
+			"running":    info.Running,
+			"queued":     info.Queued,
 		},
-		"spare":              found["spare"].State.String(),
+		"spare":              llms["spare"].State.String(),
 		"capabilities":       short(interop.Must(llm.GetCapabilities(ctx, ""))),
 		"local_capabilities": short(interop.Must(local.GetCapabilities(ctx, ""))),
-		"tokens":             interop.Must(llm.CountTokens(ctx, asked.Prompt)),
+		"tokens":             interop.Must(llm.CountTokens(ctx, input.Prompt)),
 	}
 }
 
-func short(found *abstractllm.Capabilities) any {
+func short(capabilities *abstractllm.Capabilities) any {
 	return map[string]any{
-		"tools":      found.Tools,
-		"regex":      found.Regex,
-		"streaming":  found.Streaming,
-		"has_window": found.ContextWindow != nil,
-		"parameters": slices.Sorted(slices.Values(found.Parameters)),
+		"tools":      capabilities.Tools,
+		"regex":      capabilities.Regex,
+		"streaming":  capabilities.Streaming,
+		"has_window": capabilities.ContextWindow != nil,
+		"parameters": slices.Sorted(slices.Values(capabilities.Parameters)),
 	}
 }

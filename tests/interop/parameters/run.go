@@ -10,9 +10,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		All struct {
 			Temperature       float64
 			TopP              float64 `json:"top_p"`
@@ -32,16 +32,16 @@ func Run(task *interop.Task) any {
 	}](task)
 	ctx := context.Background()
 	llm := task.Connect("mirror")
-	own := task.Connect("mirror", abstractllm.WithDefaults(abstractllm.WithTemperature(0.5), abstractllm.WithTopK(3)))
+	configured := task.Connect("mirror", abstractllm.WithDefaults(abstractllm.WithTemperature(0.5), abstractllm.WithTopK(3)))
 	local := task.Connect("local", abstractllm.WithDefaults(abstractllm.WithTemperature(0), abstractllm.WithMaxTokens(2)))
 	defer llm.Close()
-	defer own.Close()
+	defer configured.Close()
 	defer local.Close()
 	arrived := func(llm *abstractllm.RemoteLLM, options ...abstractllm.GenerateOption) interop.Mirrored {
 		return interop.ReadMirrored(llm.Generate(ctx, abstractllm.String("hi"), options...))
 	}
 
-	all := asked.All
+	all := input.All
 	every := arrived(llm,
 		abstractllm.WithTemperature(all.Temperature),
 		abstractllm.WithTopP(all.TopP),
@@ -56,8 +56,8 @@ func Run(task *interop.Task) any {
 		abstractllm.WithLogitBias(all.LogitBias),
 		abstractllm.WithTopLogprobs(all.TopLogprobs),
 		abstractllm.WithReasoningEffort(abstractllm.ReasoningEffortHigh),
-		abstractllm.WithRequestID(asked.RequestID),
-		abstractllm.WithLabels(asked.Labels),
+		abstractllm.WithRequestID(input.RequestID),
+		abstractllm.WithLabels(input.Labels),
 		abstractllm.WithTimeout(time.Minute),
 	)
 	dropping := interop.Must(local.Complete(ctx, abstractllm.String("hi"),
@@ -66,24 +66,24 @@ func Run(task *interop.Task) any {
 	probable := interop.Must(local.Complete(ctx, abstractllm.String("hi"), abstractllm.WithTopLogprobs(2)))
 	var tokens []string
 	var alternatives []int
-	for _, one := range probable.Logprobs {
-		tokens, alternatives = append(tokens, one.Token), append(alternatives, len(one.Top))
+	for _, token := range probable.Logprobs {
+		tokens, alternatives = append(tokens, token.Token), append(alternatives, len(token.Top))
 	}
 	return map[string]any{
 		"none":     short(arrived(llm)),
 		"all":      short(every),
-		"client":   arrived(own).Parameters,
-		"call":     arrived(own, abstractllm.WithTemperature(0)).Parameters,
+		"client":   arrived(configured).Parameters,
+		"call":     arrived(configured, abstractllm.WithTemperature(0)).Parameters,
 		"logprobs": map[string]any{"tokens": tokens, "alternatives": alternatives},
 		"dropped":  dropping.DroppedParameters,
 	}
 }
 
-func short(found interop.Mirrored) any {
+func short(mirrored interop.Mirrored) any {
 	return map[string]any{
-		"parameters":  found.Parameters,
-		"request_id":  found.RequestID,
-		"labels":      found.Labels,
-		"has_timeout": found.HasTimeout,
+		"parameters":  mirrored.Parameters,
+		"request_id":  mirrored.RequestID,
+		"labels":      mirrored.Labels,
+		"has_timeout": mirrored.HasTimeout,
 	}
 }

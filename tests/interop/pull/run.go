@@ -9,11 +9,11 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct{ LLM, Model string }](task)
+	input := interop.Read[struct{ LLM, Model string }](task)
 	ctx := context.Background()
-	llm := task.Connect(asked.LLM)
+	llm := task.Connect(input.LLM)
 	defer llm.Close()
 
 	var reports []abstractllm.PullProgress
@@ -27,19 +27,19 @@ func Run(task *interop.Task) any {
 	}
 	last := reports[len(reports)-1]
 	listed := []any{}
-	for _, one := range interop.Must(llm.ListCachedModels(ctx)) {
-		usedBy := append([]string{}, one.UsedBy...)
+	for _, model := range interop.Must(llm.ListCachedModels(ctx)) {
+		usedBy := append([]string{}, model.UsedBy...)
 		listed = append(listed, map[string]any{
-			"name":      one.Name,
-			"revisions": len(one.Revisions),
-			"has_size":  one.SizeBytes > 0,
+			"name":      model.Name,
+			"revisions": len(model.Revisions),
+			"has_size":  model.SizeBytes > 0,
 			"used_by":   usedBy,
-			"partial":   one.Partial,
+			"partial":   model.Partial,
 		})
 	}
 	clear := func(target abstractllm.CacheTarget) any {
-		found := interop.Must(llm.ClearModelCache(ctx, target))
-		return map[string]any{"removed": found.Removed, "frees": found.FreedBytes > 0}
+		cleared := interop.Must(llm.ClearModelCache(ctx, target))
+		return map[string]any{"removed": cleared.Removed, "frees": cleared.FreedBytes > 0}
 	}
 	count := func() int { return len(interop.Must(llm.ListCachedModels(ctx))) }
 	_, noTarget := llm.ClearModelCache(ctx, abstractllm.CacheTarget{})
@@ -47,9 +47,9 @@ func Run(task *interop.Task) any {
 	for _, err := range llm.PullModel(ctx, "org/other") {
 		notListed = err
 	}
-	dryRun := clear(abstractllm.CacheTarget{Model: asked.Model, DryRun: true})
+	dryRun := clear(abstractllm.CacheTarget{Model: input.Model, DryRun: true})
 	stillListed := count()
-	removed := clear(abstractllm.CacheTarget{Model: asked.Model})
+	removed := clear(abstractllm.CacheTarget{Model: input.Model})
 	return map[string]any{
 		"progress": map[string]any{
 			"first_is_not_done": !reports[0].Done,

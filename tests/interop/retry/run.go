@@ -12,11 +12,11 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[map[string]json.RawMessage](task)
+	input := interop.Read[map[string]json.RawMessage](task)
 	var padding int
-	interop.Check(json.Unmarshal(asked["padding"], &padding))
+	interop.Check(json.Unmarshal(input["padding"], &padding))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	llm, restarted := task.Connect("flaky"), task.ConnectTo("restarted")
@@ -30,24 +30,24 @@ func Run(task *interop.Task) any {
 		}
 		return text
 	}
-	found := map[string]any{}
+	report := map[string]any{}
 	for _, name := range []string{"overloaded", "always", "quota", "invalid"} {
-		found[name] = ask(name, asked[name])
+		report[name] = ask(name, input[name])
 	}
 	var pieces []string
-	unavailable := abstractllm.String(asked["unavailable"])
+	unavailable := abstractllm.String(input["unavailable"])
 	for text, err := range llm.StreamText(ctx, unavailable, abstractllm.WithRequestID("unavailable")) {
 		interop.Check(err)
 		pieces = append(pieces, text)
 	}
-	found["unavailable"] = pieces
+	report["unavailable"] = pieces
 	var large map[string]any
-	interop.Check(json.Unmarshal(asked["overloaded"], &large))
+	interop.Check(json.Unmarshal(input["overloaded"], &large))
 	large["padding"] = strings.Repeat("x", padding)
-	found["large"] = ask("large", interop.Must(json.Marshal(large)))
+	report["large"] = ask("large", interop.Must(json.Marshal(large)))
 
 	before := interop.Must(restarted.Generate(ctx, abstractllm.String("before")))
-	interop.Ask[bool]("restart", map[string]any{"seconds": asked["down"]})
-	found["restarted"] = []string{before, interop.Must(restarted.Generate(ctx, abstractllm.String("after")))}
-	return found
+	interop.Ask[bool]("restart", map[string]any{"seconds": input["down"]})
+	report["restarted"] = []string{before, interop.Must(restarted.Generate(ctx, abstractllm.String("after")))}
+	return report
 }

@@ -9,9 +9,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Prompt  abstractllm.String
 		Name    string
 		Schema  json.RawMessage
@@ -24,24 +24,24 @@ func Run(task *interop.Task) any {
 	defer mirror.Close()
 	defer local.Close()
 	arrived := func(format abstractllm.ResponseFormat) any {
-		answer := interop.ReadMirrored(mirror.Generate(ctx, asked.Prompt, abstractllm.WithResponseFormat(format)))
+		answer := interop.ReadMirrored(mirror.Generate(ctx, input.Prompt, abstractllm.WithResponseFormat(format)))
 		return answer.ResponseFormat
 	}
 	held := func(format abstractllm.ResponseFormat) string {
-		return interop.Must(local.Generate(ctx, asked.Prompt, abstractllm.WithResponseFormat(format)))
+		return interop.Must(local.Generate(ctx, input.Prompt, abstractllm.WithResponseFormat(format)))
 	}
 
-	schema := abstractllm.JSONSchemaFormat{Name: asked.Name, SchemaJSON: string(asked.Schema)}
-	strict := abstractllm.JSONSchemaFormat{Name: asked.Name, SchemaJSON: "{}", Strict: new(true)}
+	schema := abstractllm.JSONSchemaFormat{Name: input.Name, SchemaJSON: string(input.Schema)}
+	strict := abstractllm.JSONSchemaFormat{Name: input.Name, SchemaJSON: "{}", Strict: new(true)}
 	return map[string]any{
 		"json_object": arrived(abstractllm.JSONObjectFormat{}),
 		"json_schema": arrived(strict),
-		"regex":       arrived(asked.Regex),
-		"grammar":     arrived(asked.Grammar),
+		"regex":       arrived(input.Regex),
+		"grammar":     arrived(input.Grammar),
 		"real": map[string]any{
 			"object": json.RawMessage(held(schema)),
-			"digits": held(asked.Regex),
-			"word":   held(asked.Grammar),
+			"digits": held(input.Regex),
+			"word":   held(input.Grammar),
 		},
 	}
 }

@@ -1,5 +1,5 @@
-// Package security shows: tLS, mutual TLS, tokens with roles, and a Unix socket: the right caller is answered, any
-// other is told why.
+// Package security shows: TLS, mutual TLS, tokens with roles, and a Unix socket: the right caller is answered, any
+// other is report why.
 package security
 
 import (
@@ -11,16 +11,16 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Prompt     abstractllm.String
 		Timeout    float64
 		WrongToken string `json:"wrong_token"`
 	}](task)
 	ctx := context.Background()
 	file := func(name string) []byte { return interop.Must(os.ReadFile(task.Servers[name])) }
-	limit := abstractllm.WithDefaults(abstractllm.WithTimeout(time.Duration(asked.Timeout * float64(time.Second))))
+	limit := abstractllm.WithDefaults(abstractllm.WithTimeout(time.Duration(input.Timeout * float64(time.Second))))
 	roots := abstractllm.WithRootCertificates(file("root_certificates"))
 	others := abstractllm.WithRootCertificates(file("other_root_certificates"))
 	certificate := abstractllm.WithClientCertificate(file("client_certificate"), file("client_key"))
@@ -30,7 +30,7 @@ func Run(task *interop.Task) any {
 	ask := func(server string, options ...abstractllm.Option) any {
 		llm := task.ConnectTo(server, append(options, limit)...)
 		defer llm.Close()
-		text, err := llm.Generate(ctx, asked.Prompt)
+		text, err := llm.Generate(ctx, input.Prompt)
 		if err != nil {
 			return interop.Brief(err)
 		}
@@ -53,7 +53,7 @@ func Run(task *interop.Task) any {
 		"distrusted":          ask("tls", others),
 		"without_certificate": ask("mtls", roots),
 		"no_token":            ask("tokens", roots),
-		"wrong_token":         ask("tokens", roots, abstractllm.WithToken(asked.WrongToken)),
+		"wrong_token":         ask("tokens", roots, abstractllm.WithToken(input.WrongToken)),
 		"role":                configure("tokens", user),
 		"certificate_role":    configure("mtls", certificate),
 	}

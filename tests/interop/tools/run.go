@@ -9,9 +9,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		Tool struct {
 			Name, Description    string
 			ParametersJSONSchema string `json:"parameters_json_schema"`
@@ -25,8 +25,8 @@ func Run(task *interop.Task) any {
 	echo, mirror := task.Connect("echo"), task.Connect("mirror")
 	defer echo.Close()
 	defer mirror.Close()
-	prompt, tools := abstractllm.String(asked.Prompt), abstractllm.WithTools(abstractllm.Tool(asked.Tool))
-	script := abstractllm.WithProviderOptions(map[string]any{"script": asked.Script})
+	prompt, tools := abstractllm.String(input.Prompt), abstractllm.WithTools(abstractllm.Tool(input.Tool))
+	script := abstractllm.WithProviderOptions(map[string]any{"script": input.Script})
 	chosen := func(choice abstractllm.ToolChoice) any {
 		answer := interop.ReadMirrored(mirror.Generate(ctx, prompt, tools, abstractllm.WithToolChoice(choice)))
 		return answer.ToolChoice
@@ -35,14 +35,14 @@ func Run(task *interop.Task) any {
 	answer := interop.Must(echo.Complete(ctx, prompt, tools, script))
 	call := answer.ToolCalls()[0]
 	auto := interop.ReadMirrored(mirror.Generate(ctx, prompt, tools))
-	state := interop.Must(hex.DecodeString(asked.State))
+	state := interop.Must(hex.DecodeString(input.State))
 	chat := abstractllm.Chat{
-		abstractllm.Message(abstractllm.RoleUser, asked.Prompt),
+		abstractllm.Message(abstractllm.RoleUser, input.Prompt),
 		{Role: abstractllm.RoleAssistant, Parts: []abstractllm.Part{
 			abstractllm.Reasoning{Text: answer.Reasoning(), ProviderState: state}, call,
 		}},
 		{Role: abstractllm.RoleTool, Parts: []abstractllm.Part{
-			abstractllm.ToolResult{ToolCallID: call.ID, Content: asked.Result},
+			abstractllm.ToolResult{ToolCallID: call.ID, Content: input.Result},
 		}},
 	}
 	return map[string]any{
@@ -50,7 +50,7 @@ func Run(task *interop.Task) any {
 		"finish_reason": answer.FinishReason.String(),
 		"auto":          map[string]any{"tools": auto.Tools, "tool_choice": auto.ToolChoice},
 		"required":      chosen(abstractllm.ToolChoice{Mode: abstractllm.ToolChoiceRequired}),
-		"named":         chosen(abstractllm.ToolChoice{Name: asked.Tool.Name}),
+		"named":         chosen(abstractllm.ToolChoice{Name: input.Tool.Name}),
 		"returned":      interop.ReadMirrored(mirror.Generate(ctx, chat, tools)).Messages,
 	}
 }

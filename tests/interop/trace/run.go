@@ -9,14 +9,14 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct{ Traceparent, Tracestate, Other string }](task)
+	input := interop.Read[struct{ Traceparent, Tracestate, Other string }](task)
 	llm := task.ConnectTo("recorder")
 	defer llm.Close()
 
 	ctx := metadata.AppendToOutgoingContext(context.Background(),
-		"traceparent", asked.Traceparent, "tracestate", asked.Tracestate, "x-other", asked.Other)
+		"traceparent", input.Traceparent, "tracestate", input.Tracestate, "x-other", input.Other)
 	answer := interop.Must(llm.Generate(ctx, abstractllm.String("hi")))
 	names := []string{"traceparent", "tracestate", "x-other"}
 	arrived := interop.Ask[map[string]string]("metadata", map[string]any{"names": names})

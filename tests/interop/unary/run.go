@@ -8,9 +8,9 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct {
+	input := interop.Read[struct {
 		LLM          string
 		Prompt       abstractllm.String
 		SystemPrompt string `json:"system_prompt"`
@@ -18,14 +18,14 @@ func Run(task *interop.Task) any {
 		Stop         []string
 	}](task)
 	ctx := context.Background()
-	llm := task.Connect(asked.LLM)
+	llm := task.Connect(input.LLM)
 	defer llm.Close()
 
-	whole := interop.Must(llm.Complete(ctx, asked.Prompt, abstractllm.WithSystemPrompt(asked.SystemPrompt)))
-	cut := interop.Must(llm.Complete(ctx, asked.Prompt, abstractllm.WithMaxTokens(asked.MaxTokens)))
-	stopped := interop.Must(llm.Complete(ctx, asked.Prompt, abstractllm.WithStop(asked.Stop...)))
+	whole := interop.Must(llm.Complete(ctx, input.Prompt, abstractllm.WithSystemPrompt(input.SystemPrompt)))
+	cut := interop.Must(llm.Complete(ctx, input.Prompt, abstractllm.WithMaxTokens(input.MaxTokens)))
+	stopped := interop.Must(llm.Complete(ctx, input.Prompt, abstractllm.WithStop(input.Stop...)))
 	return map[string]any{
-		"text":  interop.Must(llm.Generate(ctx, asked.Prompt)),
+		"text":  interop.Must(llm.Generate(ctx, input.Prompt)),
 		"whole": interop.Completion(whole),
 		"cut":   map[string]any{"text": cut.Text, "finish_reason": cut.FinishReason.String()},
 		"stopped": map[string]any{

@@ -8,16 +8,16 @@ import (
 	"interop/runners/go/interop"
 )
 
-// Run does it, and reports.
+// Run runs the behaviour and returns its report.
 func Run(task *interop.Task) any {
-	asked := interop.Read[struct{ Texts []string }](task)
+	input := interop.Read[struct{ Texts []string }](task)
 	ctx := context.Background()
 	echo, mirror := task.Connect("echo"), task.Connect("mirror")
 	defer echo.Close()
 	defer mirror.Close()
 
-	var told []any
-	for _, text := range asked.Texts {
+	var report []any
+	for _, text := range input.Texts {
 		joined := ""
 		for piece, err := range echo.StreamText(ctx, abstractllm.String(text)) {
 			interop.Check(err)
@@ -26,12 +26,12 @@ func Run(task *interop.Task) any {
 		chat := abstractllm.Chat{abstractllm.Message(abstractllm.RoleUser, text)}
 		system := abstractllm.WithSystemPrompt(text)
 		arrived := interop.ReadMirrored(mirror.Generate(ctx, abstractllm.String("hi"), system))
-		told = append(told, map[string]any{
+		report = append(report, map[string]any{
 			"whole":  interop.Must(echo.Generate(ctx, abstractllm.String(text))),
 			"joined": joined,
 			"chat":   interop.Must(echo.Generate(ctx, chat)),
 			"system": arrived.Messages[0].Parts[0]["text"],
 		})
 	}
-	return told
+	return report
 }

@@ -79,14 +79,14 @@ func run(line []byte) {
 			interop.Tell("failed", fmt.Sprintf("%v\n%s", failure, debug.Stack()))
 		}
 	}()
-	var asked struct {
+	var request struct {
 		Behaviour string `json:"behaviour"`
 		interop.Task
 	}
-	interop.Check(json.Unmarshal(line, &asked))
-	behaviour, ok := behaviours[asked.Behaviour]
+	interop.Check(json.Unmarshal(line, &request))
+	behaviour, ok := behaviours[request.Behaviour]
 	if !ok {
-		panic("no such behaviour: " + asked.Behaviour)
+		panic("no such behaviour: " + request.Behaviour)
 	}
-	interop.Tell("observed", behaviour(&asked.Task))
+	interop.Tell("observed", behaviour(&request.Task))
 }

@@ -39,13 +39,13 @@ var classNames = map[error]string{
 	abstractllm.ErrInternal:              "InternalError",
 }
 
-// Failure takes an error of the client; it panics for any other, and for none.
+// Failure returns the error as one of the client; it panics for any other, and for nil.
 func Failure(err error) *abstractllm.Error {
-	found, ok := errors.AsType[*abstractllm.Error](err)
+	failure, ok := errors.AsType[*abstractllm.Error](err)
 	if !ok {
 		panic(fmt.Sprintf("not an error of the client: %v", err))
 	}
-	return found
+	return failure
 }
 
 // Class names the error's class as the other languages do.
@@ -65,135 +65,135 @@ func Brief(err error) map[string]any {
 
 // Error reports an error: its class, its reason, and its facts.
 func Error(err error) map[string]any {
-	found := Failure(err)
-	told := Brief(err)
-	told["message"] = found.Message
-	told["retryable"] = found.Retryable
-	told["retry_after"] = known(found.RetryAfter.Seconds())
-	told["llm"] = known(found.LLM)
-	told["provider"] = known(found.Provider)
-	told["upstream_status"] = known(found.UpstreamStatus)
-	told["has_request_id"] = found.RequestID != ""
-	told["field"] = known(found.Field)
-	told["limit"] = known(found.Limit)
-	told["requested"] = known(found.Requested)
-	told["output_tokens"] = found.OutputTokens
-	told["partial_text"] = found.PartialText
-	return told
+	failure := Failure(err)
+	report := Brief(err)
+	report["message"] = failure.Message
+	report["retryable"] = failure.Retryable
+	report["retry_after"] = known(failure.RetryAfter.Seconds())
+	report["llm"] = known(failure.LLM)
+	report["provider"] = known(failure.Provider)
+	report["upstream_status"] = known(failure.UpstreamStatus)
+	report["has_request_id"] = failure.RequestID != ""
+	report["field"] = known(failure.Field)
+	report["limit"] = known(failure.Limit)
+	report["requested"] = known(failure.Requested)
+	report["output_tokens"] = failure.OutputTokens
+	report["partial_text"] = failure.PartialText
+	return report
 }
 
-// known gives nil for the zero value, which means "not known" in errors.
+// known returns nil for the zero value, which means "not known" in errors.
 func known[Value comparable](value Value) any {
-	var none Value
-	if value == none {
+	var zero Value
+	if value == zero {
 		return nil
 	}
 	return value
 }
 
 // Usage reports token counts; absent ones are null.
-func Usage(found abstractllm.Usage) map[string]any {
+func Usage(usage abstractllm.Usage) map[string]any {
 	return map[string]any{
-		"input_tokens":        found.InputTokens,
-		"output_tokens":       found.OutputTokens,
-		"cached_input_tokens": found.CachedInputTokens,
-		"reasoning_tokens":    found.ReasoningTokens,
+		"input_tokens":        usage.InputTokens,
+		"output_tokens":       usage.OutputTokens,
+		"cached_input_tokens": usage.CachedInputTokens,
+		"reasoning_tokens":    usage.ReasoningTokens,
 	}
 }
 
 // Event reports an event by its type.
 func Event(event abstractllm.Event) map[string]any {
-	switch found := event.(type) {
+	switch event := event.(type) {
 	case abstractllm.Started:
-		return map[string]any{"type": "started", "llm": found.LLM, "provider": found.Provider, "model": found.Model}
+		return map[string]any{"type": "started", "llm": event.LLM, "provider": event.Provider, "model": event.Model}
 	case abstractllm.TextDelta:
-		return map[string]any{"type": "text", "text": found.Text}
+		return map[string]any{"type": "text", "text": event.Text}
 	case abstractllm.ReasoningDelta:
-		return map[string]any{"type": "reasoning", "text": found.Text}
+		return map[string]any{"type": "reasoning", "text": event.Text}
 	case abstractllm.ToolCallDelta:
 		return map[string]any{
 			"type":               "tool_call",
-			"index":              found.Index,
-			"id":                 found.ID,
-			"name":               found.Name,
-			"arguments_fragment": found.ArgumentsFragment,
+			"index":              event.Index,
+			"id":                 event.ID,
+			"name":               event.Name,
+			"arguments_fragment": event.ArgumentsFragment,
 		}
 	case abstractllm.Finished:
 		return map[string]any{
 			"type":          "finished",
-			"finish_reason": FinishReason(found.FinishReason),
-			"stop_sequence": found.StopSequence,
-			"usage":         Usage(found.Usage),
+			"finish_reason": FinishReason(event.FinishReason),
+			"stop_sequence": event.StopSequence,
+			"usage":         Usage(event.Usage),
 		}
 	}
 	panic(fmt.Sprintf("an unknown event: %T", event))
 }
 
 // FinishReason reports the word, or the number of one that this client does not know.
-func FinishReason(found abstractllm.FinishReason) any {
-	if number, err := strconv.Atoi(found.String()); err == nil {
+func FinishReason(reason abstractllm.FinishReason) any {
+	if number, err := strconv.Atoi(reason.String()); err == nil {
 		return number
 	}
-	return found.String()
+	return reason.String()
 }
 
 // Completion reports a whole answer.
-func Completion(found *abstractllm.Completion) map[string]any {
-	dropped := found.DroppedParameters
+func Completion(completion *abstractllm.Completion) map[string]any {
+	dropped := completion.DroppedParameters
 	if dropped == nil {
 		dropped = []string{}
 	}
 	return map[string]any{
-		"text":               found.Text,
-		"message":            Message(found.Message),
-		"finish_reason":      FinishReason(found.FinishReason),
-		"stop_sequence":      found.StopSequence,
-		"usage":              Usage(found.Usage),
-		"llm":                found.LLM,
-		"provider":           found.Provider,
-		"model":              found.Model,
-		"has_id":             found.ID != "",
+		"text":               completion.Text,
+		"message":            Message(completion.Message),
+		"finish_reason":      FinishReason(completion.FinishReason),
+		"stop_sequence":      completion.StopSequence,
+		"usage":              Usage(completion.Usage),
+		"llm":                completion.LLM,
+		"provider":           completion.Provider,
+		"model":              completion.Model,
+		"has_id":             completion.ID != "",
 		"dropped_parameters": dropped,
 	}
 }
 
 // Message reports a chat message.
-func Message(found abstractllm.ChatMessage) map[string]any {
+func Message(message abstractllm.ChatMessage) map[string]any {
 	parts := []any{}
-	for _, part := range found.Parts {
+	for _, part := range message.Parts {
 		parts = append(parts, Part(part))
 	}
-	return map[string]any{"role": found.Role.String(), "parts": parts}
+	return map[string]any{"role": message.Role.String(), "parts": parts}
 }
 
 // Part reports one part of a message; bytes by their size and SHA-256.
 func Part(part abstractllm.Part) map[string]any {
-	told := map[string]any{}
+	report := map[string]any{}
 	var state []byte
-	switch found := part.(type) {
+	switch part := part.(type) {
 	case abstractllm.Text:
-		told["text"], state = found.Text, found.ProviderState
+		report["text"], state = part.Text, part.ProviderState
 	case abstractllm.Image:
-		image := Summary(found.Data)
-		image["mime_type"] = found.MIMEType
-		told["image"], state = image, found.ProviderState
+		image := Summary(part.Data)
+		image["mime_type"] = part.MIMEType
+		report["image"], state = image, part.ProviderState
 	case abstractllm.ToolCall:
-		call := map[string]any{"id": found.ID, "name": found.Name, "arguments_json": found.ArgumentsJSON}
-		told["tool_call"], state = call, found.ProviderState
+		call := map[string]any{"id": part.ID, "name": part.Name, "arguments_json": part.ArgumentsJSON}
+		report["tool_call"], state = call, part.ProviderState
 	case abstractllm.ToolResult:
 		result := map[string]any{
-			"tool_call_id": found.ToolCallID, "content": found.Content, "is_error": found.IsError,
+			"tool_call_id": part.ToolCallID, "content": part.Content, "is_error": part.IsError,
 		}
-		told["tool_result"], state = result, found.ProviderState
+		report["tool_result"], state = result, part.ProviderState
 	case abstractllm.Reasoning:
-		told["reasoning"], state = found.Text, found.ProviderState
+		report["reasoning"], state = part.Text, part.ProviderState
 	default:
 		panic(fmt.Sprintf("an unknown part: %T", part))
 	}
 	if len(state) > 0 {
-		told["provider_state"] = hex.EncodeToString(state)
+		report["provider_state"] = hex.EncodeToString(state)
 	}
-	return told
+	return report
 }
 
 // Summary stands for bytes.
@@ -202,7 +202,7 @@ func Summary(data []byte) map[string]any {
 	return map[string]any{"size": len(data), "sha256": hex.EncodeToString(digest[:])}
 }
 
-// Mirrored is what the LLM "mirror" says of the request that it got; numbers stay as they are written.
+// Mirrored is the request that the LLM "mirror" got, as its answer shows it; numbers stay as they are written.
 type Mirrored struct {
 	Messages       []MirroredMessage `json:"messages"`
 	Parameters     json.RawMessage   `json:"parameters"`
@@ -223,7 +223,7 @@ type MirroredMessage struct {
 // ReadMirrored decodes an answer of the LLM "mirror"; it panics where there is an error.
 func ReadMirrored(text string, err error) Mirrored {
 	Check(err)
-	var found Mirrored
-	Check(json.Unmarshal([]byte(text), &found))
-	return found
+	var mirrored Mirrored
+	Check(json.Unmarshal([]byte(text), &mirrored))
+	return mirrored
 }

@@ -1,4 +1,4 @@
-// Package interop is what the Go side of every behaviour shares: its task, and the form in which it reports.
+// Package interop has what every behaviour in Go uses: its task, and the form of its report.
 package interop
 
 import (
@@ -6,16 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 
 	"github.com/abstractllm/abstractllm-go"
 )
 
-// Task is what a behaviour is given.
+// Task is the input of a behaviour, and the servers that it runs against.
 type Task struct {
-	// Input is from its case.
+	// Input is the "input" of the behaviour's case.json.
 	Input json.RawMessage `json:"input"`
-	// Servers are addresses, files and tokens by name.
+	// Servers are the addresses, files and tokens, by name.
 	Servers map[string]string `json:"servers"`
 }
 
@@ -27,32 +28,30 @@ func Read[Input any](task *Task) Input {
 }
 
 // Connect makes a client of the server "plain" for one of its LLMs.
-func (task *Task) Connect(name string, options ...abstractllm.Option) *abstractllm.RemoteLLM {
-	return task.ConnectTo("plain", append(options, abstractllm.WithLLM(name))...)
+func (t *Task) Connect(name string, options ...abstractllm.Option) *abstractllm.RemoteLLM {
+	return t.ConnectTo("plain", append(options, abstractllm.WithLLM(name))...)
 }
 
 // ConnectTo makes a client of one of the servers.
-func (task *Task) ConnectTo(server string, options ...abstractllm.Option) *abstractllm.RemoteLLM {
-	return Must(abstractllm.NewRemoteLLM(task.Servers[server], options...))
+func (t *Task) ConnectTo(server string, options ...abstractllm.Option) *abstractllm.RemoteLLM {
+	return Must(abstractllm.NewRemoteLLM(t.Servers[server], options...))
 }
 
-// Ask asks the suite for something, and decodes its answer.
-func Ask[Answer any](do string, facts map[string]any) Answer {
-	question := map[string]any{"do": do}
-	for name, fact := range facts {
-		question[name] = fact
-	}
-	Tell("ask", question)
+// Ask makes the suite do something that a client cannot do, and decodes its answer.
+func Ask[Answer any](action string, arguments map[string]any) Answer {
+	request := map[string]any{"do": action}
+	maps.Copy(request, arguments)
+	Tell("ask", request)
 	var reply struct{ Answer Answer }
 	Check(json.Unmarshal(Must(ReadLine()), &reply))
 	return reply.Answer
 }
 
-var input = bufio.NewReader(os.Stdin)
+var standardInput = bufio.NewReader(os.Stdin)
 
 // ReadLine reads one line that the suite wrote.
 func ReadLine() ([]byte, error) {
-	line, err := input.ReadBytes('\n')
+	line, err := standardInput.ReadBytes('\n')
 	if err == io.EOF && len(line) > 0 {
 		return line, nil
 	}
