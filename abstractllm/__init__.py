@@ -13,8 +13,6 @@ from abstractllm.errors import __all__ as _errors
 from abstractllm.factory import available_providers, create_llm
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import GenerationParameters
-from abstractllm.progress import *  # noqa: F403
-from abstractllm.progress import __all__ as _progress
 from abstractllm.registry import LLMRegistry
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import *  # noqa: F403
@@ -31,6 +29,5 @@ __all__ = [
     "available_providers",
     "create_llm",
     *_errors,
-    *_progress,
     *_types,
 ]

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
-from abstractllm import _pipeline, _portal
-from abstractllm._answer import fold
-from abstractllm._asking import Asking
+from abstractllm._core import execution, sync_bridge
+from abstractllm._core.accumulator import fold
+from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import LLMConfig
 from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.progress import LoadProgress, PullProgress, UnloadProgress
 from abstractllm.requests import GenerationRequest, make_request
-from abstractllm.residency import Residency
 from abstractllm.types import (
     CachedModel,
     Capabilities,
     Completion,
     Event,
     LlmState,
+    LoadProgress,
     Prompt,
+    PullProgress,
+    TextDelta,
     Tool,
+    UnloadProgress,
 )
 
 __all__ = ["AbstractLLMInterface"]
 
 
-class AbstractLLMInterface(Asking):
+class AbstractLLMInterface(ABC):
     """One LLM: a provider with a configuration.
 
     Every method has an asynchronous twin named `*_async`. Both may be used from any thread and any event loop; the
@@ -86,7 +89,7 @@ class AbstractLLMInterface(Asking):
         Returns:
             The request as it will be answered, and the paths of what was dropped.
         """
-        return _pipeline.check(self, await self.capabilities(config, request.parameters.model or ""), request)
+        return execution.check(self, await self.capabilities(config, request.parameters.model or ""), request)
 
     async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
         """Counts the tokens of a checked request's prompt, as the model would be given it."""
@@ -123,11 +126,93 @@ class AbstractLLMInterface(Asking):
 
     def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Answers a request that was built by `make_request`, as events."""
-        return _pipeline.run(self, request)
+        return execution.run(self, request)
 
     async def run_to_end(self, request: GenerationRequest) -> Completion:
         """Answers a request that was built by `make_request`, as a whole."""
         return await fold(self.run(dataclasses.replace(request, whole=True)))
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: Literal[False] = False,
+        **parameters: Any,
+    ) -> str: ...
+    @overload
+    def generate(
+        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
+    ) -> Iterator[str]: ...
+    @overload
+    def generate(
+        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+    ) -> str | Iterator[str]: ...
+    def generate(
+        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+    ) -> str | Iterator[str]:
+        """Answers a prompt.
+
+        Args:
+            prompt: Text, or a list of messages.
+            system_prompt: Replaces the conversation's own system message.
+            stream: Whether to return an iterator over the answer's pieces instead of the whole. Leaving the iterator
+                ends the generation.
+            **parameters: Generation parameters (`temperature`, `max_tokens`, ...) and any of `response_format`,
+                `tools`, `tool_choice`, `provider_options`, `request_id`, `labels`, `parameters_policy` and `timeout`
+                (seconds).
+
+        Returns:
+            The answer's text, or an iterator over its pieces.
+
+        Raises:
+            AbstractLLMError: One of its subclasses, for whatever goes wrong.
+        """
+        if stream:
+            request = make_request(prompt, system_prompt, **parameters)
+            return sync_bridge.iterate(lambda: _texts(self.run(request)))
+        return self.complete(prompt, system_prompt, **parameters).text
+
+    def complete(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
+        """Answers a prompt with everything there is to know of the answer; arguments and errors as `generate`."""
+        request = make_request(prompt, system_prompt, **parameters)
+        return sync_bridge.call(lambda: self.run_to_end(request))
+
+    def stream(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Iterator[Event]:
+        """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`."""
+        request = make_request(prompt, system_prompt, **parameters)
+        return sync_bridge.iterate(lambda: self.run(request))
+
+    @overload
+    async def generate_async(
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: Literal[False] = False,
+        **parameters: Any,
+    ) -> str: ...
+    @overload
+    async def generate_async(
+        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
+    ) -> AsyncIterator[str]: ...
+    async def generate_async(
+        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+    ) -> str | AsyncIterator[str]:
+        """The asynchronous `generate`: with `stream=True` it gives, once awaited, an asynchronous iterator."""
+        request = make_request(prompt, system_prompt, **parameters)
+        if stream:
+            return _texts(self.run(request))
+        return (await self.run_to_end(request)).text
+
+    async def complete_async(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
+        """As `complete`."""
+        return await self.run_to_end(make_request(prompt, system_prompt, **parameters))
+
+    def stream_async(
+        self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any
+    ) -> AsyncGenerator[Event, None]:
+        """As `stream`; close the generator (`contextlib.aclosing`) to end the generation."""
+        return self.run(make_request(prompt, system_prompt, **parameters))
 
     # Questions.
 
@@ -144,7 +229,7 @@ class AbstractLLMInterface(Asking):
         Raises:
             UnsupportedFeatureError: If the provider cannot count.
         """
-        return _portal.call(lambda: self.count_tokens_async(prompt, system_prompt, tools=tools, model=model))
+        return sync_bridge.call(lambda: self.count_tokens_async(prompt, system_prompt, tools=tools, model=model))
 
     async def count_tokens_async(
         self,
@@ -159,7 +244,7 @@ class AbstractLLMInterface(Asking):
 
     async def run_count(self, request: GenerationRequest) -> int:
         """Counts the prompt tokens of a request that was built by `make_request`."""
-        return await _pipeline.count(self, request)
+        return await execution.count(self, request)
 
     def get_capabilities(self, model: str | None = None) -> dict[str, Any]:
         """What the LLM can do, by the names of `ModelCapability`.
@@ -167,7 +252,7 @@ class AbstractLLMInterface(Asking):
         Args:
             model: One of the models that the configuration lists; the default one if absent.
         """
-        return _portal.call(lambda: self.get_capabilities_async(model))
+        return sync_bridge.call(lambda: self.get_capabilities_async(model))
 
     async def get_capabilities_async(self, model: str | None = None) -> dict[str, Any]:
         """As `get_capabilities`."""
@@ -177,7 +262,7 @@ class AbstractLLMInterface(Asking):
     async def describe(self, model: str | None = None) -> Capabilities:
         """What the LLM can do, as a `Capabilities` value."""
         config = self._config
-        return await self.capabilities(config, _pipeline.choose_model(self, config, model, "model"))
+        return await self.capabilities(config, execution.choose_model(self, config, model, "model"))
 
     # Configuration.
 
@@ -269,7 +354,7 @@ class AbstractLLMInterface(Asking):
         for listener in tuple(self._listeners):
             listener()
 
-    def share(self, residency: Residency) -> None:
+    def share(self, residency: ModelMemory) -> None:
         """Called by a registry, before the LLM is used: where its models, if it loads any, get their memory."""
 
     async def load(self) -> None:
@@ -307,7 +392,7 @@ class AbstractLLMInterface(Asking):
 
     def close(self) -> None:
         """Releases everything: connections, processes, memory. Running requests end with an error."""
-        _portal.call(self.close_async)
+        sync_bridge.call(self.close_async)
 
     async def close_async(self) -> None:
         """As `close`."""
@@ -330,3 +415,10 @@ class AbstractLLMInterface(Asking):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} model={self._config.model!r}>"
+
+
+async def _texts(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, TextDelta) and event.text:
+                yield event.text

@@ -30,12 +30,12 @@ from typing import Annotated, Any, TypeGuard, cast
 from pydantic import Field
 
 from abstractllm import errors
+from abstractllm._core.stop_scanner import StopScanner
 from abstractllm.config import LLMConfig
 from abstractllm.errors import AbstractLLMError, ErrorReason, InvalidRequestError, ModelLoadError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.requests import GenerationRequest
-from abstractllm.stops import StopScanner
 from abstractllm.types import (
     Capabilities,
     Event,

@@ -146,7 +146,7 @@ class _Watch:
 
     def take(self, batch: Any) -> None:
         """Takes a step's messages."""
-        from abstractllm.providers.huggingface.worker.protocol import Done, Failed
+        from abstractllm.providers.huggingface.protocol.messages import Done, Failed
 
         with self._changed:
             self._over += sum(isinstance(message, (Done, Failed)) for message in batch.messages)
@@ -177,8 +177,8 @@ class _Watch:
         return time.perf_counter() - began
 
     def _submit(self, engine: Any, count: int, arguments: argparse.Namespace, new: int) -> list[Any]:
-        from abstractllm.providers.huggingface.worker.loop import Job
-        from abstractllm.providers.huggingface.worker.protocol import Conversation, Generate, Sampling
+        from abstractllm.providers.huggingface.protocol.messages import Conversation, Generate, Sampling
+        from abstractllm.providers.huggingface.worker.request import EngineRequest
 
         self._over = 0
         jobs = []
@@ -187,7 +187,7 @@ class _Watch:
             generator = torch.Generator().manual_seed(self._number)  # each prompt its own: no prefix is shared
             prompt = torch.randint(0, arguments.vocabulary, (arguments.prompt,), generator=generator).tolist()
             request = Generate(self._number, Conversation(()), Sampling(temperature=0.0))
-            jobs.append(Job(request, prompt=tuple(prompt), max_tokens=new))
+            jobs.append(EngineRequest(request, prompt=tuple(prompt), max_tokens=new))
         for job in jobs:
             engine.submit(job)
         return jobs

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from abstractllm.providers.huggingface.worker.batching.sampler import draw
-from abstractllm.providers.huggingface.worker.batching.settings import Row
+from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 
 _VOCABULARY = 320
 _MIXED: list[dict[str, Any]] = [
@@ -56,8 +56,8 @@ def draw_many(count: int, batch: int) -> int:
     return drawn
 
 
-def _row(seed: int, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Row:
-    return Row(
+def _row(seed: int, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> SamplingState:
+    return SamplingState(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,

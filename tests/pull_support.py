@@ -70,7 +70,7 @@ def downloading_processes() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children():
         with suppress(psutil.Error):  # it has just ended
-            if "abstractllm.providers.huggingface.puller" in process.cmdline():
+            if "abstractllm.providers.huggingface.hub.downloader" in process.cmdline():
                 found.append(process)
     return found
 

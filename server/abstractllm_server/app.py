@@ -17,12 +17,12 @@ from grpc import aio
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import LLMRegistry
 from abstractllm.utils.logging import setup_logging
-from abstractllm_server.config import ServerSettings, at_line, key_lines
-from abstractllm_server.health import Health
-from abstractllm_server.interceptor import CallGuard
-from abstractllm_server.limits import server_options
-from abstractllm_server.security import Security
-from abstractllm_server.sockets import UnixSocket
+from abstractllm_server.security.credentials import Security
+from abstractllm_server.services.health import Health
+from abstractllm_server.settings import ServerSettings, at_line, key_lines
+from abstractllm_server.transport.call_interceptor import CallInterceptor
+from abstractllm_server.transport.limits import server_options
+from abstractllm_server.transport.unix_socket import UnixSocket
 
 __all__ = ["Server", "run"]
 
@@ -47,7 +47,7 @@ class Server:
         self.address = ""
         self._registry = registry
         self._settings = settings
-        self._guard = CallGuard(settings.write_timeout)
+        self._guard = CallInterceptor(settings.write_timeout)
         self._security = Security(settings)
         self._loads: list[asyncio.Task[None]] = []
         self._socket: UnixSocket | None = None
@@ -184,9 +184,9 @@ def _add_services(server: aio.Server, registry: LLMRegistry, health: Health, ref
     from grpc_health.v1 import health_pb2_grpc
 
     from abstractllm_api.v1 import config_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
-    from abstractllm_server.configuration import ConfigServicer
-    from abstractllm_server.models import ModelServicer
-    from abstractllm_server.servicer import GenerationServicer
+    from abstractllm_server.services.config import ConfigServicer
+    from abstractllm_server.services.generation import GenerationServicer
+    from abstractllm_server.services.models import ModelServicer
 
     generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(registry), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(registry), server)

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from abstractllm import LLMRegistry
 from abstractllm_server.app import Server
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.settings import ServerSettings
 from tests.behaviour.faults import FAULTS, OWN_FAULTS
 from tests.behaviour.features import FEATURES
 from tests.behaviour.subjects import Fallback, Hosted, Local, Scripted

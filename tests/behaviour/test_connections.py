@@ -8,7 +8,7 @@ import pytest
 from abstractllm import LLMRegistry
 from abstractllm_client import AsyncRemoteLLM
 from abstractllm_server.app import Server
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.settings import ServerSettings
 from tests.behaviour.upstreams import Anthropic, Ollama, OpenAI
 
 CALLS, CLIENTS, LIMIT = 1000, 32, 6

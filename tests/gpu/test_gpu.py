@@ -20,13 +20,13 @@ import torch
 
 from abstractllm import create_llm
 from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.protocol.messages import Conversation, Generate, Load, Sampling
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.sampler import draw
-from abstractllm.providers.huggingface.worker.batching.settings import Row
+from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.batching.start import start
-from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import Conversation, Generate, Load, Sampling
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
 from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, job
 from tests.unit.tiny_models import build
@@ -116,11 +116,11 @@ def test_captured_answers_are_those_of_the_plain_loop(device: torch.device, name
 
 
 def test_the_sampler_draws_on_the_device_what_it_draws_on_a_cpu(device: torch.device) -> None:
-    def rows() -> list[Row]:
+    def rows() -> list[SamplingState]:
         cuts = [{}, {"top_k": 20}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_p": 0.99, "top_k": 300}, {"temperature": 0.0}]
         plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition": 1.0, "presence": 0.0}
         plain |= {"frequency": 0.0, "bias": {}, "logprobs": None}
-        return [Row(**{**plain, **cuts[index % len(cuts)]}, seed=index) for index in range(1200)]
+        return [SamplingState(**{**plain, **cuts[index % len(cuts)]}, seed=index) for index in range(1200)]
 
     logits = torch.randn(1200, 4000, generator=torch.Generator().manual_seed(0)) * 2
     pairs = zip(draw(logits.clone(), rows()), draw(logits.to(device), rows()), strict=True)
@@ -138,7 +138,9 @@ def test_cancelled_requests_leave_the_device_idle(device: torch.device) -> None:
     sampling = Sampling(temperature=1.0, logit_bias={1: -100.0})
     try:
         for number in range(32):
-            jobs.append(Job(Generate(number, Conversation(()), sampling), prompt=tuple(range(2, 20)), max_tokens=200))
+            jobs.append(
+                EngineRequest(Generate(number, Conversation(()), sampling), prompt=tuple(range(2, 20)), max_tokens=200)
+            )
             engine.submit(jobs[-1])
         began = time.perf_counter()
         for each in jobs:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from abstractllm import GenerationTimeoutError, create_llm
-from abstractllm.providers._http.slots import Slots
+from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
 from tests.providers.fake_http import HANG, Exchange, hanging, serving
 from tests.providers.openai_server import asking, saying
 from tests.server.support import request
@@ -70,7 +70,7 @@ async def test_a_higher_limit_lets_those_that_wait_run():
 
 
 def test_slots_hold_over_several_event_loops_and_lose_none_to_cancelled_waiters():
-    slots, running, most = Slots(3), 0, 0
+    slots, running, most = ConcurrencyLimiter(3), 0, 0
     lock = threading.Lock()
 
     async def work() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface import HuggingFaceProvider
-from abstractllm.providers.huggingface.worker.protocol import Counters
+from abstractllm.providers.huggingface.protocol.messages import Counters
 from abstractllm_api.v1 import generation_pb2 as pb
 from tests.server.support import Serving, serving
 from tests.unit.tiny_models import build

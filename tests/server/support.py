@@ -17,7 +17,7 @@ from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import config_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.app import Server
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.settings import ServerSettings
 
 HANG = 20.0
 """Seconds after which a test counts as hanging."""

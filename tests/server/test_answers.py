@@ -39,8 +39,8 @@ from abstractllm.types import (
 )
 from abstractllm_api.v1 import errors_pb2, generation_pb2_grpc
 from abstractllm_api.v1 import generation_pb2 as pb
-from abstractllm_server.decode import generation_request
-from abstractllm_server.encode import event
+from abstractllm_server.convert.requests import generation_request
+from abstractllm_server.convert.responses import event
 from tests.server.support import Serving, collect, failure, request, serving
 
 P = pb.GenerationParameters

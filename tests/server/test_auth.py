@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2
 from abstractllm.errors import ConfigurationError
 from abstractllm_api.v1 import config_pb2, models_pb2
 from abstractllm_client import AsyncRemoteLLM, AuthenticationError, PermissionDeniedError
-from abstractllm_server.auth import TokenFile
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.security.auth_interceptor import TokenFile
+from abstractllm_server.settings import ServerSettings
 from tests.server.support import HANG, failure_of, request, serving, until
 
 USER, ADMIN = "user-token-5f1c", "admin-token-9a2e"

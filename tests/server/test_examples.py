@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from abstractllm import create_llm
-from abstractllm_server.config import load_settings
+from abstractllm_server.settings import load_settings
 from tests.providers.fake_http import Exchange, serving, streaming
 from tests.providers.openai_server import call, chunk, texts
 from tests.server import support

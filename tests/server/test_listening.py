@@ -13,7 +13,7 @@ from abstractllm.errors import ConfigurationError
 from abstractllm.registry import LLMRegistry
 from abstractllm.testing import ScriptedProvider
 from abstractllm_server.app import Server
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.settings import ServerSettings
 from tests.server.support import serving
 
 

@@ -26,7 +26,7 @@ MAIN = """
 import sys
 from pathlib import Path
 from abstractllm_server.app import run
-from abstractllm_server.config import load_settings
+from abstractllm_server.settings import load_settings
 path = Path(sys.argv[1])
 sys.exit(run(load_settings(path, {}), path))
 """
@@ -193,7 +193,7 @@ STARTED = """
 import asyncio, sys
 from abstractllm.registry import LLMRegistry
 from abstractllm_server.app import Server
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.settings import ServerSettings
 async def main():
     llms = {"echo": {"provider": "scripted"}}
     async with Server(LLMRegistry.from_config(llms), ServerSettings(listen="127.0.0.1:0", llms=llms)):

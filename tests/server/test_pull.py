@@ -13,7 +13,7 @@ import pytest
 from grpc import aio
 
 from abstractllm import create_llm
-from abstractllm.providers.huggingface.pull import running_pulls
+from abstractllm.providers.huggingface.hub.downloads import running_pulls
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM, PullProgress
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files

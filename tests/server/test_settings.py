@@ -9,8 +9,8 @@ import pytest
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm_server.app import run
-from abstractllm_server.config import load_settings
-from abstractllm_server.limits import server_options
+from abstractllm_server.settings import load_settings
+from abstractllm_server.transport.limits import server_options
 
 
 @pytest.fixture

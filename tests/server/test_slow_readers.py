@@ -14,7 +14,7 @@ from grpc import aio
 
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
-from abstractllm_server import limits
+from abstractllm_server.transport import limits
 from tests.server.local import PATIENCE, Local, ask, local, until
 from tests.server.support import Failure, failure_of
 

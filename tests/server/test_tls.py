@@ -6,8 +6,8 @@ import pytest
 
 from abstractllm.errors import ConfigurationError
 from abstractllm_client import AsyncRemoteLLM, AuthenticationError, PermissionDeniedError, ProviderUnavailableError
-from abstractllm_server.config import ServerSettings
-from abstractllm_server.tls import Certificates
+from abstractllm_server.security.tls import Certificates
+from abstractllm_server.settings import ServerSettings
 from tests.server.certificates import Authority, Pair
 from tests.server.support import serving, until
 from tests.server.test_auth import line

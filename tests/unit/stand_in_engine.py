@@ -19,13 +19,13 @@ import msgspec
 
 def use(monkeypatch: Any) -> None:
     """Lets engine processes be of this kind, until the monkeypatch is undone."""
-    from abstractllm.providers.huggingface import process
+    from abstractllm.providers.huggingface.protocol import child_process
 
     def start(self: Any) -> None:
-        process.ChildProcess.__init__(self, "stand_in_engine", process.FromEngine)
+        child_process.ChildProcess.__init__(self, "stand_in_engine", child_process.FromEngine)
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(process.EngineProcess, "__init__", start)
+    monkeypatch.setattr(child_process.EngineProcess, "__init__", start)
 
 
 def main() -> None:

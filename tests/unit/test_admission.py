@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from abstractllm.errors import EngineCrashedError, OverloadedError
-from abstractllm.providers.huggingface import waiting
-from abstractllm.providers.huggingface.admission import TicketQueue
-from abstractllm.providers.huggingface.tickets import Answer, Ticket
-from abstractllm.providers.huggingface.waiting import FairQueue, FinishRate
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.engine import fair_queue
+from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
+from abstractllm.providers.huggingface.engine.fair_queue import CompletionRate, FairQueue
+from abstractllm.providers.huggingface.engine.pending_request import Answer, PendingRequest
+from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
     Cancel,
     Conversation,
@@ -66,9 +66,9 @@ class Process:
         return [message.id for message in self.sent if not isinstance(message, Cancel)]
 
 
-def ticket(number: int, caller: str = "", text: str = "hello", count: bool = False) -> Ticket:
+def ticket(number: int, caller: str = "", text: str = "hello", count: bool = False) -> PendingRequest:
     conversation = Conversation((Turn("user", text),))
-    return Ticket(Count(number, conversation) if count else Generate(number, conversation, Sampling()), caller)
+    return PendingRequest(Count(number, conversation) if count else Generate(number, conversation, Sampling()), caller)
 
 
 def done(number: int) -> Done:
@@ -79,7 +79,7 @@ def done(number: int) -> Done:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets time pass."""
     now = [1000.0]
-    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(fair_queue, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def wait(seconds: float) -> None:
         now[0] += seconds
@@ -101,12 +101,12 @@ async def test_callers_take_turns_whatever_they_have_waiting() -> None:
 
 
 async def test_one_more_answer_looks_at_one_more_request_of_ten_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue, process, model = TicketQueue(), Process(), loaded(16)
+    queue, process, model = AdmissionQueue(), Process(), loaded(16)
     for number in range(10_000):
         queue.add(ticket(number, f"caller {number % 100}"), model, 20_000, UNBOUNDED)
     queue.pump(model, process)  # type: ignore[arg-type]
     looks: list[int] = []
-    monkeypatch.setattr(Ticket, "is_orphaned", property(lambda self: bool(looks.append(self.id))))
+    monkeypatch.setattr(PendingRequest, "is_orphaned", property(lambda self: bool(looks.append(self.id))))
     for number in process.ids[:10]:
         queue.receive([Begun(number), done(number)], process)  # type: ignore[arg-type]
         queue.pump(model, process)  # type: ignore[arg-type]
@@ -117,7 +117,7 @@ async def test_one_more_answer_looks_at_one_more_request_of_ten_thousand(monkeyp
 
 @pytest.mark.parametrize(("slots", "ahead"), [(1, 1), (8, 4), (64, 8), (256, 32)])
 async def test_process_is_given_its_slots_and_an_eighth_more(slots: int, ahead: int) -> None:
-    queue, process, model = TicketQueue(), Process(), loaded(slots)
+    queue, process, model = AdmissionQueue(), Process(), loaded(slots)
     for number in range(slots + ahead + 5):
         queue.add(ticket(number), model, 1000, UNBOUNDED)
     queue.pump(model, process)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ async def test_process_is_given_its_slots_and_an_eighth_more(slots: int, ahead: 
 
 
 async def test_long_prompts_are_sent_ahead_one_at_a_time() -> None:
-    queue, process, model = TicketQueue(), Process(), loaded(8)
+    queue, process, model = AdmissionQueue(), Process(), loaded(8)
     for number in range(4):
         queue.add(ticket(number, text="x" * (10 << 20)), model, 1000, UNBOUNDED)
     queue.pump(model, process)  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ async def test_long_prompts_are_sent_ahead_one_at_a_time() -> None:
 
 
 async def test_counting_tokens_does_not_wait_for_answers() -> None:
-    queue, process, model = TicketQueue(), Process(), loaded(1)
+    queue, process, model = AdmissionQueue(), Process(), loaded(1)
     for number in range(10):
         queue.add(ticket(number), model, 1000, UNBOUNDED)
     for number in range(10, 20):
@@ -151,7 +151,7 @@ async def test_counting_tokens_does_not_wait_for_answers() -> None:
 
 
 async def test_full_queue_names_its_limit_and_keeps_a_place_for_who_has_less() -> None:
-    queue = TicketQueue()
+    queue = AdmissionQueue()
     many = [ticket(number, "many") for number in range(5)]
     for found in many:
         queue.add(found, None, 5, UNBOUNDED)
@@ -173,7 +173,7 @@ async def test_full_queue_names_its_limit_and_keeps_a_place_for_who_has_less() -
 
 
 async def test_waiting_requests_are_bounded_in_bytes_too() -> None:
-    queue = TicketQueue()
+    queue = AdmissionQueue()
     queue.add(ticket(0, text="x" * 5000), None, 100, 4000)  # nothing waits: who would else ever take it?
     with pytest.raises(OverloadedError, match="max_queue_bytes is 4000") as refused:
         queue.add(ticket(1), None, 100, 4000)
@@ -183,7 +183,7 @@ async def test_waiting_requests_are_bounded_in_bytes_too() -> None:
 
 
 async def test_delay_follows_what_has_been_finished_lately(clock: Callable[[float], None]) -> None:
-    rate = FinishRate()
+    rate = CompletionRate()
     for _ in range(100):
         clock(0.5)
         rate.finish()
@@ -200,7 +200,7 @@ async def test_delay_follows_what_has_been_finished_lately(clock: Callable[[floa
 
 
 async def test_overloaded_callers_are_told_when_there_will_be_room(clock: Callable[[float], None]) -> None:
-    queue, process, model = TicketQueue(), Process(), loaded(1)
+    queue, process, model = AdmissionQueue(), Process(), loaded(1)
     for number in range(102):
         queue.add(ticket(number), model, 100, UNBOUNDED)
         queue.pump(model, process)  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ async def test_overloaded_callers_are_told_when_there_will_be_room(clock: Callab
 
 
 async def test_cancelled_request_is_forgotten_or_its_process_told_which_one_it_was() -> None:
-    queue, process, model = TicketQueue(), Process(), loaded(2)
+    queue, process, model = AdmissionQueue(), Process(), loaded(2)
     tickets = [ticket(100 - number, f"caller {number}") for number in range(10)]
     for found in tickets:
         queue.add(found, model, 100, UNBOUNDED)
@@ -233,8 +233,8 @@ async def test_cancelled_request_is_forgotten_or_its_process_told_which_one_it_w
 async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None]) -> None:
     chance = random.Random(5)
     for _ in range(30):
-        queue, process, model = TicketQueue(), Process(), loaded(chance.choice([1, 4]))
-        tickets: dict[int, Ticket] = {}
+        queue, process, model = AdmissionQueue(), Process(), loaded(chance.choice([1, 4]))
+        tickets: dict[int, PendingRequest] = {}
         refused = over = 0
         at_work: set[int] = set()
         for number in range(300):
@@ -272,7 +272,7 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
         assert queue.is_empty
 
 
-async def read(found: Ticket) -> list[Answer]:
+async def read(found: PendingRequest) -> list[Answer]:
     answers: list[Answer] = []
     while not answers or isinstance(answers[-1], Begun | Delta):
         answers.append(await asyncio.wait_for(found.next_answer(), 10))

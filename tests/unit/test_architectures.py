@@ -15,12 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from abstractllm.providers.huggingface.worker.batching import sizes
-from abstractllm.providers.huggingface.worker.batching.start import start
-from abstractllm.providers.huggingface.worker.generation import generate
-from abstractllm.providers.huggingface.worker.loop import Job
-from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.protocol.messages import (
     Batch,
     Begun,
     Conversation,
@@ -31,6 +26,11 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Load,
     Sampling,
 )
+from abstractllm.providers.huggingface.worker.batching import sizes
+from abstractllm.providers.huggingface.worker.batching.start import start
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.sequential import generate
 from tests.unit.architectures import ARCHITECTURES, SLIDING, Architecture, model_of, tokenizer
 
 HANG = 60
@@ -108,10 +108,10 @@ def alone(model: Any, prompt: list[int]) -> Answer:
     return Answer([token for token in tokens if token != 1], torch.cat(found.logits).log_softmax(dim=-1))
 
 
-def job(number: int, prompt: list[int]) -> Job:
+def job(number: int, prompt: list[int]) -> EngineRequest:
     # The log-probabilities bring the token ids with them.
     sampling = Sampling(temperature=0.0, max_tokens=NEW_TOKENS, top_logprobs=0)
-    return Job(Generate(number, Conversation(()), sampling), prompt=tuple(prompt), max_tokens=NEW_TOKENS)
+    return EngineRequest(Generate(number, Conversation(()), sampling), prompt=tuple(prompt), max_tokens=NEW_TOKENS)
 
 
 class Followers:
@@ -134,7 +134,7 @@ class Followers:
             self._over += sum(isinstance(message, (Done, Failed)) for message in batch.messages)
             self._changed.notify_all()
 
-    def end(self, job: Job) -> None:
+    def end(self, job: EngineRequest) -> None:
         """Called when a request is over, for which its last message stands."""
 
     def crash(self) -> None:

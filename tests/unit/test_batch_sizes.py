@@ -11,10 +11,10 @@ import torch
 
 from abstractllm.errors import ConfigurationError, ModelLoadError
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
+from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.batching import attention, sizes, start
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
-from abstractllm.providers.huggingface.worker.protocol import Load
 from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
 
 MEBIBYTE = 1 << 20

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from abstractllm.providers.huggingface.worker.answer import AnswerWriter
-from abstractllm.providers.huggingface.worker.batching import attention
-from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
-from abstractllm.providers.huggingface.worker.batching.start import start
-from abstractllm.providers.huggingface.worker.loop import Job
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
     Conversation,
     Delta,
@@ -27,6 +20,13 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Sampling,
     Turn,
 )
+from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
+from abstractllm.providers.huggingface.worker.batching.start import start
+from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.output import OutputProcessor
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.tiny_models import build
 
 HANG = 60
@@ -82,12 +82,14 @@ class Harness:
             self.failed[-1] = RuntimeError("the loop crashed")
             self._changed.notify_all()
 
-    def submit(self, prompt: str, max_tokens: int = 16, **sampling) -> Job:
+    def submit(self, prompt: str, max_tokens: int = 16, **sampling) -> EngineRequest:
         self._next += 1
         request = Generate(
             self._next, Conversation((Turn("user", prompt),)), Sampling(max_tokens=max_tokens, **sampling)
         )
-        job = Job(request, prompt=tuple(self.loaded.prompts.encode(request.conversation)), max_tokens=max_tokens)
+        job = EngineRequest(
+            request, prompt=tuple(self.loaded.prompts.encode(request.conversation)), max_tokens=max_tokens
+        )
         self.engine.submit(job)
         return job
 
@@ -96,7 +98,7 @@ class Harness:
             assert self._changed.wait_for(lambda: condition() or -1 in self.failed, HANG)
             assert -1 not in self.failed
 
-    def answer(self, *jobs: Job) -> list[tuple[str, str, int]]:
+    def answer(self, *jobs: EngineRequest) -> list[tuple[str, str, int]]:
         ids = [job.request.id for job in jobs]
         self.wait_until(lambda: all(id in self.done or id in self.failed for id in ids))
         return [(self.texts.get(id, ""), self.done[id].finish_reason, self.done[id].output_tokens) for id in ids]
@@ -219,13 +221,13 @@ def test_a_request_that_fails_harms_nobody_else(harness, monkeypatch):
     good = harness.submit("hello", temperature=0.0)
     wanted = harness.answer(good)
 
-    def give(writer: AnswerWriter, text: str, last: bool = False) -> None:
+    def give(writer: OutputProcessor, text: str, last: bool = False) -> None:
         if writer._job.request.sampling.max_tokens == 8:
             raise ZeroDivisionError
         real(writer, text, last)
 
-    real = AnswerWriter._give
-    monkeypatch.setattr(AnswerWriter, "_give", give)
+    real = OutputProcessor._give
+    monkeypatch.setattr(OutputProcessor, "_give", give)
     bad = harness.submit("hello", temperature=0.0, max_tokens=8)
     other = harness.submit("hello", temperature=0.0)
     assert harness.answer(other) == wanted
@@ -269,7 +271,7 @@ def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):
     asked = Generate(
         100, Conversation((Turn("user", "hello there"),)), Sampling(temperature=0.0, top_logprobs=1), whole=True
     )
-    whole = Job(asked, prompt=pieces.prompt, max_tokens=16)
+    whole = EngineRequest(asked, prompt=pieces.prompt, max_tokens=16)
     sent: list[Delta] = []
     real, harness.engine._send = harness.engine._send, lambda batch: (sent.extend(batch.messages), real(batch))
     harness.engine.submit(whole)

@@ -13,11 +13,11 @@ import pytest_asyncio
 
 from abstractllm.errors import ContextLengthExceededError
 from abstractllm.providers.huggingface import HuggingFaceProvider
-from abstractllm.providers.huggingface.worker.answer import AnswerWriter
+from abstractllm.providers.huggingface.protocol.messages import Batch, Begun, Done, Failed, Load
 from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
-from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
-from abstractllm.providers.huggingface.worker.protocol import Batch, Begun, Done, Failed, Load
+from abstractllm.providers.huggingface.worker.output import OutputProcessor
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.test_batching import Harness, eventually
 from tests.unit.tiny_models import build
 
@@ -53,7 +53,7 @@ class Counting(Harness):
         super()._send(batch)
 
 
-def cancel_each(harness: Counting, jobs: list[Job], is_there: Callable[[Job], bool]) -> None:
+def cancel_each(harness: Counting, jobs: list[EngineRequest], is_there: Callable[[EngineRequest], bool]) -> None:
     """Cancels each job as soon as it is where it is wanted, and asserts that it is over within two steps."""
     for job in jobs:
         eventually(lambda job=job: is_there(job))
@@ -65,13 +65,13 @@ def cancel_each(harness: Counting, jobs: list[Job], is_there: Callable[[Job], bo
         assert harness.steps[job.request.id] - before <= 2
 
 
-def state_of(harness: Harness, job: Job) -> Any:
+def state_of(harness: Harness, job: EngineRequest) -> Any:
     scheduler = harness.engine._manager.scheduler
     name = str(job.request.id)
     return scheduler.active_requests.get(name) or scheduler.waiting_requests.get(name)
 
 
-def status_of(harness: Harness, job: Job) -> str:
+def status_of(harness: Harness, job: EngineRequest) -> str:
     state = state_of(harness, job)
     return "" if state is None else state.status.name
 
@@ -150,13 +150,13 @@ def test_failure_in_the_first_step_comes_after_the_beginning(
             order.extend(type(message) for message in batch.messages if message.id == 2)
             super()._send(batch)
 
-    def take(writer: AnswerWriter, *arguments: Any) -> bool:
+    def take(writer: OutputProcessor, *arguments: Any) -> bool:
         if writer._job.request.id == 2:
             raise ZeroDivisionError
         return real(writer, *arguments)
 
-    real = AnswerWriter.take
-    monkeypatch.setattr(AnswerWriter, "take", take)
+    real = OutputProcessor.take
+    monkeypatch.setattr(OutputProcessor, "take", take)
     harness = Noting(loaded)
     jobs = [harness.submit("hello", temperature=0.0) for _ in range(3)]
     harness.answer(jobs[0], jobs[2])

@@ -11,7 +11,6 @@ import pytest
 
 import abstractllm
 import abstractllm.errors
-import abstractllm.progress
 import abstractllm.types
 import abstractllm_client
 import abstractllm_client.errors
@@ -90,7 +89,7 @@ def values(module: Any, kind: type) -> dict[str, Any]:
 
 TYPES = {
     name: value
-    for module in (abstractllm.types, abstractllm.progress)
+    for module in (abstractllm.types, abstractllm.types)
     for name, value in values(module, object).items()
     if dataclasses.is_dataclass(value)
 }
@@ -100,7 +99,7 @@ ERRORS = {name: kind for name, kind in values(abstractllm.errors, Exception).ite
 
 
 def test_the_same_types_and_errors_are_exported() -> None:
-    exported = {*abstractllm.types.__all__, *abstractllm.progress.__all__, *abstractllm.errors.__all__}
+    exported = {*abstractllm.types.__all__, *abstractllm.types.__all__, *abstractllm.errors.__all__}
     library = exported - {"UnknownProviderError"}
     assert set(abstractllm_client.__all__) == library | {"AsyncRemoteLLM", "RemoteLLM", "__version__"}
     assert abstractllm_client.__version__ == abstractllm.__version__

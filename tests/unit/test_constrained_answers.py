@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
-from abstractllm.providers.huggingface.worker.generation import generate
-from abstractllm.providers.huggingface.worker.loop import Job
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Delta,
     Done,
@@ -24,6 +20,10 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Sampling,
     Turn,
 )
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
+from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.sequential import generate
 from tests.unit.test_batching import MIXED, Harness, eventually
 from tests.unit.tiny_models import build
 
@@ -51,12 +51,12 @@ def is_person(text: str) -> bool:
 class HeldHarness(Harness):
     """A batch loop whose requests may have a format."""
 
-    def job(self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any) -> Job:
+    def job(self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any) -> EngineRequest:
         job = new_job(self.loaded, prompt, format, max_tokens, id=1000 + self._next, **sampling)
         self._next += 1
         return job
 
-    def held(self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any) -> Job:
+    def held(self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any) -> EngineRequest:
         job = self.job(prompt, format, max_tokens, **sampling)
         self.engine.submit(job)
         return job
@@ -67,10 +67,10 @@ class HeldHarness(Harness):
 
 def new_job(
     loaded: LoadedModel, prompt: str, format: Format | None, max_tokens: int = 100, id: int = 1, **sampling: Any
-) -> Job:
+) -> EngineRequest:
     conversation = Conversation((Turn("user", prompt),))
     request = Generate(id, conversation, Sampling(max_tokens=max_tokens, **sampling), format=format)
-    job = Job(request, prompt=tuple(loaded.prompts.encode(request.conversation)), max_tokens=max_tokens)
+    job = EngineRequest(request, prompt=tuple(loaded.prompts.encode(request.conversation)), max_tokens=max_tokens)
     if format is not None:
         job.matcher = loaded.grammars.compile(format)
     return job

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
-from abstractllm.providers.huggingface.worker.grammar import Grammars
-from abstractllm.providers.huggingface.worker.protocol import Format
-from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
+from abstractllm.providers.huggingface.protocol.messages import Format
+from abstractllm.providers.huggingface.worker.structured.grammar import Grammars
+from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 from tests.unit.tiny_models import build
 
 SCHEMA, REGEX, GRAMMAR = (
@@ -34,7 +34,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def grammars(tokenizer: Any) -> Grammars:
-    return Grammars(tokenizer, Vocabulary(tokenizer), len(tokenizer), [1, 3], markers=[2])
+    return Grammars(tokenizer, TokenDecoder(tokenizer), len(tokenizer), [1, 3], markers=[2])
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_nothing_forbidden_is_drawn_from_a_large_vocabulary(tokenizer: Any, sett
     from tests.unit.test_sampler import NEUTRAL
 
     size = 40_000
-    wide = Grammars(tokenizer, Vocabulary(tokenizer), size, [1, 3])
+    wide = Grammars(tokenizer, TokenDecoder(tokenizer), size, [1, 3])
     few = wide.compile(Format("regex", "[abc]"))
     bias = dict.fromkeys(few.allowed_tokens(), settings.get("bias", 0.0))
     changes = {key: value for key, value in settings.items() if key != "bias"} | (
@@ -186,9 +186,9 @@ def test_nothing_forbidden_is_drawn_from_a_large_vocabulary(tokenizer: Any, sett
 def test_padded_embeddings_are_never_drawn_whatever_their_number(tokenizer: Any, size: int) -> None:
     import torch
 
-    from abstractllm.providers.huggingface.worker.grammar import forbid
+    from abstractllm.providers.huggingface.worker.structured.grammar import forbid
 
-    grammars = Grammars(tokenizer, Vocabulary(tokenizer), size, [1, 3])
+    grammars = Grammars(tokenizer, TokenDecoder(tokenizer), size, [1, 3])
     matchers = [grammars.compile(Format("regex", "(?s:.)*")) for _ in range(3)]
     logits = torch.zeros(5, size)
     forbid(logits, matchers, [0, 2, 4])
@@ -205,7 +205,7 @@ def test_a_tokenizer_that_is_not_fast_is_said_to_be_unfit(tokenizer: Any) -> Non
         def __len__(self) -> int:
             return len(tokenizer)
 
-    grammars = Grammars(Slow(), Vocabulary(tokenizer), 400, [1])
+    grammars = Grammars(Slow(), TokenDecoder(tokenizer), 400, [1])
     assert "fast" in grammars.unavailable
     with pytest.raises(UnsupportedFeatureError, match="fast") as raised:
         grammars.compile(Format("json_object"))

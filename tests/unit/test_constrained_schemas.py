@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from abstractllm.errors import InvalidRequestError
+from abstractllm.providers.huggingface.protocol.messages import Format
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import Format
 from tests.unit.test_constrained_answers import HeldHarness, load
 from tests.unit.tiny_models import build
 

@@ -12,11 +12,19 @@ from typing import Any
 import pytest
 from transformers.generation.continuous_batching import initialization, model_runner
 
+from abstractllm.providers.huggingface.protocol.messages import (
+    Batch,
+    Conversation,
+    Delta,
+    Done,
+    Generate,
+    Load,
+    Sampling,
+)
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.protocol import Batch, Conversation, Delta, Done, Generate, Load, Sampling
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
 
 MIXED = [
@@ -75,7 +83,9 @@ def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
     try:
         for number in range(9):
             prompt = tuple(range(2, 5 + 7 * number))
-            engine.submit(Job(Generate(number, Conversation(()), MIXED[number % 3]), prompt=prompt, max_tokens=8))
+            engine.submit(
+                EngineRequest(Generate(number, Conversation(()), MIXED[number % 3]), prompt=prompt, max_tokens=8)
+            )
         assert over.wait(60)
     finally:
         engine.stop()

@@ -6,8 +6,8 @@ from pathlib import Path
 from abstractllm import errors
 from abstractllm.errors import AbstractLLMError, ErrorReason
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
-from abstractllm_server.config import ServerSettings
-from abstractllm_server.errors import status_of
+from abstractllm_server.convert.errors import status_of
+from abstractllm_server.settings import ServerSettings
 
 
 def test_the_table_of_errors_is_that_of_the_code(repository: Path) -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from abstractllm import AbstractLLMError, ErrorReason, InternalError
-from abstractllm.providers.fallback.breaker import LONGEST_REST, Breaker
+from abstractllm.providers.fallback.circuit_breaker import LONGEST_REST, CircuitBreaker
 from abstractllm.providers.fallback.verdicts import VERDICTS, Verdict
 from abstractllm.testing import ScriptedProvider
 from tests.unit.fallbacks import failing, falling_back, saying, scripted
@@ -26,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     found = Clock()
-    monkeypatch.setattr(Breaker.__init__, "__defaults__", (found,))
+    monkeypatch.setattr(CircuitBreaker.__init__, "__defaults__", (found,))
     return found
 
 
@@ -116,7 +116,7 @@ async def test_only_one_request_at_a_time_tries_an_llm_that_has_rested(clock):
 
 
 def test_an_older_request_that_ends_does_not_let_a_second_one_try(clock):
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     older = breaker.admit()
     breaker.failed(1, 30)
     clock.now += 31

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from abstractllm.errors import ConfigurationError, ModelInUseError, ModelNotFoundError
-from abstractllm.providers.huggingface import HuggingFaceProvider, cache, locks
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.hub import cache, locks
 from abstractllm.types import CachedModel, ClearedModels
 
 

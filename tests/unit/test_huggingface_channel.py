@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from abstractllm.providers.huggingface.worker import loop
-from abstractllm.providers.huggingface.worker.channel import MAX_FRAME_BYTES, Channel, encode
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.protocol.channel import MAX_FRAME_BYTES, Channel, encode
+from abstractllm.providers.huggingface.protocol.messages import (
     Cancel,
     Conversation,
     FromEngine,
@@ -19,6 +18,7 @@ from abstractllm.providers.huggingface.worker.protocol import (
     ToEngine,
     Turn,
 )
+from abstractllm.providers.huggingface.worker import server
 
 HELLO = Conversation((Turn("user", "hello"),))
 
@@ -104,7 +104,7 @@ def test_frame_over_the_limit_is_refused_on_both_sides(
     with pytest.raises(ValueError, match="longer"):
         next(iter(receiver))
     receiver.close()
-    monkeypatch.setattr("abstractllm.providers.huggingface.worker.channel.MAX_FRAME_BYTES", 100)
+    monkeypatch.setattr("abstractllm.providers.huggingface.protocol.channel.MAX_FRAME_BYTES", 100)
     with pytest.raises(ValueError, match="longer than 100"):
         encode(Generate(0, Conversation((Turn("user", "x" * 200),)), Sampling()))
 
@@ -121,13 +121,13 @@ def test_cancellation_that_overtakes_its_request_still_counts(
     ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(loop, "end_process", ended.append)
+    monkeypatch.setattr(server, "end_process", ended.append)
     seven, two = Generate(7, HELLO, Sampling()), Generate(2, HELLO, Sampling())
     for message in (Cancel(7, 1), seven, two, Cancel(2, 2), Cancel(1, 0)):
         ends[0].sendall(encode(message))
     ends[0].close()
     channel = Channel[ToEngine](ends[1], ToEngine)
-    worker = loop.Worker(channel)
+    worker = server.Worker(channel)
     worker._read()
     channel.close()
     assert [worker._jobs[id].cancelled for id in (7, 2)] == [True, True]

@@ -22,12 +22,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def answer(loaded: Any, max_tokens: int = 30, cancel_after: int | None = None, **sampling: Any) -> tuple[Any, Any]:
     """The answer to "hello": the text's pieces, and the last message."""
-    from abstractllm.providers.huggingface.worker.generation import generate
-    from abstractllm.providers.huggingface.worker.loop import Job
-    from abstractllm.providers.huggingface.worker.protocol import Conversation, Delta, Generate, Sampling, Turn
+    from abstractllm.providers.huggingface.protocol.messages import Conversation, Delta, Generate, Sampling, Turn
+    from abstractllm.providers.huggingface.worker.request import EngineRequest
+    from abstractllm.providers.huggingface.worker.sequential import generate
 
     request = Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling))
-    job = Job(request, prompt=loaded.prompts.encode(request.conversation), max_tokens=max_tokens)
+    job = EngineRequest(request, prompt=loaded.prompts.encode(request.conversation), max_tokens=max_tokens)
     pieces: list[str] = []
 
     def take(message: object) -> None:
@@ -55,7 +55,7 @@ def test_parameters_mean_what_they_mean_to_transformers(
 ) -> None:
     import torch
 
-    from abstractllm.providers.huggingface.worker.protocol import Conversation, Turn
+    from abstractllm.providers.huggingface.protocol.messages import Conversation, Turn
 
     prompt = torch.tensor([loaded.prompts.encode(Conversation((Turn("user", "hello"),)))])
     torch.manual_seed(3)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abstractllm.providers.huggingface.protocol.messages import CallPiece
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser, ReasoningPiece, TextPiece
-from abstractllm.providers.huggingface.worker.parsing.calls import FORMATS, CallFormat
 from abstractllm.providers.huggingface.worker.parsing.reader import Reader, read_json
-from abstractllm.providers.huggingface.worker.protocol import CallPiece
+from abstractllm.providers.huggingface.worker.parsing.tool_calls import FORMATS, CallFormat
 
 THINK = ("<think>", "</think>")
 CODER, HERMES, MISTRAL_NEW, MISTRAL, PHI, GRANITE, PYTHON_TAG, LLAMA = FORMATS

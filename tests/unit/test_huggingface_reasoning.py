@@ -178,8 +178,8 @@ def test_a_model_that_is_not_batched_reasons_too(thinking: AbstractLLMInterface)
 def encoded(template: str, effort: str) -> str:
     import transformers
 
-    from abstractllm.providers.huggingface.worker.prompts import Prompts
-    from abstractllm.providers.huggingface.worker.protocol import Conversation, Turn
+    from abstractllm.providers.huggingface.protocol.messages import Conversation, Turn
+    from abstractllm.providers.huggingface.worker.prompt.prompts import Prompts
 
     tokenizer: Any = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer())
     tokenizer.chat_template = template

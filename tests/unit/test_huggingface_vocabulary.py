@@ -31,10 +31,10 @@ def vocabulary(kind: str) -> Any:
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
+    from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 
     if kind == "slow":
-        return Vocabulary(SlowTokenizer())
+        return TokenDecoder(SlowTokenizer())
     if kind == "word_piece":
         backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -54,14 +54,14 @@ def vocabulary(kind: str) -> Any:
     else:
         backend = byte_level_tokenizer() if kind == "byte_level" else sentencepiece_tokenizer()
     special = {"bos_token": "<s>"} if kind != "word_piece" else {"sep_token": "[SEP]"}
-    return Vocabulary(transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special))
+    return TokenDecoder(transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **special))
 
 
 KINDS = ["byte_level", "byte_fallback", "metaspace", "word_piece", "slow"]
 
 
 def pieces(kind: str, ids: list[int]) -> list[str]:
-    from abstractllm.providers.huggingface.worker.vocabulary import Detokenizer
+    from abstractllm.providers.huggingface.worker.token_decoder import Detokenizer
 
     detokenizer = Detokenizer(vocabulary(kind))
     return [*(detokenizer.push(id) for id in ids), detokenizer.flush()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from abstractllm import ModelNotFoundError, ServerShuttingDownError, UnsupportedFeatureError
-from abstractllm.providers.huggingface.pull import running_pulls
+from abstractllm.providers.huggingface.hub.downloads import running_pulls
 from abstractllm.testing import ScriptedProvider
 from tests.fake_hub import FakeHub, model_files
 from tests.pull_support import HANG, MODEL, begun, break_off, listed, llm_of, pull, snapshot, until, wanted

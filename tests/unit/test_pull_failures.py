@@ -22,7 +22,7 @@ from abstractllm import (
     ProviderUnavailableError,
     RateLimitedError,
 )
-from abstractllm.providers.huggingface.puller.protocol import Pull
+from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
 from tests.pull_support import (
     HANG,
@@ -289,7 +289,7 @@ def settings(root: Path) -> Pull:
 def test_a_disk_that_does_not_take_it_is_named(
     tmp_path: Path, number: int, kind: type[AbstractLLMError], words: str
 ) -> None:
-    from abstractllm.providers.huggingface.puller.failures import explained
+    from abstractllm.providers.huggingface.hub.downloader.failures import explained
 
     error = explained(settings(tmp_path), OSError(number, os.strerror(number), "blob"))
     assert type(error) is kind
@@ -297,8 +297,8 @@ def test_a_disk_that_does_not_take_it_is_named(
 
 
 def test_a_disk_without_room_is_found_out_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from abstractllm.providers.huggingface.puller.blob import Blob
-    from abstractllm.providers.huggingface.puller.download import Download
+    from abstractllm.providers.huggingface.hub.downloader.blob import Blob
+    from abstractllm.providers.huggingface.hub.downloader.download import Download
 
     download = Download(settings(tmp_path), lambda report: None)
     (tmp_path / "models--org--model" / "blobs").mkdir(parents=True)

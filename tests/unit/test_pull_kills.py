@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from abstractllm import ModelInUseError, ModelNotFoundError
-from abstractllm.providers.huggingface import HuggingFaceProvider, cache
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.hub import cache
 from tests.fake_hub import FakeHub, model_files
 from tests.pull_support import HANG, MODEL, downloading_processes, listed, llm_of, pull, snapshot, wait_for, wanted
 
@@ -22,16 +23,16 @@ KILLS = 30
 
 PULL = """
 import sys
-from abstractllm.providers.huggingface.puller.download import Download
-from abstractllm.providers.huggingface.puller.protocol import Pull
+from abstractllm.providers.huggingface.hub.downloader.download import Download
+from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 settings = Pull(model=sys.argv[1], revision="main", cache_dir=sys.argv[2], code=False, local_files_only=False)
 print(Download(settings, lambda report: None).run())
 """
 # Importing takes as long as everything else: a process that has imported is forked for each kill.
 PULL_AND_KILL = """
 import os, sys, time
-from abstractllm.providers.huggingface.puller.download import Download
-from abstractllm.providers.huggingface.puller.protocol import Pull
+from abstractllm.providers.huggingface.hub.downloader.download import Download
+from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 settings = Pull(model=sys.argv[1], revision="main", cache_dir=sys.argv[2], code=False, local_files_only=False)
 for line in sys.stdin:
     child = os.fork()
@@ -52,7 +53,7 @@ for line in sys.stdin:
 CLEAR = """
 import shutil, sys
 from pathlib import Path
-from abstractllm.providers.huggingface import cache
+from abstractllm.providers.huggingface.hub import cache
 source, root = Path(sys.argv[1]), Path(sys.argv[2])
 print("ready", flush=True)
 while True:
@@ -165,7 +166,7 @@ def test_what_plain_http_cannot_give_is_left_to_the_hubs_library(hub: FakeHub, r
     commit = hub.add(MODEL)
     limited = PULL.replace(
         "settings =",
-        "import abstractllm.providers.huggingface.puller.download as download\n"
+        "import abstractllm.providers.huggingface.hub.downloader.download as download\n"
         "download._HTTP_LIMIT = 100_000\nsettings =",
     )
     done = subprocess.run([sys.executable, "-c", limited, MODEL, str(root)], capture_output=True, timeout=HANG)

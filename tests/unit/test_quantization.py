@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
+from abstractllm.providers.huggingface.protocol.messages import Conversation, Delta, Generate, Sampling
 from abstractllm.providers.huggingface.worker import model as loading
-from abstractllm.providers.huggingface.worker.generation import generate
-from abstractllm.providers.huggingface.worker.loop import Job
 from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
-from abstractllm.providers.huggingface.worker.protocol import Conversation, Delta, Generate, Sampling
+from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.sequential import generate
 from tests.unit.tiny_models import build
 
 pytestmark = [
@@ -37,7 +37,7 @@ def answer(loaded: LoadedModel) -> list[int]:
             found.extend(logprob.token_id for logprob in message.logprobs)
 
     sampling = Sampling(temperature=0.0, top_logprobs=0, logit_bias=dict.fromkeys(loaded.ends, -100.0))
-    job = Job(Generate(1, Conversation(()), sampling), prompt=tuple(range(5, 15)), max_tokens=12)
+    job = EngineRequest(Generate(1, Conversation(()), sampling), prompt=tuple(range(5, 15)), max_tokens=12)
     generate(loaded, job, take)
     return found
 

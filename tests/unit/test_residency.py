@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from abstractllm import LLMRegistry, residency
+from abstractllm import LLMRegistry
+from abstractllm._core import model_memory
+from abstractllm._core.model_memory import ModelMemory, show_bytes
 from abstractllm.errors import ConfigurationError, ModelLoadError
-from abstractllm.residency import Residency, show_bytes
 from abstractllm.testing import ScriptedProvider
 
 HANG = 30.0
@@ -21,7 +22,7 @@ HANG = 30.0
 class Model:
     """A resident without a model: it is idle unless told otherwise, and leaves at once when it is asked to and can."""
 
-    def __init__(self, shared: Residency, name: str, size: int = 1, *, beside: Model | None = None) -> None:
+    def __init__(self, shared: ModelMemory, name: str, size: int = 1, *, beside: Model | None = None) -> None:
         self.name, self.size, self.beside = name, size, beside
         self.shared = shared
         self.is_busy = self.is_leaving = self.is_stopping = self.is_loaded = False
@@ -108,7 +109,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_without_limits_everything_is_loaded_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = Residency()
+    shared = ModelMemory()
     models = [Model(shared, str(index)) for index in range(50)]
     monkeypatch.setattr(Model, "measure", lambda self: pytest.fail("read a disk for nothing"))
     assert all(model.load(busy=True) for model in models)
@@ -116,7 +117,7 @@ def test_without_limits_everything_is_loaded_and_nothing_is_measured(monkeypatch
 
 
 def test_least_recently_used_idle_model_makes_way() -> None:
-    shared = Residency(max_loaded=3)
+    shared = ModelMemory(max_loaded=3)
     models = [Model(shared, name) for name in "abc"]
     for model in models:
         model.load()
@@ -126,7 +127,7 @@ def test_least_recently_used_idle_model_makes_way() -> None:
 
 
 def test_no_more_leave_than_the_newcomer_needs() -> None:
-    shared = Residency(memory_budget=10)
+    shared = ModelMemory(memory_budget=10)
     old, new, small = Model(shared, "old", 3), Model(shared, "new", 5), Model(shared, "small", 2)
     for model in (old, new, small):
         assert model.load()
@@ -135,7 +136,7 @@ def test_no_more_leave_than_the_newcomer_needs() -> None:
 
 
 def test_busy_model_is_waited_for_and_no_idle_one_leaves_in_vain() -> None:
-    shared = Residency(memory_budget=10)
+    shared = ModelMemory(memory_budget=10)
     busy, idle = Model(shared, "busy", 7), Model(shared, "idle", 2)
     busy.load(busy=True)
     idle.load()
@@ -150,7 +151,7 @@ def test_busy_model_is_waited_for_and_no_idle_one_leaves_in_vain() -> None:
 
 
 def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
-    shared = Residency(memory_budget=10)
+    shared = ModelMemory(memory_budget=10)
     busy = Model(shared, "busy", 6)
     busy.load(busy=True)
     large = Newcomer(Model(shared, "large", 8), busy=True)
@@ -163,7 +164,7 @@ def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
 
 
 def test_newcomer_that_is_not_wanted_any_more_lets_the_next_one_in() -> None:
-    shared = Residency(max_loaded=1)
+    shared = ModelMemory(max_loaded=1)
     busy, first = Model(shared, "busy"), Model(shared, "first")
     busy.load(busy=True)
     one = Newcomer(first)
@@ -177,10 +178,10 @@ def test_newcomer_that_is_not_wanted_any_more_lets_the_next_one_in() -> None:
 
 
 def test_model_in_the_way_is_drained_after_its_turn_but_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residency, "_PATIENCE", 0.05)
-    monkeypatch.setattr(residency, "_LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 600.0)
-    shared = Residency(max_loaded=2)
+    monkeypatch.setattr(model_memory, "_PATIENCE", 0.05)
+    monkeypatch.setattr(model_memory, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 600.0)
+    shared = ModelMemory(max_loaded=2)
     first, second = Model(shared, "first"), Model(shared, "second")
     for model in (first, second):
         model.load(busy=True)
@@ -189,7 +190,7 @@ def test_model_in_the_way_is_drained_after_its_turn_but_not_before(monkeypatch: 
     time.sleep(0.3)
     assert (first.asked, second.asked) == ([], [])
 
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.0)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.0)
     wait_until(lambda: first.is_leaving)
     assert newcomer.is_waiting  # what it works on is finished first
     assert (first.asked, second.asked) == ([True], [])
@@ -199,10 +200,10 @@ def test_model_in_the_way_is_drained_after_its_turn_but_not_before(monkeypatch: 
 
 
 def test_a_turn_is_at_least_three_times_the_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residency, "_PATIENCE", 0.0)
-    monkeypatch.setattr(residency, "_LOOK_AGAIN", 0.01)
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.0)
-    shared = Residency(max_loaded=1)
+    monkeypatch.setattr(model_memory, "_PATIENCE", 0.0)
+    monkeypatch.setattr(model_memory, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.0)
+    shared = ModelMemory(max_loaded=1)
     slow = Model(shared, "slow")
     slow.load(busy=True)
     slow.load_seconds = 600.0
@@ -217,7 +218,7 @@ def test_a_turn_is_at_least_three_times_the_loading(monkeypatch: pytest.MonkeyPa
 
 
 def test_model_that_could_never_fit_is_refused_with_both_numbers() -> None:
-    shared = Residency(memory_budget=4 * 2**30)
+    shared = ModelMemory(memory_budget=4 * 2**30)
     resident = Model(shared, "resident", 2**30)
     resident.load()
     with pytest.raises(ModelLoadError, match=r"model giant needs 6 GiB.*memory_budget is 4 GiB") as failure:
@@ -228,7 +229,7 @@ def test_model_that_could_never_fit_is_refused_with_both_numbers() -> None:
 
 
 def test_what_a_model_really_takes_counts_from_then_on() -> None:
-    shared = Residency(memory_budget=10)
+    shared = ModelMemory(memory_budget=10)
     idle, busy, grown = Model(shared, "idle", 2), Model(shared, "busy", 2), Model(shared, "grown", 2)
     idle.load()
     busy.load(busy=True)
@@ -243,7 +244,7 @@ def test_what_a_model_really_takes_counts_from_then_on() -> None:
 
 
 def test_a_model_that_is_replaced_stays_until_the_new_one_is_loaded() -> None:
-    shared = Residency(max_loaded=2, memory_budget=10)
+    shared = ModelMemory(max_loaded=2, memory_budget=10)
     old, other = Model(shared, "old", 4), Model(shared, "other", 4)
     old.load()
     other.load()
@@ -255,7 +256,7 @@ def test_a_model_that_is_replaced_stays_until_the_new_one_is_loaded() -> None:
 
 
 def test_one_that_waits_in_vain_for_the_model_it_replaces_holds_up_nobody() -> None:
-    shared = Residency(memory_budget=10)
+    shared = ModelMemory(memory_budget=10)
     old, other = Model(shared, "old", 2), Model(shared, "other", 7)
     old.load(busy=True)
     other.load(busy=True)
@@ -276,11 +277,11 @@ def test_one_that_waits_in_vain_for_the_model_it_replaces_holds_up_nobody() -> N
 @pytest.mark.parametrize(
     ("shared", "why"),
     [
-        (Residency(max_loaded=1), "max_loaded is 1"),
-        (Residency(memory_budget=10), "model new needs 7 bytes, model old has 4 bytes, memory_budget is 10 bytes"),
+        (ModelMemory(max_loaded=1), "max_loaded is 1"),
+        (ModelMemory(memory_budget=10), "model new needs 7 bytes, model old has 4 bytes, memory_budget is 10 bytes"),
     ],
 )
-def test_what_stands_in_the_way_of_two_at_a_time_is_said(shared: Residency, why: str) -> None:
+def test_what_stands_in_the_way_of_two_at_a_time_is_said(shared: ModelMemory, why: str) -> None:
     old, new = Model(shared, "old", 4), Model(shared, "new", 7)
     old.load()
     assert shared.obstacle(new, old) == why
@@ -306,10 +307,10 @@ def test_many_models_that_never_rest_all_get_their_turns_and_no_limit_is_passed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each model always has requests: only draining lets another in."""
-    monkeypatch.setattr(residency, "_PATIENCE", 0.0)
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.001)
-    monkeypatch.setattr(residency, "_LOOK_AGAIN", 0.002)
-    shared = Residency(max_loaded=3, memory_budget=10)
+    monkeypatch.setattr(model_memory, "_PATIENCE", 0.0)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.001)
+    monkeypatch.setattr(model_memory, "_LOOK_AGAIN", 0.002)
+    shared = ModelMemory(max_loaded=3, memory_budget=10)
     models = [Model(shared, f"m{index}", random.Random(index).randint(1, 6)) for index in range(8)]
     loaded: set[Model] = set()
     lock = threading.Lock()

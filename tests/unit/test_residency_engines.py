@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from abstractllm import LLMRegistry, residency
+from abstractllm import LLMRegistry
+from abstractllm._core import model_memory
 from abstractllm.errors import EngineCrashedError, GenerationTimeoutError, ModelLoadError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceConfig, HuggingFaceProvider
-from abstractllm.providers.huggingface.footprint import expected_bytes
+from abstractllm.providers.huggingface.engine.memory_estimate import expected_bytes
 from abstractllm.types import Event, LlmState, TextDelta
 from tests.unit.tiny_models import build
 
@@ -85,9 +86,9 @@ async def first_piece(events: AsyncGenerator[Event, None]) -> None:
 async def test_one_place_is_shared_by_two_that_always_have_requests(
     registries: Registries, directories: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(residency, "_PATIENCE", 0.5)
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.5)
-    monkeypatch.setattr(residency, "_TURN_PER_LOADING", 0.0)
+    monkeypatch.setattr(model_memory, "_PATIENCE", 0.5)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.5)
+    monkeypatch.setattr(model_memory, "_TURN_PER_LOADING", 0.0)
     lines = {"a": local(directories[0]), "b": local(directories[1])}
     registry = registries(lines, max_loaded=1)
     a, b = own(registry, "a"), own(registry, "b")

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from abstractllm import LLMRegistry, errors, residency
+from abstractllm import LLMRegistry, errors
+from abstractllm._core import model_memory
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.types import LlmState
 from tests.unit import stand_in_engine
@@ -35,9 +36,9 @@ ALLOWED = (
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engine processes run `stand_in_engine.py`, and turns are short."""
     stand_in_engine.use(monkeypatch)
-    monkeypatch.setattr(residency, "_PATIENCE", 0.05)
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 0.05)
-    monkeypatch.setattr(residency, "_LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(model_memory, "_PATIENCE", 0.05)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.05)
+    monkeypatch.setattr(model_memory, "_LOOK_AGAIN", 0.02)
 
 
 def registry_of(folder: Path, *names: str, **limits: int) -> tuple[LLMRegistry, list[HuggingFaceProvider]]:
@@ -174,7 +175,7 @@ async def test_steady_requests_for_more_models_than_places_are_all_answered(tmp_
 async def test_engine_that_keeps_crashing_does_not_keep_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(residency, "_SHORTEST_TURN", 600.0)
+    monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 600.0)
     registry, (crashing, other) = registry_of(tmp_path, "crashing", "other", max_loaded=1)
     crashes = 0
     done = asyncio.Event()

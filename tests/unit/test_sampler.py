@@ -14,9 +14,9 @@ from transformers import (
 )
 
 from abstractllm.providers.huggingface.worker.batching.sampler import _top, draw
-from abstractllm.providers.huggingface.worker.batching.settings import Counts, Row, uniforms
+from abstractllm.providers.huggingface.worker.batching.sampling_state import Counts, SamplingState, uniforms
 
-NEUTRAL = Row(
+NEUTRAL = SamplingState(
     temperature=1.0,
     top_k=0,
     top_p=1.0,
@@ -46,7 +46,7 @@ SETTINGS = [
 ]
 
 
-def row(**changes) -> Row:
+def row(**changes) -> SamplingState:
     return dataclasses.replace(NEUTRAL, **changes)
 
 

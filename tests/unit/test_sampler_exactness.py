@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from abstractllm.providers.huggingface.worker.batching.sampler import draw
-from abstractllm.providers.huggingface.worker.batching.settings import Counts, Row
+from abstractllm.providers.huggingface.worker.batching.sampling_state import Counts, SamplingState
 from benchmarks.sampled_tokens import draw_many
 from tests.unit.test_sampler import NEUTRAL, SETTINGS, chi_square, expected, row
 
@@ -28,7 +28,7 @@ EDGE = 1e-4
 """How far a cumulative probability may be off: where it meets `top_p`, rounding decides about a token."""
 
 
-def processed(logits: torch.Tensor, wish: Row, prompt: list[int], generated: list[int]) -> torch.Tensor:
+def processed(logits: torch.Tensor, wish: SamplingState, prompt: list[int], generated: list[int]) -> torch.Tensor:
     """The logits after bias and penalties: the repetition penalty is transformers', the others as in OpenAI's API."""
     scores = logits.clone()
     for token, value in wish.bias.items():
@@ -40,7 +40,7 @@ def processed(logits: torch.Tensor, wish: Row, prompt: list[int], generated: lis
     return scores
 
 
-def support(scores: torch.Tensor, wish: Row, top_p: float) -> set[int]:
+def support(scores: torch.Tensor, wish: SamplingState, top_p: float) -> set[int]:
     """The tokens that transformers' processors keep."""
     warpers = LogitsProcessorList([TemperatureLogitsWarper(wish.temperature)])
     if wish.top_k:
@@ -54,7 +54,7 @@ def support(scores: torch.Tensor, wish: Row, top_p: float) -> set[int]:
 
 
 @st.composite
-def cases(draw_value: Any) -> tuple[torch.Tensor, Row, list[int], list[int]]:
+def cases(draw_value: Any) -> tuple[torch.Tensor, SamplingState, list[int], list[int]]:
     size = draw_value(st.integers(2, 700))
     tokens = st.integers(0, size - 1)
     generator = torch.Generator().manual_seed(draw_value(st.integers(0, 2**32)))
@@ -77,7 +77,9 @@ def cases(draw_value: Any) -> tuple[torch.Tensor, Row, list[int], list[int]]:
 
 @given(cases())
 @settings(max_examples=200, deadline=None)
-def test_any_combination_keeps_what_transformers_keeps(case: tuple[torch.Tensor, Row, list[int], list[int]]) -> None:
+def test_any_combination_keeps_what_transformers_keeps(
+    case: tuple[torch.Tensor, SamplingState, list[int], list[int]],
+) -> None:
     logits, wish, prompt, generated = case
     scores = processed(logits, wish, prompt, generated)
     rows = []

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from abstractllm.stops import StopScanner
+from abstractllm._core.stop_scanner import StopScanner
 
 TEXT = st.text(alphabet="ab🙂", max_size=30)
 STOPS = st.lists(st.text(alphabet="ab🙂", min_size=1, max_size=4), max_size=4)

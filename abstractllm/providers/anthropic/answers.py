@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from abstractllm.enums import FinishReason, Role
-from abstractllm.providers._http import unknown_finish_reason
 from abstractllm.providers.anthropic.messages import STATE_MARK
+from abstractllm.providers.hosted import unknown_finish_reason
 from abstractllm.types import (
     ChatMessage,
     Event,

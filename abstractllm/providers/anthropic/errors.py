@@ -17,7 +17,7 @@ from abstractllm.errors import (
     QuotaExceededError,
     RateLimitedError,
 )
-from abstractllm.providers._http import status_error
+from abstractllm.providers.hosted import status_error
 
 __all__ = ["api_error"]
 

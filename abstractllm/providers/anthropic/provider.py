@@ -17,7 +17,6 @@ from abstractllm.errors import (
     ProviderCredentialsError,
     ProviderProtocolError,
 )
-from abstractllm.providers._http import HostedConfig, HostedProvider, http_arguments, import_sdk
 from abstractllm.providers.anthropic.answers import AnswerReader
 from abstractllm.providers.anthropic.errors import api_error
 from abstractllm.providers.anthropic.messages import (
@@ -28,6 +27,7 @@ from abstractllm.providers.anthropic.messages import (
     version_headers,
 )
 from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
+from abstractllm.providers.hosted import HostedConfig, HostedProvider, http_arguments, import_sdk
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
 

@@ -15,7 +15,7 @@ from abstractllm.config import LLMConfig
 from abstractllm.enums import LlmState
 from abstractllm.errors import AbstractLLMError, ConfigurationError, ErrorReason, ServerShuttingDownError
 from abstractllm.interface import AbstractLLMInterface
-from abstractllm.providers.fallback.breaker import Breaker
+from abstractllm.providers.fallback.circuit_breaker import CircuitBreaker
 from abstractllm.providers.fallback.config import FallbackConfig, Strategy
 from abstractllm.providers.fallback.failures import Failures
 from abstractllm.providers.fallback.together import together
@@ -34,7 +34,7 @@ class _Member:
 
     def __init__(self, llm: AbstractLLMInterface) -> None:
         self.llm = llm
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
 
 
 class FallbackProvider(AbstractLLMInterface):

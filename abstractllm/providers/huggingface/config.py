@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from abstractllm.config import Bytes, LLMConfig, Seconds
 from abstractllm.enums import Quantization
 from abstractllm.errors import ConfigurationError
-from abstractllm.providers.huggingface.worker.protocol import Load
+from abstractllm.providers.huggingface.protocol.messages import Load
 
 __all__ = ["DEFAULT_CACHE_DIR", "DEMO_MODEL", "HuggingFaceConfig", "without_replace"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abstractllm.enums import Role, ToolChoiceMode
 from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Delta,
     Format,
@@ -13,7 +13,7 @@ from abstractllm.providers.huggingface.worker.protocol import (
     TopToken,
     Turn,
 )
-from abstractllm.providers.huggingface.worker.protocol import ToolCall as EarlierCall
+from abstractllm.providers.huggingface.protocol.messages import ToolCall as EarlierCall
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     Event,

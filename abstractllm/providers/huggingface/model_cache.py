@@ -11,16 +11,15 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
-from abstractllm import _pipeline
+from abstractllm._core import execution
 from abstractllm.errors import AbstractLLMError, ModelNotFoundError, ServerShuttingDownError
 from abstractllm.interface import AbstractLLMInterface
-from abstractllm.progress import PullProgress
-from abstractllm.providers.huggingface import cache
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig
-from abstractllm.providers.huggingface.pull import Follower, follow
-from abstractllm.providers.huggingface.puller.protocol import Pull
-from abstractllm.providers.huggingface.worker.protocol import Load
-from abstractllm.types import CachedModel, ClearedModels
+from abstractllm.providers.huggingface.hub import cache
+from abstractllm.providers.huggingface.hub.downloader.messages import Pull
+from abstractllm.providers.huggingface.hub.downloads import DownloadSubscriber, follow
+from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.types import CachedModel, ClearedModels, PullProgress
 
 __all__ = ["ModelCache"]
 
@@ -33,7 +32,7 @@ class ModelCache(AbstractLLMInterface):
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._followers: set[Follower] = set()
+        self._followers: set[DownloadSubscriber] = set()
         with _lock:
             _llms.add(self)
 
@@ -56,9 +55,9 @@ class ModelCache(AbstractLLMInterface):
             ServerShuttingDownError: If the LLM is closed meanwhile.
         """
         config = cast(HuggingFaceConfig, self.config)
-        chosen = _pipeline.choose_model(self, config, model, "model")
+        chosen = execution.choose_model(self, config, model, "model")
         settings = config.load_settings(chosen)
-        follower = Follower()
+        follower = DownloadSubscriber()
         self._followers.add(follower)
         try:
             if settings.is_directory:

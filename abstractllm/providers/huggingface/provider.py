@@ -11,17 +11,17 @@ from typing import Any, ClassVar, cast
 
 from msgspec.structs import asdict
 
-from abstractllm import _portal
+from abstractllm._core import sync_bridge
+from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import LLMConfig
 from abstractllm.enums import FinishReason, LlmState
 from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError
-from abstractllm.progress import LoadProgress, UnloadProgress
 from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_replace
 from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_format
+from abstractllm.providers.huggingface.engine.pool import EnginePool
+from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
 from abstractllm.providers.huggingface.model_cache import ModelCache
-from abstractllm.providers.huggingface.pool import EnginePool
-from abstractllm.providers.huggingface.swap import Swap
-from abstractllm.providers.huggingface.worker.protocol import (
+from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
     Counted,
     Counters,
@@ -31,14 +31,15 @@ from abstractllm.providers.huggingface.worker.protocol import (
     Sampling,
 )
 from abstractllm.requests import GenerationRequest
-from abstractllm.residency import Residency
 from abstractllm.types import (
     Capabilities,
     Event,
     Finished,
+    LoadProgress,
     Timing,
     ToolCall,
     ToolResult,
+    UnloadProgress,
     Usage,
 )
 
@@ -196,14 +197,14 @@ class HuggingFaceProvider(ModelCache):
         """As every LLM's; `replace` among the provider options is left out."""
         asked, replace = without_replace(changes)
         after = _own(self.config).changed(asked)
-        swap = Swap(self._pool, _own(self.config), after)
+        swap = ModelReplacement(self._pool, _own(self.config), after)
         if swap.is_needed and not replace and (obstacle := await swap.obstacle()):
             raise obstacle
         return after
 
     def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
         """As `set_config_async`."""
-        return _portal.call(lambda: self.set_config_async(config, **changes))
+        return sync_bridge.call(lambda: self.set_config_async(config, **changes))
 
     async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
         """Merges changes into the configuration; requests that run already keep theirs.
@@ -224,7 +225,7 @@ class HuggingFaceProvider(ModelCache):
         asked, replace = without_replace({**(config or {}), **changes})
         before = _own(self.config)
         after = before.changed(asked)
-        swap = Swap(self._pool, before, after)
+        swap = ModelReplacement(self._pool, before, after)
         with self._named():
             if not swap.is_needed:
                 return super().set_config(asked)
@@ -249,7 +250,7 @@ class HuggingFaceProvider(ModelCache):
 
     # Life.
 
-    def share(self, residency: Residency) -> None:
+    def share(self, residency: ModelMemory) -> None:
         """Gets memory from a residency that several LLMs share; a model that is loaded counts from its next load."""
         self._pool.share(residency)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.enums import FinishReason
-from abstractllm.providers._http import unknown_finish_reason
+from abstractllm.providers.hosted import unknown_finish_reason
 from abstractllm.types import (
     Event,
     Finished,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from abstractllm.config import Seconds
-from abstractllm.providers._http import HostedConfig
+from abstractllm.providers.hosted import HostedConfig
 
 __all__ = ["BASE_URL", "DEFAULT_MODEL", "OllamaConfig", "host_url"]
 

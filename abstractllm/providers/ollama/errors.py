@@ -18,7 +18,7 @@ from abstractllm.errors import (
     RateLimitedError,
     UnsupportedFeatureError,
 )
-from abstractllm.providers._http import status_error
+from abstractllm.providers.hosted import status_error
 
 __all__ = ["response_error"]
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from abstractllm import _pipeline
+from abstractllm._core import execution
 from abstractllm.config import LLMConfig
 from abstractllm.errors import (
     AbstractLLMError,
@@ -21,8 +21,7 @@ from abstractllm.errors import (
     ProviderUnavailableError,
     UnsupportedParameterError,
 )
-from abstractllm.progress import PullProgress
-from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, status_error
+from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, status_error
 from abstractllm.providers.ollama.answers import AnswerReader
 from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
 from abstractllm.providers.ollama.errors import response_error
@@ -30,7 +29,7 @@ from abstractllm.providers.ollama.messages import chat_body
 from abstractllm.providers.ollama.models import ModelFacts, cached_model, full_name
 from abstractllm.providers.ollama.pull import PullReader
 from abstractllm.requests import GenerationRequest
-from abstractllm.types import CachedModel, Capabilities, Event, Finished
+from abstractllm.types import CachedModel, Capabilities, Event, Finished, PullProgress
 
 if TYPE_CHECKING:
     from ollama import AsyncClient, ProgressResponse
@@ -94,7 +93,7 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
     async def describe(self, model: str | None = None) -> Capabilities:
         """As `capabilities`, but every failure is an error."""
         config = cast(OllamaConfig, self.config)
-        facts = await self._model_facts(config, _pipeline.choose_model(self, config, model, "model"))
+        facts = await self._model_facts(config, execution.choose_model(self, config, model, "model"))
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
     async def cached_models(self) -> list[CachedModel]:
@@ -111,7 +110,7 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
         goes on later where it stopped.
         """
         config = cast(OllamaConfig, self.config)
-        chosen = _pipeline.choose_model(self, config, model, "model")
+        chosen = execution.choose_model(self, config, model, "model")
         reader = PullReader()
         try:
             async with self.calling(config) as call:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from abstractllm.progress import PullProgress
+from abstractllm.types import PullProgress
 
 __all__ = ["PullReader"]
 

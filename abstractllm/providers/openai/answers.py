@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from abstractllm.errors import IncompleteStreamError, ProviderProtocolError, ProviderUnavailableError
-from abstractllm.providers._http import unknown_finish_reason
+from abstractllm.providers.hosted import unknown_finish_reason
 from abstractllm.providers.openai.errors import error_of_body
 from abstractllm.types import (
     Event,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from abstractllm.errors import ConfigurationError
 from abstractllm.parameters import GENERATION_PARAMETERS
-from abstractllm.providers._http import HostedConfig
+from abstractllm.providers.hosted import HostedConfig
 from abstractllm.providers.openai.models import COMPATIBLE, DEFAULT_MODEL, Family, family_of
 
 __all__ = ["OPENAI_URL", "OpenAIConfig", "is_openai"]

@@ -23,7 +23,7 @@ from abstractllm.errors import (
     RateLimitedError,
     UnsupportedParameterError,
 )
-from abstractllm.providers._http import import_sdk, status_error
+from abstractllm.providers.hosted import import_sdk, status_error
 
 __all__ = ["error_of_body", "translate"]
 

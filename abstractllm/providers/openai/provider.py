@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from abstractllm.config import LLMConfig
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
-from abstractllm.providers._http import HostedProvider, http_arguments, import_sdk, transport_error
+from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, transport_error
 from abstractllm.providers.openai.answers import AnswerReader
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
 from abstractllm.providers.openai.counting import count_tokens

@@ -4,9 +4,9 @@ import os
 import socket
 import sys
 
-from abstractllm.providers.huggingface.worker.channel import Channel
-from abstractllm.providers.huggingface.worker.loop import Worker
-from abstractllm.providers.huggingface.worker.protocol import ToEngine
+from abstractllm.providers.huggingface.protocol.channel import Channel
+from abstractllm.providers.huggingface.protocol.messages import ToEngine
+from abstractllm.providers.huggingface.worker.server import Worker
 
 
 def main() -> None:

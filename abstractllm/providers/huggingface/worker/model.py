@@ -29,12 +29,12 @@ from abstractllm.errors import (
     ModelNotFoundError,
     ProviderCredentialsError,
 )
-from abstractllm.providers.huggingface.files import folder_name
-from abstractllm.providers.huggingface.locks import using
-from abstractllm.providers.huggingface.worker.grammar import Grammars
-from abstractllm.providers.huggingface.worker.prompts import Prompts
-from abstractllm.providers.huggingface.worker.protocol import Load, Loaded
-from abstractllm.providers.huggingface.worker.vocabulary import Vocabulary
+from abstractllm.providers.huggingface.hub.layout import folder_name
+from abstractllm.providers.huggingface.hub.locks import using
+from abstractllm.providers.huggingface.protocol.messages import Load, Loaded
+from abstractllm.providers.huggingface.worker.prompt.prompts import Prompts
+from abstractllm.providers.huggingface.worker.structured.grammar import Grammars
+from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -64,7 +64,7 @@ class LoadedModel:
 
     def __init__(self, model: Any, tokenizer: Any, settings: Load) -> None:
         self.model = model
-        self.vocabulary = Vocabulary(tokenizer)
+        self.vocabulary = TokenDecoder(tokenizer)
         self.vocabulary_size: int = model.get_output_embeddings().weight.shape[0]
         """Logits at each position."""
         self.prompts = Prompts(tokenizer, model.get_input_embeddings().weight.shape[0])

@@ -17,18 +17,18 @@ from transformers.generation.continuous_batching.continuous_api import (
 )
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 
-from abstractllm.providers.huggingface.worker.answer import AnswerWriter
+from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.drawing import draw_after_forward
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest, BatchScheduler, Router
-from abstractllm.providers.huggingface.worker.batching.settings import row_for
+from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
+from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest, BatchScheduler, NullOutputRouter
+from abstractllm.providers.huggingface.worker.batching.sampling_state import row_for
 from abstractllm.providers.huggingface.worker.batching.sizes import batching_config
-from abstractllm.providers.huggingface.worker.batching.slot import Message, Slot, Tally
-from abstractllm.providers.huggingface.worker.protocol import Batch, Counters
+from abstractllm.providers.huggingface.worker.output import OutputProcessor
 
 if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.loop import Job
     from abstractllm.providers.huggingface.worker.model import LoadedModel
+    from abstractllm.providers.huggingface.worker.request import EngineRequest
 
 __all__ = ["BatchEngine"]
 
@@ -62,7 +62,7 @@ class BatchEngine:
         cache_bytes: int,
         prefix_sharing: bool,
         send: Callable[[Batch], None],
-        end: Callable[[Job], None],
+        end: Callable[[EngineRequest], None],
         crash: Callable[[], None],
         attention_name: str = attention.PAGED_ATTENTION,
         cuda_graphs: bool = False,
@@ -71,7 +71,7 @@ class BatchEngine:
         self._send = send
         self._end = end
         self._outbox: list[Message] = []
-        self._tally = Tally()
+        self._tally = StepCounters()
         self._reported, self._reported_steps = 0.0, 0
         self.slots = slots
         self.dtype: torch.dtype = loaded.model.dtype
@@ -118,16 +118,16 @@ class BatchEngine:
         """Ends the loop after its current step and gives the model its own attention back."""
         self._manager.stop(block=True, hard_stop=True)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: EngineRequest) -> None:
         """Takes a request whose prompt is tokenized and fits; from any thread."""
         row = row_for(job.request.sampling, self._loaded.model.generation_config, job.prompt)
         row.matcher = job.matcher
-        answer = AnswerWriter(self._loaded, job, self._outbox.append)
+        answer = OutputProcessor(self._loaded, job, self._outbox.append)
         state = BatchRequest(
             request_id=str(job.request.id),
             initial_tokens=list(job.prompt),
             max_new_tokens=None,
-            slot=Slot(job, row, answer, self._outbox, self._tally, self._end),
+            slot=RequestOutput(job, row, answer, self._outbox, self._tally, self._end),
         )
         self.take(state)
 
@@ -188,7 +188,7 @@ class _Manager(ContinuousBatchingManager):
         )
         with torch.no_grad():
             super().__init__(loaded.model, generation_config, config)
-        self.output_router: Any = Router()
+        self.output_router: Any = NullOutputRouter()
         self._after_step = after_step
         self._crash = crash
         self.failure: Exception | None = None

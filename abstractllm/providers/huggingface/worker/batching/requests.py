@@ -9,7 +9,7 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
 if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.batching.slot import Slot
+    from abstractllm.providers.huggingface.worker.batching.request_output import RequestOutput
 
 __all__ = ["SCHEDULER", "BatchRequest", "BatchScheduler"]
 
@@ -25,7 +25,7 @@ class BatchRequest(RequestState):
     a stop sequence or a cancellation frees its blocks at once.
     """
 
-    slot: Slot = field(kw_only=True)
+    slot: RequestOutput = field(kw_only=True)
     was_evicted: bool = False
 
     def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
@@ -86,7 +86,7 @@ class BatchScheduler(FIFOScheduler):
         super()._schedule_request(state, *arguments)
 
 
-class Router:
+class NullOutputRouter:
     """Where the manager puts outputs: nowhere, since slots send their own; only its own failures are taken."""
 
     def deliver(self, output: object) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from abstractllm.providers.huggingface.worker.batching.settings import Row, uniforms
-from abstractllm.providers.huggingface.worker.grammar import forbid
+from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, uniforms
+from abstractllm.providers.huggingface.worker.structured.grammar import forbid
 
 __all__ = ["draw"]
 
@@ -32,7 +32,7 @@ _STRIPE = 16
 """Values of which only the largest is looked at first."""
 
 
-def draw(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
+def draw(logits: torch.Tensor, rows: Sequence[SamplingState]) -> list[int]:
     """Draws one token for each row, and notes it in the row.
 
     Args:
@@ -69,7 +69,7 @@ def draw(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     return drawn
 
 
-def _change(logits: torch.Tensor, rows: Sequence[Row], changed: Sequence[int]) -> None:
+def _change(logits: torch.Tensor, rows: Sequence[SamplingState], changed: Sequence[int]) -> None:
     """Applies bias and penalties in place; only the tokens that they concern are touched."""
     for index in changed:
         row, values = rows[index], logits[index]
@@ -85,7 +85,7 @@ def _change(logits: torch.Tensor, rows: Sequence[Row], changed: Sequence[int]) -
             values[ids] = found - row.frequency * generated - row.presence * (generated > 0)
 
 
-def _groups(rows: Sequence[Row], vocabulary: int) -> dict[str, list[int]]:
+def _groups(rows: Sequence[SamplingState], vocabulary: int) -> dict[str, list[int]]:
     """Rows that are drawn in the same way: greedy, small top-k, large top-k, nucleus, whole vocabulary."""
     kinds: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
@@ -99,14 +99,14 @@ def _groups(rows: Sequence[Row], vocabulary: int) -> dict[str, list[int]]:
     return kinds
 
 
-def _likeliest(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _likeliest(logits: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """The likeliest token of each row."""
     if logits.device.type == "cpu":  # NumPy's takes a tenth of PyTorch's time there
         return torch.from_numpy(logits.numpy().argmax(axis=1))
     return logits.argmax(dim=-1)
 
 
-def _sample_top(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _sample_top(logits: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """Draws from the top k."""
     largest = max(row.top_k for row in rows)
     values, ids = _top(logits, largest)
@@ -117,13 +117,13 @@ def _sample_top(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
     return ids.gather(1, _invert(_keep_likely(kept, rows), _chances(rows, weights.device))).squeeze(1)
 
 
-def _sample_whole(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _sample_whole(logits: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """Draws from the whole vocabulary."""
     weights = _weights(logits, logits.amax(dim=-1, keepdim=True), rows)
     return _invert(_keep_likely(weights, rows), _chances(rows, weights.device)).squeeze(1)
 
 
-def _sample_nucleus(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _sample_nucleus(logits: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """Draws from nuclei.
 
     Most lie within the likeliest tokens. Where one does not, tokens are drawn from the whole vocabulary until one lies
@@ -147,7 +147,7 @@ def _sample_nucleus(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
     return tokens
 
 
-def _weights(logits: torch.Tensor, best: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _weights(logits: torch.Tensor, best: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """How likely each token is at its row's temperature, over how likely the best is: 1 for this one, 0 for the masked.
 
     The best token is put at zero before the division, which could overflow at a tiny temperature.
@@ -155,7 +155,7 @@ def _weights(logits: torch.Tensor, best: torch.Tensor, rows: Sequence[Row]) -> t
     return (logits - best).div_(_column([row.temperature for row in rows], logits)).exp_()
 
 
-def _nucleus_weight(total: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _nucleus_weight(total: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """`[rows, 1]`: what a nucleus weighs, of the whole distribution's weight; infinite where all tokens are kept."""
     shares = [max(row.top_p, _LEAST_SHARE) if row.top_p < 1 else math.inf for row in rows]
     return total * _column(shares, total)
@@ -171,7 +171,7 @@ def _keep_nucleus(weights: torch.Tensor, nucleus: torch.Tensor) -> torch.Tensor:
     return weights.masked_fill(weights.cumsum(dim=-1) - weights >= nucleus, 0.0)
 
 
-def _keep_likely(weights: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def _keep_likely(weights: torch.Tensor, rows: Sequence[SamplingState]) -> torch.Tensor:
     """Takes away what is less likely than `min_p` times the likeliest token, which weighs 1."""
     if not any(row.min_p > 0 for row in rows):
         return weights
@@ -245,7 +245,7 @@ def _below(sums: torch.Tensor, sought: torch.Tensor) -> torch.Tensor:
     return torch.minimum(sought, torch.nextafter(total, torch.zeros_like(total)))
 
 
-def _chances(rows: Sequence[Row], device: torch.device, tries: int = 0) -> torch.Tensor:
+def _chances(rows: Sequence[SamplingState], device: torch.device, tries: int = 0) -> torch.Tensor:
     """`[rows, 1]`: each row's random number for its next token; a further try has one of its own."""
     numbers = uniforms([row.seed for row in rows], [row.drawn + (tries << 40) for row in rows])
     return torch.from_numpy(numbers).to(device).unsqueeze(1)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.huggingface.protocol.messages import Batch, Load
 from abstractllm.providers.huggingface.worker.batching.attention import candidates
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.batching.selfcheck import CheckFailedError, references, run_probes
+from abstractllm.providers.huggingface.worker.batching.equivalence_check import CheckFailedError, references, run_probes
 from abstractllm.providers.huggingface.worker.batching.sizes import SLOTS, default_cache_bytes
-from abstractllm.providers.huggingface.worker.protocol import Batch, Load
 
 if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.loop import Job
     from abstractllm.providers.huggingface.worker.model import LoadedModel
+    from abstractllm.providers.huggingface.worker.request import EngineRequest
 
 __all__ = ["start"]
 
@@ -28,7 +28,7 @@ def start(
     settings: Load,
     *,
     send: Callable[[Batch], None],
-    end: Callable[[Job], None],
+    end: Callable[[EngineRequest], None],
     crash: Callable[[], None],
 ) -> BatchEngine | None:
     """Starts the batch loop and notes in the model's description how many requests it takes.
@@ -56,7 +56,7 @@ def _try(
     loaded: LoadedModel,
     settings: Load,
     send: Callable[[Batch], None],
-    end: Callable[[Job], None],
+    end: Callable[[EngineRequest], None],
     crash: Callable[[], None],
 ) -> tuple[BatchEngine | None, str]:
     model: Any = loaded.model

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from abstractllm.providers.huggingface.worker.parsing.calls import CallFormat, CallReader
+from abstractllm.providers.huggingface.protocol.messages import CallPiece
 from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Reader
-from abstractllm.providers.huggingface.worker.protocol import CallPiece
+from abstractllm.providers.huggingface.worker.parsing.tool_calls import CallFormat, CallReader
 
 __all__ = ["AnswerParser", "Piece", "ReasoningPiece", "TextPiece"]
 

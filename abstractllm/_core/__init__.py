@@ -1,0 +1,1 @@
+"""The mechanisms behind every LLM: the way of a request, the synchronous front, stop sequences, memory."""

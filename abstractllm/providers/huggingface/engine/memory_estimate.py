@@ -1,0 +1,104 @@
+"""What a model will take in memory, as far as its files tell before it is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from abstractllm.providers.huggingface.protocol.messages import Load
+
+__all__ = ["expected_bytes"]
+
+_CPU_CACHE_BYTES = 512 * 1024 * 1024
+"""What the engine takes for keys and values on a CPU, unless `kv_cache_bytes` says otherwise."""
+
+_ITEM_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
+_QUANTIZED_BYTES = {"int8": 1.0, "int4": 0.5}
+_FLOATS = {"F64": 8.0, "F32": 4.0, "F16": 2.0, "BF16": 2.0}
+"""The names of safetensors: https://huggingface.co/docs/safetensors."""
+_UNQUANTIZED = ("embed", "lm_head", "wte", "wpe", "norm")
+"""Parts of the names of tensors that bitsandbytes leaves as they are."""
+_LONGEST_HEADER = 100_000_000
+"""The limit of the format."""
+
+
+def expected_bytes(settings: Load) -> int:
+    """The bytes of a model's weights, in the precision they will have, and of its cache of keys and values.
+
+    Files that are not there, such as those of a model that is yet to be downloaded, count as nothing. So does, on a
+    GPU, a cache whose size is not configured: it will be a share of what is free.
+    """
+    item = _item_bytes(settings)
+    weights = sum(_tensor_bytes(name, tensor, item, settings.quantization) for name, tensor in _tensors(settings))
+    if settings.max_batch_size == 1:
+        return math.ceil(weights)
+    return math.ceil(weights) + (settings.kv_cache_bytes or (_CPU_CACHE_BYTES if _is_on_cpu(settings) else 0))
+
+
+def _tensor_bytes(name: str, tensor: dict[str, Any], item: float | None, quantization: str) -> float:
+    """What one tensor will take; `item` are the bytes of a number, None for those of the file."""
+    begin, end = tensor["data_offsets"]
+    if tensor["dtype"] not in _FLOATS:  # a checkpoint that comes quantized stays as it is
+        return float(end - begin)
+    is_matrix = len(tensor["shape"]) == 2 and not any(part in name for part in _UNQUANTIZED)
+    if quantization in _QUANTIZED_BYTES and is_matrix:
+        item = _QUANTIZED_BYTES[quantization]
+    return float(math.prod(tensor["shape"]) * (item or _FLOATS[tensor["dtype"]]))
+
+
+def _tensors(settings: Load) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The names and descriptions of a model's tensors, from the headers of its files."""
+    for path in _weight_files(settings):
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length)) if length <= _LONGEST_HEADER else {}
+            yield from ((name, tensor) for name, tensor in header.items() if name != "__metadata__")
+        except (OSError, ValueError):  # loading it will say what is wrong
+            continue
+
+
+def _weight_files(settings: Load) -> list[Path]:
+    folder = Path(settings.model) if settings.is_directory else _snapshot(settings)
+    if (whole := folder / "model.safetensors").is_file():
+        return [whole]
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_bytes())
+        return sorted({folder / name for name in index["weight_map"].values()})
+    except (OSError, ValueError, KeyError):
+        return sorted(folder.glob("*.safetensors"))
+
+
+def _snapshot(settings: Load) -> Path:
+    """Where the cache keeps the revision, in the hub's own layout."""
+    folder = Path(settings.cache_dir, "models--" + settings.model.replace("/", "--"))
+    revision = settings.revision or "main"
+    try:
+        commit = (folder / "refs" / revision).read_text("ascii").strip()
+    except (OSError, ValueError):  # it is a commit itself
+        commit = revision
+    return folder / "snapshots" / commit
+
+
+def _item_bytes(settings: Load) -> float | None:
+    if settings.dtype != "auto":
+        return _ITEM_BYTES[settings.dtype]
+    return 4.0 if _is_on_cpu(settings) and not _has_bfloat16() else None
+
+
+def _is_on_cpu(settings: Load) -> bool:
+    """As the engine will choose; torch, which would know, is not imported in this process."""
+    if isinstance(settings.device_map, str):
+        return settings.device_map.partition(":")[0] == "cpu"
+    return sys.platform != "darwin" and not Path("/dev/nvidiactl").exists()
+
+
+def _has_bfloat16() -> bool:
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text("ascii", "replace")
+    except OSError:
+        return False

@@ -1,0 +1,184 @@
+"""The cache of models from the hub: listing and clearing. The layout inside is the hub's own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from abstractllm.errors import ConfigurationError, ModelInUseError, ModelNotFoundError
+from abstractllm.providers.huggingface.hub import shared_blobs
+from abstractllm.providers.huggingface.hub.layout import is_whole, markers, model_name, resolved
+from abstractllm.providers.huggingface.hub.locks import LOCKS, InUseError, alone, lock_path
+from abstractllm.types import CachedModel
+
+__all__ = ["clear", "list_models", "sweep"]
+
+_REMOVED = ".removed-"
+"""A model to be deleted is renamed to this and a random name first: whenever a kill comes, it is whole or gone."""
+
+
+def list_models(directory: str, used_by: Mapping[str, Sequence[str]] | None = None) -> list[CachedModel]:
+    """The models in a cache, sorted by name; empty if there is no cache.
+
+    A file is counted once however many of a model's revisions share it. Links out of the cache are not followed. What
+    an interrupted deletion left is deleted.
+
+    Args:
+        directory: The cache's root.
+        used_by: For each model in use, what uses it.
+    """
+    root = Path(directory)
+    sweep(root)
+    return [_describe(name, root, path, used_by or {}) for name, path in sorted(_folders(root).items())]
+
+
+def clear(
+    directory: str,
+    model: str | None,
+    *,
+    used_by: Mapping[str, Sequence[str]] | None = None,
+    dry_run: bool = False,
+) -> tuple[list[str], int]:
+    """Deletes one model, or all of them if `model` is None, and what an interrupted deletion left.
+
+    Args:
+        directory: The cache's root.
+        model: A name that `list_models` gives.
+        used_by: For each model in use, what uses it.
+        dry_run: Only say what would be deleted.
+
+    Returns:
+        The names of what was (or would be) deleted, and the bytes that it frees: not those of files that others share.
+
+    Raises:
+        ModelNotFoundError: If the cache holds no model of this name.
+        ModelInUseError: If one of them is in use, or being downloaded, by any process; nothing is deleted then.
+        ConfigurationError: If the cache may not be written to.
+    """
+    root = Path(directory)
+    folders = _folders(root)
+    if model is not None and model not in folders:
+        raise ModelNotFoundError(
+            f"model: the cache {directory} holds no model {model[:200]!r}", field="model", requested=model[:200]
+        )
+    chosen = folders if model is None else {model: folders[model]}
+    for name in sorted(chosen):
+        if users := (used_by or {}).get(name):
+            raise ModelInUseError(f"model {name} is used by {', '.join(users)}", field="model")
+    try:
+        with ExitStack() as locks:
+            for name, path in sorted(chosen.items()):
+                if dry_run and not lock_path(root, path.name).exists():
+                    continue  # nobody uses it, and nothing is written
+                try:
+                    locks.enter_context(alone(root, path.name))
+                except InUseError:
+                    raise ModelInUseError(
+                        f"model {name} is being downloaded, or another process uses it", field="model"
+                    ) from None
+            # Another call may have deleted some of them while the locks were taken.
+            chosen = {name: path for name, path in sorted(chosen.items()) if path.is_dir()}
+            freed = _freed(root, chosen.values())
+            if not dry_run:
+                for path in chosen.values():
+                    path.rename(root / f"{_REMOVED}{uuid.uuid4().hex}")
+                    shutil.rmtree(root / LOCKS / path.name, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ConfigurationError(
+            f"cache_dir: {directory} may not be written to: {error.strerror}", field="cache_dir"
+        ) from error
+    if not dry_run:
+        sweep(root)
+        shared_blobs.collect(root)
+        with contextlib.suppress(OSError):
+            (root / LOCKS).rmdir()  # if nobody has a lock
+    return list(chosen), freed
+
+
+def sweep(root: Path) -> None:
+    """Deletes what was renamed aside, now or before a kill, and the locks of models that are gone."""
+    try:
+        names = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        if re.fullmatch(rf"{re.escape(_REMOVED)}[0-9a-f]{{32}}", name):
+            shutil.rmtree(root / name, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for lock in list(os.scandir(root / LOCKS)):
+            folder = lock.name.removesuffix(".use")
+            if model_name(folder) is not None and folder not in names:
+                # Whoever is about to download the model has its lock already.
+                with contextlib.suppress(InUseError), alone(root, folder):
+                    if not (root / folder).exists():
+                        shutil.rmtree(root / LOCKS / folder, ignore_errors=True)
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """The models' folders by name; links are none."""
+    try:
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {model: root / name for name in names if (model := model_name(name)) is not None}
+
+
+def _describe(name: str, root: Path, path: Path, used_by: Mapping[str, Sequence[str]]) -> CachedModel:
+    sizes: dict[tuple[int, int], int] = {}
+    used: float | None = None
+    modified: float | None = None
+    for file, status in _regular_files(root, path):
+        sizes[status.st_dev, status.st_ino] = status.st_size
+        if file.relative_to(path).parts[0] in ("blobs", "snapshots"):
+            used = max(used or 0.0, status.st_atime)
+            modified = max(modified or 0.0, status.st_mtime)
+    try:
+        snapshots = [Path(entry) for entry in os.scandir(path / "snapshots") if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        snapshots = []
+    return CachedModel(
+        name=name,
+        revisions=tuple(sorted(snapshot.name for snapshot in snapshots)),
+        size_bytes=sum(sizes.values()),
+        last_used_time=used,
+        last_modified_time=modified,
+        used_by=tuple(used_by.get(name, ())),
+        partial=not snapshots or bool(markers(path)) or not all(is_whole(root, snapshot) for snapshot in snapshots),
+    )
+
+
+def _regular_files(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """A model's own files, and those of the cache that it shares with other models."""
+    for folder, _, files in os.walk(path):  # follows no links
+        for file in files:
+            with contextlib.suppress(OSError):  # deleted meanwhile, or a link to nothing
+                place = Path(folder, file)
+                if not place.is_symlink():
+                    yield place, place.stat()
+                elif (target := resolved(root, place)) is not None and shared_blobs.is_shared(root, target):
+                    yield place, target.stat()
+
+
+def _freed(root: Path, folders: Iterable[Path]) -> int:
+    """The bytes that deleting models frees: a file counts if all its names go."""
+    doomed = list(folders)
+    names: dict[tuple[int, int], set[Path]] = {}
+    facts: dict[tuple[int, int], os.stat_result] = {}
+    for path in doomed:
+        for file, status in _regular_files(root, path):
+            names.setdefault((status.st_dev, status.st_ino), set()).add(Path(os.path.realpath(file)))
+            facts[status.st_dev, status.st_ino] = status
+    kept = shared_blobs.referenced(root, without=doomed)
+    return sum(
+        status.st_size for key, status in facts.items() if status.st_nlink <= len(names[key]) and not names[key] & kept
+    )

@@ -1,0 +1,61 @@
+"""Starts a download: `python -P -m abstractllm.providers.huggingface.hub.downloader DESCRIPTOR`.
+
+The descriptor is a socket's, on which the process is told what to download and tells how far it is. When the other side
+closes it, however that comes about, the process ends at once: what is on the disk then is where the next one goes on.
+"""
+
+import os
+import queue
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from abstractllm.errors import ErrorReason
+from abstractllm.providers.huggingface.hub.downloader.messages import Pull, Pulled, PullFailed, Report
+from abstractllm.providers.huggingface.protocol.channel import Channel, encode
+
+
+def main() -> None:
+    """Does the one download that the other end of the socket asks for."""
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    channel = Channel[Pull](socket.socket(fileno=descriptor), Pull)
+    asked: queue.SimpleQueue[Pull] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            for message in channel:
+                asked.put(message)
+        finally:
+            os._exit(0)
+
+    threading.Thread(target=read, name="reader", daemon=True).start()
+    channel.send(encode(_outcome(asked.get(), lambda report: channel.send(encode(report)))))
+    threading.Event().wait(30)  # the other side closes the channel as soon as it has read this
+    os._exit(1)
+
+
+def _outcome(pull: Pull, report: Callable[[Report], None]) -> Pulled | PullFailed:
+    """Downloads, and tells how that ended."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be drawn into a log
+    try:
+        # Importing takes half a second, in which the process can already be ended.
+        from abstractllm.providers.huggingface.hub.downloader.download import Download
+        from abstractllm.providers.huggingface.hub.downloader.failures import explained
+    except ModuleNotFoundError as error:
+        extra = "pip install 'abstractllm-grpc[huggingface]'"
+        return PullFailed(
+            ErrorReason.NOT_CONFIGURED, f"the package {error.name} is not installed; local models need: {extra}"
+        )
+    try:
+        return Pulled(Download(pull, report).run())
+    except Exception as error:
+        traceback.print_exc()
+        failure = explained(pull, error)
+        return PullFailed(failure.reason, failure.message, failure.field, failure.upstream_status, failure.retry_after)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The messages between a provider and the process that downloads a model; both sides import this file."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+__all__ = ["FromPuller", "Pull", "PullFailed", "Pulled", "Report"]
+
+
+class Pull(Struct, tag=True, frozen=True, kw_only=True):
+    """Download a model."""
+
+    model: str
+    """A hub id."""
+    revision: str
+    """A branch, tag or commit."""
+    cache_dir: str
+    code: bool
+    """Whether the Python code that comes with the model is needed."""
+    local_files_only: bool
+    """Only look whether it is there."""
+
+
+class Report(Struct, tag=True, frozen=True):
+    """Where the download is; the fields are those of `abstractllm.types.PullProgress`."""
+
+    file: str
+    file_bytes_done: int
+    file_bytes_total: int | None
+    bytes_done: int
+    bytes_total: int | None
+
+
+class Pulled(Struct, tag=True, frozen=True):
+    """The model is whole."""
+
+    size: int
+    """Its files' bytes."""
+
+
+class PullFailed(Struct, tag=True, frozen=True):
+    """The download failed; the fields are those of `AbstractLLMError`."""
+
+    reason: str
+    message: str
+    field: str | None = None
+    upstream_status: int | None = None
+    retry_after: float | None = None
+
+
+FromPuller = Report | Pulled | PullFailed

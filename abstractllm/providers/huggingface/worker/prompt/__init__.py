@@ -1,0 +1,1 @@
+"""From a conversation to the tokens that a model is given."""

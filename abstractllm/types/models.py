@@ -1,0 +1,131 @@
+"""What there is to answer with: LLMs, what they can do, their models on the disk and in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from abstractllm.enums import LlmState
+
+__all__ = [
+    "CachedModel",
+    "Capabilities",
+    "ClearedModels",
+    "LlmInfo",
+    "LoadProgress",
+    "PullProgress",
+    "UnloadProgress",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an LLM can do; a request can be checked against it before it is sent."""
+
+    streaming: bool = True
+    system_prompt: bool = True
+    chat: bool = True
+    tools: bool = False
+    image_input: bool = False
+    json_object: bool = False
+    json_schema: bool = False
+    regex: bool = False
+    grammar: bool = False
+    logprobs: bool = False
+    seed: bool = False
+    token_counting: bool = False
+    parameters: tuple[str, ...] = ()
+    """The generation parameters it honours."""
+    provider_options: tuple[str, ...] = ()
+    """The keys that a request's `provider_options` may hold."""
+    context_window: int | None = None
+    """Tokens of prompt and answer together."""
+    max_output_tokens: int | None = None
+    quantization: str = ""
+    device: str = ""
+    max_concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LlmInfo:
+    """A named LLM of a registry or a server, and how it is."""
+
+    name: str
+    provider: str
+    model: str
+    is_default: bool
+    state: LlmState
+    state_reason: str = ""
+    device: str = ""
+    memory_bytes: int | None = None
+    running: int = 0
+    queued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """A model in a local cache."""
+
+    name: str
+    revisions: tuple[str, ...]
+    size_bytes: int
+    last_used_time: float | None = None
+    """Seconds since the epoch."""
+    last_modified_time: float | None = None
+    used_by: tuple[str, ...] = field(default=())
+    """The LLMs that have it loaded, or are loading it."""
+    partial: bool = False
+    """True while a download is not complete."""
+
+    def __getitem__(self, key: str) -> Any:
+        """The field of this name; `size`, `last_used` and `last_modified` are short for the longer ones."""
+        short = {"size": "size_bytes", "last_used": "last_used_time", "last_modified": "last_modified_time"}
+        try:
+            return getattr(self, short.get(key, key))
+        except AttributeError:
+            raise KeyError(key) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearedModels:
+    """What was deleted from a cache, or, on a dry run, what would be."""
+
+    removed: tuple[str, ...]
+    """The names of the models."""
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far the loading of a model is."""
+
+    state: LlmState
+    """READY in the last report."""
+    phase: str = ""
+    """`waiting` (for room), `starting`, `tokenizer`, `weights`, `preparing`; empty when not loading."""
+    fraction: float | None = None
+    """Of this phase, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a download is."""
+
+    file: str
+    """The file that this report is about; empty where it is about the whole alone."""
+    file_bytes_done: int
+    file_bytes_total: int | None
+    bytes_done: int
+    bytes_total: int | None
+    done: bool
+    """True in the last report: the model is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadProgress:
+    """How far the unloading of a model is."""
+
+    state: LlmState
+    """UNLOADED in the last report."""
+    running: int
+    """Requests that still run."""

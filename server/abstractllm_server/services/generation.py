@@ -1,0 +1,54 @@
+"""GenerationService: decode, call, encode."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from grpc import aio
+
+from abstractllm.registry import LLMRegistry
+from abstractllm_api.v1 import generation_pb2 as pb
+from abstractllm_api.v1 import generation_pb2_grpc
+from abstractllm_server.convert import responses
+from abstractllm_server.convert.requests import count_request, generation_request
+from abstractllm_server.security.auth_interceptor import caller_of
+
+__all__ = ["GenerationServicer"]
+
+
+class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
+    """Answers requests with the registry's LLMs."""
+
+    def __init__(self, registry: LLMRegistry) -> None:
+        self._registry = registry
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: aio.ServicerContext[Any, Any]
+    ) -> pb.GenerateResponse:
+        """Answers at once, when the whole answer is there."""
+        llm = self._registry[request.llm]
+        return responses.completion(
+            await llm.run_to_end(generation_request(request, context.time_remaining(), caller_of(context)))
+        )
+
+    async def StreamGenerate(
+        self, request: pb.GenerateRequest, context: aio.ServicerContext[Any, Any]
+    ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
+        """Answers event by event."""
+        llm = self._registry[request.llm]
+        asked = generation_request(request, context.time_remaining(), caller_of(context))
+        async with aclosing(llm.run(asked)) as events:
+            async for event in events:
+                yield responses.event(event)
+
+    async def CountTokens(
+        self,
+        request: pb.CountTokensRequest,
+        context: aio.ServicerContext[Any, Any],
+    ) -> pb.CountTokensResponse:
+        """Counts the tokens of a prompt."""
+        llm = self._registry[request.llm]
+        tokens = await llm.run_count(count_request(request, context.time_remaining(), caller_of(context)))
+        return pb.CountTokensResponse(input_tokens=tokens)

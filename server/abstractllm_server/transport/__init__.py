@@ -1,0 +1,1 @@
+"""Calls as gRPC carries them: their bounds, their end, the sockets they come through."""
