@@ -28,7 +28,7 @@ before(async () => {
   caller = await selfsigned.generate([{ name: "commonName", value: "caller" }], { ca });
 });
 
-/** A server with TLS; with mutual TLS, one that wants to know its callers. */
+/** Starts a server with TLS, or with mutual TLS, and a client of it. */
 async function secured(t: TestContext, mutual: boolean, tls: boolean | TlsOptions) {
   const pair = { private_key: Buffer.from(server.private), cert_chain: Buffer.from(server.cert) };
   const roots = mutual ? Buffer.from(authority.cert) : null;
@@ -37,7 +37,7 @@ async function secured(t: TestContext, mutual: boolean, tls: boolean | TlsOption
   return client(t, address, { tls, channelOptions: { "grpc.enable_retries": 0 } });
 }
 
-test("TLS with roots of one's own", async (t) => {
+test("TLS with roots that the caller names", async (t) => {
   const llm = await secured(t, false, { rootCertificates: authority.cert });
   assert.equal(await llm.generate("Hi"), "Hi");
 });
@@ -63,40 +63,38 @@ test("a token goes with every call, those of the stubs too", async (t) => {
   await llm.generate("Hi");
   const stub = llm.stubs.generation;
   await promisify(stub.generate.bind(stub) as never)(v1.GenerateRequest.create() as never);
-  const sent = server.seen.map(({ metadata }) => metadata.get("authorization"));
+  const sent = server.calls.map(({ metadata }) => metadata.get("authorization"));
   assert.deepEqual(sent, [["Bearer secret"], ["Bearer secret"]]);
 });
 
 test("a client without a token sends none", async (t) => {
   const { llm, server } = await connect(t, answer);
   await llm.generate("Hi");
-  assert.deepEqual(server.seen[0]?.metadata.get("authorization"), []);
+  assert.deepEqual(server.calls[0]?.metadata.get("authorization"), []);
 });
 
-test("a client of one's own makes use of the channel", async (t) => {
+test("other gRPC clients can share the channel", async (t) => {
   const { llm } = await connect(t, answer);
   const options = { channelOverride: llm.channel };
   const stub = new v1.GenerationServiceClient(llm.address, credentials.createInsecure(), options);
-  const found = await new Promise<v1.GenerateResponse>((resolve, reject) => {
+  const response = await new Promise<v1.GenerateResponse>((resolve, reject) => {
     stub.generate(v1.GenerateRequest.create(), new Metadata(), (error, value) =>
       error ? reject(error) : resolve(value),
     );
   });
-  assert.equal(found.text, "Hi");
+  assert.equal(response.text, "Hi");
 });
 
-test("metadata go with every call: the client's, asked each time, and the call's own", async (t) => {
-  let calls = 0;
+test("metadata go with every call: the client's, made anew each time, and the call's own", async (t) => {
+  let count = 0;
   const metadata = () => {
-    calls += 1;
-    return { traceparent: `00-${calls}`, "x-both": "client" };
+    count += 1;
+    return { traceparent: `00-${count}`, "x-both": "client" };
   };
   const { llm, server } = await connect(t, answer, { metadata });
   await llm.generate("Hi");
   await llm.generate("Hi", { metadata: { tracestate: "a=b", "x-both": "call" } });
-  const sent = server.seen.map(({ metadata: found }) =>
-    ["traceparent", "tracestate", "x-both"].map((key) => found.get(key)),
-  );
+  const sent = server.calls.map((call) => ["traceparent", "tracestate", "x-both"].map((key) => call.metadata.get(key)));
   assert.deepEqual(sent, [
     [["00-1"], [], ["client"]],
     [["00-2"], ["a=b"], ["call"]],
@@ -106,13 +104,13 @@ test("metadata go with every call: the client's, asked each time, and the call's
 test("several addresses are used in turn", async (t) => {
   const servers = await Promise.all([serve(t, answer), serve(t, answer)]);
   const llm = client(t, `ipv4:${servers.map(({ address }) => address).join(",")}`);
-  for (let index = 0; index < 500 && servers.some(({ seen }) => seen.length === 0); index += 1) {
+  for (let index = 0; index < 500 && servers.some(({ calls }) => calls.length === 0); index += 1) {
     await llm.generate("Hi"); // until both are connected
   }
-  const had = servers.map(({ seen }) => seen.length);
+  const countsBefore = servers.map(({ calls }) => calls.length);
   for (let index = 0; index < 10; index += 1) await llm.generate("Hi");
   assert.deepEqual(
-    servers.map(({ seen }, index) => seen.length - (had[index] ?? 0)),
+    servers.map(({ calls }, index) => calls.length - (countsBefore[index] ?? 0)),
     [5, 5],
   );
 });
@@ -143,7 +141,7 @@ test("a request beyond the limit is refused before it is sent, with its size", a
     [error.reason, error.field, error.limit, error.requested, error.retryable],
     ["MESSAGE_TOO_LARGE", "request", 16 << 20, (16 << 20) + 5, false],
   );
-  assert.equal(server.seen.length, 0);
+  assert.equal(server.calls.length, 0);
 });
 
 test("the limit is that of the channel's options", async (t) => {
@@ -162,7 +160,7 @@ test("an answer just below the limit comes, one beyond it is MESSAGE_TOO_LARGE",
 });
 
 test("a server that is gone without a word is noticed while a call runs", async (t) => {
-  const { address, seen } = await serve(t, { generate: () => new Promise(() => {}) });
+  const { address, calls } = await serve(t, { generate: () => new Promise(() => {}) });
   const sockets: Socket[] = [];
   const wire = createServer((near) => {
     const far = connectTo(Number(address.split(":")[1]));
@@ -177,7 +175,7 @@ test("a server that is gone without a word is noticed while a call runs", async 
   const channelOptions = { "grpc.keepalive_time_ms": 200, "grpc.keepalive_timeout_ms": 200, "grpc.enable_retries": 0 };
   const llm = client(t, `127.0.0.1:${(wire.address() as AddressInfo).port}`, { channelOptions });
   const answer = llm.generate("Hi");
-  while (seen.length === 0) await new Promise(setImmediate);
+  while (calls.length === 0) await new Promise(setImmediate);
   for (const socket of sockets) socket.unpipe().pause();
   await failure(answer, ProviderUnavailableError);
 });

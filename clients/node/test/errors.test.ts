@@ -8,7 +8,7 @@ import { BadRequest, ErrorInfo, RetryInfo } from "../dist/gen/google/rpc/error_d
 import { Status } from "../dist/gen/google/rpc/status.js";
 import { connect, fail, failure } from "./server.js";
 
-/** The contract's table: the class and the code of each reason, and whether a retry helps. */
+/** The contract's table: the class and the code of each reason; true where a retry helps. */
 const TABLE: Record<ErrorReason, [string, status, boolean]> = {
   INVALID_REQUEST: ["InvalidRequestError", status.INVALID_ARGUMENT, false],
   UNSUPPORTED_PARAMETER: ["UnsupportedParameterError", status.INVALID_ARGUMENT, false],
@@ -60,7 +60,7 @@ function trailers(...details: Detail[]): Record<string, string | Buffer> {
   return { "grpc-status-details-bin": encoded, "grpc-retry-pushback-ms": "-1" };
 }
 
-/** The error of a call that the server ends like this. */
+/** Makes a call that the server ends with a status, and returns its error. */
 async function raised(t: TestContext, code: status, message: string, extra = {}): Promise<AbstractLLMError> {
   const { llm } = await connect(t, {
     generate: () => fail(code, message, { "grpc-retry-pushback-ms": "-1", ...extra }),
@@ -82,13 +82,13 @@ test("every reason of the contract has its class, and every class its reason", (
   assert.deepEqual(Object.keys(ErrorReason).sort(), contract.sort());
   assert.deepEqual(Object.keys(TABLE).sort(), contract.sort());
   const classes = Object.values(front).filter(
-    (found): found is typeof AbstractLLMError =>
-      typeof found === "function" && found.prototype instanceof AbstractLLMError,
+    (value): value is typeof AbstractLLMError =>
+      typeof value === "function" && value.prototype instanceof AbstractLLMError,
   );
   for (const kind of classes) {
-    const found = new kind("x");
-    const [name, , retryable] = TABLE[found.reason as ErrorReason];
-    assert.deepEqual([kind.name, found.retryable, found.partialText], [name, retryable, ""]);
+    const error = new kind("x");
+    const [name, , retryable] = TABLE[error.reason as ErrorReason];
+    assert.deepEqual([kind.name, error.retryable, error.partialText], [name, retryable, ""]);
   }
   assert.equal(classes.length, new Set(Object.values(TABLE).map(([name]) => name)).size);
 });
@@ -109,9 +109,9 @@ test("an error carries all facts of its details", async (t) => {
   const {
     cause: _,
     stack: __,
-    ...found
+    ...properties
   } = await raised(t, status.RESOURCE_EXHAUSTED, "slow down", trailers(...details));
-  assert.deepEqual(found, {
+  assert.deepEqual(properties, {
     name: "RateLimitedError",
     reason: "RATE_LIMITED",
     retryable: true,
@@ -163,7 +163,7 @@ for (const [code, name, retryable] of [
   });
 }
 
-test("a reason of a newer contract is told as it is, with the class of its code", async (t) => {
+test("a reason of a newer contract stays as it is, with the class of its code", async (t) => {
   const error = await raised(t, status.NOT_FOUND, "x", trailers(info("BRAND_NEW", { llm: "l" })));
   assert.deepEqual(
     [error.name, error.reason, error.llm, error.retryable],
@@ -178,14 +178,14 @@ test("the details of another domain are not ours", async (t) => {
   assert.deepEqual([error.name, error.reason], ["ProviderUnavailableError", "PROVIDER_UNAVAILABLE"]);
 });
 
-for (const [what, bytes] of [
-  ["bytes that are no Status", Buffer.from([0x0a, 0xff, 0xff])],
+for (const [title, bytes] of [
+  ["bytes that do not decode as a Status", Buffer.from([0x0a, 0xff, 0xff])],
   [
-    "an ErrorInfo that is none",
+    "bytes that do not decode as an ErrorInfo",
     trailers({ typeUrl: "x/google.rpc.ErrorInfo", value: Uint8Array.of(0x0a, 0xff) })["grpc-status-details-bin"],
   ],
 ] as const) {
-  test(`${what} leave the status as it is`, async (t) => {
+  test(`${title} leave the status as it is`, async (t) => {
     const error = await raised(t, status.INVALID_ARGUMENT, "broken", { "grpc-status-details-bin": bytes });
     assert.deepEqual([error.name, error.message], ["InvalidRequestError", "broken"]);
   });

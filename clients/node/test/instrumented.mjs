@@ -1,4 +1,4 @@
-/** What a program with OpenTelemetry preloads: `node --import ./instrumented.mjs`. */
+/** The preloaded module of a program with OpenTelemetry: `node --import ./instrumented.mjs`. */
 
 import { register } from "node:module";
 

@@ -27,7 +27,7 @@ test("breaking out of a loop cancels the call at the server", async (t) => {
     assert.equal(piece, "a");
     break;
   }
-  await server.seen[0]?.cancelled;
+  await server.calls[0]?.cancelled;
 });
 
 test("an exception in a loop cancels the call at the server, and comes through", async (t) => {
@@ -36,7 +36,7 @@ test("an exception in a loop cancels the call at the server, and comes through",
     for await (const _ of llm.stream("Hi")) throw new RangeError("of the caller");
   };
   await failure(read(), RangeError);
-  await server.seen[0]?.cancelled;
+  await server.calls[0]?.cancelled;
 });
 
 test("leaving an iterator while it waits ends the waiting at once", async (t) => {
@@ -47,15 +47,15 @@ test("leaving an iterator while it waits ends the waiting at once", async (t) =>
   const waiting = stream.next();
   await stream.return?.();
   assert.deepEqual(await waiting, { done: true, value: undefined });
-  await server.seen[0]?.cancelled;
+  await server.calls[0]?.cancelled;
 });
 
-test("an iterator that nobody asks calls nobody", async (t) => {
+test("an iterator whose next() is never called makes no call", async (t) => {
   const { llm, server } = await connect(t, endless);
   await llm.stream("Hi").return?.();
   await failure(llm.generate("Hi", { timeout: 0.1 }), GenerationTimeoutError);
   assert.deepEqual(
-    server.seen.map(({ method }) => method),
+    server.calls.map(({ method }) => method),
     ["generate"],
   );
 });
@@ -64,11 +64,11 @@ test("a signal ends a waiting call at the server, and is the error's cause", asy
   const { llm, server } = await connect(t, endless);
   const controller = new AbortController();
   const answer = llm.generate("Hi", { signal: controller.signal });
-  while (server.seen.length === 0) await new Promise(setImmediate);
+  while (server.calls.length === 0) await new Promise(setImmediate);
   controller.abort("enough");
   const error = await failure(answer, GenerationCancelledError);
   assert.deepEqual([error.reason, error.cause, error.retryable], ["CANCELLED", "enough", false]);
-  await server.seen[0]?.cancelled;
+  await server.calls[0]?.cancelled;
 });
 
 test("a signal ends a stream with the text that had come", async (t) => {
@@ -81,15 +81,15 @@ test("a signal ends a stream with the text that had come", async (t) => {
   };
   const error = await failure(read(), GenerationCancelledError);
   assert.equal(error.partialText, "ab");
-  await server.seen[0]?.cancelled;
+  await server.calls[0]?.cancelled;
 });
 
-test("a signal that was given before calls nobody", async (t) => {
+test("a signal that is aborted already lets no call begin", async (t) => {
   const { llm, server } = await connect(t, endless);
   const signal = AbortSignal.abort("before");
   assert.equal((await failure(llm.generate("Hi", { signal }), GenerationCancelledError)).cause, "before");
   await failure(all(llm.stream("Hi", { signal })), GenerationCancelledError);
-  assert.equal(server.seen.length, 0);
+  assert.equal(server.calls.length, 0);
 });
 
 test("a signal that outlives its calls keeps nothing of them", async (t) => {
@@ -118,10 +118,10 @@ test("one signal ends many calls, without a warning", async (t) => {
   process.on("warning", note);
   t.after(() => process.off("warning", note));
   const controller = new AbortController();
-  const calls = Array.from({ length: 20 }, () => llm.generate("Hi", { signal: controller.signal }));
-  while (server.seen.length < calls.length) await new Promise(setImmediate);
+  const answers = Array.from({ length: 20 }, () => llm.generate("Hi", { signal: controller.signal }));
+  while (server.calls.length < answers.length) await new Promise(setImmediate);
   controller.abort();
-  await Promise.all(calls.map((call) => failure(call, GenerationCancelledError)));
+  await Promise.all(answers.map((answer) => failure(answer, GenerationCancelledError)));
   assert.deepEqual(warnings, []);
 });
 
@@ -130,7 +130,7 @@ test("a deadline reaches the server and ends the call with its own error", async
   const before = Date.now();
   const error = await failure(llm.generate("Hi", { timeout: 0.2 }), GenerationTimeoutError);
   assert.deepEqual([error.reason, error.retryable], ["TIMEOUT", false]);
-  const deadline = server.seen[0]?.deadline ?? 0;
+  const deadline = server.calls[0]?.deadline ?? 0;
   assert.ok(deadline > before && deadline < Date.now() + 1000);
   const streamed = await failure(all(llm.stream("Hi", { timeout: 0.2 })), GenerationTimeoutError);
   assert.equal(streamed.partialText, "ab");
@@ -139,7 +139,7 @@ test("a deadline reaches the server and ends the call with its own error", async
 test("a call without a timeout has no deadline, and a client's bounds all but progress", async (t) => {
   const { llm, server } = await connect(t, endless);
   await failure(llm.generate("Hi", { signal: AbortSignal.timeout(50) }), GenerationCancelledError);
-  assert.equal(server.seen[0]?.deadline, Number.POSITIVE_INFINITY);
+  assert.equal(server.calls[0]?.deadline, Number.POSITIVE_INFINITY);
 
   const bounded = await connect(t, endless, { defaults: { timeout: 0.1 } });
   await failure(bounded.llm.generate("Hi"), GenerationTimeoutError);
@@ -154,7 +154,7 @@ test("closing the client ends its calls, and refuses new ones", async (t) => {
   await stream.next();
   await stream.next();
   const streamed = all(stream);
-  while (server.seen.length < 2) await new Promise(setImmediate);
+  while (server.calls.length < 2) await new Promise(setImmediate);
   llm.close();
   assert.equal((await failure(whole, GenerationCancelledError)).message, "the client is closed");
   const error = await failure(streamed, GenerationCancelledError);

@@ -46,10 +46,10 @@ test("a configuration is flat, without unset keys, and has its etag", async (t) 
       providerOptions: { a: [1, null] },
     },
   });
-  assert.equal(server.seen[0]?.request.llm, "named");
+  assert.equal(server.calls[0]?.request.llm, "named");
 });
 
-test("a change sends a mask of exactly the keys that are given", async (t) => {
+test("a change sends a mask of exactly its keys", async (t) => {
   const { llm, server } = await connect(t, { setConfig: () => v1.SetConfigResponse.create({ etag: "2" }) });
   const changes: LlmConfigChanges = {
     model: "m",
@@ -64,10 +64,10 @@ test("a change sends a mask of exactly the keys that are given", async (t) => {
     seed: 7,
     minP: undefined,
   };
-  const found = await llm.setConfig(changes, { etag: "1", validateOnly: true });
-  assert.deepEqual(found, { etag: "2", config: {} });
+  const answer = await llm.setConfig(changes, { etag: "1", validateOnly: true });
+  assert.deepEqual(answer, { etag: "2", config: {} });
   assert.deepEqual(
-    server.seen[0]?.request,
+    server.calls[0]?.request,
     v1.SetConfigRequest.create({
       config: {
         model: "m",
@@ -107,7 +107,7 @@ for (const [changes, field] of [
   test(`a change of ${field} to ${JSON.stringify(Object.values(changes)[0])} is refused`, async (t) => {
     const { llm, server } = await connect(t, {});
     assert.equal((await failure(llm.setConfig(changes as never), ConfigurationError)).field, field);
-    assert.equal(server.seen.length, 0);
+    assert.equal(server.calls.length, 0);
   });
 }
 
@@ -129,7 +129,7 @@ test("all pages of the cache are listed", async (t) => {
     { ...empty, name: "b", sizeBytes: 0, partial: true },
   ]);
   assert.deepEqual(
-    server.seen.map(({ request }) => [request.pageSize, request.pageToken]),
+    server.calls.map(({ request }) => [request.pageSize, request.pageToken]),
     [
       [1000, ""],
       [1000, "2"],
@@ -143,14 +143,14 @@ test("one model or all are cleared; nothing, or both, are refused", async (t) =>
   });
   assert.deepEqual(await llm.clearModelCache({ model: "a" }, { dryRun: true }), { removed: ["a"], freedBytes: 5 });
   await llm.clearModelCache({ all: true });
-  const { seen } = server;
-  assert.deepEqual(seen[0]?.request, { llm: "", target: { $case: "model", value: "a" }, dryRun: true });
-  assert.deepEqual(seen[1]?.request, { llm: "", target: { $case: "all", value: {} }, dryRun: false });
+  const { calls } = server;
+  assert.deepEqual(calls[0]?.request, { llm: "", target: { $case: "model", value: "a" }, dryRun: true });
+  assert.deepEqual(calls[1]?.request, { llm: "", target: { $case: "all", value: {} }, dryRun: false });
   for (const target of [{}, { model: "a", all: true }, { all: false }]) {
     const error = await failure(llm.clearModelCache(target as never), InvalidRequestError);
     assert.deepEqual([error.field, error.limit], ["target", "model or all"]);
   }
-  assert.equal(seen.length, 2);
+  assert.equal(calls.length, 2);
 });
 
 test("progress comes as reports", async (t) => {
@@ -173,12 +173,12 @@ test("progress comes as reports", async (t) => {
   assert.deepEqual(await all(llm.loadModel()), [{ state: "loading", phase: "weights", fraction: 0 }]);
   assert.deepEqual(await all(llm.unloadModel({ force: true })), [{ state: "unloaded", running: 2 }]);
   assert.deepEqual(
-    server.seen.map(({ request }) => request),
+    server.calls.map(({ request }) => request),
     [{ llm: "l", model: "m" }, { llm: "l" }, { llm: "l", force: true }],
   );
 });
 
-test("questions name the client's LLM, model, system prompt and tools", async (t) => {
+test("counts of tokens and capabilities are those of the client's LLM, model, system prompt and tools", async (t) => {
   const { llm, server } = await connect(
     t,
     {
@@ -194,7 +194,7 @@ test("questions name the client's LLM, model, system prompt and tools", async (t
   const [info] = await llm.listLlms();
   assert.deepEqual([info?.name, info?.state, info?.memoryBytes], ["l", "ready", 1]);
   assert.deepEqual(
-    server.seen[0]?.request,
+    server.calls[0]?.request,
     v1.CountTokensRequest.create({
       llm: "l",
       input: { $case: "prompt", value: "Hi" },
@@ -203,5 +203,5 @@ test("questions name the client's LLM, model, system prompt and tools", async (t
       model: "m",
     }),
   );
-  assert.deepEqual(server.seen[1]?.request, { llm: "l", model: "m" });
+  assert.deepEqual(server.calls[1]?.request, { llm: "l", model: "m" });
 });

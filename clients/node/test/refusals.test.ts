@@ -25,37 +25,37 @@ const REFUSED: [string, unknown, Record<string, unknown>, string][] = [
   ["a lone surrogate in a label", "Hi", { labels: { a: lone } }, "labels.a"],
   ["a prompt of another type", 5, {}, "prompt"],
   ["a message without parts", [{ role: "user" }], {}, "chat.messages[0]"],
-  ["a message with both", [{ role: "user", content: "a", parts: [] }], {}, "chat.messages[0]"],
+  ["a message with both content and parts", [{ role: "user", content: "a", parts: [] }], {}, "chat.messages[0]"],
   ["an unknown role", [{ role: "robot", content: "a" }], {}, "chat.messages[0].role"],
   ["an unknown part", [{ role: "user", parts: [{ type: "video" }] }], {}, "chat.messages[0].parts[0]"],
   [
-    "bytes that are none",
+    "a text for bytes",
     [{ role: "user", parts: [{ type: "image", data: "x" }] }],
     {},
     "chat.messages[0].parts[0].image.data",
   ],
   ["a text as a number", "Hi", { temperature: "1" }, "parameters.temperature"],
-  ["no number", "Hi", { temperature: Number.NaN }, "parameters.temperature"],
+  ["NaN", "Hi", { temperature: Number.NaN }, "parameters.temperature"],
   ["null for a number", "Hi", { topP: null }, "parameters.top_p"],
   ["a fraction for a count", "Hi", { maxTokens: 1.5 }, "parameters.max_tokens"],
   ["a count of 33 bits", "Hi", { topK: 2 ** 31 }, "parameters.top_k"],
-  ["a seed that a number does not hold", "Hi", { seed: 2 ** 53 }, "parameters.seed"],
+  ["a seed beyond 2^53 that is no bigint", "Hi", { seed: 2 ** 53 }, "parameters.seed"],
   ["a seed of 65 bits", "Hi", { seed: 2n ** 63n }, "parameters.seed"],
-  ["a token id that is none", "Hi", { logitBias: { x1: 1 } }, "parameters.logit_bias"],
+  ["a key that is no token id", "Hi", { logitBias: { x1: 1 } }, "parameters.logit_bias"],
   ["an unknown effort", "Hi", { reasoningEffort: "most" }, "parameters.reasoning_effort"],
   ["an unknown format", "Hi", { responseFormat: { type: "xml" } }, "response_format"],
   ["a format without its text", "Hi", { responseFormat: { type: "regex" } }, "response_format.regex"],
-  ["tools that are no array", "Hi", { tools: { name: "f" } }, "tools"],
+  ["an object for a list of tools", "Hi", { tools: { name: "f" } }, "tools"],
   ["a tool without a name", "Hi", { tools: [{}] }, "tools[0].name"],
   ["an unknown rule for tools", "Hi", { toolChoice: "maybe" }, "tool_choice.mode"],
-  ["options that are no object", "Hi", { providerOptions: [1] }, "provider_options"],
+  ["an array for an object of options", "Hi", { providerOptions: [1] }, "provider_options"],
   ["an option that JSON cannot hold", "Hi", { providerOptions: { a: [new Date()] } }, "provider_options.a[0]"],
   ["an option that is not finite", "Hi", { providerOptions: { a: 1 / 0 } }, "provider_options.a"],
-  ["options that contain themselves", "Hi", { providerOptions: cycle }, `provider_options${".self".repeat(34)}`],
-  ["a timeout of nothing", "Hi", { timeout: 0 }, "timeout"],
+  ["an option that contains itself", "Hi", { providerOptions: cycle }, `provider_options${".self".repeat(34)}`],
+  ["a timeout of 0", "Hi", { timeout: 0 }, "timeout"],
   ["a timeout that gRPC cannot send", "Hi", { timeout: 1e12 }, "timeout"],
-  ["a signal that is none", "Hi", { signal: {} }, "signal"],
-  ["options that are none", "Hi", null as never, "options"],
+  ["an object for a signal", "Hi", { signal: {} }, "signal"],
+  ["null for options", "Hi", null as never, "options"],
   ["an unknown key of a message", [{ role: "user", content: "a", name: "b" }], {}, "chat.messages[0]"],
   [
     "an unknown key of a part",
@@ -73,8 +73,8 @@ const REFUSED: [string, unknown, Record<string, unknown>, string][] = [
   ["an unknown key of a choice", "Hi", { toolChoice: { name: "f", type: "function" } }, "tool_choice"],
 ];
 
-for (const [what, prompt, options, field] of REFUSED) {
-  test(`${what} is refused before anything is sent`, async (t) => {
+for (const [title, prompt, options, field] of REFUSED) {
+  test(`${title} is refused before anything is sent`, async (t) => {
     const server = await serve(t, {});
     const llm = client(t, server.address);
     const error = await failure(llm.generate(prompt as Prompt, options as GenerateOptions), InvalidRequestError);
@@ -85,7 +85,7 @@ for (const [what, prompt, options, field] of REFUSED) {
       name: "InvalidRequestError",
       field,
     });
-    assert.equal(server.seen.length, 0);
+    assert.equal(server.calls.length, 0);
   });
 }
 
@@ -107,20 +107,20 @@ test("an unknown option is refused by its name", async (t) => {
   assert.throws(() => new RemoteLLM("127.0.0.1:1", { defaults: { top_p: 1 } as object }), UnsupportedParameterError);
 });
 
-for (const [what, address, options] of [
+for (const [title, address, options] of [
   ["an empty address", "", {}],
   ["a web address", "http://127.0.0.1:50051", {}],
   ["an empty token", "127.0.0.1:1", { token: "" }],
   ["a token with a line break", "127.0.0.1:1", { token: "a\nb" }],
   ["a key without its certificate", "127.0.0.1:1", { tls: { privateKey: "x" } }],
   [
-    "certificates that are none",
+    "text that is no certificate",
     "127.0.0.1:1",
     { tls: { rootCertificates: "x", privateKey: "y", certificateChain: "z" } },
   ],
   ["metadata that cannot be sent", "127.0.0.1:1", { metadata: { "x y": "z" } }],
 ] as const) {
-  test(`${what} is refused when the client is made`, () => {
+  test(`${title} is refused when the client is made`, () => {
     assert.throws(() => new RemoteLLM(address, options), ConfigurationError);
   });
 }

@@ -4,11 +4,11 @@ import type { GenerateOptions, Prompt, RemoteLLMOptions } from "@abstractllm/cli
 import * as v1 from "@abstractllm/client/v1";
 import { connect } from "./server.js";
 
-/** What arrives at the server. */
-async function arrived(t: TestContext, prompt: Prompt, options?: GenerateOptions, made?: RemoteLLMOptions) {
-  const { llm, server } = await connect(t, { generate: () => v1.GenerateResponse.create() }, made);
+/** Generates, and returns the request that arrives at the server. */
+async function arrived(t: TestContext, prompt: Prompt, options?: GenerateOptions, clientOptions?: RemoteLLMOptions) {
+  const { llm, server } = await connect(t, { generate: () => v1.GenerateResponse.create() }, clientOptions);
   await llm.generate(prompt, options);
-  return server.seen[0]?.request as v1.GenerateRequest;
+  return server.calls[0]?.request as v1.GenerateRequest;
 }
 
 test("a prompt alone sends nothing else", async (t) => {
@@ -30,8 +30,8 @@ test("zero, the empty text and the empty list are sent, as they are not absent",
   assert.equal(request.systemPrompt, "");
 });
 
-test("every parameter arrives as it was given", async (t) => {
-  const given = {
+test("parameters arrive as their caller wrote them", async (t) => {
+  const sameBothSides = {
     model: "small",
     temperature: 0.1,
     topP: 0.2,
@@ -44,14 +44,14 @@ test("every parameter arrives as it was given", async (t) => {
     topLogprobs: 8,
   };
   const request = await arrived(t, "Hi", {
-    ...given,
+    ...sameBothSides,
     seed: -(2n ** 63n),
     stop: ["a", "b"],
     logitBias: { 0: -100, 70000: 2.5 },
     reasoningEffort: "xhigh",
   });
   assert.deepEqual(request.parameters, {
-    ...given,
+    ...sameBothSides,
     seed: -(2n ** 63n),
     stop: ["a", "b"],
     logitBias: new Map([
@@ -90,27 +90,27 @@ test("every part of a conversation arrives, opaque state with it", async (t) => 
     { role: "tool", parts: [{ type: "tool_result", toolCallId: "1", content: "no", isError: true }] },
     { role: 9, parts: [] },
   ]);
-  const part = (found: v1.Part["part"], providerState = new Uint8Array()) =>
-    v1.Part.create({ part: found, providerState });
+  const encodedPart = (part: v1.Part["part"], providerState = new Uint8Array()) =>
+    v1.Part.create({ part, providerState });
   const messages = [
-    { role: v1.Role.SYSTEM, parts: [part({ $case: "text", value: "Be brief." })] },
+    { role: v1.Role.SYSTEM, parts: [encodedPart({ $case: "text", value: "Be brief." })] },
     {
       role: v1.Role.USER,
       parts: [
-        part({ $case: "text", value: "What is this?" }),
-        part({ $case: "image", value: { data: Uint8Array.of(1, 2), mimeType: "image/png" } }),
+        encodedPart({ $case: "text", value: "What is this?" }),
+        encodedPart({ $case: "image", value: { data: Uint8Array.of(1, 2), mimeType: "image/png" } }),
       ],
     },
     {
       role: v1.Role.ASSISTANT,
       parts: [
-        part({ $case: "reasoning", value: { text: "hm" } }, state),
-        part({ $case: "toolCall", value: { id: "1", name: "f", argumentsJson: "{}" } }),
+        encodedPart({ $case: "reasoning", value: { text: "hm" } }, state),
+        encodedPart({ $case: "toolCall", value: { id: "1", name: "f", argumentsJson: "{}" } }),
       ],
     },
     {
       role: v1.Role.TOOL,
-      parts: [part({ $case: "toolResult", value: { toolCallId: "1", content: "no", isError: true } })],
+      parts: [encodedPart({ $case: "toolResult", value: { toolCallId: "1", content: "no", isError: true } })],
     },
     { role: 9, parts: [] },
   ];
@@ -180,10 +180,10 @@ test("a client's defaults go with every call, and a call's own options win", asy
   const defaults = { temperature: 0.5, topK: 3, systemPrompt: "Be brief.", timeout: 60 };
   const { llm, server } = await connect(t, { generate: () => v1.GenerateResponse.create() }, { defaults });
   await llm.generate("Hi", { temperature: 0, topK: undefined });
-  const request = server.seen[0]?.request as v1.GenerateRequest;
+  const request = server.calls[0]?.request as v1.GenerateRequest;
   assert.deepEqual(request.parameters, v1.GenerationParameters.create({ temperature: 0, topK: 3 }));
   assert.equal(request.systemPrompt, "Be brief.");
-  assert.ok(Number.isFinite(server.seen[0]?.deadline));
+  assert.ok(Number.isFinite(server.calls[0]?.deadline));
 });
 
 test("text of every kind arrives unchanged", async (t) => {
@@ -192,7 +192,9 @@ test("text of every kind arrives unchanged", async (t) => {
   }
 });
 
-/** Bytes as arrays, as those of a message are a Buffer. */
+/** Copies a value with bytes as plain arrays: those of a message are a Buffer. */
 function plain(value: unknown): unknown {
-  return JSON.parse(JSON.stringify(value, (_, one) => (one?.type === "Buffer" ? Uint8Array.from(one.data) : one)));
+  return JSON.parse(
+    JSON.stringify(value, (_, entry) => (entry?.type === "Buffer" ? Uint8Array.from(entry.data) : entry)),
+  );
 }

@@ -11,7 +11,7 @@ import * as v1 from "@abstractllm/client/v1";
 import { status } from "@grpc/grpc-js";
 import { all, client, connect, events, fail, failure, type Handlers, serve } from "./server.js";
 
-/** Fails so many times, then answers with how many attempts came before. */
+/** Fails a number of times, then answers with the number of the attempt. */
 function failing(times: number, code: status, pushback?: string): Handlers {
   const trailers: Record<string, string> = pushback === undefined ? {} : { "grpc-retry-pushback-ms": pushback };
   let attempts = 0;
@@ -33,13 +33,13 @@ for (const code of [status.UNAVAILABLE, status.RESOURCE_EXHAUSTED]) {
   test(`${status[code]} is tried again when the server says so`, async (t) => {
     const { llm, server } = await connect(t, failing(3, code, "5"));
     assert.equal(await llm.generate("Hi"), "attempt 4");
-    assert.equal(server.seen.length, 4);
+    assert.equal(server.calls.length, 4);
   });
 
   test(`${status[code]} is not tried again when the server says -1`, async (t) => {
     const { llm, server } = await connect(t, failing(1, code, "-1"));
     await failure(llm.generate("Hi"), AbstractLLMError);
-    assert.equal(server.seen.length, 1);
+    assert.equal(server.calls.length, 1);
   });
 }
 
@@ -54,41 +54,41 @@ test("a stream is tried again before its first event, never after it", async (t)
     },
   });
   await failure(all(broken.llm.stream("Hi")), ProviderUnavailableError);
-  assert.equal(broken.server.seen.length, 1);
+  assert.equal(broken.server.calls.length, 1);
 });
 
 test("five attempts are the most", async (t) => {
   const { llm, server } = await connect(t, failing(100, status.RESOURCE_EXHAUSTED, "5"));
   await failure(llm.generate("Hi"), OverloadedError);
-  assert.equal(server.seen.length, 5);
+  assert.equal(server.calls.length, 5);
 });
 
 test("other codes are not tried again", async (t) => {
   const { llm, server } = await connect(t, failing(1, status.INTERNAL, "5"));
   await failure(llm.generate("Hi"), AbstractLLMError);
-  assert.equal(server.seen.length, 1);
+  assert.equal(server.calls.length, 1);
 });
 
 test("without word of the server, the waits grow", async (t) => {
   const { llm, server } = await connect(t, failing(2, status.UNAVAILABLE));
   const before = Date.now();
   assert.equal(await llm.generate("Hi"), "attempt 3");
-  assert.equal(server.seen.length, 3);
+  assert.equal(server.calls.length, 3);
   assert.ok(Date.now() - before >= (200 + 400) * 0.8 - 50);
 });
 
 test("a request of 15 MiB is tried again", async (t) => {
   const { llm, server } = await connect(t, failing(1, status.UNAVAILABLE, "5"));
   assert.equal(await llm.generate("x".repeat(15 << 20)), "attempt 2");
-  assert.equal(server.seen.length, 2);
+  assert.equal(server.calls.length, 2);
 });
 
-test("so are four at once, more than gRPC's own buffer of a channel holds", async (t) => {
+test("four requests of 8 MiB are tried again at once, more than gRPC's default buffer of a channel holds", async (t) => {
   const { llm, server } = await connect(t, failing(4, status.UNAVAILABLE, "5"));
   const prompt = "x".repeat(8 << 20);
   const answers = await Promise.all([1, 2, 3, 4].map(() => llm.generate(prompt)));
   assert.deepEqual(answers.sort(), ["attempt 5", "attempt 6", "attempt 7", "attempt 8"]);
-  assert.equal(server.seen.length, 8);
+  assert.equal(server.calls.length, 8);
 });
 
 test("a call outlives a restart of the server, which ends its connections", async (t) => {
@@ -97,10 +97,10 @@ test("a call outlives a restart of the server, which ends its connections", asyn
   const llm = client(t, first.address, { defaults: { timeout: 30 } });
   assert.equal(await llm.generate("Hi"), "Hi");
   first.stop();
-  const asked = llm.generate("Hi");
+  const waiting = llm.generate("Hi");
   await new Promise((resolve) => setTimeout(resolve, 300));
   await serve(t, answer, { address: first.address });
-  assert.equal(await asked, "Hi");
+  assert.equal(await waiting, "Hi");
 });
 
 test("a call that is left while it waits for its next attempt makes none", async (t) => {
@@ -110,11 +110,11 @@ test("a call that is left while it waits for its next attempt makes none", async
   await failure(llm.generate("Hi", { timeout: 0.05 }), GenerationTimeoutError);
   const stream = llm.stream("Hi");
   const waiting = stream.next();
-  while (server.seen.length < 3) await new Promise(setImmediate);
+  while (server.calls.length < 3) await new Promise(setImmediate);
   await stream.return?.();
   assert.equal((await waiting).done, true);
   await new Promise((resolve) => setTimeout(resolve, 400));
-  assert.equal(server.seen.length, 3);
+  assert.equal(server.calls.length, 3);
 });
 
 test("retries can be switched off", async (t) => {
@@ -122,5 +122,5 @@ test("retries can be switched off", async (t) => {
     channelOptions: { "grpc.enable_retries": 0 },
   });
   await failure(llm.generate("Hi"), ProviderUnavailableError);
-  assert.equal(server.seen.length, 1);
+  assert.equal(server.calls.length, 1);
 });

@@ -17,38 +17,38 @@ import {
 } from "@grpc/grpc-js";
 
 /** A call that came in. */
-export interface Seen {
+export interface ReceivedCall {
   method: string;
   // biome-ignore lint/suspicious/noExplicitAny: each method has its own type of request, and tests know which they sent
   request: any;
   metadata: Metadata;
-  /** Resolves when the caller left. */
+  /** Resolves when the caller has left. */
   cancelled: Promise<unknown>;
   deadline: number;
   peer: string;
 }
 
-/** What a call ends with, other than OK. */
+/** A status other than OK, with which a call ends. */
 export interface Failure {
   code: status;
   details?: string;
   metadata?: Metadata;
 }
 
-type Unary = (seen: Seen) => unknown | Promise<unknown>;
-type Streamed = (seen: Seen) => AsyncIterable<unknown> | Iterable<unknown>;
+type Unary = (call: ReceivedCall) => unknown | Promise<unknown>;
+type Streamed = (call: ReceivedCall) => AsyncIterable<unknown> | Iterable<unknown>;
 type Method =
   | keyof typeof v1.GenerationServiceService
   | keyof typeof v1.ModelServiceService
   | keyof typeof v1.ConfigServiceService;
 
-/** What each method answers; a `Failure` is thrown. */
+/** The handlers of the methods; they throw a `Failure`. */
 export type Handlers = { [Name in Method]?: Unary | Streamed };
 
-/** A server, and what it was asked. */
+/** A server, and the calls that it received. */
 export interface Served {
   address: string;
-  seen: Seen[];
+  calls: ReceivedCall[];
   stop(): void;
 }
 
@@ -59,18 +59,18 @@ export async function serve(
   { address = "127.0.0.1:0", credentials = ServerCredentials.createInsecure(), options = {} as ServerOptions } = {},
 ): Promise<Served> {
   const server = new Server({ "grpc.max_receive_message_length": 64 << 20, ...options });
-  const seen: Seen[] = [];
+  const calls: ReceivedCall[] = [];
   for (const service of [v1.GenerationServiceService, v1.ModelServiceService, v1.ConfigServiceService]) {
     const methods = Object.entries(service).map(([name, { responseStream }]) => {
       const handler = handlers[name as Method] ?? (() => fail(status.UNIMPLEMENTED));
-      return [name, responseStream ? streamed(name, handler as Streamed, seen) : unary(name, handler as Unary, seen)];
+      return [name, responseStream ? streamed(name, handler as Streamed, calls) : unary(name, handler as Unary, calls)];
     });
     server.addService(service, Object.fromEntries(methods));
   }
   const port = await promisify(server.bindAsync.bind(server))(address, credentials);
   const stop = () => server.forceShutdown();
   t.after(stop);
-  return { address: address.startsWith("unix:") ? address : `127.0.0.1:${port}`, seen, stop };
+  return { address: address.startsWith("unix:") ? address : `127.0.0.1:${port}`, calls, stop };
 }
 
 /** Starts a server and a client of it; both end with the test. */
@@ -83,7 +83,7 @@ export async function connect(
   return { llm: client(t, server.address, options), server };
 }
 
-/** A client that ends with the test. */
+/** Makes a client that ends with the test. */
 export function client(t: TestContext, address: string, options: RemoteLLMOptions = {}): RemoteLLM {
   const llm = new RemoteLLM(address, options);
   t.after(() => llm.close());
@@ -97,7 +97,7 @@ export function fail(code: status, details = "synthetic", trailers: Record<strin
   throw { code, details, metadata } satisfies Failure;
 }
 
-/** Events of the contract. */
+/** Makers of the contract's events. */
 export const events = {
   started: (llm = "echo") =>
     v1.StreamGenerateResponse.create({
@@ -108,14 +108,14 @@ export const events = {
     v1.StreamGenerateResponse.create({ event: { $case: "finished", value: { finishReason } } }),
 };
 
-/** All values of an iterator. */
+/** Returns all values of an iterator. */
 export async function all<T>(iterator: AsyncIterable<T>): Promise<T[]> {
   const values: T[] = [];
   for await (const value of iterator) values.push(value);
   return values;
 }
 
-/** The error that a promise fails with, which must be of a class. */
+/** Returns the error that a promise fails with, which must be of a class. */
 export async function failure<T extends Error>(
   promise: Promise<unknown>,
   kind: new (...parameters: never[]) => T,
@@ -129,11 +129,11 @@ export async function failure<T extends Error>(
   throw new Error(`no ${kind.name}`);
 }
 
-function unary(method: string, handler: Unary, seen: Seen[]) {
+function unary(method: string, handler: Unary, calls: ReceivedCall[]) {
   return (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
-    const noted = note(method, call);
-    seen.push(noted);
-    Promise.resolve(noted)
+    const received = receive(method, call);
+    calls.push(received);
+    Promise.resolve(received)
       .then(handler)
       .then(
         (value) => answer(null, value),
@@ -142,12 +142,12 @@ function unary(method: string, handler: Unary, seen: Seen[]) {
   };
 }
 
-function streamed(method: string, handler: Streamed, seen: Seen[]) {
+function streamed(method: string, handler: Streamed, calls: ReceivedCall[]) {
   return async (call: ServerWritableStream<unknown, unknown>) => {
-    const noted = note(method, call);
-    seen.push(noted);
+    const received = receive(method, call);
+    calls.push(received);
     try {
-      for await (const message of handler(noted)) {
+      for await (const message of handler(received)) {
         if (call.cancelled) return;
         if (!call.write(message)) await once(call, "drain");
       }
@@ -158,7 +158,10 @@ function streamed(method: string, handler: Streamed, seen: Seen[]) {
   };
 }
 
-function note(method: string, call: ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>): Seen {
+function receive(
+  method: string,
+  call: ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>,
+): ReceivedCall {
   const deadline = call.getDeadline();
   return {
     method,

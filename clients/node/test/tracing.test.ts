@@ -27,12 +27,12 @@ test("the ambient trace context goes with a call, by a function that gives it", 
   await context.with(trace.setSpan(context.active(), span), () => llm.generate("Hi"));
   await llm.generate("Hi");
   const { traceId, spanId } = span.spanContext();
-  assert.deepEqual(server.seen[0]?.metadata.get("traceparent"), [`00-${traceId}-${spanId}-01`]);
-  assert.deepEqual(server.seen[1]?.metadata.get("traceparent"), []);
+  assert.deepEqual(server.calls[0]?.metadata.get("traceparent"), [`00-${traceId}-${spanId}-01`]);
+  assert.deepEqual(server.calls[1]?.metadata.get("traceparent"), []);
 });
 
 test("OpenTelemetry's own instrumentation of gRPC traces the client's calls", async (t) => {
-  const { address, seen } = await serve(t, answers);
+  const { address, calls } = await serve(t, answers);
   const [preload, caller] = ["instrumented", "caller"].map((name) =>
     fileURLToPath(new URL(`../test/${name}.mjs`, import.meta.url)),
   );
@@ -40,6 +40,6 @@ test("OpenTelemetry's own instrumentation of gRPC traces the client's calls", as
   const { stdout } = await promisify(execFile)(process.execPath, command);
   const traceId = stdout.trim();
   assert.match(traceId, /^[0-9a-f]{32}$/);
-  assert.equal(seen.length, 2);
-  for (const { metadata } of seen) assert.match(String(metadata.get("traceparent")), new RegExp(`^00-${traceId}-`));
+  assert.equal(calls.length, 2);
+  for (const { metadata } of calls) assert.match(String(metadata.get("traceparent")), new RegExp(`^00-${traceId}-`));
 });

@@ -2,7 +2,7 @@ export async function run({ input, connect, report }) {
   const providerOptions = { delay: input.delay, reply: "word ".repeat(input.words) };
   const llm = connect(input.llm);
 
-  // Before its first event is asked for: nothing is sent.
+  // Left before the first `next()`, so that nothing is sent.
   await llm.stream("never sent", { providerOptions }).return();
 
   const stream = llm.stream("after the first event", { providerOptions });
@@ -15,7 +15,7 @@ export async function run({ input, connect, report }) {
     if (midway === input.after_more_events) break;
   }
 
-  // While a call waits for its answer.
+  // Aborted while the call waits for its answer.
   const signal = AbortSignal.timeout(300);
   return { first, midway, error: await report.outcome(llm.generate("whole", { providerOptions, signal })) };
 }

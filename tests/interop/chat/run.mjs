@@ -6,11 +6,11 @@ export async function run({ input, connect }) {
     { role: "user", content: input.then },
   ];
   const llm = connect(input.llm);
-  const seen = async (options) => JSON.parse(await llm.generate(messages, options)).messages;
+  const messagesThatArrive = async (options) => JSON.parse(await llm.generate(messages, options)).messages;
   return {
-    plain: await seen(),
-    replaced: await seen({ systemPrompt: input.system_prompt }),
-    removed: await seen({ systemPrompt: "" }),
+    plain: await messagesThatArrive(),
+    replaced: await messagesThatArrive({ systemPrompt: input.system_prompt }),
+    removed: await messagesThatArrive({ systemPrompt: "" }),
     answer: await connect("local").generate([{ role: "user", content: input.question }], { temperature: 0 }),
   };
 }

@@ -8,24 +8,24 @@ export async function run({ input, connect, report }) {
   const unchanged = isDeepStrictEqual(await llm.getConfig(), before);
   const changes = { temperature: input.temperature, systemPrompt: input.system_prompt };
   const changed = await llm.setConfig(changes, { etag });
-  const now = (await llm.getConfig()).etag;
+  const currentEtag = (await llm.getConfig()).etag;
   const stale = await report.outcome(llm.setConfig({ temperature: 0.75 }, { etag }), "field");
   const wrong = await report.outcome(llm.setConfig({ temperature: input.wrong }), "field");
   const cleared = await llm.setConfig({ systemPrompt: null });
   const { systemPrompt, temperature } = before.config;
   return {
-    before: short(before),
-    checked: short(checked),
+    before: summary(before),
+    checked: summary(checked),
     unchanged,
-    changed: short(changed),
-    new_etag: now !== "" && now !== etag,
-    cleared: short(cleared),
+    changed: summary(changed),
+    new_etag: currentEtag !== "" && currentEtag !== etag,
+    cleared: summary(cleared),
     stale,
     wrong,
-    restored: short(await llm.setConfig({ systemPrompt, temperature })),
+    restored: summary(await llm.setConfig({ systemPrompt, temperature })),
   };
 }
 
-function short({ config: { model, systemPrompt, temperature } }) {
+function summary({ config: { model, systemPrompt, temperature } }) {
   return { model, system_prompt: systemPrompt, temperature };
 }

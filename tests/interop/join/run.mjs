@@ -1,9 +1,9 @@
 export async function run({ input, connect, report }) {
   const llm = connect(input.llm, { defaults: { temperature: 0 } });
-  const found = [];
+  const answers = [];
   for (const prompt of input.prompts) {
     const joined = (await report.all(llm.streamText(prompt))).join("");
-    found.push({ joined, whole: await llm.generate(prompt) });
+    answers.push({ joined, whole: await llm.generate(prompt) });
   }
-  return found;
+  return answers;
 }

@@ -1,9 +1,9 @@
 export async function run({ input, connect, report }) {
   const llm = connect(input.llm, { defaults: { temperature: 0 } });
-  const state = async () => (await llm.listLlms()).find(({ name }) => name === llm.llm).state;
+  const currentState = async () => (await llm.listLlms()).find(({ name }) => name === llm.llm).state;
 
   const reports = await report.all(llm.loadModel());
-  const ready = await state();
+  const ready = await currentState();
   const answer = await llm.generate("What is the capital of France?");
   const stream = llm.stream(input.prompt, { logitBias: { 1: -100, 3: -100 }, maxTokens: 400 });
   await stream.next();
@@ -12,14 +12,14 @@ export async function run({ input, connect, report }) {
   const unloading = (await report.all(llm.unloadModel({ force: true }))).at(-1).state;
   return {
     loading: {
-      states: [...new Set(reports.map((one) => one.state))].sort(),
+      states: [...new Set(reports.map(({ state }) => state))].sort(),
       fractions_are_fractions: reports.every(({ fraction = 0 }) => fraction >= 0 && fraction <= 1),
     },
     ready,
     answer,
     in_use: inUse,
     unloading,
-    after: await state(),
+    after: await currentState(),
     unsupported: await report.outcome(report.all(connect("echo").unloadModel())),
   };
 }

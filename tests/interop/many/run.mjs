@@ -5,22 +5,22 @@ export async function run({ input, connect }) {
   let pieces = 0;
   const firstPieces = [];
 
-  const ask = async (stream) => {
+  const runStream = async (stream) => {
     const prompt = Array(input.words).fill(stream).join(" ");
     for (let answer = 0; answer < input.answers; answer += 1) {
       const start = performance.now();
-      const came = [];
+      const received = [];
       for await (const piece of llm.streamText(prompt)) {
-        if (came.length === 0) firstPieces.push((performance.now() - start) / 1000);
-        came.push(piece);
+        if (received.length === 0) firstPieces.push((performance.now() - start) / 1000);
+        received.push(piece);
       }
-      pieces += came.length;
-      right += came.join("") === prompt ? 1 : 0;
+      pieces += received.length;
+      right += received.join("") === prompt ? 1 : 0;
     }
   };
 
   const start = performance.now();
-  await Promise.all(Array.from({ length: input.streams }, (_, stream) => ask(stream)));
+  await Promise.all(Array.from({ length: input.streams }, (_, stream) => runStream(stream)));
   const seconds = (performance.now() - start) / 1000;
   firstPieces.sort((a, b) => a - b);
   return { right, pieces, seconds, first_piece_seconds: firstPieces[Math.floor(firstPieces.length / 2)] };

@@ -1,5 +1,5 @@
-export async function run({ input: { llm: name, model }, connect, report }) {
-  const llm = connect(name);
+export async function run({ input: { llm: llmName, model }, connect, report }) {
+  const llm = connect(llmName);
   const reports = await report.all(llm.pullModel());
   const last = reports.at(-1);
   const done = reports.map(({ bytesDone }) => bytesDone);
@@ -13,22 +13,22 @@ export async function run({ input: { llm: name, model }, connect, report }) {
       files: reports.some(({ file }) => file === "model.safetensors"),
       never_back: done.every((bytes, index) => index === 0 || bytes >= done[index - 1]),
     },
-    listed: listed.map((one) => ({
-      name: one.name,
-      revisions: one.revisions.length,
-      has_size: one.sizeBytes > 0,
-      used_by: one.usedBy,
-      partial: one.partial,
+    listed: listed.map(({ name, revisions, sizeBytes, usedBy, partial }) => ({
+      name,
+      revisions: revisions.length,
+      has_size: sizeBytes > 0,
+      used_by: usedBy,
+      partial,
     })),
     no_target: await report.outcome(llm.clearModelCache({})),
     not_listed: await report.outcome(report.all(llm.pullModel({ model: "org/other" }))),
-    dry_run: cleared(dryRun),
+    dry_run: clearedSummary(dryRun),
     still_listed: stillListed,
-    removed: cleared(await llm.clearModelCache({ model })),
+    removed: clearedSummary(await llm.clearModelCache({ model })),
     left: (await llm.listCachedModels()).length,
   };
 }
 
-function cleared({ removed, freedBytes }) {
+function clearedSummary({ removed, freedBytes }) {
   return { removed, frees: freedBytes > 0 };
 }

@@ -1,8 +1,8 @@
 export async function run({ input, connect, ask, report }) {
   const llm = connect("flaky", { defaults: { timeout: 60 } });
-  const answer = (requestId, wanted = input[requestId]) =>
-    llm.generate(JSON.stringify(wanted), { requestId }).catch(({ reason }) => reason);
-  const found = {
+  const answer = (requestId, script = input[requestId]) =>
+    llm.generate(JSON.stringify(script), { requestId }).catch(({ reason }) => reason);
+  const outcomes = {
     overloaded: await answer("overloaded"),
     unavailable: await report.all(llm.streamText(JSON.stringify(input.unavailable), { requestId: "unavailable" })),
     always: await answer("always"),
@@ -14,5 +14,5 @@ export async function run({ input, connect, ask, report }) {
   const restarted = connect("", { server: "restarted", defaults: { timeout: 60 } });
   const before = await restarted.generate("before");
   await ask("restart", { seconds: input.down });
-  return { ...found, restarted: [before, await restarted.generate("after")] };
+  return { ...outcomes, restarted: [before, await restarted.generate("after")] };
 }

@@ -1,10 +1,10 @@
-/** JSON whose whole numbers beyond 2^53 are bigints, both ways. */
+/** JSON whose whole numbers beyond 2^53 are bigints, in both directions. */
 
-// Texts, or numbers of so many digits that they may be beyond; what is in a text is left alone.
+// Texts, which stay as they are, and numbers with so many digits that they may be beyond 2^53.
 const LONG = /"(?:[^"\\]|\\.)*"|-?\b\d{16,}\b(?![.eE])/g;
 
 export function parse(json) {
-  const marked = json.replace(LONG, (found) => (found.startsWith('"') ? found : `{"$whole":"${found}"}`));
+  const marked = json.replace(LONG, (match) => (match.startsWith('"') ? match : `{"$whole":"${match}"}`));
   return JSON.parse(marked, (_, value) => {
     if (typeof value?.$whole !== "string") return value;
     const number = Number(value.$whole);
@@ -13,6 +13,6 @@ export function parse(json) {
 }
 
 export function stringify(value) {
-  const marked = JSON.stringify(value, (_, one) => (typeof one === "bigint" ? { $whole: String(one) } : one));
+  const marked = JSON.stringify(value, (_, entry) => (typeof entry === "bigint" ? { $whole: String(entry) } : entry));
   return marked.replace(/\{"\$whole":"(-?\d+)"\}/g, "$1");
 }

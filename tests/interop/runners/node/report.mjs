@@ -1,125 +1,125 @@
-/** The form in which runners report: the same in every language. */
+/** The form of what runners report: the same in every language. */
 
 import { createHash } from "node:crypto";
 
-/** An error: its class, its reason, and its facts. */
-export function error(found) {
+/** Reports an error: its class, its reason, and its facts. */
+export function error(failure) {
   return {
-    class: found.name,
-    reason: found.reason,
-    message: found.message,
-    retryable: found.retryable,
-    retry_after: found.retryAfter ?? null,
-    llm: found.llm ?? null,
-    provider: found.provider ?? null,
-    upstream_status: found.upstreamStatus ?? null,
-    has_request_id: Boolean(found.requestId),
-    field: found.field ?? null,
-    limit: found.limit === undefined ? null : String(found.limit),
-    requested: found.requested === undefined ? null : String(found.requested),
-    output_tokens: found.outputTokens ?? null,
-    partial_text: found.partialText,
+    class: failure.name,
+    reason: failure.reason,
+    message: failure.message,
+    retryable: failure.retryable,
+    retry_after: failure.retryAfter ?? null,
+    llm: failure.llm ?? null,
+    provider: failure.provider ?? null,
+    upstream_status: failure.upstreamStatus ?? null,
+    has_request_id: Boolean(failure.requestId),
+    field: failure.field ?? null,
+    limit: failure.limit === undefined ? null : String(failure.limit),
+    requested: failure.requested === undefined ? null : String(failure.requested),
+    output_tokens: failure.outputTokens ?? null,
+    partial_text: failure.partialText,
   };
 }
 
-/** Token counts; absent ones are null. */
-export function usage(found) {
+/** Reports token counts; absent ones are null. */
+export function usage(counts) {
   return {
-    input_tokens: found.inputTokens ?? null,
-    output_tokens: found.outputTokens ?? null,
-    cached_input_tokens: found.cachedInputTokens ?? null,
-    reasoning_tokens: found.reasoningTokens ?? null,
+    input_tokens: counts.inputTokens ?? null,
+    output_tokens: counts.outputTokens ?? null,
+    cached_input_tokens: counts.cachedInputTokens ?? null,
+    reasoning_tokens: counts.reasoningTokens ?? null,
   };
 }
 
-/** An event by its type; empty fields are left out where they may be empty. */
-export function event(found) {
-  switch (found.type) {
+/** Reports an event by its type; fields that may be empty are left out where they are. */
+export function event(received) {
+  switch (received.type) {
     case "started":
-      return { type: "started", llm: found.llm, provider: found.provider, model: found.model };
+      return { type: "started", llm: received.llm, provider: received.provider, model: received.model };
     case "text_delta":
-      return { type: "text", text: found.text };
+      return { type: "text", text: received.text };
     case "reasoning_delta":
-      return { type: "reasoning", text: found.text };
+      return { type: "reasoning", text: received.text };
     case "tool_call_delta": {
-      const { index, id, name, argumentsFragment } = found;
+      const { index, id, name, argumentsFragment } = received;
       return { type: "tool_call", index, id, name, arguments_fragment: argumentsFragment };
     }
     case "finished": {
-      const { finishReason, stopSequence } = found;
+      const { finishReason, stopSequence } = received;
       return {
         type: "finished",
         finish_reason: finishReason,
         stop_sequence: stopSequence,
-        usage: usage(found.usage),
+        usage: usage(received.usage),
       };
     }
   }
-  throw new TypeError(found.type);
+  throw new TypeError(received.type);
 }
 
-/** A whole answer. */
-export function completion(found) {
+/** Reports a whole answer. */
+export function completion(answer) {
   return {
-    text: found.text,
-    message: message(found.message),
-    finish_reason: found.finishReason,
-    stop_sequence: found.stopSequence,
-    usage: usage(found.usage),
-    llm: found.llm,
-    provider: found.provider,
-    model: found.model,
-    has_id: Boolean(found.id),
-    dropped_parameters: found.droppedParameters,
+    text: answer.text,
+    message: message(answer.message),
+    finish_reason: answer.finishReason,
+    stop_sequence: answer.stopSequence,
+    usage: usage(answer.usage),
+    llm: answer.llm,
+    provider: answer.provider,
+    model: answer.model,
+    has_id: Boolean(answer.id),
+    dropped_parameters: answer.droppedParameters,
   };
 }
 
-/** A chat message; bytes by their size and SHA-256. */
-export function message(found) {
-  return { role: found.role, parts: found.parts.map(part) };
+/** Reports a chat message; bytes by their size and SHA-256. */
+export function message(received) {
+  return { role: received.role, parts: received.parts.map(part) };
 }
 
-/** One part of a message. */
-export function part(found) {
-  const state = found.providerState ? { provider_state: Buffer.from(found.providerState).toString("hex") } : {};
-  switch (found.type) {
+/** Reports one part of a message. */
+export function part(received) {
+  const state = received.providerState ? { provider_state: Buffer.from(received.providerState).toString("hex") } : {};
+  switch (received.type) {
     case "text":
-      return { text: found.text, ...state };
+      return { text: received.text, ...state };
     case "image": {
-      const sha256 = digest(found.data);
-      return { image: { mime_type: found.mimeType, size: found.data.length, sha256 }, ...state };
+      const sha256 = digest(received.data);
+      return { image: { mime_type: received.mimeType, size: received.data.length, sha256 }, ...state };
     }
     case "tool_call":
-      return { tool_call: { id: found.id, name: found.name, arguments_json: found.argumentsJson }, ...state };
+      return { tool_call: { id: received.id, name: received.name, arguments_json: received.argumentsJson }, ...state };
     case "tool_result": {
-      const { toolCallId, content, isError } = found;
+      const { toolCallId, content, isError } = received;
       return { tool_result: { tool_call_id: toolCallId, content, is_error: isError }, ...state };
     }
     case "reasoning":
-      return { reasoning: found.text, ...state };
+      return { reasoning: received.text, ...state };
   }
-  throw new TypeError(found.type);
+  throw new TypeError(received.type);
 }
 
-/** The SHA-256 of bytes or of a text's UTF-8. */
+/** Returns the SHA-256 of bytes, or of a text in UTF-8. */
 export function digest(bytes) {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** What a promise gives; of its failure, the class and the reason. */
-export async function outcome(promise, ...more) {
+/** Returns the value of a promise; where it fails, the class, the reason and the named facts of its error. */
+export async function outcome(promise, ...facts) {
   try {
     return await promise;
-  } catch (found) {
+  } catch (failure) {
     return Object.fromEntries([
-      ["class", found.name],
-      ["reason", found.reason],
-      ...more.map((key) => [key, found[key]]),
+      ["class", failure.name],
+      ["reason", failure.reason],
+      ...facts.map((key) => [key, failure[key]]),
     ]);
   }
 }
 
-/** All values of an iterator. */
+/** Returns all values of an iterator. */
 export async function all(iterator) {
   const values = [];
   for await (const value of iterator) values.push(value);
