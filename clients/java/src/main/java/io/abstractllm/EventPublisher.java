@@ -10,8 +10,7 @@ import java.util.Objects;
 import java.util.concurrent.Flow;
 
 /** Publishes the events of an answer. Each subscription is a call; its demand becomes gRPC's flow control. */
-record EventPublisher(Connection connection, GenerateRequest request, CallSettings settings)
-        implements Flow.Publisher<Event> {
+record EventPublisher(Connection connection, PreparedCall prepared) implements Flow.Publisher<Event> {
     @Override
     public void subscribe(Flow.Subscriber<? super Event> subscriber) {
         Objects.requireNonNull(subscriber, "subscriber");
@@ -31,7 +30,7 @@ record EventPublisher(Connection connection, GenerateRequest request, CallSettin
 
         Subscription(Flow.Subscriber<? super Event> subscriber) {
             this.subscriber = subscriber;
-            this.call = connection.newCall(GenerationServiceGrpc.getStreamGenerateMethod(), settings);
+            this.call = connection.newCall(GenerationServiceGrpc.getStreamGenerateMethod(), prepared.settings());
         }
 
         void start() {
@@ -41,7 +40,7 @@ record EventPublisher(Connection connection, GenerateRequest request, CallSettin
                     return;
                 }
                 call.start(this, new Metadata());
-                call.sendMessage(request);
+                call.sendMessage(prepared.request());
                 call.halfClose();
                 started = true;
                 if (earlyDemand > 0) {

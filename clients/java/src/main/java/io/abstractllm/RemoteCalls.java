@@ -13,47 +13,57 @@ import io.abstractllm.v1.GetConfigResponse;
 import io.abstractllm.v1.ListCachedModelsRequest;
 import io.abstractllm.v1.ListCachedModelsResponse;
 import io.abstractllm.v1.ListLlmsRequest;
-import io.abstractllm.v1.LlmConfig;
 import io.abstractllm.v1.LoadModelRequest;
 import io.abstractllm.v1.ModelServiceGrpc;
 import io.abstractllm.v1.PullModelRequest;
 import io.abstractllm.v1.SetConfigResponse;
+import io.abstractllm.v1.StreamGenerateResponse;
 import io.abstractllm.v1.UnloadModelRequest;
 import io.grpc.Channel;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Flow;
 
-/** What a client is made of, and its calls beside generation. */
-abstract class RemoteCalls {
-    /** Cached models asked for at a time; the server's largest page. */
+/** Makes a client's calls: prepares the requests, sends them on its connection, and decodes the responses. */
+final class RemoteCalls {
+    /** The number of cached models in one page; the most that the server gives. */
     private static final int PAGE_SIZE = 1000;
 
-    final String address;
-    final Connection connection;
+    private final Connection connection;
     private final String llm;
     private final int messageLimit;
     private final Options defaults;
 
     RemoteCalls(RemoteLLMBuilder builder) {
-        address = builder.connection.address;
-        messageLimit = builder.connection.messageLimit;
-        llm = builder.llm;
-        defaults = builder.defaults;
         connection = new Connection(builder.connection);
+        llm = builder.llm;
+        messageLimit = builder.connection.messageLimit;
+        defaults = builder.defaults;
     }
 
-    final PreparedCall prepare(String prompt, Options options) {
-        Options all = options.over(defaults);
-        return new PreparedCall(checked(Requests.generate(llm, prompt, all)), CallSettings.of(all));
+    Channel channel() {
+        return connection.channel();
     }
 
-    final PreparedCall prepare(List<ChatMessage> messages, Options options) {
-        Options all = options.over(defaults);
-        return new PreparedCall(checked(Requests.generate(llm, messages, all)), CallSettings.of(all));
+    void close() {
+        connection.close();
     }
 
-    /** Refuses what gRPC would refuse too, but only after retrying it for seconds. */
-    private <M extends MessageLite> M checked(M request) {
+    /** Checks a prompt and its options, and merges them with the client's defaults. */
+    PreparedCall prepare(String prompt, Options options) {
+        Options merged = options.over(defaults);
+        return new PreparedCall(checkSize(Requests.generate(llm, prompt, merged)), CallSettings.of(merged));
+    }
+
+    /** Checks a conversation and its options, and merges them with the client's defaults. */
+    PreparedCall prepare(List<ChatMessage> messages, Options options) {
+        Options merged = options.over(defaults);
+        return new PreparedCall(checkSize(Requests.generate(llm, messages, merged)), CallSettings.of(merged));
+    }
+
+    /** Refuses a message beyond the limit, as gRPC would do only after seconds of retries. */
+    private <M extends MessageLite> M checkSize(M request) {
         int size = request.getSerializedSize();
         if (size > messageLimit) {
             ErrorFacts facts =
@@ -64,75 +74,42 @@ abstract class RemoteCalls {
         return request;
     }
 
-    private CallSettings settings() {
-        return CallSettings.of(defaults);
+    Completion complete(PreparedCall call) {
+        return Responses.completion(
+                connection.unary(GenerationServiceGrpc.getGenerateMethod(), call.request(), call.settings()));
     }
 
-    /**
-     * Where the server is.
-     *
-     * @return the address
-     */
-    public String address() {
-        return address;
+    CompletableFuture<Completion> completeAsync(PreparedCall call) {
+        return connection.future(
+                GenerationServiceGrpc.getGenerateMethod(), call.request(), call.settings(), Responses::completion);
     }
 
-    /**
-     * The LLM that is defaultRequest.
-     *
-     * @return its name; empty for the server's default
-     */
-    public String llm() {
-        return llm;
+    RemoteStream<Event> stream(PreparedCall call) {
+        return stream(call, new StreamDecoder.Events());
     }
 
-    /**
-     * The client's own connection, its token included, for the generated stubs in {@code io.abstractllm.v1} and those
-     * of other services.
-     *
-     * @return the channel
-     */
-    public Channel channel() {
-        return connection.channel();
+    RemoteStream<String> streamText(PreparedCall call) {
+        return stream(call, new StreamDecoder.Texts());
     }
 
-    /**
-     * Counts the tokens that a prompt takes, special tokens and chat template included.
-     *
-     * @param prompt the prompt
-     * @param options of which the system prompt, the tools and the model have a say
-     * @return the number of tokens
-     * @throws UnsupportedFeatureException if the LLM's provider cannot count
-     */
-    public long countTokens(String prompt, Options options) {
-        return countTokens(prepare(prompt, options));
+    private <T> RemoteStream<T> stream(PreparedCall call, StreamDecoder<StreamGenerateResponse, T> decoder) {
+        return connection.stream(
+                GenerationServiceGrpc.getStreamGenerateMethod(), call.request(), call.settings(), decoder);
     }
 
-    /**
-     * Counts the tokens that a conversation takes, special tokens and chat template included.
-     *
-     * @param messages the conversation, oldest message first
-     * @param options of which the system prompt, the tools and the model have a say
-     * @return the number of tokens
-     * @throws UnsupportedFeatureException if the LLM's provider cannot count
-     */
-    public long countTokens(List<ChatMessage> messages, Options options) {
-        return countTokens(prepare(messages, options));
+    Flow.Publisher<Event> publish(PreparedCall call) {
+        return new EventPublisher(connection, call);
     }
 
-    private long countTokens(PreparedCall call) {
+    long countTokens(PreparedCall call) {
         CountTokensRequest request = Requests.countTokens(call.request());
         return connection
                 .unary(GenerationServiceGrpc.getCountTokensMethod(), request, call.settings())
                 .getInputTokens();
     }
 
-    /**
-     * What the LLM can do.
-     *
-     * @return the capabilities, with the model of the client's default options, where they have one
-     */
-    public Capabilities getCapabilities() {
+    /** The capabilities with the default options' model, or else the configured one. */
+    Capabilities getCapabilities() {
         GenerateRequest.Builder defaultRequest = GenerateRequest.newBuilder();
         defaults.applyTo(defaultRequest);
         GetCapabilitiesRequest.Builder request =
@@ -140,31 +117,23 @@ abstract class RemoteCalls {
         if (defaultRequest.getParameters().hasModel()) {
             request.setModel(defaultRequest.getParameters().getModel());
         }
-        return capabilities(request);
+        return getCapabilities(request.build());
     }
 
-    /**
-     * What the LLM can do with another model.
-     *
-     * @param model one of the models that the LLM's configuration lists
-     * @return the capabilities
-     */
-    public Capabilities getCapabilities(String model) {
-        return capabilities(GetCapabilitiesRequest.newBuilder().setLlm(llm).setModel(Check.text(model, "model")));
+    Capabilities getCapabilities(String model) {
+        return getCapabilities(GetCapabilitiesRequest.newBuilder()
+                .setLlm(llm)
+                .setModel(Check.text(model, "model"))
+                .build());
     }
 
-    private Capabilities capabilities(GetCapabilitiesRequest.Builder request) {
+    private Capabilities getCapabilities(GetCapabilitiesRequest request) {
         return Responses.capabilities(connection
-                .unary(ModelServiceGrpc.getGetCapabilitiesMethod(), request.build(), settings())
+                .unary(ModelServiceGrpc.getGetCapabilitiesMethod(), request, settings())
                 .getCapabilities());
     }
 
-    /**
-     * All LLMs of the server, and how they are.
-     *
-     * @return the LLMs, sorted by name
-     */
-    public List<LlmInfo> listLlms() {
+    List<LlmInfo> listLlms() {
         return connection
                 .unary(ModelServiceGrpc.getListLlmsMethod(), ListLlmsRequest.getDefaultInstance(), settings())
                 .getLlmsList()
@@ -173,49 +142,20 @@ abstract class RemoteCalls {
                 .toList();
     }
 
-    /**
-     * The LLM's configuration on the server. Needs the {@code admin} role.
-     *
-     * @return the configuration, and the etag to change it with
-     */
-    public ConfigState getConfig() {
+    ConfigState getConfig() {
         GetConfigRequest request = GetConfigRequest.newBuilder().setLlm(llm).build();
         GetConfigResponse response = connection.unary(ConfigServiceGrpc.getGetConfigMethod(), request, settings());
         return new ConfigState(response.getConfig(), response.getEtag());
     }
 
-    /**
-     * Changes the LLM's configuration on the server, for every caller of it. Needs the {@code admin} role. This
-     * client's own defaults stay as they are.
-     *
-     * @param config the new values; what is not set in them stays as it is
-     * @return the configuration after the change
-     */
-    public ConfigState setConfig(LlmConfig config) {
-        return setConfig(ConfigChange.to(config).build());
-    }
-
-    /**
-     * Changes the LLM's configuration on the server, for every caller of it, or only checks the change. Needs the
-     * {@code admin} role.
-     *
-     * @param change the change
-     * @return the configuration after the change
-     * @throws InvalidRequestException if the server refuses a value; nothing is changed then
-     * @throws StaleConfigException if the change's etag is not the current one
-     */
-    public ConfigState setConfig(ConfigChange change) {
+    ConfigState setConfig(ConfigChange change) {
         var request = change.request.toBuilder().setLlm(llm).build();
         SetConfigResponse response = connection.unary(ConfigServiceGrpc.getSetConfigMethod(), request, settings());
         return new ConfigState(response.getConfig(), response.getEtag());
     }
 
-    /**
-     * The models in the cache on the server's disk. Needs the {@code admin} role.
-     *
-     * @return the models of all pages, sorted by name
-     */
-    public List<CachedModel> listCachedModels() {
+    /** The cached models of all pages. */
+    List<CachedModel> listCachedModels() {
         List<CachedModel> models = new ArrayList<>();
         ListCachedModelsRequest.Builder request =
                 ListCachedModelsRequest.newBuilder().setLlm(llm).setPageSize(PAGE_SIZE);
@@ -228,16 +168,7 @@ abstract class RemoteCalls {
         return models;
     }
 
-    /**
-     * Deletes a model from the cache on the server's disk. Needs the {@code admin} role.
-     *
-     * @param model the model, named as {@link #listCachedModels()} names it; never means all of them
-     * @param dryRun only tell what would be deleted
-     * @return what was deleted
-     * @throws InvalidRequestException if the name is null or empty
-     * @throws ModelInUseException if an LLM uses the model
-     */
-    public ClearedModels clearModelCache(String model, boolean dryRun) {
+    ClearedModels clearModelCache(String model, boolean dryRun) {
         if (model == null || model.isEmpty()) {
             throw new InvalidRequestException(
                     ErrorFacts.ofField("target", "must be a model's name, or all", "model or all", model));
@@ -245,14 +176,7 @@ abstract class RemoteCalls {
         return clear(ClearCacheRequest.newBuilder().setModel(Check.text(model, "model")), dryRun);
     }
 
-    /**
-     * Deletes every model from the cache on the server's disk. Needs the {@code admin} role.
-     *
-     * @param dryRun only tell what would be deleted
-     * @return what was deleted
-     * @throws ModelInUseException if an LLM uses one of the models
-     */
-    public ClearedModels clearWholeModelCache(boolean dryRun) {
+    ClearedModels clearWholeModelCache(boolean dryRun) {
         return clear(ClearCacheRequest.newBuilder().setAll(AllModels.getDefaultInstance()), dryRun);
     }
 
@@ -261,23 +185,11 @@ abstract class RemoteCalls {
         return Responses.clearedModels(connection.unary(ModelServiceGrpc.getClearCacheMethod(), request, settings()));
     }
 
-    /**
-     * Downloads the LLM's model to the server's disk. Needs the {@code admin} role. Closing the stream detaches this
-     * caller; the last one leaving stops the download.
-     *
-     * @return reports of the progress
-     */
-    public RemoteStream<PullProgress> pullModel() {
+    RemoteStream<PullProgress> pullModel() {
         return pull(PullModelRequest.newBuilder());
     }
 
-    /**
-     * Downloads another model to the server's disk; see {@link #pullModel()}.
-     *
-     * @param model one of the models that the LLM's configuration lists
-     * @return reports of the progress
-     */
-    public RemoteStream<PullProgress> pullModel(String model) {
+    RemoteStream<PullProgress> pullModel(String model) {
         return pull(PullModelRequest.newBuilder().setModel(Check.text(model, "model")));
     }
 
@@ -289,13 +201,7 @@ abstract class RemoteCalls {
                 StreamDecoder.of(Responses::pullProgress));
     }
 
-    /**
-     * Loads the LLM's model into the server's memory. Needs the {@code admin} role. Closing the stream does not stop
-     * the load.
-     *
-     * @return reports of the progress
-     */
-    public RemoteStream<LoadProgress> loadModel() {
+    RemoteStream<LoadProgress> loadModel() {
         return connection.stream(
                 ModelServiceGrpc.getLoadModelMethod(),
                 LoadModelRequest.newBuilder().setLlm(llm).build(),
@@ -303,17 +209,16 @@ abstract class RemoteCalls {
                 StreamDecoder.of(Responses::loadProgress));
     }
 
-    /**
-     * Unloads the LLM's model from the server's memory. Needs the {@code admin} role.
-     *
-     * @param force cancels the requests that run; otherwise they make it fail with {@link ModelInUseException}
-     * @return reports of the progress
-     */
-    public RemoteStream<UnloadProgress> unloadModel(boolean force) {
+    RemoteStream<UnloadProgress> unloadModel(boolean force) {
         return connection.stream(
                 ModelServiceGrpc.getUnloadModelMethod(),
                 UnloadModelRequest.newBuilder().setLlm(llm).setForce(force).build(),
                 settings().withoutTimeout(),
                 StreamDecoder.of(Responses::unloadProgress));
+    }
+
+    /** The settings of calls that take no options: those of the client's defaults. */
+    private CallSettings settings() {
+        return CallSettings.of(defaults);
     }
 }
