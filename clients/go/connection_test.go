@@ -29,8 +29,8 @@ import (
 
 func TestCallsAreSpreadOverAllAddressesOfAName(t *testing.T) {
 	first, second := serve(t), serve(t)
-	first.say("first")
-	second.say("second")
+	first.answerWith("first")
+	second.answerWith("second")
 	names := manual.NewBuilderWithScheme("names")
 	names.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: first.address}, {Addr: second.address}}})
 	llm := client(t, "names:///service", abstractllm.WithDialOptions(grpc.WithResolvers(names)))
@@ -50,8 +50,8 @@ func TestAServerBehindAUnixSocket(t *testing.T) {
 		t.Skipf("no unix sockets here: %v", err)
 	}
 	server := &server{}
-	server.say("There")
-	server.on(t, listener, nil)
+	server.answerWith("There")
+	server.serveOn(t, listener, nil)
 	llm := client(t, "unix:"+path)
 	if text, err := llm.Generate(t.Context(), hi); text != "There" || err != nil {
 		t.Errorf("%q, %v", text, err)
@@ -70,17 +70,17 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	found := &authority{}
-	found.pem, _ = found.sign(t, "root")
-	block, _ := pem.Decode(found.pem)
+	created := &authority{}
+	created.pem, _ = created.sign(t, "root")
+	block, _ := pem.Decode(created.pem)
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	check(t, err)
-	found.certificate = certificate
-	return found
+	created.certificate = certificate
+	return created
 }
 
 // sign makes a certificate and its key, in PEM; the first is the authority's own.
-func (authority *authority) sign(t *testing.T, name string) (certificate, key []byte) {
+func (a *authority) sign(t *testing.T, name string) (certificate, key []byte) {
 	t.Helper()
 	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
@@ -89,12 +89,12 @@ func (authority *authority) sign(t *testing.T, name string) (certificate, key []
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true,
 	}
-	parent := authority.certificate
+	parent := a.certificate
 	if parent == nil {
 		template.IsCA, template.KeyUsage = true, x509.KeyUsageCertSign
-		parent, authority.key = template, pair
+		parent, a.key = template, pair
 	}
-	signed, err := x509.CreateCertificate(rand.Reader, template, parent, &pair.PublicKey, authority.key)
+	signed, err := x509.CreateCertificate(rand.Reader, template, parent, &pair.PublicKey, a.key)
 	check(t, err)
 	encoded, err := x509.MarshalPKCS8PrivateKey(pair)
 	check(t, err)
@@ -103,17 +103,17 @@ func (authority *authority) sign(t *testing.T, name string) (certificate, key []
 }
 
 // serveTLS starts a server with a certificate, which wants one of its callers, too, where mutual.
-func (authority *authority) serveTLS(t *testing.T, mutual bool) *server {
+func (a *authority) serveTLS(t *testing.T, mutual bool) *server {
 	t.Helper()
-	pair, err := tls.X509KeyPair(authority.sign(t, "server"))
+	pair, err := tls.X509KeyPair(a.sign(t, "server"))
 	check(t, err)
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: x509.NewCertPool()}
-	config.ClientCAs.AddCert(authority.certificate)
+	config.ClientCAs.AddCert(a.certificate)
 	if mutual {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	server := serve(t, grpc.Creds(credentials.NewTLS(config)))
-	server.say("There")
+	server.answerWith("There")
 	return server
 }
 
@@ -139,7 +139,7 @@ func TestTLS(t *testing.T) {
 	} {
 		text, err := client(t, call.address, append(call.options, once)...).Generate(t.Context(), hi)
 		works := text == "There" && err == nil
-		if works != call.works || !works && !is(err, abstractllm.ErrProviderUnavailable) {
+		if works != call.works || !works && !hasClass(err, abstractllm.ErrProviderUnavailable) {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
@@ -155,14 +155,14 @@ func TestATokenGoesWithEveryCall(t *testing.T) {
 		{authority.serveTLS(t, false), []abstractllm.Option{
 			abstractllm.WithToken("s3cret"), abstractllm.WithRootCertificates(authority.pem)}},
 	} {
-		call.server.say("There")
-		everyWay(t, client(t, call.server.address, call.options...), hi)
+		call.server.answerWith("There")
+		generateAndStream(t, client(t, call.server.address, call.options...), hi)
 		if call.server.calls() != 2 {
 			t.Errorf("%d calls instead of 2", call.server.calls())
 		}
-		for _, came := range call.server.metadata {
-			if found := came["authorization"]; len(found) != 1 || found[0] != "Bearer s3cret" {
-				t.Errorf("got %v", came)
+		for _, received := range call.server.metadata {
+			if values := received["authorization"]; len(values) != 1 || values[0] != "Bearer s3cret" {
+				t.Errorf("got %v", received)
 			}
 		}
 	}
@@ -170,7 +170,7 @@ func TestATokenGoesWithEveryCall(t *testing.T) {
 
 func TestTheCallersTraceContextIsPassedOn(t *testing.T) {
 	server := serve(t)
-	server.say("There")
+	server.answerWith("There")
 	parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", parent, "tracestate", "vendor=value")
 	// A tracer's own interceptor adds what it wants to, too.
@@ -182,10 +182,10 @@ func TestTheCallersTraceContextIsPassedOn(t *testing.T) {
 	})
 	_, err := client(t, server.address, abstractllm.WithDialOptions(tracer)).Generate(ctx, hi)
 	check(t, err)
-	came := server.lastMetadata()
+	received := server.lastMetadata()
 	for name, want := range map[string]string{"traceparent": parent, "tracestate": "vendor=value", "baggage": "a=b"} {
-		if found := came[name]; len(found) != 1 || found[0] != want {
-			t.Errorf("%s: got %q", name, found)
+		if values := received[name]; len(values) != 1 || values[0] != want {
+			t.Errorf("%s: got %q", name, values)
 		}
 	}
 }
@@ -193,15 +193,15 @@ func TestTheCallersTraceContextIsPassedOn(t *testing.T) {
 func TestAnAnswerBeyondTheMessageLimitIsTooLarge(t *testing.T) {
 	server := serve(t)
 	for _, limit := range []int{abstractllm.MessageLimit, 1000} {
-		server.say(strings.Repeat("x", limit+1))
-		for _, err := range failures(t, server, abstractllm.WithMessageLimit(limit)) {
-			if !is(err, abstractllm.ErrInvalidRequest) || err.Reason != abstractllm.ReasonMessageTooLarge ||
+		server.answerWith(strings.Repeat("x", limit+1))
+		for _, err := range errorsOf(t, server, abstractllm.WithMessageLimit(limit)) {
+			if !hasClass(err, abstractllm.ErrInvalidRequest) || err.Reason != abstractllm.ReasonMessageTooLarge ||
 				err.Limit != strconv.Itoa(limit) || len(err.Requested) != len(err.Limit) || err.Retryable {
 				t.Errorf("got %+v", err)
 			}
 		}
-		server.say(strings.Repeat("x", limit-100))
-		texts, errs := everyWay(t, client(t, server.address, abstractllm.WithMessageLimit(limit)), hi)
+		server.answerWith(strings.Repeat("x", limit-100))
+		texts, errs := generateAndStream(t, client(t, server.address, abstractllm.WithMessageLimit(limit)), hi)
 		if errors.Join(errs...) != nil || len(texts[0]) != limit-100 || texts[1] != texts[0] {
 			t.Errorf("%d and %d bytes, %v", len(texts[0]), len(texts[1]), errs)
 		}
@@ -213,7 +213,7 @@ func TestAnAnswerBeyondTheMessageLimitIsTooLarge(t *testing.T) {
 
 func TestALargerMessageLimitHolds(t *testing.T) {
 	server := serve(t)
-	server.fail(again(14), 1, "There")
+	server.failWith(retryableFailure(14), 1, "There")
 	prompt := abstractllm.String(strings.Repeat("x", 20_000_000))
 	llm := client(t, server.address, abstractllm.WithMessageLimit(2*abstractllm.MessageLimit))
 	if text, err := llm.Generate(t.Context(), prompt); text != "There" || err != nil || server.calls() != 2 {
@@ -248,7 +248,7 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 		}
 		llm, err := abstractllm.NewRemoteLLM(call.address, options...)
 		if failure, ok := errors.AsType[*abstractllm.Error](err); !ok || llm != nil ||
-			!is(err, abstractllm.ErrConfiguration) || failure.Field != call.field {
+			!hasClass(err, abstractllm.ErrConfiguration) || failure.Field != call.field {
 			t.Errorf("%s: got %v", call.field, err)
 		}
 	}
@@ -256,7 +256,7 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 
 func TestTheGeneratedStubsWorkOnTheClientsChannel(t *testing.T) {
 	server := serve(t)
-	server.fail(again(14), 1, "There")
+	server.failWith(retryableFailure(14), 1, "There")
 	stub := pb.NewGenerationServiceClient(client(t, server.address, abstractllm.WithToken("s3cret")).Conn())
 	answer, err := stub.Generate(t.Context(), &pb.GenerateRequest{})
 	if err != nil || answer.GetText() != "There" || server.calls() != 2 {

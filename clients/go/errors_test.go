@@ -54,23 +54,23 @@ var table = []struct {
 	{"INTERNAL", abstractllm.ErrInternal, codes.Internal, false},
 }
 
-// failures asks in every way and gives the errors.
-func failures(t *testing.T, server *server, options ...abstractllm.Option) []*abstractllm.Error {
+// errorsOf generates whole and streamed, and returns the errors.
+func errorsOf(t *testing.T, server *server, options ...abstractllm.Option) []*abstractllm.Error {
 	t.Helper()
-	_, errs := everyWay(t, client(t, server.address, options...), hi)
-	var found []*abstractllm.Error
+	_, errs := generateAndStream(t, client(t, server.address, options...), hi)
+	var converted []*abstractllm.Error
 	for _, err := range errs {
 		failure, ok := errors.AsType[*abstractllm.Error](err)
 		if !ok {
 			t.Fatalf("not an error of the client: %v", err)
 		}
-		found = append(found, failure)
+		converted = append(converted, failure)
 	}
-	return found
+	return converted
 }
 
-// is tells whether an error is of this class and of no other.
-func is(err error, class error) bool {
+// hasClass reports whether an error is of this class and of no other.
+func hasClass(err error, class error) bool {
 	classes := []error{}
 	for _, row := range table {
 		if errors.Is(err, row.class) && !slices.Contains(classes, row.class) {
@@ -103,14 +103,14 @@ func TestEveryReasonBecomesItsError(t *testing.T) {
 			if row.retryable {
 				ending.retryAfter = 1250 * time.Millisecond
 			}
-			server.fail(ending, always, "")
-			for _, err := range failures(t, server) {
+			server.failWith(ending, always, "")
+			for _, err := range errorsOf(t, server) {
 				want := abstractllm.Error{
 					Reason: row.reason, Message: "no luck", Retryable: row.retryable, RetryAfter: ending.retryAfter,
 					Provider: "openai", LLM: "gpt", Model: "m", UpstreamStatus: 429, RequestID: "r1",
 					Field: "prompt", Limit: "512", Requested: "at least 600", OutputTokens: err.OutputTokens,
 				}
-				if !is(err, row.class) || !sameFacts(err, &want) || *err.OutputTokens != 3 {
+				if !hasClass(err, row.class) || !sameFacts(err, &want) || *err.OutputTokens != 3 {
 					t.Errorf("got %+v", err)
 				}
 				if status.Code(err) != row.code || len(status.Convert(err).Details()) == 0 {
@@ -124,12 +124,12 @@ func TestEveryReasonBecomesItsError(t *testing.T) {
 	}
 }
 
-func sameFacts(one, other *abstractllm.Error) bool {
-	return one.Reason == other.Reason && one.Message == other.Message && one.Retryable == other.Retryable &&
-		one.RetryAfter == other.RetryAfter && one.Provider == other.Provider && one.LLM == other.LLM &&
-		one.Model == other.Model && one.UpstreamStatus == other.UpstreamStatus && one.RequestID == other.RequestID &&
-		one.Field == other.Field && one.Limit == other.Limit && one.Requested == other.Requested &&
-		one.PartialText == other.PartialText
+func sameFacts(left, right *abstractllm.Error) bool {
+	return left.Reason == right.Reason && left.Message == right.Message && left.Retryable == right.Retryable &&
+		left.RetryAfter == right.RetryAfter && left.Provider == right.Provider && left.LLM == right.LLM &&
+		left.Model == right.Model && left.UpstreamStatus == right.UpstreamStatus && left.RequestID == right.RequestID &&
+		left.Field == right.Field && left.Limit == right.Limit && left.Requested == right.Requested &&
+		left.PartialText == right.PartialText
 }
 
 func TestAStatusWithoutDetailsIsJudgedByItsCode(t *testing.T) {
@@ -152,9 +152,9 @@ func TestAStatusWithoutDetailsIsJudgedByItsCode(t *testing.T) {
 		codes.DataLoss:           abstractllm.ErrInternal,
 	} {
 		server := serve(t)
-		server.fail(failure{code: code, message: "bare", pushbackMs: -1}, always, "")
-		for _, err := range failures(t, server) {
-			if !is(err, class) || err.Retryable != (code == codes.Unavailable) || err.Message != "bare" {
+		server.failWith(failure{code: code, message: "bare", pushbackMs: -1}, always, "")
+		for _, err := range errorsOf(t, server) {
+			if !hasClass(err, class) || err.Retryable != (code == codes.Unavailable) || err.Message != "bare" {
 				t.Errorf("%s: got %+v", code, err)
 			}
 		}
@@ -163,9 +163,9 @@ func TestAStatusWithoutDetailsIsJudgedByItsCode(t *testing.T) {
 
 func TestAnErrorInfoOfAnotherDomainIsNotOurs(t *testing.T) {
 	server := serve(t)
-	server.fail(failure{code: codes.PermissionDenied, reason: "RATE_LIMITED", domain: "proxy.example"}, always, "")
-	for _, err := range failures(t, server) {
-		if !is(err, abstractllm.ErrPermissionDenied) || err.Reason != abstractllm.ReasonNotAllowed {
+	server.failWith(failure{code: codes.PermissionDenied, reason: "RATE_LIMITED", domain: "proxy.example"}, always, "")
+	for _, err := range errorsOf(t, server) {
+		if !hasClass(err, abstractllm.ErrPermissionDenied) || err.Reason != abstractllm.ReasonNotAllowed {
 			t.Errorf("got %+v", err)
 		}
 	}
@@ -173,17 +173,17 @@ func TestAnErrorInfoOfAnotherDomainIsNotOurs(t *testing.T) {
 
 func TestAReasonFromTheFutureKeepsItsNameAndIsJudgedByItsCode(t *testing.T) {
 	server := serve(t)
-	server.fail(failure{code: codes.FailedPrecondition, reason: "MOON_PHASE"}, always, "")
-	for _, err := range failures(t, server) {
-		if !is(err, abstractllm.ErrConfiguration) || err.Reason != "MOON_PHASE" || err.Retryable {
+	server.failWith(failure{code: codes.FailedPrecondition, reason: "MOON_PHASE"}, always, "")
+	for _, err := range errorsOf(t, server) {
+		if !hasClass(err, abstractllm.ErrConfiguration) || err.Reason != "MOON_PHASE" || err.Retryable {
 			t.Errorf("got %+v", err)
 		}
 	}
 	soon := 2 * time.Second
 	later := failure{code: codes.ResourceExhausted, reason: "MOON_PHASE", retryAfter: soon, pushbackMs: -1}
-	server.fail(later, always, "")
-	for _, err := range failures(t, server) {
-		if !is(err, abstractllm.ErrOverloaded) || !err.Retryable || err.RetryAfter != soon {
+	server.failWith(later, always, "")
+	for _, err := range errorsOf(t, server) {
+		if !hasClass(err, abstractllm.ErrOverloaded) || !err.Retryable || err.RetryAfter != soon {
 			t.Errorf("got %+v", err)
 		}
 	}
@@ -192,8 +192,8 @@ func TestAReasonFromTheFutureKeepsItsNameAndIsJudgedByItsCode(t *testing.T) {
 func TestTheFirstBadFieldNamesTheErrorWhereTheInfoDoesNot(t *testing.T) {
 	server := serve(t)
 	fields := []string{"labels.a", "labels.b"}
-	server.fail(failure{code: codes.InvalidArgument, reason: "INVALID_REQUEST", fields: fields}, always, "")
-	for _, err := range failures(t, server) {
+	server.failWith(failure{code: codes.InvalidArgument, reason: "INVALID_REQUEST", fields: fields}, always, "")
+	for _, err := range errorsOf(t, server) {
 		if err.Field != "labels.a" {
 			t.Errorf("got %+v", err)
 		}
@@ -216,8 +216,8 @@ func TestBrokenDetailsDoNotHideTheStatus(t *testing.T) {
 			return nil, end(ctx)
 		}
 		server.stream = func(_ *pb.GenerateRequest, sender eventSender) error { return end(sender.Context()) }
-		for _, err := range failures(t, server) {
-			if !is(err, abstractllm.ErrUnknownLLM) || err.Message != "gone" {
+		for _, err := range errorsOf(t, server) {
+			if !hasClass(err, abstractllm.ErrUnknownLLM) || err.Message != "gone" {
 				t.Errorf("%s: got %+v", name, err)
 			}
 		}
@@ -237,7 +237,7 @@ func TestAnErrorWithinAStreamTellsTheTextThatCame(t *testing.T) {
 		text, last = text+piece, err
 	}
 	failure, _ := errors.AsType[*abstractllm.Error](last)
-	if text != "Once upon" || !is(last, abstractllm.ErrEngineCrashed) || failure.PartialText != text {
+	if text != "Once upon" || !hasClass(last, abstractllm.ErrEngineCrashed) || failure.PartialText != text {
 		t.Errorf("got %q, then %+v", text, last)
 	}
 	if server.calls() != 1 {
@@ -255,7 +255,7 @@ func TestAStreamThatEndsWellWithoutFinishedIsIncomplete(t *testing.T) {
 		last = err
 	}
 	failure, _ := errors.AsType[*abstractllm.Error](last)
-	if !is(last, abstractllm.ErrIncompleteStream) || failure.PartialText != "Once" || failure.Retryable {
+	if !hasClass(last, abstractllm.ErrIncompleteStream) || failure.PartialText != "Once" || failure.Retryable {
 		t.Errorf("got %+v", last)
 	}
 }
@@ -263,19 +263,19 @@ func TestAStreamThatEndsWellWithoutFinishedIsIncomplete(t *testing.T) {
 func TestMethodsThatTheServerLacksAreUnsupportedFeatures(t *testing.T) {
 	llm := client(t, serve(t).address)
 	for _, err := range llm.PullModel(t.Context(), "") {
-		if !is(err, abstractllm.ErrUnsupportedFeature) {
+		if !hasClass(err, abstractllm.ErrUnsupportedFeature) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if _, err := llm.ListLLMs(t.Context()); !is(err, abstractllm.ErrUnsupportedFeature) {
+	if _, err := llm.ListLLMs(t.Context()); !hasClass(err, abstractllm.ErrUnsupportedFeature) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestNobodyListeningIsUnavailable(t *testing.T) {
 	without := abstractllm.WithDialOptions(grpc.WithDisableRetry())
-	for _, err := range failures(t, &server{address: "127.0.0.1:1"}, without) {
-		if !is(err, abstractllm.ErrProviderUnavailable) || !err.Retryable {
+	for _, err := range errorsOf(t, &server{address: "127.0.0.1:1"}, without) {
+		if !hasClass(err, abstractllm.ErrProviderUnavailable) || !err.Retryable {
 			t.Errorf("got %+v", err)
 		}
 	}
@@ -283,20 +283,20 @@ func TestNobodyListeningIsUnavailable(t *testing.T) {
 
 func TestErrorsOfTheGeneratedStubsAreRebuiltToo(t *testing.T) {
 	server := serve(t)
-	server.fail(failure{code: codes.Unavailable, message: "gone", reason: "SHUTTING_DOWN", pushbackMs: 1}, always, "")
+	server.failWith(failure{code: codes.Unavailable, message: "gone", reason: "SHUTTING_DOWN", pushbackMs: 1}, always, "")
 	stub := pb.NewGenerationServiceClient(client(t, server.address).Conn())
 	_, err := stub.Generate(t.Context(), &pb.GenerateRequest{})
-	found := abstractllm.ErrorFrom(err)
-	if !is(found, abstractllm.ErrServerShuttingDown) || !strings.HasSuffix(found.Error(), ": gone") {
-		t.Errorf("got %v", found)
+	converted := abstractllm.ErrorFrom(err)
+	if !hasClass(converted, abstractllm.ErrServerShuttingDown) || !strings.HasSuffix(converted.Error(), ": gone") {
+		t.Errorf("got %v", converted)
 	}
-	if abstractllm.ErrorFrom(found) != found || abstractllm.ErrorFrom(nil) != nil {
+	if abstractllm.ErrorFrom(converted) != converted || abstractllm.ErrorFrom(nil) != nil {
 		t.Error("an error of the client does not stay as it is")
 	}
-	if !is(abstractllm.ErrorFrom(context.Canceled), abstractllm.ErrGenerationCancelled) {
+	if !hasClass(abstractllm.ErrorFrom(context.Canceled), abstractllm.ErrGenerationCancelled) {
 		t.Error("a context's error is not judged")
 	}
-	if !is(abstractllm.ErrorFrom(io.ErrUnexpectedEOF), abstractllm.ErrInternal) {
+	if !hasClass(abstractllm.ErrorFrom(io.ErrUnexpectedEOF), abstractllm.ErrInternal) {
 		t.Error("an error without a status is not judged")
 	}
 }

@@ -13,85 +13,88 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// managed is a server with canned answers to everything beside generation.
-type managed struct {
+// managedServer is a server with canned answers to the calls of the model and configuration services.
+type managedServer struct {
 	pb.UnimplementedModelServiceServer
 	pb.UnimplementedConfigServiceServer
 	*server
-	t *testing.T
+	t      *testing.T
+	config *pb.LlmConfig
 }
 
-func serveManaged(t *testing.T) *managed {
+func serveManaged(t *testing.T) *managedServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
-	found := &managed{server: &server{address: listener.Addr().String(), released: make(chan struct{}, 10)}, t: t}
-	found.on(t, listener, func(running *grpc.Server) {
-		pb.RegisterModelServiceServer(running, found)
-		pb.RegisterConfigServiceServer(running, found)
+	m := &managedServer{server: &server{address: listener.Addr().String(), released: make(chan struct{}, 10)}, t: t}
+	m.config = fromJSON[pb.LlmConfig](t, configuration)
+	m.serveOn(t, listener, func(running *grpc.Server) {
+		pb.RegisterModelServiceServer(running, m)
+		pb.RegisterConfigServiceServer(running, m)
 	})
-	return found
+	return m
 }
 
-func (managed *managed) ListLlms(context.Context, *pb.ListLlmsRequest) (*pb.ListLlmsResponse, error) {
-	return fromJSON[pb.ListLlmsResponse](managed.t, `{"llms": [
+func (m *managedServer) ListLlms(context.Context, *pb.ListLlmsRequest) (*pb.ListLlmsResponse, error) {
+	return fromJSON[pb.ListLlmsResponse](m.t, `{"llms": [
 		{"name": "gpt", "provider": "openai", "model": "m", "state": "LLM_STATE_READY"},
 		{"name": "local", "provider": "huggingface", "model": "demo", "is_default": true, "state": 99,
 			"state_reason": "new", "device": "cpu", "memory_bytes": "0", "running": 2, "queued": 3}]}`), nil
 }
 
-func (managed *managed) GetCapabilities(
+func (m *managedServer) GetCapabilities(
 	context.Context, *pb.GetCapabilitiesRequest,
 ) (*pb.GetCapabilitiesResponse, error) {
-	return fromJSON[pb.GetCapabilitiesResponse](managed.t, `{"capabilities": {
+	return fromJSON[pb.GetCapabilitiesResponse](m.t, `{"capabilities": {
 		"streaming": true, "system_prompt": true, "chat": true, "tools": true, "image_input": true,
 		"json_object": true, "json_schema": true, "regex": true, "grammar": true, "logprobs": true, "seed": true,
 		"token_counting": true, "parameters": ["top_k"], "provider_options": ["a"], "context_window": "512",
 		"max_output_tokens": "0", "quantization": "int8", "device": "cpu", "max_concurrent_requests": 8}}`), nil
 }
 
-func (managed *managed) ListCachedModels(
+func (m *managedServer) ListCachedModels(
 	_ context.Context, request *pb.ListCachedModelsRequest,
 ) (*pb.ListCachedModelsResponse, error) {
 	if request.GetPageToken() == "" {
-		return fromJSON[pb.ListCachedModelsResponse](managed.t, `{"next_page_token": "2", "models": [
+		return fromJSON[pb.ListCachedModelsResponse](m.t, `{"next_page_token": "2", "models": [
 			{"name": "a", "revisions": ["r"], "size_bytes": "7", "last_used_time": "2026-01-02T03:04:05Z",
 				"used_by": ["local"], "partial": true}]}`), nil
 	}
-	return fromJSON[pb.ListCachedModelsResponse](managed.t, `{"models": [{"name": "b"}]}`), nil
+	return fromJSON[pb.ListCachedModelsResponse](m.t, `{"models": [{"name": "b"}]}`), nil
 }
 
-func (managed *managed) ClearCache(_ context.Context, _ *pb.ClearCacheRequest) (*pb.ClearCacheResponse, error) {
+func (m *managedServer) ClearCache(_ context.Context, _ *pb.ClearCacheRequest) (*pb.ClearCacheResponse, error) {
 	return &pb.ClearCacheResponse{Removed: []string{"a"}, FreedBytes: 7}, nil
 }
 
-func (managed *managed) PullModel(
+func (m *managedServer) PullModel(
 	_ *pb.PullModelRequest, sender grpc.ServerStreamingServer[pb.PullModelResponse],
 ) error {
 	for _, report := range []string{
 		`{"file": "f", "file_bytes_done": "1", "file_bytes_total": "2", "bytes_done": "3", "bytes_total": "4"}`,
 		`{"bytes_done": "4", "done": true}`,
 	} {
-		check(managed.t, sender.Send(fromJSON[pb.PullModelResponse](managed.t, report)))
+		check(m.t, sender.Send(fromJSON[pb.PullModelResponse](m.t, report)))
 	}
 	return nil
 }
 
-func (managed *managed) LoadModel(
+func (m *managedServer) LoadModel(
 	_ *pb.LoadModelRequest, sender grpc.ServerStreamingServer[pb.LoadModelResponse],
 ) error {
-	check(managed.t, sender.Send(&pb.LoadModelResponse{State: 2, Phase: "reading", Fraction: new(0.0)}))
+	check(m.t, sender.Send(&pb.LoadModelResponse{State: 2, Phase: "reading", Fraction: new(0.0)}))
 	if err := sender.Send(&pb.LoadModelResponse{State: 3}); err != nil {
 		return err
 	}
 	<-sender.Context().Done()
-	managed.released <- struct{}{}
+	m.released <- struct{}{}
 	return nil
 }
 
-func (managed *managed) UnloadModel(
+func (m *managedServer) UnloadModel(
 	_ *pb.UnloadModelRequest, sender grpc.ServerStreamingServer[pb.UnloadModelResponse],
 ) error {
 	return sender.Send(&pb.UnloadModelResponse{State: 1, Running: 2})
@@ -117,16 +120,16 @@ func config() *abstractllm.Config {
 	}
 }
 
-func (managed *managed) GetConfig(context.Context, *pb.GetConfigRequest) (*pb.GetConfigResponse, error) {
-	return &pb.GetConfigResponse{Config: fromJSON[pb.LlmConfig](managed.t, configuration), Etag: "e1"}, nil
+func (m *managedServer) GetConfig(context.Context, *pb.GetConfigRequest) (*pb.GetConfigResponse, error) {
+	return &pb.GetConfigResponse{Config: m.config, Etag: "e1"}, nil
 }
 
-func (managed *managed) SetConfig(_ context.Context, request *pb.SetConfigRequest) (*pb.SetConfigResponse, error) {
+func (m *managedServer) SetConfig(_ context.Context, request *pb.SetConfigRequest) (*pb.SetConfigResponse, error) {
 	return &pb.SetConfigResponse{Config: request.GetConfig(), Etag: "e2"}, nil
 }
 
-// asked compares the last request with one in JSON.
-func asked[Message any, Pointer interface {
+// expectLastRequest compares the last request with one in JSON.
+func expectLastRequest[Message any, Pointer interface {
 	*Message
 	proto.Message
 }](t *testing.T, server *server, want string) {
@@ -138,21 +141,21 @@ func asked[Message any, Pointer interface {
 	}
 }
 
-func same(t *testing.T, found, want any) {
+func expectEqual(t *testing.T, got, want any) {
 	t.Helper()
-	if !reflect.DeepEqual(found, want) {
-		t.Errorf("got  %+v\nwant %+v", found, want)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
-// all collects a sequence.
-func all[Report any](t *testing.T, reports iter.Seq2[Report, error]) (found []Report) {
+// collect collects a sequence.
+func collect[Report any](t *testing.T, reports iter.Seq2[Report, error]) (collected []Report) {
 	t.Helper()
 	for report, err := range reports {
 		check(t, err)
-		found = append(found, report)
+		collected = append(collected, report)
 	}
-	return found
+	return collected
 }
 
 func TestWhatAServerTellsOfItsLLMs(t *testing.T) {
@@ -160,7 +163,7 @@ func TestWhatAServerTellsOfItsLLMs(t *testing.T) {
 	llm := client(t, server.address, abstractllm.WithLLM("local"))
 	infos, err := llm.ListLLMs(t.Context())
 	check(t, err)
-	same(t, infos, []abstractllm.LLMInfo{
+	expectEqual(t, infos, []abstractllm.LLMInfo{
 		{Name: "gpt", Provider: "openai", Model: "m", State: abstractllm.LLMStateReady},
 		{
 			Name: "local", Provider: "huggingface", Model: "demo", IsDefault: true, State: 99, StateReason: "new",
@@ -169,8 +172,8 @@ func TestWhatAServerTellsOfItsLLMs(t *testing.T) {
 	})
 	capabilities, err := llm.GetCapabilities(t.Context(), "")
 	check(t, err)
-	asked[pb.GetCapabilitiesRequest](t, server.server, `{"llm": "local"}`)
-	same(t, capabilities, &abstractllm.Capabilities{
+	expectLastRequest[pb.GetCapabilitiesRequest](t, server.server, `{"llm": "local"}`)
+	expectEqual(t, capabilities, &abstractllm.Capabilities{
 		Streaming: true, SystemPrompt: true, Chat: true, Tools: true, ImageInput: true, JSONObject: true,
 		JSONSchema: true, Regex: true, Grammar: true, Logprobs: true, Seed: true, TokenCounting: true,
 		Parameters: []string{"top_k"}, ProviderOptions: []string{"a"}, ContextWindow: new(int64(512)),
@@ -178,21 +181,21 @@ func TestWhatAServerTellsOfItsLLMs(t *testing.T) {
 	})
 	_, err = llm.GetCapabilities(t.Context(), "m")
 	check(t, err)
-	asked[pb.GetCapabilitiesRequest](t, server.server, `{"llm": "local", "model": "m"}`)
+	expectLastRequest[pb.GetCapabilitiesRequest](t, server.server, `{"llm": "local", "model": "m"}`)
 }
 
 func TestAllPagesOfTheCacheAreListed(t *testing.T) {
 	server := serveManaged(t)
 	models, err := client(t, server.address, abstractllm.WithLLM("local")).ListCachedModels(t.Context())
 	check(t, err)
-	same(t, models, []abstractllm.CachedModel{
+	expectEqual(t, models, []abstractllm.CachedModel{
 		{
 			Name: "a", Revisions: []string{"r"}, SizeBytes: 7, UsedBy: []string{"local"}, Partial: true,
 			LastUsedTime: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		},
 		{Name: "b"},
 	})
-	asked[pb.ListCachedModelsRequest](t, server.server, `{"llm": "local", "page_size": 1000, "page_token": "2"}`)
+	expectLastRequest[pb.ListCachedModelsRequest](t, server.server, `{"llm": "local", "page_size": 1000, "page_token": "2"}`)
 }
 
 func TestClearingTheCacheNeedsATarget(t *testing.T) {
@@ -204,11 +207,11 @@ func TestClearingTheCacheNeedsATarget(t *testing.T) {
 	} {
 		cleared, err := llm.ClearModelCache(t.Context(), target)
 		check(t, err)
-		same(t, cleared, &abstractllm.ClearedModels{Removed: []string{"a"}, FreedBytes: 7})
-		asked[pb.ClearCacheRequest](t, server.server, want)
+		expectEqual(t, cleared, &abstractllm.ClearedModels{Removed: []string{"a"}, FreedBytes: 7})
+		expectLastRequest[pb.ClearCacheRequest](t, server.server, want)
 	}
 	for _, target := range []abstractllm.CacheTarget{{}, {DryRun: true}, {Model: "a", All: true}} {
-		if _, err := llm.ClearModelCache(t.Context(), target); !is(err, abstractllm.ErrInvalidRequest) {
+		if _, err := llm.ClearModelCache(t.Context(), target); !hasClass(err, abstractllm.ErrInvalidRequest) {
 			t.Errorf("%+v: got %v", target, err)
 		}
 	}
@@ -220,14 +223,14 @@ func TestClearingTheCacheNeedsATarget(t *testing.T) {
 func TestProgressComesAsItIsMade(t *testing.T) {
 	server := serveManaged(t)
 	llm := client(t, server.address, abstractllm.WithLLM("local"))
-	same(t, all(t, llm.PullModel(t.Context(), "m")), []abstractllm.PullProgress{
+	expectEqual(t, collect(t, llm.PullModel(t.Context(), "m")), []abstractllm.PullProgress{
 		{File: "f", FileBytesDone: 1, FileBytesTotal: new(int64(2)), BytesDone: 3, BytesTotal: new(int64(4))},
 		{BytesDone: 4, Done: true},
 	})
-	asked[pb.PullModelRequest](t, server.server, `{"llm": "local", "model": "m"}`)
-	same(t, all(t, llm.UnloadModel(t.Context(), true)),
+	expectLastRequest[pb.PullModelRequest](t, server.server, `{"llm": "local", "model": "m"}`)
+	expectEqual(t, collect(t, llm.UnloadModel(t.Context(), true)),
 		[]abstractllm.UnloadProgress{{State: abstractllm.LLMStateUnloaded, Running: 2}})
-	asked[pb.UnloadModelRequest](t, server.server, `{"llm": "local", "force": true}`)
+	expectLastRequest[pb.UnloadModelRequest](t, server.server, `{"llm": "local", "force": true}`)
 
 	var loading []abstractllm.LoadProgress
 	for report, err := range llm.LoadModel(t.Context()) {
@@ -237,7 +240,7 @@ func TestProgressComesAsItIsMade(t *testing.T) {
 			break
 		}
 	}
-	same(t, loading, []abstractllm.LoadProgress{
+	expectEqual(t, loading, []abstractllm.LoadProgress{
 		{State: abstractllm.LLMStateLoading, Phase: "reading", Fraction: new(0.0)}, {State: abstractllm.LLMStateReady},
 	})
 	server.awaitRelease(t)
@@ -246,17 +249,69 @@ func TestProgressComesAsItIsMade(t *testing.T) {
 func TestTheConfigurationGoesBothWaysFieldByField(t *testing.T) {
 	server := serveManaged(t)
 	llm := client(t, server.address, abstractllm.WithLLM("local"))
-	found, etag, err := llm.GetConfig(t.Context())
+	current, etag, err := llm.GetConfig(t.Context())
 	check(t, err)
-	same(t, found, config())
-	same(t, etag, "e1")
-	change := abstractllm.ConfigChange{Config: *found, Mask: []string{"model"}, Etag: etag, ValidateOnly: true}
-	found, etag, err = llm.SetConfig(t.Context(), change)
+	expectEqual(t, current, config())
+	expectEqual(t, etag, "e1")
+	change := abstractllm.ConfigChange{Config: *current, Mask: []string{"model"}, Etag: etag, ValidateOnly: true}
+	current, etag, err = llm.SetConfig(t.Context(), change)
 	check(t, err)
-	same(t, found, config())
-	same(t, etag, "e2")
-	asked[pb.SetConfigRequest](t, server.server,
+	expectEqual(t, current, config())
+	expectEqual(t, etag, "e2")
+	expectLastRequest[pb.SetConfigRequest](t, server.server,
 		`{"llm": "local", "config": `+configuration+`, "update_mask": "model", "etag": "e1", "validate_only": true}`)
+}
+
+func TestEveryParameterOfTheContractIsADefaultOfAConfiguration(t *testing.T) {
+	parameters := (&pb.GenerationParameters{}).ProtoReflect()
+	for index := range parameters.Descriptor().Fields().Len() {
+		field := parameters.Descriptor().Fields().Get(index)
+		if field.Name() != "model" { // which a configuration has beside its parameters
+			parameters.Set(field, anyValue(parameters, field))
+		}
+	}
+	server := serveManaged(t)
+	server.config = &pb.LlmConfig{Parameters: parameters.Interface().(*pb.GenerationParameters)}
+	llm := client(t, server.address)
+	current, _, err := llm.GetConfig(t.Context())
+	check(t, err)
+	_, _, err = llm.SetConfig(t.Context(), abstractllm.ConfigChange{Config: *current})
+	check(t, err)
+	if sent := server.last().(*pb.SetConfigRequest).GetConfig(); !proto.Equal(sent, server.config) {
+		t.Errorf("got  %v\nwant %v", sent, server.config)
+	}
+}
+
+// anyValue returns a value of a field's type that is not its default.
+func anyValue(message protoreflect.Message, field protoreflect.FieldDescriptor) protoreflect.Value {
+	value := message.NewField(field)
+	switch {
+	case field.IsMap():
+		value.Map().Set(scalar(field.MapKey()).MapKey(), scalar(field.MapValue()))
+	case field.IsList():
+		value.List().Append(scalar(field))
+	default:
+		value = scalar(field)
+	}
+	return value
+}
+
+func scalar(field protoreflect.FieldDescriptor) protoreflect.Value {
+	switch field.Kind() {
+	case protoreflect.DoubleKind:
+		return protoreflect.ValueOfFloat64(0.5)
+	case protoreflect.Int32Kind:
+		return protoreflect.ValueOfInt32(3)
+	case protoreflect.Int64Kind:
+		return protoreflect.ValueOfInt64(4)
+	case protoreflect.StringKind:
+		return protoreflect.ValueOfString("text")
+	case protoreflect.BoolKind:
+		return protoreflect.ValueOfBool(true)
+	case protoreflect.EnumKind:
+		return protoreflect.ValueOfEnum(2)
+	}
+	panic("no value for a field of kind " + field.Kind().String())
 }
 
 func TestWhatAConfigurationLeavesUnsetIsNotSent(t *testing.T) {
@@ -264,16 +319,16 @@ func TestWhatAConfigurationLeavesUnsetIsNotSent(t *testing.T) {
 	llm := client(t, server.address)
 	_, _, err := llm.SetConfig(t.Context(), abstractllm.ConfigChange{})
 	check(t, err)
-	asked[pb.SetConfigRequest](t, server.server, `{"config": {}}`)
+	expectLastRequest[pb.SetConfigRequest](t, server.server, `{"config": {}}`)
 	_, _, err = llm.SetConfig(t.Context(), abstractllm.ConfigChange{Config: abstractllm.Config{
 		Parameters: &abstractllm.Parameters{}, ProviderOptions: map[string]any{},
 	}})
 	check(t, err)
-	asked[pb.SetConfigRequest](t, server.server, `{"config": {"parameters": {}, "provider_options": {}}}`)
+	expectLastRequest[pb.SetConfigRequest](t, server.server, `{"config": {"parameters": {}, "provider_options": {}}}`)
 	_, _, err = llm.SetConfig(t.Context(), abstractllm.ConfigChange{Config: abstractllm.Config{
 		ProviderOptions: map[string]any{"a": make(chan int)},
 	}})
-	if !is(err, abstractllm.ErrInvalidRequest) {
+	if !hasClass(err, abstractllm.ErrInvalidRequest) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -281,13 +336,13 @@ func TestWhatAConfigurationLeavesUnsetIsNotSent(t *testing.T) {
 func TestTheClientsTimeoutBoundsEveryCallButProgress(t *testing.T) {
 	server := serveManaged(t)
 	llm := client(t, server.address, abstractllm.WithDefaults(abstractllm.WithTimeout(time.Nanosecond)))
-	if _, err := llm.ListLLMs(t.Context()); !is(err, abstractllm.ErrGenerationTimeout) {
+	if _, err := llm.ListLLMs(t.Context()); !hasClass(err, abstractllm.ErrGenerationTimeout) {
 		t.Errorf("got %v", err)
 	}
-	if _, _, err := llm.GetConfig(t.Context()); !is(err, abstractllm.ErrGenerationTimeout) {
+	if _, _, err := llm.GetConfig(t.Context()); !hasClass(err, abstractllm.ErrGenerationTimeout) {
 		t.Errorf("got %v", err)
 	}
-	if len(all(t, llm.UnloadModel(t.Context(), false))) != 1 {
+	if len(collect(t, llm.UnloadModel(t.Context(), false))) != 1 {
 		t.Error("progress did not come")
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// arrives asks and compares what came to the server with a message in JSON.
-func arrives(t *testing.T, want string, prompt abstractllm.Prompt, options ...abstractllm.GenerateOption) {
+// expectRequest generates, and compares the request that the server received with one in JSON.
+func expectRequest(t *testing.T, want string, prompt abstractllm.Prompt, options ...abstractllm.GenerateOption) {
 	t.Helper()
 	server := serve(t)
-	server.say("There")
+	server.answerWith("There")
 	_, err := client(t, server.address, abstractllm.WithLLM("gpt")).Generate(t.Context(), prompt, options...)
 	check(t, err)
 	var wanted pb.GenerateRequest
@@ -29,11 +29,11 @@ func arrives(t *testing.T, want string, prompt abstractllm.Prompt, options ...ab
 }
 
 func TestWhatIsNotSetStaysAbsent(t *testing.T) {
-	arrives(t, `{"prompt": "Hi"}`, hi)
+	expectRequest(t, `{"prompt": "Hi"}`, hi)
 }
 
 func TestZeroIsSentAsZero(t *testing.T) {
-	arrives(t, `{"prompt": "Hi", "system_prompt": "", "parameters": {
+	expectRequest(t, `{"prompt": "Hi", "system_prompt": "", "parameters": {
 			"model": "", "temperature": 0, "top_p": 0, "top_k": 0, "min_p": 0, "max_tokens": 0, "seed": 0,
 			"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 0, "top_logprobs": 0,
 			"reasoning_effort": 0}}`,
@@ -55,7 +55,7 @@ func TestZeroIsSentAsZero(t *testing.T) {
 }
 
 func TestEveryOptionHasItsField(t *testing.T) {
-	arrives(t, `{
+	expectRequest(t, `{
 			"prompt": "Hi", "system_prompt": "Be brief.",
 			"parameters": {
 				"model": "m", "temperature": 0.5, "top_p": 0.25, "top_k": 7, "min_p": 0.125, "max_tokens": 64,
@@ -109,13 +109,13 @@ func TestEveryFormatAndChoiceHasItsField(t *testing.T) {
 		`"tool_choice": {}`:                     abstractllm.WithToolChoice(abstractllm.ToolChoice{}),
 		`"provider_options": {}`:                abstractllm.WithProviderOptions(nil),
 	} {
-		arrives(t, `{"prompt": "Hi", `+want+`}`, hi, option)
+		expectRequest(t, `{"prompt": "Hi", `+want+`}`, hi, option)
 	}
 }
 
 func TestAChatHasEveryRoleAndPart(t *testing.T) {
 	state := []byte{0, 255}
-	arrives(t, `{"chat": {"messages": [
+	expectRequest(t, `{"chat": {"messages": [
 			{"role": "ROLE_SYSTEM", "parts": [{"text": "Be brief."}]},
 			{"role": "ROLE_USER", "parts": [{"text": "a", "provider_state": "AP8="},
 				{"image": {"data": "iVBO", "mime_type": "image/png"}}]},
@@ -142,7 +142,7 @@ func TestAChatHasEveryRoleAndPart(t *testing.T) {
 
 func TestACallsOptionsWinOverTheClients(t *testing.T) {
 	server := serve(t)
-	server.say("There")
+	server.answerWith("There")
 	llm := client(t, server.address, abstractllm.WithDefaults(
 		abstractllm.WithTemperature(0.5), abstractllm.WithTopK(3), abstractllm.WithTools(abstractllm.Tool{Name: "f"}),
 	))
@@ -159,17 +159,17 @@ func TestACallsOptionsWinOverTheClients(t *testing.T) {
 	} {
 		_, err := llm.Generate(t.Context(), hi, call.options...)
 		check(t, err)
-		came := server.last().(*pb.GenerateRequest)
-		if came.Parameters.GetTemperature() != call.temperature || came.Parameters.GetTopK() != 3 ||
-			len(came.Tools) != 1 || came.Tools[0].Name != call.tool {
-			t.Errorf("got %v", came)
+		received := server.last().(*pb.GenerateRequest)
+		if received.Parameters.GetTemperature() != call.temperature || received.Parameters.GetTopK() != 3 ||
+			len(received.Tools) != 1 || received.Tools[0].Name != call.tool {
+			t.Errorf("got %v", received)
 		}
 	}
 }
 
 func TestWhatCannotBeSentIsRefusedByName(t *testing.T) {
 	server := serve(t)
-	server.say("There")
+	server.answerWith("There")
 	llm := client(t, server.address)
 	broken := "a\xffb"
 	loose := abstractllm.Chat{{Role: abstractllm.RoleUser, Parts: []abstractllm.Part{abstractllm.Text{Text: broken}}}}
@@ -205,12 +205,12 @@ func TestWhatCannotBeSentIsRefusedByName(t *testing.T) {
 	} {
 		_, err := llm.Generate(t.Context(), call.prompt, call.options...)
 		failure, ok := errors.AsType[*abstractllm.Error](err)
-		if !ok || !is(err, abstractllm.ErrInvalidRequest) || failure.Field != call.field ||
+		if !ok || !hasClass(err, abstractllm.ErrInvalidRequest) || failure.Field != call.field ||
 			!strings.HasPrefix(failure.Message, call.field+": must be ") {
 			t.Errorf("%s: got %+v", call.field, err)
 		}
 		for event, err := range llm.Stream(t.Context(), call.prompt, call.options...) {
-			if event != nil || !is(err, abstractllm.ErrInvalidRequest) {
+			if event != nil || !hasClass(err, abstractllm.ErrInvalidRequest) {
 				t.Errorf("%s: got %v, %v", call.field, event, err)
 			}
 		}
@@ -222,11 +222,12 @@ func TestWhatCannotBeSentIsRefusedByName(t *testing.T) {
 
 func TestARequestBeyondTheMessageLimitIsRefusedBeforeItIsSent(t *testing.T) {
 	server := serve(t)
-	server.say("There")
-	_, errs := everyWay(t, client(t, server.address), abstractllm.String(strings.Repeat("x", abstractllm.MessageLimit)))
+	server.answerWith("There")
+	prompt := abstractllm.String(strings.Repeat("x", abstractllm.MessageLimit))
+	_, errs := generateAndStream(t, client(t, server.address), prompt)
 	for _, err := range errs {
 		failure, ok := errors.AsType[*abstractllm.Error](err)
-		if !ok || failure.Reason != abstractllm.ReasonMessageTooLarge || !is(err, abstractllm.ErrInvalidRequest) ||
+		if !ok || failure.Reason != abstractllm.ReasonMessageTooLarge || !hasClass(err, abstractllm.ErrInvalidRequest) ||
 			failure.Field != "request" || failure.Limit != "16777216" || failure.Requested != "16777221" {
 			t.Errorf("got %+v", err)
 		}

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-func again(code codes.Code) failure {
+func retryableFailure(code codes.Code) failure {
 	return failure{
 		code: code, message: "again", reason: "OVERLOADED", retryAfter: 10 * time.Millisecond, pushbackMs: 10,
 	}
@@ -24,11 +24,11 @@ func TestWhatCanBeRetriedIsRetried(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unavailable, codes.ResourceExhausted} {
 		server := serve(t)
 		llm := client(t, server.address)
-		server.fail(again(code), 4, "There")
+		server.failWith(retryableFailure(code), 4, "There")
 		if text, err := llm.Generate(t.Context(), hi); text != "There" || err != nil || server.calls() != 5 {
 			t.Errorf("%s: %q, %v after %d calls", code, text, err, server.calls())
 		}
-		server.fail(again(code), 9, "There")
+		server.failWith(retryableFailure(code), 9, "There")
 		text := ""
 		for piece, err := range llm.StreamText(t.Context(), hi) {
 			check(t, err)
@@ -42,9 +42,9 @@ func TestWhatCanBeRetriedIsRetried(t *testing.T) {
 
 func TestItGivesUpAfterFiveAttemptsWithTheServersOwnWords(t *testing.T) {
 	server := serve(t)
-	server.fail(again(codes.ResourceExhausted), always, "")
-	for _, err := range failures(t, server) {
-		if err.Message != "again" || !is(err, abstractllm.ErrOverloaded) || err.RetryAfter != 10*time.Millisecond {
+	server.failWith(retryableFailure(codes.ResourceExhausted), always, "")
+	for _, err := range errorsOf(t, server) {
+		if err.Message != "again" || !hasClass(err, abstractllm.ErrOverloaded) || err.RetryAfter != 10*time.Millisecond {
 			t.Errorf("got %+v", err)
 		}
 	}
@@ -56,9 +56,9 @@ func TestItGivesUpAfterFiveAttemptsWithTheServersOwnWords(t *testing.T) {
 func TestThePushbackIsWaitedFor(t *testing.T) {
 	server := serve(t)
 	llm := client(t, server.address)
-	slowly := again(codes.Unavailable)
+	slowly := retryableFailure(codes.Unavailable)
 	slowly.pushbackMs = 400 // twice what the policy itself would wait
-	server.fail(slowly, 1, "There")
+	server.failWith(slowly, 1, "There")
 	begin := time.Now()
 	_, err := llm.Generate(t.Context(), hi)
 	check(t, err)
@@ -69,8 +69,8 @@ func TestThePushbackIsWaitedFor(t *testing.T) {
 
 func TestOtherCodesAreNotRetried(t *testing.T) {
 	server := serve(t)
-	server.fail(failure{code: codes.Internal, message: "no"}, always, "")
-	failures(t, server)
+	server.failWith(failure{code: codes.Internal, message: "no"}, always, "")
+	errorsOf(t, server)
 	if server.calls() != 2 {
 		t.Errorf("%d calls instead of 2", server.calls())
 	}
@@ -80,7 +80,7 @@ func TestALargeRequestIsRetriedToo(t *testing.T) {
 	server := serve(t)
 	llm := client(t, server.address)
 	prompt := abstractllm.String(strings.Repeat("x", abstractllm.MessageLimit-100))
-	server.fail(again(codes.Unavailable), 1, "There")
+	server.failWith(retryableFailure(codes.Unavailable), 1, "There")
 	text, err := llm.Generate(t.Context(), prompt)
 	if text != "There" || err != nil || server.calls() != 2 {
 		t.Fatalf("%q, %v after %d calls", text, err, server.calls())
@@ -92,8 +92,8 @@ func TestALargeRequestIsRetriedToo(t *testing.T) {
 
 func TestRetriesCanBeSwitchedOff(t *testing.T) {
 	server := serve(t)
-	server.fail(again(codes.Unavailable), always, "")
-	failures(t, server, abstractllm.WithDialOptions(grpc.WithDisableRetry()))
+	server.failWith(retryableFailure(codes.Unavailable), always, "")
+	errorsOf(t, server, abstractllm.WithDialOptions(grpc.WithDisableRetry()))
 	if server.calls() != 2 {
 		t.Errorf("%d calls instead of 2", server.calls())
 	}
@@ -101,8 +101,8 @@ func TestRetriesCanBeSwitchedOff(t *testing.T) {
 
 func TestCallsSurviveAServersRestart(t *testing.T) {
 	first, second := &server{}, &server{}
-	first.say("first")
-	second.say("second")
+	first.answerWith("first")
+	second.answerWith("second")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	address := listener.Addr().String()
@@ -121,7 +121,7 @@ func TestCallsSurviveAServersRestart(t *testing.T) {
 			t.Errorf("cannot listen again: %v", err)
 			return
 		}
-		second.on(t, listener, nil)
+		second.serveOn(t, listener, nil)
 	})
 	if text, err := llm.Generate(t.Context(), hi); text != "second" || err != nil {
 		t.Errorf("%q, %v", text, err)

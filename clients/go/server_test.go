@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// guard is when a test gives up waiting for what should come at once.
+// guard is the time after which a test gives up waiting for what should come at once.
 const guard = 60 * time.Second
 
 type (
@@ -29,7 +29,7 @@ type (
 	streamHandler   = func(*pb.GenerateRequest, eventSender) error
 )
 
-// server is a real server on the loopback interface, whose answers each test writes.
+// server is a real gRPC server on the loopback interface whose handlers each test sets.
 type server struct {
 	pb.UnimplementedGenerationServiceServer
 	generate generateHandler
@@ -43,7 +43,7 @@ type server struct {
 	metadata []metadata.MD
 }
 
-// serve starts a server on a free port; services are those beside generation.
+// serve starts a server on a free port.
 func serve(t *testing.T, options ...grpc.ServerOption) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -51,55 +51,56 @@ func serve(t *testing.T, options ...grpc.ServerOption) *server {
 	served := &server{
 		address: listener.Addr().String(), entered: make(chan struct{}, 100), released: make(chan struct{}, 100),
 	}
-	served.on(t, listener, nil, options...)
+	served.serveOn(t, listener, nil, options...)
 	return served
 }
 
-func (server *server) on(t *testing.T, listener net.Listener, add func(*grpc.Server), options ...grpc.ServerOption) {
+// serveOn starts the server on a listener until the test ends; register, where it is not nil, adds more services.
+func (s *server) serveOn(t *testing.T, listener net.Listener, register func(*grpc.Server), options ...grpc.ServerOption) {
 	t.Helper()
 	options = append(options,
 		grpc.MaxRecvMsgSize(2*abstractllm.MessageLimit), grpc.MaxSendMsgSize(2*abstractllm.MessageLimit),
-		grpc.UnaryInterceptor(server.recordUnary), grpc.StreamInterceptor(server.recordStream))
+		grpc.UnaryInterceptor(s.recordUnary), grpc.StreamInterceptor(s.recordStream))
 	running := grpc.NewServer(options...)
-	pb.RegisterGenerationServiceServer(running, server)
-	if add != nil {
-		add(running)
+	pb.RegisterGenerationServiceServer(running, s)
+	if register != nil {
+		register(running)
 	}
 	go func() { _ = running.Serve(listener) }()
 	t.Cleanup(running.Stop)
 }
 
-func (server *server) Generate(ctx context.Context, request *pb.GenerateRequest) (*pb.GenerateResponse, error) {
-	return server.generate(ctx, request)
+func (s *server) Generate(ctx context.Context, request *pb.GenerateRequest) (*pb.GenerateResponse, error) {
+	return s.generate(ctx, request)
 }
 
-func (server *server) StreamGenerate(request *pb.GenerateRequest, sender eventSender) error {
-	return server.stream(request, sender)
+func (s *server) StreamGenerate(request *pb.GenerateRequest, sender eventSender) error {
+	return s.stream(request, sender)
 }
 
-func (server *server) CountTokens(context.Context, *pb.CountTokensRequest) (*pb.CountTokensResponse, error) {
+func (s *server) CountTokens(context.Context, *pb.CountTokensRequest) (*pb.CountTokensResponse, error) {
 	return &pb.CountTokensResponse{InputTokens: 42}, nil
 }
 
-func (server *server) record(ctx context.Context, request any) {
-	server.mutex.Lock()
-	defer server.mutex.Unlock()
-	found, _ := metadata.FromIncomingContext(ctx)
-	server.requests = append(server.requests, proto.Clone(request.(proto.Message)))
-	server.metadata = append(server.metadata, found)
+func (s *server) record(ctx context.Context, request any) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	received, _ := metadata.FromIncomingContext(ctx)
+	s.requests = append(s.requests, proto.Clone(request.(proto.Message)))
+	s.metadata = append(s.metadata, received)
 }
 
-func (server *server) recordUnary(
+func (s *server) recordUnary(
 	ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (any, error) {
-	server.record(ctx, request)
+	s.record(ctx, request)
 	return handler(ctx, request)
 }
 
-func (server *server) recordStream(
+func (s *server) recordStream(
 	service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
 ) error {
-	return handler(service, &recordedStream{stream, server})
+	return handler(service, &recordedStream{stream, s})
 }
 
 type recordedStream struct {
@@ -107,73 +108,75 @@ type recordedStream struct {
 	server *server
 }
 
-func (stream *recordedStream) RecvMsg(message any) error {
-	err := stream.ServerStream.RecvMsg(message)
+func (r *recordedStream) RecvMsg(message any) error {
+	err := r.ServerStream.RecvMsg(message)
 	if err == nil {
-		stream.server.record(stream.Context(), message)
+		r.server.record(r.Context(), message)
 	}
 	return err
 }
 
-// calls counts the requests that came.
-func (server *server) calls() int {
-	server.mutex.Lock()
-	defer server.mutex.Unlock()
-	return len(server.requests)
+// calls returns the number of requests that were received.
+func (s *server) calls() int {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return len(s.requests)
 }
 
-// last is the request that came last.
-func (server *server) last() proto.Message {
-	server.mutex.Lock()
-	defer server.mutex.Unlock()
-	return server.requests[len(server.requests)-1]
+// last returns the request that was received last.
+func (s *server) last() proto.Message {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.requests[len(s.requests)-1]
 }
 
-// lastMetadata is what came beside the last request.
-func (server *server) lastMetadata() metadata.MD {
-	server.mutex.Lock()
-	defer server.mutex.Unlock()
-	return server.metadata[len(server.metadata)-1]
+// lastMetadata returns the metadata of the last request.
+func (s *server) lastMetadata() metadata.MD {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.metadata[len(s.metadata)-1]
 }
 
-// say answers with a text.
-func (server *server) say(text string) {
-	server.generate = func(context.Context, *pb.GenerateRequest) (*pb.GenerateResponse, error) {
+// answerWith makes the server answer with a text.
+func (s *server) answerWith(text string) {
+	s.generate = func(context.Context, *pb.GenerateRequest) (*pb.GenerateResponse, error) {
 		return &pb.GenerateResponse{Text: text}, nil
 	}
-	server.stream = func(_ *pb.GenerateRequest, sender eventSender) error {
+	s.stream = func(_ *pb.GenerateRequest, sender eventSender) error {
 		return send(sender, started(), delta(text), finished())
 	}
 }
 
-// fail answers with a failure, for ever or for the first calls.
-func (server *server) fail(failure failure, times int, then string) {
-	server.generate = func(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {
-		if server.calls() <= times {
+// failWith makes the first calls fail, or all of them (always); later ones are answered with a text.
+func (s *server) failWith(failure failure, times int, text string) {
+	s.generate = func(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {
+		if s.calls() <= times {
 			return nil, failure.end(func(trailer metadata.MD) { _ = grpc.SetTrailer(ctx, trailer) })
 		}
-		return &pb.GenerateResponse{Text: then}, nil
+		return &pb.GenerateResponse{Text: text}, nil
 	}
-	server.stream = func(_ *pb.GenerateRequest, sender eventSender) error {
-		if server.calls() <= times {
+	s.stream = func(_ *pb.GenerateRequest, sender eventSender) error {
+		if s.calls() <= times {
 			return failure.end(sender.SetTrailer)
 		}
-		return send(sender, started(), delta(then), finished())
+		return send(sender, started(), delta(text), finished())
 	}
 }
 
+// always is a number of failures that no test reaches.
 const always = 1 << 30
 
-// goOn answers for ever; entered tells when a whole answer was asked for, and released when any call is over.
-func (server *server) goOn() {
-	server.generate = func(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {
-		server.entered <- struct{}{}
+// answerForever makes calls go on until they are cancelled. A unary call is announced on entered, the end of any call on
+// released.
+func (s *server) answerForever() {
+	s.generate = func(ctx context.Context, _ *pb.GenerateRequest) (*pb.GenerateResponse, error) {
+		s.entered <- struct{}{}
 		<-ctx.Done()
-		server.released <- struct{}{}
+		s.released <- struct{}{}
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	server.stream = func(_ *pb.GenerateRequest, sender eventSender) error {
-		defer func() { server.released <- struct{}{} }()
+	s.stream = func(_ *pb.GenerateRequest, sender eventSender) error {
+		defer func() { s.released <- struct{}{} }()
 		err := send(sender, started())
 		for err == nil {
 			err = send(sender, delta("on "))
@@ -183,17 +186,17 @@ func (server *server) goOn() {
 	}
 }
 
-// awaitRelease waits until a call of goOn is over at the server.
-func (server *server) awaitRelease(t *testing.T) {
+// awaitRelease waits until a call of answerForever is over at the server.
+func (s *server) awaitRelease(t *testing.T) {
 	t.Helper()
 	select {
-	case <-server.released:
+	case <-s.released:
 	case <-time.After(guard):
 		t.Fatal("the server goes on")
 	}
 }
 
-// failure is how a call ends in an error, and its google.rpc details.
+// failure is the status that a call fails with, and its google.rpc details.
 type failure struct {
 	code       codes.Code
 	message    string
@@ -205,29 +208,30 @@ type failure struct {
 	pushbackMs int
 }
 
-func (failure failure) end(setTrailer func(metadata.MD)) error {
-	var found []protoadapt.MessageV1
-	if failure.reason != "" {
-		info := &errdetails.ErrorInfo{Reason: failure.reason, Domain: failure.domain, Metadata: failure.metadata}
+// end returns the error for a handler to return, and sets the pushback of the retries.
+func (f failure) end(setTrailer func(metadata.MD)) error {
+	var details []protoadapt.MessageV1
+	if f.reason != "" {
+		info := &errdetails.ErrorInfo{Reason: f.reason, Domain: f.domain, Metadata: f.metadata}
 		if info.Domain == "" {
 			info.Domain = "abstractllm"
 		}
-		found = append(found, info)
+		details = append(details, info)
 	}
-	if failure.fields != nil {
+	if f.fields != nil {
 		bad := &errdetails.BadRequest{}
-		for _, field := range failure.fields {
+		for _, field := range f.fields {
 			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: field})
 		}
-		found = append(found, bad)
+		details = append(details, bad)
 	}
-	if failure.retryAfter != 0 {
-		found = append(found, &errdetails.RetryInfo{RetryDelay: durationpb.New(failure.retryAfter)})
+	if f.retryAfter != 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.retryAfter)})
 	}
-	if failure.pushbackMs != 0 {
-		setTrailer(metadata.Pairs("grpc-retry-pushback-ms", strconv.Itoa(failure.pushbackMs)))
+	if f.pushbackMs != 0 {
+		setTrailer(metadata.Pairs("grpc-retry-pushback-ms", strconv.Itoa(f.pushbackMs)))
 	}
-	ended, err := status.New(failure.code, failure.message).WithDetails(found...)
+	ended, err := status.New(f.code, f.message).WithDetails(details...)
 	if err != nil {
 		return err
 	}
@@ -256,7 +260,7 @@ func finished() *pb.StreamGenerateResponse {
 	return &pb.StreamGenerateResponse{Event: &pb.StreamGenerateResponse_Finished{Finished: ended}}
 }
 
-// client makes a client that is closed with the test.
+// client returns a client that is closed when the test ends.
 func client(t *testing.T, address string, options ...abstractllm.Option) *abstractllm.RemoteLLM {
 	t.Helper()
 	llm, err := abstractllm.NewRemoteLLM(address, options...)
@@ -273,11 +277,11 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// hi is what most tests ask.
+// hi is the prompt of most tests.
 const hi = abstractllm.String("Hi")
 
-// everyWay asks whole and streamed, and gives what was said and how each ended.
-func everyWay(t *testing.T, llm *abstractllm.RemoteLLM, prompt abstractllm.Prompt) (texts []string, errs []error) {
+// generateAndStream answers a prompt whole and streamed, and returns the text and the error of each.
+func generateAndStream(t *testing.T, llm *abstractllm.RemoteLLM, prompt abstractllm.Prompt) (texts []string, errs []error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), guard)
 	defer cancel()

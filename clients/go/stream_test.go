@@ -76,7 +76,7 @@ func TestAWholeAnswerIsDecodedFieldByField(t *testing.T) {
 	answer := fromJSON[pb.GenerateResponse](t, `{"id": "a1", "text": "One two", `+ending+`, "llm": "local",
 		"provider": "huggingface", "model": "demo", "logprobs": `+probabilities+`, "dropped_parameters": ["p"]}`)
 	server.generate = func(context.Context, *pb.GenerateRequest) (*pb.GenerateResponse, error) { return answer, nil }
-	found, err := client(t, server.address).Complete(t.Context(), hi)
+	completion, err := client(t, server.address).Complete(t.Context(), hi)
 	check(t, err)
 	want := &abstractllm.Completion{
 		ID: "a1", Text: "One two", Message: message(), FinishReason: abstractllm.FinishReasonStopSequence,
@@ -85,12 +85,13 @@ func TestAWholeAnswerIsDecodedFieldByField(t *testing.T) {
 		Timing:   abstractllm.Timing{Queued: new(time.Duration(0)), Total: new(1500 * time.Millisecond)},
 		Logprobs: logprobs(), DroppedParameters: []string{"p"},
 	}
-	if !reflect.DeepEqual(found, want) {
-		t.Errorf("got  %+v\nwant %+v", found, want)
+	if !reflect.DeepEqual(completion, want) {
+		t.Errorf("got  %+v\nwant %+v", completion, want)
 	}
 	calls := []abstractllm.ToolCall{{ID: "1", Name: "f", ArgumentsJSON: "{}"}}
-	if !reflect.DeepEqual(found.ToolCalls(), calls) || found.Reasoning() != "hm" || found.Message.Text() != "One two" {
-		t.Errorf("got %v, %q, %q", found.ToolCalls(), found.Reasoning(), found.Message.Text())
+	if !reflect.DeepEqual(completion.ToolCalls(), calls) || completion.Reasoning() != "hm" ||
+		completion.Message.Text() != "One two" {
+		t.Errorf("got %v, %q, %q", completion.ToolCalls(), completion.Reasoning(), completion.Message.Text())
 	}
 }
 
@@ -111,10 +112,10 @@ func TestEveryEventIsDecodedAndOnesFromTheFutureAreSkipped(t *testing.T) {
 			event(t, `{"finished": {`+ending+`}}`))
 	}
 	llm := client(t, server.address)
-	var found []abstractllm.Event
+	var events []abstractllm.Event
 	for event, err := range llm.Stream(t.Context(), hi) {
 		check(t, err)
-		found = append(found, event)
+		events = append(events, event)
 	}
 	want := []abstractllm.Event{
 		abstractllm.Started{ID: "a1", LLM: "local", Provider: "p", Model: "m", DroppedParameters: []string{"x"}},
@@ -129,8 +130,8 @@ func TestEveryEventIsDecodedAndOnesFromTheFutureAreSkipped(t *testing.T) {
 			Timing: abstractllm.Timing{Queued: new(time.Duration(0)), Total: new(1500 * time.Millisecond)},
 		},
 	}
-	if !reflect.DeepEqual(found, want) {
-		t.Errorf("got  %+v\nwant %+v", found, want)
+	if !reflect.DeepEqual(events, want) {
+		t.Errorf("got  %+v\nwant %+v", events, want)
 	}
 	var texts []string
 	for text, err := range llm.StreamText(t.Context(), hi) {
@@ -147,10 +148,10 @@ func TestAnUnknownEnumValuePassesThrough(t *testing.T) {
 	server.generate = func(context.Context, *pb.GenerateRequest) (*pb.GenerateResponse, error) {
 		return &pb.GenerateResponse{FinishReason: 99, Message: &pb.ChatMessage{Role: 98}}, nil
 	}
-	found, err := client(t, server.address).Complete(t.Context(), hi)
+	completion, err := client(t, server.address).Complete(t.Context(), hi)
 	check(t, err)
-	if found.FinishReason != 99 || found.FinishReason.String() != "99" || found.Message.Role != 98 {
-		t.Errorf("got %+v", found)
+	if completion.FinishReason != 99 || completion.FinishReason.String() != "99" || completion.Message.Role != 98 {
+		t.Errorf("got %+v", completion)
 	}
 }
 
@@ -174,7 +175,7 @@ func TestNamesOfValues(t *testing.T) {
 
 func TestLeavingAStreamEndsItAtTheServer(t *testing.T) {
 	server := serve(t)
-	server.goOn()
+	server.answerForever()
 	llm := client(t, server.address)
 
 	for range llm.StreamText(t.Context(), hi) {
@@ -200,7 +201,7 @@ func TestLeavingAStreamEndsItAtTheServer(t *testing.T) {
 
 func TestAStreamThatIsNotReadIsNotSent(t *testing.T) {
 	server := serve(t)
-	server.goOn()
+	server.answerForever()
 	_, stop := iter.Pull2(client(t, server.address).Stream(t.Context(), hi))
 	stop()
 	if server.calls() != 0 {
@@ -210,7 +211,7 @@ func TestAStreamThatIsNotReadIsNotSent(t *testing.T) {
 
 func TestEachLoopOverAStreamIsACallOfItsOwn(t *testing.T) {
 	server := serve(t)
-	server.say("There")
+	server.answerWith("There")
 	texts := client(t, server.address).StreamText(t.Context(), hi)
 	for range 2 {
 		for text, err := range texts {
@@ -226,7 +227,7 @@ func TestEachLoopOverAStreamIsACallOfItsOwn(t *testing.T) {
 
 func TestCancellingTheContextEndsTheCallHereAndAtTheServer(t *testing.T) {
 	server := serve(t)
-	server.goOn()
+	server.answerForever()
 	llm := client(t, server.address)
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -236,7 +237,7 @@ func TestCancellingTheContextEndsTheCallHereAndAtTheServer(t *testing.T) {
 		cancel()
 	}()
 	_, err := llm.Generate(ctx, hi)
-	if !is(err, abstractllm.ErrGenerationCancelled) || !errors.Is(err, context.Canceled) {
+	if !hasClass(err, abstractllm.ErrGenerationCancelled) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	server.awaitRelease(t)
@@ -248,7 +249,7 @@ func TestCancellingTheContextEndsTheCallHereAndAtTheServer(t *testing.T) {
 		last = err
 		cancel()
 	}
-	if !is(last, abstractllm.ErrGenerationCancelled) || !errors.Is(last, context.Canceled) {
+	if !hasClass(last, abstractllm.ErrGenerationCancelled) || !errors.Is(last, context.Canceled) {
 		t.Errorf("got %v", last)
 	}
 	server.awaitRelease(t)
@@ -264,7 +265,7 @@ func TestADeadlineEndsTheCallHereAndAtTheServer(t *testing.T) {
 		_, err := llm.CountTokens(t.Context(), hi, abstractllm.WithTimeout(guard))
 		check(t, err)
 	}
-	server.goOn()
+	server.answerForever()
 	for name, ask := range map[string]func() error{
 		"the context's": func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -288,7 +289,7 @@ func TestADeadlineEndsTheCallHereAndAtTheServer(t *testing.T) {
 		},
 	} {
 		err := ask()
-		if !is(err, abstractllm.ErrGenerationTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+		if !hasClass(err, abstractllm.ErrGenerationTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		server.awaitRelease(t)
@@ -297,7 +298,7 @@ func TestADeadlineEndsTheCallHereAndAtTheServer(t *testing.T) {
 
 func TestClosingTheClientEndsItsCalls(t *testing.T) {
 	server := serve(t)
-	server.goOn()
+	server.answerForever()
 	llm := client(t, server.address)
 	go func() {
 		<-server.entered
@@ -306,7 +307,7 @@ func TestClosingTheClientEndsItsCalls(t *testing.T) {
 	_, err := llm.Generate(t.Context(), hi)
 	for range 2 {
 		failure, ok := errors.AsType[*abstractllm.Error](err)
-		if !ok || !is(err, abstractllm.ErrGenerationCancelled) || failure.Message != "the client is closed" {
+		if !ok || !hasClass(err, abstractllm.ErrGenerationCancelled) || failure.Message != "the client is closed" {
 			t.Errorf("got %v", err)
 		}
 		_, err = llm.Generate(t.Context(), hi) // and so do later ones
