@@ -102,7 +102,7 @@ def read_registry(path: Path) -> LLMRegistry:
     """
     from abstractllm.errors import ConfigurationError
     from abstractllm.registry import LLMRegistry
-    from abstractllm_server.config import at_line, key_lines, load_settings
+    from abstractllm_server.settings import at_line, key_lines, load_settings
 
     # Nothing listens here, so where the file would have a server listen does not matter.
     settings = load_settings(path, {"insecure": True})

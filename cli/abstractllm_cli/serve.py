@@ -54,7 +54,7 @@ def serve(
             if value is not None:
                 options.usage("the file describes the LLMs: leave out this or --config", name)
     from abstractllm.errors import ConfigurationError
-    from abstractllm_server.config import load_settings
+    from abstractllm_server.settings import load_settings
 
     flags: dict[str, Any] = {"log_level": log_level, "insecure": insecure or None, "listen": _listen(host, port)}
     if config is None:
