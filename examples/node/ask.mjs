@@ -1,4 +1,4 @@
-// Asks a question and prints the answer, and what it took.
+// Asks a question, and prints the answer and its tokens.
 //
 //     node ask.mjs [HOST:PORT] [LLM]
 

@@ -1,4 +1,4 @@
-// Lets a model call a function of this program, and answer with what it returned.
+// Lets a model call a function of this program, and answer with its result.
 //
 //     node chat_with_tools.mjs [HOST:PORT] [LLM]
 //
@@ -13,7 +13,7 @@ const WEATHER = {
   parametersJsonSchema: JSON.stringify(PARAMETERS),
 };
 
-/** What the model can ask for. */
+/** Returns the weather; the function that the model can call. */
 function weather({ city }) {
   return `It is sunny in ${city}.`;
 }

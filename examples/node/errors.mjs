@@ -22,7 +22,7 @@ try {
   if (error instanceof UnknownLLMError) {
     console.log(`${error.reason}: ${error.message}`);
   } else if (error instanceof AbstractLLMError) {
-    // Whatever else there is.
+    // Any other failure.
     console.log(`${error.reason}, worth a retry: ${error.retryable}, in the server's log under ${error.requestId}`);
   } else {
     throw error;

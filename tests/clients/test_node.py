@@ -30,11 +30,11 @@ pytestmark = pytest.mark.timeout(900)  # a first build downloads what the tools 
 
 
 def run(*command: object, folder: Path = CLIENT) -> str:
-    """What a program writes."""
+    """Run a program, and return its output."""
     words = list(map(str, command))
-    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    assert found.returncode == 0, f"{' '.join(words)}\n{found.stdout[-8000:]}{found.stderr[-3000:]}"
-    return found.stdout
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-8000:]}{done.stderr[-3000:]}"
+    return done.stdout
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +56,7 @@ def test_its_own_tests_pass_with_the_oldest_versions_that_it_takes(tmp_path: Pat
         shutil.copy(CLIENT / name, tmp_path / name)
     (tmp_path / "package-lock.json").unlink()
     package = json.loads((tmp_path / "package.json").read_text("utf-8"))
-    package["dependencies"] = {name: limits.removeprefix("^") for name, limits in package["dependencies"].items()}
+    package["dependencies"] = {name: versions.removeprefix("^") for name, versions in package["dependencies"].items()}
     (tmp_path / "package.json").write_text(json.dumps(package))
     run("npm", "install", "--silent", "--no-audit", "--no-fund", folder=tmp_path)
     for name, version in package["dependencies"].items():
@@ -72,8 +72,8 @@ def test_it_says_its_version() -> None:
 
 def test_the_lock_file_names_no_registry() -> None:
     lock = json.loads((CLIENT / "package-lock.json").read_text("utf-8"))
-    packages = {name: facts for name, facts in lock["packages"].items() if name}
-    assert packages and all("integrity" in facts and "resolved" not in facts for facts in packages.values())
+    packages = [entry for name, entry in lock["packages"].items() if name]
+    assert packages and all("integrity" in entry and "resolved" not in entry for entry in packages)
 
 
 USE = """
@@ -102,7 +102,7 @@ llm.clearModelCache({});
 
 
 @pytest.mark.parametrize("module", [("nodenext", "nodenext"), ("esnext", "bundler")], ids="-".join)
-def test_its_types_are_whole_for_a_strict_program(tmp_path: Path, module: tuple[str, str]) -> None:
+def test_its_types_are_complete_for_a_strict_program(tmp_path: Path, module: tuple[str, str]) -> None:
     modules = tmp_path / "node_modules"
     (modules / "@abstractllm/client").mkdir(parents=True)
     shutil.copytree(CLIENT / "dist", modules / "@abstractllm/client/dist")
@@ -123,7 +123,7 @@ def test_its_types_are_whole_for_a_strict_program(tmp_path: Path, module: tuple[
 
 @pytest.fixture(scope="module")
 def examples() -> Path:
-    """The examples, in which `npm install` has put the client."""
+    """The folder of examples, after `npm install` has put the client there."""
     run("npm", "install", "--silent", "--no-audit", "--no-fund", folder=EXAMPLES)
     return EXAMPLES
 
@@ -138,7 +138,7 @@ PRINTS = {
 
 
 @pytest.mark.parametrize("name", PRINTS)
-def test_an_example_prints_what_it_promises(examples: Path, demo_address: str, name: str) -> None:
+def test_an_example_prints_its_answers(examples: Path, demo_address: str, name: str) -> None:
     assert re.match(PRINTS[name], run("node", f"{name}.mjs", demo_address, folder=examples), re.DOTALL)
 
 
@@ -159,16 +159,14 @@ async def test_the_example_with_tools_calls_the_function_and_answers(examples: P
     assert output == 'calls weather with {"city": "Paris"}\nThey say: It is sunny in Paris.\n'
 
 
-# What a program of the README prints, by words that it alone has.
-WRITES = {
+# The output of each program of the README, by words that stand in no other one.
+OUTPUTS = {
     "console.log(await llm.generate(": "The capital of France is Paris.\n",
     "event.usage": "(stop, ",
     "AbortSignal": "1, 2, 3, 4, 5",
     "catch (error)": "parameters.temperature must be at most 2\n",
     "stubs": "1\n",
 }
-TRACES = {"metadata: {": "", "propagation": "in_span"}
-MADE = ("roots.pem",)  # these make a client, and call nobody
 IN_SPAN = """
 const { NodeTracerProvider } = await import("@opentelemetry/sdk-trace-node");
 const { ROOT_CONTEXT, trace } = await import("@opentelemetry/api");
@@ -177,10 +175,12 @@ const [, traceId, spanId] = process.argv[2].split("-");
 const span = trace.setSpanContext(ROOT_CONTEXT, { traceId, spanId, traceFlags: 1 });
 await context.with(span, () => traced.generate("Hi"));
 """
+TRACES = {"metadata: {": "", "propagation": IN_SPAN}
+NO_CALL = ("roots.pem",)  # these make a client, and call no server
 
 
 def readme_block(sign: str) -> str:
-    """The program of the README that has some words."""
+    """Return the program of the README that has some words."""
     (block,) = (block for block in readme_blocks() if sign in block)
     return block
 
@@ -190,50 +190,50 @@ def readme_blocks() -> list[str]:
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder in which the package's own name, and what it is developed with, are found."""
+def program_folder() -> Iterator[Path]:
+    """A folder whose programs can import the package by its name, and the packages that it is developed with."""
     folder = CLIENT / f"build/readme-{os.getpid()}"
     folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder)
 
 
-def program(block: str, address: str, more: str = "") -> str:
-    """A whole program of a block, for this address; most go on with the client of the first one."""
+def program(block: str, address: str, ending: str = "") -> str:
+    """Make a whole program of a block, for this address; most blocks go on with the client of the first one."""
     if "127.0.0.1:50051" in block:
-        return block.replace("127.0.0.1:50051", address) + more
+        return block.replace("127.0.0.1:50051", address) + ending
     head = f'import {{ RemoteLLM }} from "@abstractllm/client";\nconst llm = new RemoteLLM("{address}");\n'
-    return head + block + more
+    return head + block + ending
 
 
-@pytest.mark.parametrize("sign", WRITES)
-def test_a_program_of_the_readme_does_what_it_says(place: Path, demo_address: str, sign: str) -> None:
-    (place / "program.mjs").write_text(program(readme_block(sign), demo_address))
-    assert WRITES[sign] in run("node", "program.mjs", folder=place)
+@pytest.mark.parametrize("sign", OUTPUTS)
+def test_a_program_of_the_readme_does_what_it_says(program_folder: Path, demo_address: str, sign: str) -> None:
+    (program_folder / "program.mjs").write_text(program(readme_block(sign), demo_address))
+    assert OUTPUTS[sign] in run("node", "program.mjs", folder=program_folder)
 
 
 @pytest.mark.parametrize("sign", TRACES)
-async def test_the_readme_s_ways_of_tracing_reach_the_server(place: Path, sign: str) -> None:
+async def test_the_readme_s_ways_of_tracing_reach_the_server(program_folder: Path, sign: str) -> None:
     recorder = Recorder()
-    block, more = readme_block(sign), ""
+    block = readme_block(sign)
     if TRACES[sign]:
-        block, more = f'import {{ RemoteLLM }} from "@abstractllm/client";\n{block}', IN_SPAN
+        block = f'import {{ RemoteLLM }} from "@abstractllm/client";\n{block}'
     async with recorder.serving() as address:
-        (place / "program.mjs").write_text(program(block, address, more))
-        await asyncio.to_thread(run, "node", "program.mjs", TRACEPARENT, folder=place)
+        (program_folder / "program.mjs").write_text(program(block, address, TRACES[sign]))
+        await asyncio.to_thread(run, "node", "program.mjs", TRACEPARENT, folder=program_folder)
     assert recorder.metadata["traceparent"] == TRACEPARENT
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
-def test_the_readme_s_client_with_certificates_is_made(place: Path) -> None:
-    new = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test")
-    run(*new, "-keyout", "client.key", "-out", "client.pem", folder=place)
-    shutil.copy(place / "client.pem", place / "roots.pem")
-    told = "\nconsole.log(secured.address);\n"
-    (place / "program.mjs").write_text(program(readme_block("roots.pem"), "127.0.0.1:1", told))
-    assert run("node", "program.mjs", folder=place) == "127.0.0.1:50052\n"
+def test_the_readme_s_client_with_certificates_is_made(program_folder: Path) -> None:
+    request = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test")
+    run(*request, "-keyout", "client.key", "-out", "client.pem", folder=program_folder)
+    shutil.copy(program_folder / "client.pem", program_folder / "roots.pem")
+    ending = "\nconsole.log(secured.address);\n"
+    (program_folder / "program.mjs").write_text(program(readme_block("roots.pem"), "127.0.0.1:1", ending))
+    assert run("node", "program.mjs", folder=program_folder) == "127.0.0.1:50052\n"
 
 
 def test_every_program_of_the_readme_is_tried() -> None:
-    signs = [*WRITES, *TRACES, *MADE]
+    signs = [*OUTPUTS, *TRACES, *NO_CALL]
     assert [sum(sign in block for sign in signs) for block in readme_blocks()] == [1] * len(signs)
