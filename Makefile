@@ -10,7 +10,7 @@ BASE ?= cpu
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test interop packages check lint types contracts generate checkgenerate bench docs image
+.PHONY: help run demo test interop packages check lint types contracts generate checkgenerate bench docs image bump
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ docs: .venv/.installed ## Write the Python reference to build/docs
 
 packages: .venv/.installed ## Build what is published into dist/: Python, Java, npm, a Go module proxy
 	$(BIN)/python tools/packages.py
+
+bump: .venv/.installed ## Change the version everywhere, before a release (VERSION=X.Y.Z)
+	@$(BIN)/python tools/bump.py "$(VERSION)"
 
 image: ## Build the container image (BASE=cpu or cuda)
 	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .
