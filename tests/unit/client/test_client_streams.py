@@ -82,7 +82,7 @@ def test_closing_or_dropping_an_iterator_ends_the_generation(server: Any) -> Non
             assert next(pieces) == "on "
             assert server.running == 1
             if kind == "close":
-                pieces.close()  # type: ignore[attr-defined]
+                pieces.close()
             else:
                 del pieces
                 gc.collect()

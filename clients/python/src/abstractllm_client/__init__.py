@@ -16,7 +16,9 @@ from abstractllm_client.errors import *  # noqa: F403
 from abstractllm_client.errors import __all__ as _errors
 from abstractllm_client.messages import *  # noqa: F403
 from abstractllm_client.messages import __all__ as _messages
+from abstractllm_client.options import *  # noqa: F403
+from abstractllm_client.options import __all__ as _options
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncRemoteLLM", "RemoteLLM", "__version__", *_answers, *_enums, *_errors, *_messages]
+__all__ = ["AsyncRemoteLLM", "RemoteLLM", "__version__", *_answers, *_enums, *_errors, *_messages, *_options]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import _answers, _config
@@ -26,6 +26,7 @@ from abstractllm_client.answers import (
 )
 from abstractllm_client.errors import AbstractLLMError
 from abstractllm_client.messages import Prompt, Tool
+from abstractllm_client.options import ConfigValues, GenerationOptions
 
 
 class AsyncRemoteLLM(AsyncClient):
@@ -61,18 +62,35 @@ class AsyncRemoteLLM(AsyncClient):
 
     @overload
     async def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: Literal[False] = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: Literal[False] = False,
+        **options: Unpack[GenerationOptions],
     ) -> str: ...
     @overload
     async def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        *,
+        stream: Literal[True],
+        **options: Unpack[GenerationOptions],
     ) -> AsyncGenerator[str, None]: ...
     @overload
     async def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerationOptions],
     ) -> str | AsyncGenerator[str, None]: ...
     async def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerationOptions],
     ) -> str | AsyncGenerator[str, None]:
         """Answers a prompt with text.
 
@@ -86,7 +104,7 @@ class AsyncRemoteLLM(AsyncClient):
             system_prompt: Replaces the conversation's system message.
             stream: True for a generator of the answer's pieces instead of the whole. Leaving or closing the generator
                 ends the generation.
-            **parameters: Generation parameters (`temperature`, `max_tokens`, ...) and any of `response_format`,
+            **options: Generation parameters (`temperature`, `max_tokens`, ...) and any of `response_format`,
                 `tools`, `tool_choice`, `provider_options`, `request_id`, `labels`, `parameters_policy` and `timeout`
                 (seconds). `None` means unset.
 
@@ -97,19 +115,21 @@ class AsyncRemoteLLM(AsyncClient):
             AbstractLLMError: One of its subclasses, for whatever goes wrong.
         """
         if stream:
-            return _texts(self.stream(prompt, system_prompt, **parameters))
-        completion = await self.complete(prompt, system_prompt, **parameters)
+            return _texts(self.stream(prompt, system_prompt, **options))
+        completion = await self.complete(prompt, system_prompt, **options)
         return completion.text
 
-    async def complete(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
+    async def complete(
+        self, prompt: Prompt, system_prompt: str | None = None, **options: Unpack[GenerationOptions]
+    ) -> Completion:
         """Answers a prompt with everything there is to know of the answer; arguments and errors as `generate`."""
-        request, timeout = self._generate_request(prompt, system_prompt, parameters)
+        request, timeout = self._generate_request(prompt, system_prompt, options)
         calls = self._calls
         response = await calls.unary(calls.generation.Generate, request, timeout)
         return _answers.completion(response)
 
     def stream(
-        self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any
+        self, prompt: Prompt, system_prompt: str | None = None, **options: Unpack[GenerationOptions]
     ) -> AsyncGenerator[Event, None]:
         """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`.
 
@@ -122,7 +142,7 @@ class AsyncRemoteLLM(AsyncClient):
         Returns:
             A generator; leaving or closing it (`contextlib.aclosing`) ends the generation.
         """
-        return self._events(*self._generate_request(prompt, system_prompt, parameters))
+        return self._events(*self._generate_request(prompt, system_prompt, options))
 
     async def _events(
         self, request: generation_pb2.GenerateRequest, timeout: float | None
@@ -178,12 +198,12 @@ class AsyncRemoteLLM(AsyncClient):
 
     # Configuration of the server.
 
-    async def get_config(self) -> dict[str, Any]:
+    async def get_config(self) -> ConfigValues:
         """Reads the LLM's configuration on the server: flat, without unset keys. Needs the `admin` role."""
         config, _ = await self.get_config_and_etag()
         return config
 
-    async def get_config_and_etag(self) -> tuple[dict[str, Any], str]:
+    async def get_config_and_etag(self) -> tuple[ConfigValues, str]:
         """Reads the LLM's configuration on the server, and the etag to change it with. Needs the `admin` role."""
         request = config_pb2.GetConfigRequest(llm=self._llm)
         calls = self._calls
@@ -197,7 +217,7 @@ class AsyncRemoteLLM(AsyncClient):
         etag: str = "",
         validate_only: bool = False,
         **changes: Any,
-    ) -> dict[str, Any]:
+    ) -> ConfigValues:
         """Changes the LLM's configuration on the server, for every caller of it. Needs the `admin` role.
 
         The defaults of this client are the keyword arguments of its constructor; they stay as they are.

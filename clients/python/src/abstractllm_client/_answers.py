@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import models_pb2
-from abstractllm_client._enum_codec import ERROR_REASONS, FINISH_REASONS, LLM_STATES, ROLES
+from abstractllm_client import _fields
+from abstractllm_client._enum_codec import ERROR_REASONS, FINISH_REASONS, ROLES
 from abstractllm_client.answers import (
     Attempt,
     CachedModel,
@@ -47,19 +46,19 @@ def completion(response: pb.GenerateResponse) -> Completion:
         message=_message(response.message),
         finish_reason=FINISH_REASONS.decode(response.finish_reason),
         stop_sequence=response.stop_sequence,
-        usage=_usage(response.usage),
+        usage=Usage(**_values(Usage, response.usage)),
         llm=response.llm,
         provider=response.provider,
         model=response.model,
         attempts=_attempts(response.attempts),
-        timing=_timing(response.timing),
+        timing=Timing(**_values(Timing, response.timing)),
         logprobs=_logprobs(response.logprobs),
         dropped_parameters=tuple(response.dropped_parameters),
     )
 
 
 def event(response: pb.StreamGenerateResponse) -> Event | None:
-    """Decodes an event; `None` for a kind that only newer contracts know."""
+    """Decodes an event, or returns None for a kind that only newer contracts know."""
     match response.WhichOneof("event"):
         case "started":
             started = response.started
@@ -77,9 +76,9 @@ def event(response: pb.StreamGenerateResponse) -> Event | None:
             return Finished(
                 finish_reason=FINISH_REASONS.decode(finished.finish_reason),
                 stop_sequence=finished.stop_sequence,
-                usage=_usage(finished.usage),
+                usage=Usage(**_values(Usage, finished.usage)),
                 attempts=_attempts(finished.attempts),
-                timing=_timing(finished.timing),
+                timing=Timing(**_values(Timing, finished.timing)),
                 message=_message(finished.message) if finished.HasField("message") else None,
             )
     return None
@@ -92,7 +91,7 @@ def capabilities(response: models_pb2.Capabilities) -> dict[str, Any]:
 
 def llm_info(response: models_pb2.Llm) -> LlmInfo:
     """Decodes an LLM's state."""
-    return LlmInfo(**_values(LlmInfo, response) | {"state": LLM_STATES.decode(response.state)})
+    return LlmInfo(**_values(LlmInfo, response))
 
 
 def cached_model(response: models_pb2.CachedModel) -> CachedModel:
@@ -112,29 +111,18 @@ def pull_progress(response: models_pb2.PullModelResponse) -> PullProgress:
 
 def load_progress(response: models_pb2.LoadModelResponse) -> LoadProgress:
     """Decodes a load's progress."""
-    return LoadProgress(**_values(LoadProgress, response) | {"state": LLM_STATES.decode(response.state)})
+    return LoadProgress(**_values(LoadProgress, response))
 
 
 def unload_progress(response: models_pb2.UnloadModelResponse) -> UnloadProgress:
     """Decodes an unload's progress."""
-    return UnloadProgress(**_values(UnloadProgress, response) | {"state": LLM_STATES.decode(response.state)})
+    return UnloadProgress(**_values(UnloadProgress, response))
 
 
 def _values(kind: Any, message: Message) -> dict[str, Any]:
-    """Reads the fields of a message that is named field by field like a dataclass."""
-    return {field.name: _value(message, field.name) for field in fields(kind)}
-
-
-def _value(message: Message, name: str) -> Any:
-    descriptor = message.DESCRIPTOR.fields_by_name[name]
-    value = getattr(message, name)
-    if descriptor.is_repeated:
-        return tuple(value)
-    if descriptor.has_presence and not message.HasField(name):
-        return None
-    if isinstance(value, Timestamp):
-        return value.ToNanoseconds() / 1e9
-    return value
+    """Reads the fields of a message that have the names of a dataclass's fields; lists become tuples."""
+    values = {field.name: _fields.decode(message, field.name) for field in fields(kind)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _message(message: pb.ChatMessage) -> ChatMessage:
@@ -159,22 +147,6 @@ def _part(part: pb.Part) -> Part | None:
     return None
 
 
-def _usage(usage: pb.Usage) -> Usage:
-    return Usage(**_values(Usage, usage))
-
-
-def _timing(timing: pb.Timing) -> Timing:
-    return Timing(
-        queued=_seconds(timing.queued) if timing.HasField("queued") else None,
-        first_token=_seconds(timing.first_token) if timing.HasField("first_token") else None,
-        total=_seconds(timing.total) if timing.HasField("total") else None,
-    )
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.ToNanoseconds() / 1e9
-
-
 def _attempts(attempts: Iterable[pb.Attempt]) -> tuple[Attempt, ...]:
     return tuple(
         Attempt(
@@ -183,7 +155,7 @@ def _attempts(attempts: Iterable[pb.Attempt]) -> tuple[Attempt, ...]:
             model=attempt.model,
             error_reason=ERROR_REASONS.decode(attempt.error_reason) or "",
             message=attempt.message,
-            duration=_seconds(attempt.duration),
+            duration=attempt.duration.ToNanoseconds() / 1e9,
         )
         for attempt in attempts
     )

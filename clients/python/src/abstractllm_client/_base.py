@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from google.protobuf.message import Message
 
@@ -18,6 +18,7 @@ from abstractllm_client.errors import (
     IncompleteStreamError,
     InvalidRequestError,
 )
+from abstractllm_client.options import ClientDefaults
 
 PAGE_SIZE = 1000
 """Cached models asked for at a time; the server's largest page."""
@@ -38,13 +39,13 @@ class Client:
         certificate_chain: bytes | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
         metadata: Metadata | None = None,
-        **parameters: Any,
+        **parameters: Unpack[ClientDefaults],
     ) -> None:
         self._connection = Connection(
             address, token, tls, root_certificates, private_key, certificate_chain, channel_options, metadata
         )
         self._llm = llm
-        defaults = {str(name): value for name, value in parameters.items() if value is not None}
+        defaults: dict[str, Any] = {str(name): value for name, value in parameters.items() if value is not None}
         self._system_prompt: str | None = defaults.pop("system_prompt", None)
         timeout = defaults.pop("timeout", None)
         self._timeout = None if timeout is None else _check.seconds(timeout, "timeout")
@@ -70,13 +71,13 @@ class Client:
         return f"{type(self).__name__}({self.address!r}, {self._llm!r})"
 
     def _generate_request(
-        self, prompt: object, system_prompt: str | None, parameters: Mapping[str, Any]
+        self, prompt: object, system_prompt: str | None, options: Mapping[str, Any]
     ) -> tuple[generation_pb2.GenerateRequest, float | None]:
         """Builds a request, and returns it with its timeout in seconds."""
-        options = {str(name): value for name, value in parameters.items() if value is not None}
-        timeout = options.pop("timeout", None)
+        chosen = {str(name): value for name, value in options.items() if value is not None}
+        timeout = chosen.pop("timeout", None)
         request = _requests.generate_request(
-            self._llm, prompt, self._choose_system_prompt(system_prompt), self._defaults | options
+            self._llm, prompt, self._choose_system_prompt(system_prompt), self._defaults | chosen
         )
         self._check_size(request)
         return request, self._timeout if timeout is None else _check.seconds(timeout, "timeout")

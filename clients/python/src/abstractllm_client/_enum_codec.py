@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from enum import StrEnum
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from abstractllm_api.v1 import config_pb2, errors_pb2, generation_pb2, models_pb2
-from abstractllm_client import _check
-from abstractllm_client.enums import (
-    FinishReason,
-    LlmState,
-    ParametersPolicy,
-    Quantization,
-    ReasoningEffort,
-    Role,
-    ToolChoiceMode,
-)
+from abstractllm_client import _check, enums
+from abstractllm_client.enums import FinishReason, ParametersPolicy, Role, ToolChoiceMode
 from abstractllm_client.errors import ErrorReason
 
 E = TypeVar("E", bound=StrEnum)
 
 
 class Codec(Generic[E]):
-    """One enum of the contract and its twin.
+    """One enum of the contract and the client's enum of the same name.
 
     Args:
         kind: The client's enum.
-        numbers: The contract's values, by their full names.
-        prefix: What the full names begin with.
+        module: The generated module that has the contract's.
     """
 
-    def __init__(self, kind: type[E], numbers: Mapping[str, int], prefix: str) -> None:
+    def __init__(self, kind: type[E], module: ModuleType) -> None:
+        prefix = re.sub("(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
+        numbers = dict(getattr(module, kind.__name__).items())
         self._kind = kind
-        self._numbers = {member: numbers[prefix + member.name] for member in kind}
+        self._numbers: dict[E, int] = {member: numbers[f"{prefix}_{member.name}"] for member in kind}
         self._members = {number: member for member, number in self._numbers.items()}
 
     def encode(self, value: Any, field: str) -> Any:
@@ -51,15 +45,20 @@ class Codec(Generic[E]):
             raise _check.refuse(field, f"must be one of {names}", value, limit=names) from None
 
     def decode(self, number: int) -> E | int:
-        """The member, or the number where there is none."""
+        """Returns the member of a number, or the number where there is none."""
         return self._members.get(number, number)
 
 
-REASONING_EFFORTS = Codec(ReasoningEffort, dict(generation_pb2.ReasoningEffort.items()), "REASONING_EFFORT_")
-ROLES = Codec(Role, dict(generation_pb2.Role.items()), "ROLE_")
-TOOL_CHOICE_MODES = Codec(ToolChoiceMode, dict(generation_pb2.ToolChoiceMode.items()), "TOOL_CHOICE_MODE_")
-PARAMETERS_POLICIES = Codec(ParametersPolicy, dict(generation_pb2.ParametersPolicy.items()), "PARAMETERS_POLICY_")
-FINISH_REASONS = Codec(FinishReason, dict(generation_pb2.FinishReason.items()), "FINISH_REASON_")
-LLM_STATES = Codec(LlmState, dict(models_pb2.LlmState.items()), "LLM_STATE_")
-QUANTIZATIONS = Codec(Quantization, dict(config_pb2.Quantization.items()), "QUANTIZATION_")
-ERROR_REASONS = Codec(ErrorReason, dict(errors_pb2.ErrorReason.items()), "ERROR_REASON_")
+ERROR_REASONS = Codec(ErrorReason, errors_pb2)
+FINISH_REASONS = Codec(FinishReason, generation_pb2)
+PARAMETERS_POLICIES = Codec(ParametersPolicy, generation_pb2)
+ROLES = Codec(Role, generation_pb2)
+TOOL_CHOICE_MODES = Codec(ToolChoiceMode, generation_pb2)
+
+BY_NAME: dict[str, Codec[Any]] = {
+    name: Codec(getattr(enums, name), module)
+    for module in (config_pb2, generation_pb2, models_pb2)
+    for name in module.DESCRIPTOR.enum_types_by_name
+    if name in enums.__all__
+}
+"""The codecs of all enums of the contract that the client has too, by their common name."""

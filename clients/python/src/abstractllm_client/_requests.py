@@ -23,17 +23,12 @@ from abstractllm_client.messages import (
     ToolChoice,
     ToolResult,
 )
+from abstractllm_client.options import GenerationOptions
 
-OPTIONS = (
-    "response_format",
-    "tools",
-    "tool_choice",
-    "provider_options",
-    "request_id",
-    "labels",
-    "parameters_policy",
+OPTIONS = tuple(
+    name for name in GenerationOptions.__annotations__ if name not in _parameters.NAMES and name != "timeout"
 )
-"""What a call takes beside generation parameters and its timeout."""
+"""The names of the options of a call beside generation parameters and its timeout."""
 
 
 def generate_request(

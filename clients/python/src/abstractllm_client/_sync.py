@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import _answers, _config
@@ -24,6 +24,7 @@ from abstractllm_client.answers import (
 )
 from abstractllm_client.errors import AbstractLLMError
 from abstractllm_client.messages import Prompt, Tool
+from abstractllm_client.options import ConfigValues, GenerationOptions
 
 
 class RemoteLLM(SyncClient):
@@ -59,18 +60,35 @@ class RemoteLLM(SyncClient):
 
     @overload
     def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: Literal[False] = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: Literal[False] = False,
+        **options: Unpack[GenerationOptions],
     ) -> str: ...
     @overload
     def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        *,
+        stream: Literal[True],
+        **options: Unpack[GenerationOptions],
     ) -> Generator[str, None, None]: ...
     @overload
     def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerationOptions],
     ) -> str | Generator[str, None, None]: ...
     def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerationOptions],
     ) -> str | Generator[str, None, None]:
         """Answers a prompt with text.
 
@@ -84,7 +102,7 @@ class RemoteLLM(SyncClient):
             system_prompt: Replaces the conversation's system message.
             stream: True for a generator of the answer's pieces instead of the whole. Leaving or closing the generator
                 ends the generation.
-            **parameters: Generation parameters (`temperature`, `max_tokens`, ...) and any of `response_format`,
+            **options: Generation parameters (`temperature`, `max_tokens`, ...) and any of `response_format`,
                 `tools`, `tool_choice`, `provider_options`, `request_id`, `labels`, `parameters_policy` and `timeout`
                 (seconds). `None` means unset.
 
@@ -95,19 +113,21 @@ class RemoteLLM(SyncClient):
             AbstractLLMError: One of its subclasses, for whatever goes wrong.
         """
         if stream:
-            return _texts(self.stream(prompt, system_prompt, **parameters))
-        completion = self.complete(prompt, system_prompt, **parameters)
+            return _texts(self.stream(prompt, system_prompt, **options))
+        completion = self.complete(prompt, system_prompt, **options)
         return completion.text
 
-    def complete(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
+    def complete(
+        self, prompt: Prompt, system_prompt: str | None = None, **options: Unpack[GenerationOptions]
+    ) -> Completion:
         """Answers a prompt with everything there is to know of the answer; arguments and errors as `generate`."""
-        request, timeout = self._generate_request(prompt, system_prompt, parameters)
+        request, timeout = self._generate_request(prompt, system_prompt, options)
         calls = self._calls
         response = calls.unary(calls.generation.Generate, request, timeout)
         return _answers.completion(response)
 
     def stream(
-        self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any
+        self, prompt: Prompt, system_prompt: str | None = None, **options: Unpack[GenerationOptions]
     ) -> Generator[Event, None, None]:
         """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`.
 
@@ -120,7 +140,7 @@ class RemoteLLM(SyncClient):
         Returns:
             A generator; leaving or closing it (`contextlib.closing`) ends the generation.
         """
-        return self._events(*self._generate_request(prompt, system_prompt, parameters))
+        return self._events(*self._generate_request(prompt, system_prompt, options))
 
     def _events(self, request: generation_pb2.GenerateRequest, timeout: float | None) -> Generator[Event, None, None]:
         calls, reader = self._calls, EventReader()
@@ -174,12 +194,12 @@ class RemoteLLM(SyncClient):
 
     # Configuration of the server.
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> ConfigValues:
         """Reads the LLM's configuration on the server: flat, without unset keys. Needs the `admin` role."""
         config, _ = self.get_config_and_etag()
         return config
 
-    def get_config_and_etag(self) -> tuple[dict[str, Any], str]:
+    def get_config_and_etag(self) -> tuple[ConfigValues, str]:
         """Reads the LLM's configuration on the server, and the etag to change it with. Needs the `admin` role."""
         request = config_pb2.GetConfigRequest(llm=self._llm)
         calls = self._calls
@@ -193,7 +213,7 @@ class RemoteLLM(SyncClient):
         etag: str = "",
         validate_only: bool = False,
         **changes: Any,
-    ) -> dict[str, Any]:
+    ) -> ConfigValues:
         """Changes the LLM's configuration on the server, for every caller of it. Needs the `admin` role.
 
         The defaults of this client are the keyword arguments of its constructor; they stay as they are.
@@ -292,34 +312,53 @@ class RemoteLLM(SyncClient):
 
     @overload
     async def generate_async(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: Literal[False] = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: Literal[False] = False,
+        **options: Unpack[GenerationOptions],
     ) -> str: ...
 
     @overload
     async def generate_async(
-        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        *,
+        stream: Literal[True],
+        **options: Unpack[GenerationOptions],
     ) -> AsyncGenerator[str, None]: ...
 
     @overload
     async def generate_async(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerationOptions],
     ) -> str | AsyncGenerator[str, None]: ...
 
     async def generate_async(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
+        self,
+        prompt: Prompt,
+        system_prompt: str | None = None,
+        stream: bool = False,
+        **options: Unpack[GenerationOptions],
     ) -> str | AsyncGenerator[str, None]:
         """The asynchronous `generate`; with `stream=True`, awaiting it gives an asynchronous generator."""
-        return await self._async.generate(prompt, system_prompt, stream, **parameters)
+        return await self._async.generate(prompt, system_prompt, stream, **options)
 
-    async def complete_async(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
+    async def complete_async(
+        self, prompt: Prompt, system_prompt: str | None = None, **options: Unpack[GenerationOptions]
+    ) -> Completion:
         """The asynchronous `complete`."""
-        return await self._async.complete(prompt, system_prompt, **parameters)
+        return await self._async.complete(prompt, system_prompt, **options)
 
     def stream_async(
-        self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any
+        self, prompt: Prompt, system_prompt: str | None = None, **options: Unpack[GenerationOptions]
     ) -> AsyncGenerator[Event, None]:
         """The asynchronous `stream`, an asynchronous generator."""
-        return self._async.stream(prompt, system_prompt, **parameters)
+        return self._async.stream(prompt, system_prompt, **options)
 
     async def count_tokens_async(
         self,
@@ -340,11 +379,11 @@ class RemoteLLM(SyncClient):
         """The asynchronous `list_llms`."""
         return await self._async.list_llms()
 
-    async def get_config_async(self) -> dict[str, Any]:
+    async def get_config_async(self) -> ConfigValues:
         """The asynchronous `get_config`."""
         return await self._async.get_config()
 
-    async def get_config_and_etag_async(self) -> tuple[dict[str, Any], str]:
+    async def get_config_and_etag_async(self) -> tuple[ConfigValues, str]:
         """The asynchronous `get_config_and_etag`."""
         return await self._async.get_config_and_etag()
 
@@ -355,7 +394,7 @@ class RemoteLLM(SyncClient):
         etag: str = "",
         validate_only: bool = False,
         **changes: Any,
-    ) -> dict[str, Any]:
+    ) -> ConfigValues:
         """The asynchronous `set_config`."""
         return await self._async.set_config(config, etag=etag, validate_only=validate_only, **changes)
 

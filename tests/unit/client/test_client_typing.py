@@ -1,0 +1,56 @@
+"""Mistakes in calls are found by a type checker, and right calls pass it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from abstractllm_api.v1 import config_pb2, generation_pb2
+from abstractllm_client import AsyncRemoteLLM, ClientDefaults, ConfigValues, GenerationOptions, RemoteLLM
+
+ROOT = Path(__file__).resolve().parents[3]
+CASES = Path(__file__).with_name("typing_cases.py")
+
+
+@pytest.mark.timeout(300)
+def test_mypy_reports_every_planted_mistake_and_nothing_else(tmp_path: Path) -> None:
+    options = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", tmp_path, "--no-pretty", "--no-color-output"]
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", *options, CASES], cwd=ROOT, capture_output=True, text=True
+    )
+    reported = set(re.findall(r"typing_cases\.py:(\d+): error: .*\[([\w-]+)\]$", run.stdout, re.MULTILINE))
+    lines = enumerate(CASES.read_text("utf-8").splitlines(), start=1)
+    planted = {(str(number), match[1]) for number, line in lines if (match := re.search(r"# error: ([\w-]+)$", line))}
+    assert len(planted) > 30
+    errors = [line for line in run.stdout.splitlines() if ": error: " in line]
+    assert reported == planted, "\n".join(errors) + run.stderr
+    assert all(f"{CASES.name}:" in line for line in errors)
+
+
+def test_the_options_are_the_contract_s() -> None:
+    request = set(generation_pb2.GenerateRequest.DESCRIPTOR.fields_by_name)
+    parameters = set(generation_pb2.GenerationParameters.DESCRIPTOR.fields_by_name)
+    positional = {"llm", "prompt", "chat", "system_prompt", "parameters"}
+    assert set(get_type_hints(GenerationOptions)) == (request - positional) | parameters | {"timeout"}
+    assert set(get_type_hints(ClientDefaults)) == set(get_type_hints(GenerationOptions)) | {"system_prompt"}
+
+
+def test_the_configuration_s_keys_are_the_contract_s() -> None:
+    settings = set(config_pb2.LlmConfig.DESCRIPTOR.fields_by_name) - {"parameters"}
+    parameters = set(generation_pb2.GenerationParameters.DESCRIPTOR.fields_by_name)
+    assert set(get_type_hints(ConfigValues)) == settings | parameters
+
+
+@pytest.mark.parametrize("name", ["generate", "complete", "stream"])
+def test_the_options_are_typed_in_every_face(name: str) -> None:
+    methods = (getattr(RemoteLLM, name), getattr(RemoteLLM, f"{name}_async"), getattr(AsyncRemoteLLM, name))
+    for method in methods:
+        *_, options = inspect.signature(method).parameters.values()
+        assert (options.name, options.annotation) == ("options", "Unpack[GenerationOptions]")
+        assert get_type_hints(method)["options"].__args__ == (GenerationOptions,)
