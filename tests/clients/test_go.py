@@ -1,4 +1,4 @@
-"""The Go client: its own tests, its README's programs, its examples, and that its code is in order."""
+"""The Go client: its tests, the programs of its README, its examples, and the form of its code."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.timeout(900)  # the first build downloads and compiles 
 
 
 def go(*arguments: object, folder: Path, **environment: str) -> str:
-    """What the tool writes."""
+    """Run the go command and return its standard output."""
     command = ["go", *map(str, arguments)]
-    found = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=800, env=os.environ | environment, check=False
     )
-    assert found.returncode == 0, f"{' '.join(command)}\n{found.stdout[-8000:]}{found.stderr[-8000:]}"
-    return found.stdout
+    assert completed.returncode == 0, f"{' '.join(command)}\n{completed.stdout[-8000:]}{completed.stderr[-8000:]}"
+    return completed.stdout
 
 
 @pytest.mark.parametrize("module", [CLIENT, EXAMPLES, INTEROP], ids=["client", "examples", "interop"])
@@ -61,17 +61,17 @@ def test_it_says_its_version() -> None:
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The examples, built."""
+    """The folder of the built examples."""
     folder = tmp_path_factory.mktemp("programs")
     go("build", "-o", f"{folder}{os.sep}", "./...", folder=EXAMPLES)
     return folder
 
 
 def run(*command: object) -> str:
-    """What a program writes."""
-    found = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=100, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    """Run a program and return its standard output."""
+    completed = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=100, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 PRINTS = {
@@ -104,7 +104,7 @@ async def test_the_example_with_tools_calls_the_function_and_answers(programs: P
     assert output == 'calls weather with {"city": "Paris"}\nThey say: It is sunny in Paris.\n'
 
 
-# What the README's programs import, by the name that they use it by.
+# The imports of the README's programs, by the name that the programs use.
 IMPORTS = {
     "abstractllm": MODULE,
     "abstractllmv1": f"{MODULE}/abstractllmv1",
@@ -151,7 +151,7 @@ def readme_blocks() -> list[str]:
 
 
 def program_of(block: str) -> str:
-    """A program that does what a block of the README does, with `ctx` and `llm`."""
+    """Return a program that runs a block of the README with its `ctx` and `llm`."""
     if block.startswith("package main"):
         return block
     extra = TRACED if "otelgrpc" in block else ""
@@ -169,7 +169,7 @@ def program_of(block: str) -> str:
 
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The README's programs, built, by their numbers."""
+    """The folder of the README's programs, in which built/block0 is the first."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "go.mod").write_text(GO_MOD)
     for number, block in enumerate(readme_blocks()):

@@ -1,4 +1,4 @@
-// Command ask asks a question and prints the answer, and what it took.
+// Command ask asks a question and prints the answer, and the number of tokens that it took.
 //
 //	go run ./ask [HOST:PORT] [LLM]
 package main

@@ -38,7 +38,7 @@ func main() {
 	_, err = nobody.Generate(ctx, prompt, abstractllm.WithTimeout(30*time.Second))
 	if errors.Is(err, abstractllm.ErrUnknownLLM) {
 		fmt.Println(err)
-	} else if failure, ok := errors.AsType[*abstractllm.Error](err); ok { // whatever else there is
+	} else if failure, ok := errors.AsType[*abstractllm.Error](err); ok { // any other error
 		fmt.Printf("%s, worth a retry: %t, in the server's log under %s\n",
 			failure.Reason, failure.Retryable, failure.RequestID)
 	}
