@@ -43,10 +43,10 @@ contracts: .venv/.installed ## The imports that must never exist
 	$(BIN)/lint-imports
 
 generate: .venv/.installed ## Write the generated code and docs/reference.md anew from the .proto files
-	$(BIN)/python tools/generate.py
+	$(BIN)/python -m tools.generate
 
 checkgenerate: .venv/.installed ## Fail where the generated code or docs/reference.md differs from the .proto files
-	$(BIN)/python tools/generate.py --check
+	$(BIN)/python -m tools.generate --check
 
 bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model
 	@$(BIN)/python -m benchmarks.generation --port $(PORT)

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from abstractllm._generated.model_parameter import ModelParameter
+
 __all__ = [
     "FinishReason",
     "LlmState",
@@ -84,44 +86,6 @@ class Quantization(StrEnum):
     NONE = "none"
     INT8 = "int8"
     INT4 = "int4"
-
-
-class ModelParameter(StrEnum):
-    """The keys of a configuration and of a call: generation parameters and an LLM's own settings."""
-
-    MODEL = "model"
-    TEMPERATURE = "temperature"
-    TOP_P = "top_p"
-    TOP_K = "top_k"
-    MIN_P = "min_p"
-    MAX_TOKENS = "max_tokens"
-    SEED = "seed"
-    PRESENCE_PENALTY = "presence_penalty"
-    FREQUENCY_PENALTY = "frequency_penalty"
-    REPETITION_PENALTY = "repetition_penalty"
-    STOP = "stop"
-    LOGIT_BIAS = "logit_bias"
-    TOP_LOGPROBS = "top_logprobs"
-    REASONING_EFFORT = "reasoning_effort"
-    SYSTEM_PROMPT = "system_prompt"
-    TIMEOUT = "timeout"
-    MAX_RETRIES = "max_retries"
-    KEEP_ALIVE = "keep_alive"
-    QUANTIZATION = "quantization"
-    PROVIDER_OPTIONS = "provider_options"
-    MODELS = "models"
-    API_KEY = "api_key"
-    BASE_URL = "base_url"
-    ORGANIZATION = "organization"
-    CACHE_DIR = "cache_dir"
-    REVISION = "revision"
-    DEVICE_MAP = "device_map"
-    DTYPE = "dtype"
-    ATTN_IMPLEMENTATION = "attn_implementation"
-    TRUST_REMOTE_CODE = "trust_remote_code"
-    LOAD_IN_8BIT = "load_in_8bit"
-    LOAD_IN_4BIT = "load_in_4bit"
-    LOG_CONTENT = "log_content"
 
 
 class ModelCapability(StrEnum):

@@ -3,64 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, ValidationError
 
+from abstractllm._generated.parameters import MOST_ITEMS, ParameterFields
 from abstractllm.errors import AbstractLLMError, InvalidRequestError, UnsupportedParameterError
-from abstractllm.types import ReasoningEffort
 
-__all__ = ["GENERATION_PARAMETERS", "GenerationParameters", "error_from_validation", "parse_parameters"]
+__all__ = ["GENERATION_PARAMETERS", "MOST_ITEMS", "GenerationParameters", "error_from_validation", "parse_parameters"]
 
-MAX_STOPS = 16
-MAX_LOGIT_BIASES = 1024
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+MAX_STOPS = MOST_ITEMS["stop"]
+MAX_LOGIT_BIASES = MOST_ITEMS["logit_bias"]
 
 
-class GenerationParameters(BaseModel):
+class GenerationParameters(ParameterFields):
     """What a caller may set for one request. `None` means the LLM's own default, never zero.
 
     Sampling follows the usual definitions: `temperature` divides the logits (0 is greedy); `top_k`, `top_p` (nucleus)
     and `min_p` cut the distribution's tail; `presence_penalty` and `frequency_penalty` are subtracted from the logits
     of tokens already generated (https://platform.openai.com/docs/api-reference); `repetition_penalty` divides or
     multiplies those of all tokens seen (CTRL, https://arxiv.org/abs/1909.05858).
+
+    The fields come from the contract: each field's `description` is its documentation, its metadata are its bounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-
-    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """0 keeps every token."""
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """New tokens at most, reasoning included."""
-    seed: Annotated[int, Field(ge=_INT64_MIN, le=_INT64_MAX)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    stop: (
-        Annotated[
-            tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-            Field(max_length=MAX_STOPS, strict=False),
-        ]
-        | None
-    ) = None
-    logit_bias: (
-        Annotated[
-            dict[
-                Annotated[int, Field(ge=0, le=2**31 - 1, strict=False)],
-                Annotated[float, Field(ge=-100, le=100)],
-            ],
-            Field(max_length=MAX_LOGIT_BIASES),
-        ]
-        | None
-    ) = None
-    """Token id -> what is added to its logit."""
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    """How many of the likeliest tokens to report at each position; 0 reports the chosen token's own."""
-    reasoning_effort: Annotated[ReasoningEffort, Field(strict=False)] | None = None
 
     def set_fields(self) -> dict[str, Any]:
         """The parameters that are set, by name."""
@@ -68,9 +35,9 @@ class GenerationParameters(BaseModel):
 
     def over(self, defaults: GenerationParameters) -> GenerationParameters:
         """These parameters, with `defaults` where they are unset."""
-        if not (given := defaults.set_fields()):
+        if not (values := defaults.set_fields()):
             return self
-        return self.model_copy(update={name: value for name, value in given.items() if getattr(self, name) is None})
+        return self.model_copy(update={name: value for name, value in values.items() if getattr(self, name) is None})
 
 
 GENERATION_PARAMETERS: tuple[str, ...] = tuple(GenerationParameters.model_fields)

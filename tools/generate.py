@@ -1,4 +1,7 @@
-"""Generates the client code and the contract's reference from proto/, or checks that the committed ones are those.
+"""Generates everything that follows from proto/, or checks that what is committed is that.
+
+That is each language's messages and stubs, whatever lists the generation parameters (`tools/emit/`), the Python
+client's synchronous face, and the contract's reference.
 
 The generators live in a virtual environment of their own, `.venv-generate`, with exact versions:
 grpcio-tools 1.81 writes code that protobuf 6.33.5 and every later runtime can load, but does not
@@ -6,7 +9,7 @@ itself run with the protobuf 7.35 that the server's health and reflection packag
 Go's and Node's come with their own tools. Without Go or npm that language's code is left as it is; with CI=true
 that is an error. Java's is made by each build and not committed.
 
-Usage: python tools/generate.py [--check]
+Usage: python -m tools.generate [--check]
 """
 
 import argparse
@@ -17,9 +20,13 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools import async_to_sync, reference
+from tools.emit import documentation, go, java, library, model_parameter, node, python_client
+from tools.parameter_table import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv-generate"
@@ -34,7 +41,6 @@ GO_PLUGINS = (
     "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
     "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2",
 )
-REFERENCE = Path("docs/reference.md")
 PYTHON_PACKAGES = {
     "clients/python/gen/abstractllm_api": "Generated code of the AbstractLLM gRPC contract.",
     "clients/python/gen/abstractllm_api/v1": "Version 1 of the AbstractLLM gRPC contract.",
@@ -150,13 +156,52 @@ def generate_into(folder: Path, languages: list[Language]) -> None:
         language.finish(folder)
 
 
-def write_reference(folder: Path) -> None:
-    """Writes the contract's reference below another root, as `generate_into` does the code."""
-    descriptors, page = folder / "contract.binpb", folder / REFERENCE
+def build_descriptors(folder: Path) -> Path:
+    """Writes the contract's descriptors, with the comments of the .proto files, into a folder.
+
+    Returns:
+        The file.
+    """
+    descriptors = folder / "contract.binpb"
     buf = [str(prepare_python() / "buf"), "build", "--as-file-descriptor-set", "--output", str(descriptors)]
     subprocess.run(buf, cwd=ROOT, check=True)
-    page.parent.mkdir(exist_ok=True)
-    subprocess.run([sys.executable, "tools/reference.py", str(descriptors), str(page)], cwd=ROOT, check=True)
+    return descriptors
+
+
+def write_or_compare(texts: Mapping[Path, str], check: bool) -> list[str]:
+    """Writes files below the root or, for a check, tells which of them differ.
+
+    Returns:
+        One line for each file that differs; empty where they were written.
+    """
+    stale = []
+    for path, text in texts.items():
+        file = ROOT / path
+        if not check:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8")
+        elif not file.exists() or file.read_text("utf-8") != text:
+            stale.append(f"differs: {path}")
+    return stale
+
+
+def emit_all(descriptors: Path, check: bool) -> list[str]:
+    """Writes, or compares, the files that are no language's messages and stubs.
+
+    Args:
+        descriptors: What `build_descriptors` wrote.
+        check: Whether to compare only.
+
+    Returns:
+        One line for each file that differs.
+    """
+    parameters = read_table(descriptors)
+    texts = {**reference.emit(descriptors), **documentation.emit(parameters, ROOT), **async_to_sync.emit()}
+    for language in (library, python_client, go, java, node):
+        texts |= language.emit(parameters)
+    stale = write_or_compare(texts, check)
+    # The library, which this reads, has the parameters by now.
+    return stale + write_or_compare(model_parameter.emit(parameters), check)
 
 
 def files_of(folder: Path) -> set[Path]:
@@ -191,24 +236,19 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; fail where something is stale")
     check = parser.parse_args().check
     languages = languages_here()
+    stale = []
     with tempfile.TemporaryDirectory() as temporary:
         generate_into(Path(temporary), languages)
-        write_reference(Path(temporary))
-        found = []
         for folder in (language.folder for language in languages):
             fresh, committed = Path(temporary) / folder, ROOT / folder
             if check:
-                found += [f"{folder}: {line}" for line in differences(fresh, committed)]
+                stale += [f"{folder}: {line}" for line in differences(fresh, committed)]
             else:
                 shutil.rmtree(committed, ignore_errors=True)
                 shutil.copytree(fresh, committed)
-        page = (Path(temporary) / REFERENCE).read_bytes()
-        if not check:
-            (ROOT / REFERENCE).write_bytes(page)
-        elif not (ROOT / REFERENCE).exists() or (ROOT / REFERENCE).read_bytes() != page:
-            found.append(f"differs: {REFERENCE}")
-    if found:
-        print("\n".join(found), file=sys.stderr)
+        stale += emit_all(build_descriptors(Path(temporary)), check)
+    if stale:
+        print("\n".join(stale), file=sys.stderr)
         print("What is generated is not what proto/ gives; run `make generate` and commit.", file=sys.stderr)
         return 1
     return 0

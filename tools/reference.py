@@ -1,11 +1,8 @@
 """Writes the contract's reference from its descriptors and the comments in the .proto files.
 
 `make generate` runs this (tools/generate.py).
-
-Usage: python tools/reference.py DESCRIPTOR_SET PAGE
 """
 
-import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ from google.protobuf.descriptor_pb2 import (
     ServiceDescriptorProto,
 )
 
+PAGE = Path("docs/reference.md")
 PACKAGE = "abstractllm_api.v1"
 READING_ORDER = ("generation", "models", "config", "errors")
 """Files in the order in which a reader wants them; a file that is not here comes after."""
@@ -207,9 +205,17 @@ def reserved_numbers(message: DescriptorProto) -> Iterator[str]:
         yield str(taken.start) if taken.end == taken.start + 1 else f"{taken.start} to {taken.end - 1}"
 
 
-def page(descriptors: FileDescriptorSet) -> str:
-    """The whole page, in Markdown."""
-    files = [File.read(proto) for proto in descriptors.file if proto.package == PACKAGE]
+def emit(descriptors: Path) -> dict[Path, str]:
+    """Write the reference.
+
+    Args:
+        descriptors: A descriptor set with source information.
+
+    Returns:
+        The text of the page, in Markdown, by its path.
+    """
+    protos = FileDescriptorSet.FromString(descriptors.read_bytes()).file
+    files = [File.read(proto) for proto in protos if proto.package == PACKAGE]
     names = [f"{name}.proto" for name in READING_ORDER]
     files.sort(key=lambda file: (names.index(file.title) if file.title in names else len(names), file.title))
     contents = [
@@ -217,18 +223,4 @@ def page(descriptors: FileDescriptorSet) -> str:
         for file in files
     ]
     parts = [INTRODUCTION.strip(), "\n".join(contents), *(line for file in files for line in file.lines())]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def main() -> None:
-    """Runs the command line."""
-    parser = argparse.ArgumentParser(description="Write the contract's reference.")
-    parser.add_argument("descriptors", type=Path, help="a descriptor set with source information")
-    parser.add_argument("page", type=Path, help="the page to write")
-    arguments = parser.parse_args()
-    descriptors = FileDescriptorSet.FromString(arguments.descriptors.read_bytes())
-    arguments.page.write_text(page(descriptors), "utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return {PAGE: "\n\n".join(part for part in parts if part) + "\n"}

@@ -516,36 +516,53 @@ func (*GenerateRequest_Chat) isGenerateRequest_Input() {}
 
 // How to sample, and when to stop. An absent parameter is the LLM's own default, never zero;
 // Capabilities.parameters lists the ones that an LLM supports.
+//
+// The last lines of a field's comment give its bounds in a fixed form, from which the clients' setters, the library's
+// checks and the tables of the documentation are generated: `Range` of a number (a round bracket excludes the bound),
+// `Length` of a text, `Items` of a list or a map, `Keys` of a map.
 type GenerationParameters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Another model of the same LLM, one that its configuration lists; absent: its configured model.
+	// Length: [1, 256] characters.
 	Model *string `protobuf:"bytes,1,opt,name=model,proto3,oneof" json:"model,omitempty"`
-	// Sampling temperature, from 0 to 2; 0 always takes the likeliest token.
+	// Sampling temperature: the logits are divided by it; 0 always takes the likeliest token.
+	// Range: [0, 2].
 	Temperature *float64 `protobuf:"fixed64,2,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
-	// Nucleus sampling: the smallest set of tokens with this total probability; above 0, up to 1 (off).
+	// Nucleus sampling: the smallest set of tokens with this total probability; 1 is off.
+	// Range: (0, 1].
 	TopP *float64 `protobuf:"fixed64,3,opt,name=top_p,json=topP,proto3,oneof" json:"top_p,omitempty"`
 	// Sample among this many likeliest tokens only; 0 keeps every token.
+	// Range: [0, 1000000]; unit: tokens.
 	TopK *int32 `protobuf:"varint,4,opt,name=top_k,json=topK,proto3,oneof" json:"top_k,omitempty"`
-	// Drop tokens less likely than this fraction of the likeliest one; from 0 (off) to 1.
+	// Drop tokens less likely than this fraction of the likeliest one; 0 is off.
+	// Range: [0, 1].
 	MinP *float64 `protobuf:"fixed64,5,opt,name=min_p,json=minP,proto3,oneof" json:"min_p,omitempty"`
-	// The most tokens to generate, reasoning included; from 1 to 10,000,000.
+	// The most tokens to generate, reasoning included.
+	// Range: [1, 10000000]; unit: tokens.
 	MaxTokens *int32 `protobuf:"varint,6,opt,name=max_tokens,json=maxTokens,proto3,oneof" json:"max_tokens,omitempty"`
 	// Makes sampling repeatable, as far as the provider can.
 	Seed *int64 `protobuf:"varint,7,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
-	// Lowers the logits of tokens already generated, once each; from -2 to 2.
+	// Lowers the logits of tokens already generated, once each.
+	// Range: [-2, 2].
 	PresencePenalty *float64 `protobuf:"fixed64,8,opt,name=presence_penalty,json=presencePenalty,proto3,oneof" json:"presence_penalty,omitempty"`
-	// Lowers the logits of tokens already generated, once per occurrence; from -2 to 2.
+	// Lowers the logits of tokens already generated, once per occurrence.
+	// Range: [-2, 2].
 	FrequencyPenalty *float64 `protobuf:"fixed64,9,opt,name=frequency_penalty,json=frequencyPenalty,proto3,oneof" json:"frequency_penalty,omitempty"`
-	// Divides positive, and multiplies negative, logits of tokens already seen; above 0 to 10, 1 is off.
+	// Divides positive, and multiplies negative, logits of tokens already seen; 1 is off.
+	// Range: (0, 10].
 	RepetitionPenalty *float64 `protobuf:"fixed64,10,opt,name=repetition_penalty,json=repetitionPenalty,proto3,oneof" json:"repetition_penalty,omitempty"`
-	// Texts that end the answer and are not part of it: at most 16, of 1 to 256 characters each.
-	// Empty: the LLM's own default.
+	// Texts that end the answer and are not part of it. Empty: the LLM's own default.
+	// Items: [0, 16].
+	// Length: [1, 256] characters.
 	Stop []string `protobuf:"bytes,11,rep,name=stop,proto3" json:"stop,omitempty"`
-	// Added to the logits of tokens, by token id of the LLM's own vocabulary; from -100 to 100, at most
-	// 1024 entries.
+	// Added to the logits of tokens, by token id of the LLM's own vocabulary.
+	// Items: [0, 1024].
+	// Keys: [0, 2147483647].
+	// Range: [-100, 100].
 	LogitBias map[int32]float64 `protobuf:"bytes,12,rep,name=logit_bias,json=logitBias,proto3" json:"logit_bias,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// Asks for log-probabilities: how many of the likeliest alternatives to list for each token;
-	// 0 lists the sampled token's own alone, absent lists none; at most 20.
+	// 0 lists the sampled token's own alone, absent lists none.
+	// Range: [0, 20]; unit: tokens.
 	TopLogprobs *int32 `protobuf:"varint,13,opt,name=top_logprobs,json=topLogprobs,proto3,oneof" json:"top_logprobs,omitempty"`
 	// How long a reasoning model may think; absent: the LLM's own default.
 	ReasoningEffort *ReasoningEffort `protobuf:"varint,14,opt,name=reasoning_effort,json=reasoningEffort,proto3,enum=abstractllm_api.v1.ReasoningEffort,oneof" json:"reasoning_effort,omitempty"`

@@ -158,29 +158,51 @@ export interface GenerateRequest_LabelsEntry {
 /**
  * How to sample, and when to stop. An absent parameter is the LLM's own default, never zero;
  * Capabilities.parameters lists the ones that an LLM supports.
+ *
+ * The last lines of a field's comment give its bounds in a fixed form, from which the clients' setters, the library's
+ * checks and the tables of the documentation are generated: `Range` of a number (a round bracket excludes the bound),
+ * `Length` of a text, `Items` of a list or a map, `Keys` of a map.
  */
 export interface GenerationParameters {
-  /** Another model of the same LLM, one that its configuration lists; absent: its configured model. */
+  /**
+   * Another model of the same LLM, one that its configuration lists; absent: its configured model.
+   * Length: [1, 256] characters.
+   */
   model?:
     | string
     | undefined;
-  /** Sampling temperature, from 0 to 2; 0 always takes the likeliest token. */
+  /**
+   * Sampling temperature: the logits are divided by it; 0 always takes the likeliest token.
+   * Range: [0, 2].
+   */
   temperature?:
     | number
     | undefined;
-  /** Nucleus sampling: the smallest set of tokens with this total probability; above 0, up to 1 (off). */
+  /**
+   * Nucleus sampling: the smallest set of tokens with this total probability; 1 is off.
+   * Range: (0, 1].
+   */
   topP?:
     | number
     | undefined;
-  /** Sample among this many likeliest tokens only; 0 keeps every token. */
+  /**
+   * Sample among this many likeliest tokens only; 0 keeps every token.
+   * Range: [0, 1000000]; unit: tokens.
+   */
   topK?:
     | number
     | undefined;
-  /** Drop tokens less likely than this fraction of the likeliest one; from 0 (off) to 1. */
+  /**
+   * Drop tokens less likely than this fraction of the likeliest one; 0 is off.
+   * Range: [0, 1].
+   */
   minP?:
     | number
     | undefined;
-  /** The most tokens to generate, reasoning included; from 1 to 10,000,000. */
+  /**
+   * The most tokens to generate, reasoning included.
+   * Range: [1, 10000000]; unit: tokens.
+   */
   maxTokens?:
     | number
     | undefined;
@@ -188,31 +210,44 @@ export interface GenerationParameters {
   seed?:
     | bigint
     | undefined;
-  /** Lowers the logits of tokens already generated, once each; from -2 to 2. */
+  /**
+   * Lowers the logits of tokens already generated, once each.
+   * Range: [-2, 2].
+   */
   presencePenalty?:
     | number
     | undefined;
-  /** Lowers the logits of tokens already generated, once per occurrence; from -2 to 2. */
+  /**
+   * Lowers the logits of tokens already generated, once per occurrence.
+   * Range: [-2, 2].
+   */
   frequencyPenalty?:
     | number
     | undefined;
-  /** Divides positive, and multiplies negative, logits of tokens already seen; above 0 to 10, 1 is off. */
+  /**
+   * Divides positive, and multiplies negative, logits of tokens already seen; 1 is off.
+   * Range: (0, 10].
+   */
   repetitionPenalty?:
     | number
     | undefined;
   /**
-   * Texts that end the answer and are not part of it: at most 16, of 1 to 256 characters each.
-   * Empty: the LLM's own default.
+   * Texts that end the answer and are not part of it. Empty: the LLM's own default.
+   * Items: [0, 16].
+   * Length: [1, 256] characters.
    */
   stop: string[];
   /**
-   * Added to the logits of tokens, by token id of the LLM's own vocabulary; from -100 to 100, at most
-   * 1024 entries.
+   * Added to the logits of tokens, by token id of the LLM's own vocabulary.
+   * Items: [0, 1024].
+   * Keys: [0, 2147483647].
+   * Range: [-100, 100].
    */
   logitBias: Map<number, number>;
   /**
    * Asks for log-probabilities: how many of the likeliest alternatives to list for each token;
-   * 0 lists the sampled token's own alone, absent lists none; at most 20.
+   * 0 lists the sampled token's own alone, absent lists none.
+   * Range: [0, 20]; unit: tokens.
    */
   topLogprobs?:
     | number

@@ -1,0 +1,1 @@
+"""Code that `make generate` writes; what is here is imported through `parameters`, `requests` and `enums`."""

@@ -1,0 +1,1 @@
+"""What is made of the table of generation parameters, a module for each language."""

@@ -1,0 +1,68 @@
+"""The tables of generation parameters in the documentation."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.parameter_table import Bounds, Parameter
+
+PAGE = Path("docs/configuration.md")
+MARKS = ("<!-- The table of generation parameters: written by `make generate`. -->", "<!-- End of the table. -->")
+
+
+def emit(parameters: Sequence[Parameter], root: Path) -> dict[Path, str]:
+    """Write the table of generation parameters into its page.
+
+    Args:
+        parameters: All of them, in the contract's order.
+        root: The repository, whose page keeps everything outside the table.
+
+    Returns:
+        The text of the page by its path.
+
+    Raises:
+        SystemExit: If the page has not exactly one place for the table.
+    """
+    page = (root / PAGE).read_text("utf-8")
+    rows = "\n".join(
+        f"| `{parameter.name}` | {limits(parameter)} | {_cell(parameter.doc)} |" for parameter in parameters
+    )
+    table = f"| parameter | limits | meaning |\n|---|---|---|\n{rows}"
+    pattern = re.compile(f"(?<={re.escape(MARKS[0])}\n).*?(?=\n{re.escape(MARKS[1])})", re.DOTALL)
+    text, count = pattern.subn(lambda _: table, page)
+    if count != 1:
+        raise SystemExit(f"{PAGE}: there must be one place for the table of generation parameters, not {count}")
+    return {PAGE: text}
+
+
+def limits(parameter: Parameter) -> str:
+    """Write a parameter's limits in words, such as `more than 0, at most 1`."""
+    parts = []
+    if parameter.items is not None:
+        parts.append(
+            f"at most {_number(parameter.items.maximum)} {'texts' if parameter.kind == 'strings' else 'tokens'}"
+        )
+    if parameter.length is not None:
+        parts.append(f"{_interval(parameter.length)} characters")
+    if parameter.range is not None:
+        is_whole_type = parameter.range in (Bounds(-(2**63), 2**63 - 1), Bounds(-(2**31), 2**31 - 1))
+        parts.append(f"any {parameter.kind[3:]}-bit integer" if is_whole_type else _interval(parameter.range))
+    if parameter.enum:
+        parts.append(f"a `{parameter.enum}`")
+    return ", each ".join(parts)
+
+
+def _interval(bounds: Bounds) -> str:
+    if bounds.excludes_minimum or bounds.excludes_maximum:
+        left = "more than" if bounds.excludes_minimum else "at least"
+        right = "less than" if bounds.excludes_maximum else "at most"
+        return f"{left} {_number(bounds.minimum)}, {right} {_number(bounds.maximum)}"
+    return f"{_number(bounds.minimum)} to {_number(bounds.maximum)}"
+
+
+def _number(value: float | None) -> str:
+    return f"{value:,}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
