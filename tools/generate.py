@@ -185,6 +185,22 @@ def write_or_compare(texts: Mapping[Path, str], check: bool) -> list[str]:
     return stale
 
 
+def contract_files(descriptors: Path) -> dict[Path, str]:
+    """Makes what follows from the contract beside the languages' messages and stubs.
+
+    Args:
+        descriptors: What `build_descriptors` wrote.
+
+    Returns:
+        The text of each file by its path.
+    """
+    parameters = read_table(descriptors)
+    texts = {**reference.emit(descriptors), **documentation.emit(parameters, ROOT), **async_to_sync.emit()}
+    for language in (library, python_client, go, java, node):
+        texts |= language.emit(parameters)
+    return texts
+
+
 def emit_all(descriptors: Path, check: bool) -> list[str]:
     """Writes, or compares, the files that are no language's messages and stubs.
 
@@ -195,13 +211,9 @@ def emit_all(descriptors: Path, check: bool) -> list[str]:
     Returns:
         One line for each file that differs.
     """
-    parameters = read_table(descriptors)
-    texts = {**reference.emit(descriptors), **documentation.emit(parameters, ROOT), **async_to_sync.emit()}
-    for language in (library, python_client, go, java, node):
-        texts |= language.emit(parameters)
-    stale = write_or_compare(texts, check)
-    # The library, which this reads, has the parameters by now.
-    return stale + write_or_compare(model_parameter.emit(parameters), check)
+    stale = write_or_compare(contract_files(descriptors), check)
+    # The library, whose configurations this reads, has the parameters by now.
+    return stale + write_or_compare(model_parameter.emit(read_table(descriptors)), check)
 
 
 def files_of(folder: Path) -> set[Path]:

@@ -1,6 +1,5 @@
 """The contract is the documented one, is linted, stays compatible, and its generated code is current."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor, FileDesc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from abstractllm_api.v1 import config_pb2, errors_pb2, generation_pb2, models_pb2
+from tools import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ROOT / "proto/released/0.1.0.binpb"
@@ -273,11 +273,6 @@ def test_generated_code_holds_the_descriptors_of_the_proto_files(buf: str, tmp_p
 
 
 def test_the_check_of_generated_code_names_what_is_missing_stale_or_foreign(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "tools/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
     fresh, committed = tmp_path / "fresh", tmp_path / "committed"
     shutil.copytree(ROOT / "clients/python/gen", fresh)
     shutil.copytree(ROOT / "clients/python/gen", committed)

@@ -1,6 +1,5 @@
 """The contract's reference is what the .proto files say, and a change of those without it is noticed."""
 
-import importlib.util
 import re
 import shutil
 import sys
@@ -10,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from abstractllm_api.v1 import config_pb2, errors_pb2, generation_pb2, models_pb2
+from tools import generate as generate_module
+from tools.emit import model_parameter
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/reference.md").read_text("utf-8")
@@ -23,21 +24,18 @@ def section(page: str, heading: str) -> str:
 
 @pytest.fixture
 def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """tools/generate.py at work on a copy of what the reference is made of, for no language."""
-    for name in ("proto", "tools"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "demo_corpus"))
+    """tools/generate.py at work on a copy of what it reads and writes, without any language's messages and stubs."""
+    monkeypatch.setattr(generate_module, "ROOT", tmp_path)
+    monkeypatch.setattr(generate_module, "languages_here", list)
+    monkeypatch.setattr(generate_module, "prepare_python", lambda: Path(sys.executable).parent)
+    shutil.copytree(ROOT / "proto", tmp_path / "proto")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "buf.yaml", tmp_path)
-    (tmp_path / "docs").mkdir()
-    shutil.copy(ROOT / "docs/reference.md", tmp_path / "docs")
-    spec = importlib.util.spec_from_file_location("generate_a_copy", tmp_path / "tools/generate.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    assert tmp_path == module.ROOT
-    monkeypatch.setattr(module, "languages_here", list)
-    monkeypatch.setattr(module, "prepare_python", lambda: Path(sys.executable).parent)
-    return module
+    descriptors = generate_module.build_descriptors(tmp_path)
+    for path in [*generate_module.contract_files(descriptors), *model_parameter.FILES]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    return generate_module
 
 
 def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
