@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from abstractllm._generated.model_parameter import ModelParameter
+from abstractllm._model_parameter import ModelParameter
 
 __all__ = [
     "FinishReason",

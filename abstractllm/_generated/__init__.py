@@ -1,1 +1,1 @@
-"""Code that `make generate` writes; what is here is imported through `parameters`, `requests` and `enums`."""
+"""Code that `make generate` writes; it is imported through `abstractllm.parameters` and `abstractllm.requests`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.parameter_table import Parameter
 
 FILES = (
-    Path("abstractllm/_generated/model_parameter.py"),
+    Path("abstractllm/_model_parameter.py"),
     Path("clients/python/src/abstractllm_client/_model_parameter.py"),
 )
 NOT_FOR_USERS = {"scripted"}
