@@ -30,22 +30,6 @@ type Config struct {
 	ProviderOptions map[string]any
 }
 
-// Parameters are an LLM's defaults for generation; what is nil or empty is not set. The options of the same names tell
-// what they mean.
-type Parameters struct {
-	Temperature, TopP                                    *float64
-	TopK                                                 *int32
-	MinP                                                 *float64
-	MaxTokens                                            *int32
-	Seed                                                 *int64
-	PresencePenalty, FrequencyPenalty, RepetitionPenalty *float64
-	Stop                                                 []string
-	LogitBias                                            map[int32]float64
-	TopLogprobs                                          *int32
-	// ReasoningEffort is 0 where it is not set.
-	ReasoningEffort ReasoningEffort
-}
-
 // ConfigChange is a change of an LLM's configuration.
 type ConfigChange struct {
 	// Config holds the new values.
@@ -94,6 +78,7 @@ func encodeConfig(config *Config) (*pb.LlmConfig, error) {
 	encoded := &pb.LlmConfig{
 		Model:        config.Model,
 		SystemPrompt: config.SystemPrompt,
+		Parameters:   config.Parameters.encode(),
 		Timeout:      encodeDuration(config.Timeout),
 		MaxRetries:   config.MaxRetries,
 		KeepAlive:    encodeDuration(config.KeepAlive),
@@ -106,25 +91,6 @@ func encodeConfig(config *Config) (*pb.LlmConfig, error) {
 		}
 		encoded.ProviderOptions = options
 	}
-	if parameters := config.Parameters; parameters != nil {
-		encoded.Parameters = &pb.GenerationParameters{
-			Temperature:       parameters.Temperature,
-			TopP:              parameters.TopP,
-			TopK:              parameters.TopK,
-			MinP:              parameters.MinP,
-			MaxTokens:         parameters.MaxTokens,
-			Seed:              parameters.Seed,
-			PresencePenalty:   parameters.PresencePenalty,
-			FrequencyPenalty:  parameters.FrequencyPenalty,
-			RepetitionPenalty: parameters.RepetitionPenalty,
-			Stop:              parameters.Stop,
-			LogitBias:         parameters.LogitBias,
-			TopLogprobs:       parameters.TopLogprobs,
-		}
-		if parameters.ReasoningEffort != 0 {
-			encoded.Parameters.ReasoningEffort = new(pb.ReasoningEffort(parameters.ReasoningEffort))
-		}
-	}
 	return encoded, nil
 }
 
@@ -135,6 +101,7 @@ func decodeConfig(config *pb.LlmConfig) *Config {
 	decoded := &Config{
 		Model:        config.Model,
 		SystemPrompt: config.SystemPrompt,
+		Parameters:   decodeParameters(config.Parameters),
 		Timeout:      decodeDuration(config.Timeout),
 		MaxRetries:   config.MaxRetries,
 		KeepAlive:    decodeDuration(config.KeepAlive),
@@ -142,23 +109,6 @@ func decodeConfig(config *pb.LlmConfig) *Config {
 	}
 	if config.ProviderOptions != nil {
 		decoded.ProviderOptions = config.ProviderOptions.AsMap()
-	}
-	if parameters := config.Parameters; parameters != nil {
-		decoded.Parameters = &Parameters{
-			Temperature:       parameters.Temperature,
-			TopP:              parameters.TopP,
-			TopK:              parameters.TopK,
-			MinP:              parameters.MinP,
-			MaxTokens:         parameters.MaxTokens,
-			Seed:              parameters.Seed,
-			PresencePenalty:   parameters.PresencePenalty,
-			FrequencyPenalty:  parameters.FrequencyPenalty,
-			RepetitionPenalty: parameters.RepetitionPenalty,
-			Stop:              parameters.Stop,
-			LogitBias:         parameters.LogitBias,
-			TopLogprobs:       parameters.TopLogprobs,
-			ReasoningEffort:   ReasoningEffort(parameters.GetReasoningEffort()),
-		}
 	}
 	return decoded
 }

@@ -75,81 +75,11 @@ func WithDialOptions(options ...grpc.DialOption) Option {
 // a value that is out of range.
 type GenerateOption func(*generateCall)
 
+// The options that set generation parameters, such as WithTemperature, are in parameters_generated.go.
+
 // WithSystemPrompt sets instructions, which replace the system messages of the chat.
 func WithSystemPrompt(text string) GenerateOption {
 	return func(c *generateCall) { c.request.SystemPrompt = &text }
-}
-
-// WithModel asks another model of the same LLM, one that its configuration lists.
-func WithModel(name string) GenerateOption {
-	return func(c *generateCall) { c.parameters().Model = &name }
-}
-
-// WithTemperature sets the sampling temperature, from 0 to 2; 0 always takes the likeliest token.
-func WithTemperature(value float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().Temperature = &value }
-}
-
-// WithTopP samples from the smallest set of tokens with this total probability; above 0, up to 1 (off).
-func WithTopP(value float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().TopP = &value }
-}
-
-// WithTopK samples among this many likeliest tokens only; 0 keeps every token.
-func WithTopK(value int32) GenerateOption {
-	return func(c *generateCall) { c.parameters().TopK = &value }
-}
-
-// WithMinP drops tokens less likely than this fraction of the likeliest one; from 0 (off) to 1.
-func WithMinP(value float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().MinP = &value }
-}
-
-// WithMaxTokens bounds the tokens to generate, reasoning included.
-func WithMaxTokens(value int32) GenerateOption {
-	return func(c *generateCall) { c.parameters().MaxTokens = &value }
-}
-
-// WithSeed makes sampling repeatable, as far as the provider can.
-func WithSeed(value int64) GenerateOption {
-	return func(c *generateCall) { c.parameters().Seed = &value }
-}
-
-// WithPresencePenalty lowers the logits of tokens already generated, once each; from -2 to 2.
-func WithPresencePenalty(value float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().PresencePenalty = &value }
-}
-
-// WithFrequencyPenalty lowers the logits of tokens already generated, once per occurrence; from -2 to 2.
-func WithFrequencyPenalty(value float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().FrequencyPenalty = &value }
-}
-
-// WithRepetitionPenalty divides positive, and multiplies negative, logits of tokens already seen; above 0 to 10, 1 is
-// off.
-func WithRepetitionPenalty(value float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().RepetitionPenalty = &value }
-}
-
-// WithStop names texts that end the answer and are not part of it.
-func WithStop(texts ...string) GenerateOption {
-	return func(c *generateCall) { c.parameters().Stop = texts }
-}
-
-// WithLogitBias adds to the logits of tokens, by token id of the LLM's own vocabulary; from -100 to 100.
-func WithLogitBias(biases map[int32]float64) GenerateOption {
-	return func(c *generateCall) { c.parameters().LogitBias = biases }
-}
-
-// WithTopLogprobs asks for log-probabilities, and for this many of the likeliest alternatives of each token; 0 lists
-// the sampled token's own alone.
-func WithTopLogprobs(count int32) GenerateOption {
-	return func(c *generateCall) { c.parameters().TopLogprobs = &count }
-}
-
-// WithReasoningEffort tells how long a reasoning model may think before it answers.
-func WithReasoningEffort(effort ReasoningEffort) GenerateOption {
-	return func(c *generateCall) { c.parameters().ReasoningEffort = new(pb.ReasoningEffort(effort)) }
 }
 
 // WithResponseFormat sets the form that the answer must have.

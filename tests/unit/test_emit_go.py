@@ -46,9 +46,9 @@ PARAMETERS = [
     parameter("model", "string", doc="Another model.", length=between(1, 256)),
     parameter("temperature", doc="Sampling temperature.", bounds=between(0, 2)),
     parameter("top_p", doc="Nucleus sampling.", bounds=between(0, 1, open_below=True)),
-    parameter("top_k", "int32", doc="LLM's own if `absent`.", bounds=between(0, 2**31 - 1)),
+    parameter("top_k", "int32", doc="Only `so many` tokens.", bounds=between(0, 2**31 - 1)),
     parameter("max_tokens", "int32", doc="The most tokens.", unit="tokens", bounds=between(1, 10_000_000)),
-    parameter("user_id", "int64"),
+    parameter("user_id", "int64", bounds=between(-(2**63), 2**63 - 1)),
     parameter("stop", "strings", doc="Texts.", items=between(0, 16), length=between(1, 256)),
     parameter(
         "logit_bias", "number_by_token", items=between(0, 1024), keys=between(0, 2**31 - 1), bounds=between(-100, 0.5)
@@ -71,34 +71,56 @@ def test_the_first_line_marks_the_file_as_generated() -> None:
     "option",
     [
         """\
-// WithModel sets model: another model. The text has from 1 to 256 characters.
+// WithModel sets model.
+//
+// Another model. The text has from 1 to 256 characters.
 func WithModel(value string) GenerateOption {
 	return func(c *generateCall) { c.parameters().Model = &value }
 }
 """,
         """\
-// WithTemperature sets temperature: sampling temperature. The value is from 0 to 2.
+// WithTemperature sets temperature.
+//
+// Sampling temperature. The value is from 0 to 2.
 func WithTemperature(value float64) GenerateOption {
 	return func(c *generateCall) { c.parameters().Temperature = &value }
 }
 """,
-        "// WithTopP sets top_p: nucleus sampling. The value is above 0 and at most 1.\nfunc WithTopP(value float64)",
-        "// WithTopK sets top_k: LLM's own if absent. The value is at least 0.\nfunc WithTopK(value int32)",
-        "// WithMaxTokens sets max_tokens: the most tokens. The value is from 1 to 10,000,000, in tokens.\n",
         """\
+// WithTopP sets top_p.
+//
+// Nucleus sampling. The value is above 0 and at most 1.
+func WithTopP(value float64)""",
+        """\
+// WithTopK sets top_k.
+//
+// Only so many tokens. The value is at least 0.
+func WithTopK(value int32)""",
+        """\
+// WithMaxTokens sets max_tokens.
+//
+// The most tokens. The value is from 1 to 10,000,000 tokens.
+""",
+        """\
+// WithUserID sets user_id.
+//
+// Does something.
 func WithUserID(value int64) GenerateOption {
 	return func(c *generateCall) { c.parameters().UserId = &value }
 }
 """,
         """\
-// WithStop sets stop: texts. At most 16 texts. Each text has from 1 to 256 characters.
+// WithStop sets stop.
+//
+// Texts. At most 16 texts. Each text has from 1 to 256 characters.
 func WithStop(values ...string) GenerateOption {
 	return func(c *generateCall) { c.parameters().Stop = values }
 }
 """,
         """\
-// WithLogitBias sets logit_bias: does something. At most 1,024 entries. Keys are at least 0. Values are from -100 to
-// 0.5.
+// WithLogitBias sets logit_bias.
+//
+// Does something. At most 1,024 entries. Keys are at least 0. Values are from -100 to 0.5.
 func WithLogitBias(values map[int32]float64) GenerateOption {
 	return func(c *generateCall) { c.parameters().LogitBias = values }
 }
