@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.emit.python_text import formatted
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("clients/python/src/abstractllm_client")
 SOURCE, TARGET = PACKAGE / "_aio.py", PACKAGE / "_sync.py"
@@ -53,7 +55,7 @@ def emit() -> dict[Path, str]:
     Raises:
         SystemExit: If the source holds something that this tool cannot translate.
     """
-    return {TARGET: formatted(generated((ROOT / SOURCE).read_text("utf-8")), TARGET)}
+    return {TARGET: formatted(imported(generated((ROOT / SOURCE).read_text("utf-8"))))}
 
 
 def generated(source: str) -> str:
@@ -123,15 +125,8 @@ def passed(arguments: ast.arguments) -> Iterator[str]:
         yield f"**{arguments.kwarg.arg}"
 
 
-def formatted(text: str, path: Path) -> str:
-    """Formats Python text as the file at `path` would be, its imports sorted and the unused ones removed."""
-    ruff = [sys.executable, "-m", "ruff"]
-    for command in (["check", "--fix", "--quiet", "--select", "F401,I"], ["format", "--quiet"]):
-        run = [*ruff, *command, "--stdin-filename", str(path), "-"]
-        text = subprocess.run(run, cwd=ROOT, input=text, capture_output=True, text=True, check=True).stdout
-    return text
-
-
-if __name__ == "__main__":
-    for path, text in emit().items():
-        (ROOT / path).write_text(text, "utf-8")
+def imported(text: str) -> str:
+    """Sorts the imports of a module, and removes those that it does not use."""
+    command = [sys.executable, "-m", "ruff", "check", "--fix", "--quiet", "--select", "F401,I"]
+    run = [*command, "--stdin-filename", str(TARGET), "-"]
+    return subprocess.run(run, cwd=ROOT, input=text, capture_output=True, text=True, check=True).stdout

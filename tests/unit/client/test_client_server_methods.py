@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import copy
+import dataclasses
+import json
+import operator
+import pickle
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -40,10 +45,48 @@ async def test_counting_tokens_capabilities_and_llms(server: Any) -> None:
             assert known["parameters"] == ("seed",)
             assert known["context_window"] == 512
             assert known["max_output_tokens"] is None
+            assert (known.streaming, known.parameters, known.context_window) == (True, ("seed",), 512)
             found = await llm.list_llms()
             assert found == sync.list_llms()
             assert found[0] == client.LlmInfo("a", "p", "m", True, client.LlmState.READY, memory_bytes=0)
             assert found[1].state == 50
+
+
+def test_capabilities_are_a_typed_value_and_the_dictionary_they_were() -> None:
+    known = client.Capabilities(tools=True, parameters=("seed",), context_window=512)
+    assert list(known) == [field.name for field in dataclasses.fields(known)] == list(client.ModelCapability)
+    assert isinstance(known, dict)
+    assert all(getattr(known, name) == known[name] == known.get(name) for name in known)
+    assert known[client.ModelCapability.TOOLS] is known.tools is True
+    assert known == dict(known) == {**known} == client.Capabilities(**known)
+    assert dict(known) == known != client.Capabilities()
+    assert json.loads(json.dumps(known)) == dict(known) | {"parameters": ["seed"], "provider_options": []}
+    assert repr(known).startswith("Capabilities(streaming=True, ")
+    for copied in (pickle.loads(pickle.dumps(known)), copy.copy(known), copy.deepcopy(known)):
+        assert type(copied) is client.Capabilities
+        assert copied == known
+    assert dataclasses.replace(known, tools=False) == known | {"tools": False}
+
+
+def test_capabilities_refuse_changes() -> None:
+    known = client.Capabilities()
+    changes: list[Callable[[Any], object]] = [
+        lambda known: operator.setitem(known, "tools", True),
+        lambda known: operator.delitem(known, "tools"),
+        lambda known: operator.ior(known, {"tools": True}),
+        lambda known: known.update(tools=True),
+        lambda known: known.setdefault("new", 1),
+        lambda known: known.pop("tools"),
+        lambda known: known.popitem(),
+        lambda known: known.clear(),
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change(known)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        known.tools = True  # type: ignore[misc]
+    assert known == client.Capabilities()
+    assert type(known.copy()) is type(known | {}) is dict
 
 
 def test_the_configuration_goes_both_ways(server: Any) -> None:
@@ -63,6 +106,7 @@ def test_the_configuration_goes_both_ways(server: Any) -> None:
     with RemoteLLM(server.address, "local") as llm:
         values, etag = llm.get_config_and_etag()
         assert etag == "e1"
+        assert type(values) is dict
         assert (
             values
             == llm.get_config()

@@ -5,6 +5,7 @@ from typing import Any, Unpack, assert_type
 
 from abstractllm_client import (
     AsyncRemoteLLM,
+    Capabilities,
     ChatMessage,
     ClientDefaults,
     Completion,
@@ -145,6 +146,18 @@ def configuration() -> None:
     mapping["temperature"]
     values["temprature"]  # error: typeddict-item
     values["max_tokens"] = "many"  # error: typeddict-item
+
+
+def capabilities(known: Capabilities) -> dict[str, Any]:
+    assert_type(llm.get_capabilities("m"), Capabilities)
+    assert_type(known.tools, bool)
+    assert_type(known.context_window, int | None)
+    assert_type(known.parameters, tuple[str, ...])
+    known["tools"]
+    known.get("context_window")
+    _ = known.tool  # error: attr-defined
+    known.tools = True  # error: misc
+    return known
 
 
 def states() -> None:

@@ -15,6 +15,7 @@ from abstractllm_client._aio_calls import AsyncClient
 from abstractllm_client._base import PAGE_SIZE, EventReader
 from abstractllm_client.answers import (
     CachedModel,
+    Capabilities,
     ClearedModels,
     Completion,
     Event,
@@ -179,8 +180,8 @@ class AsyncRemoteLLM(AsyncClient):
         response = await calls.unary(calls.generation.CountTokens, request, self._timeout)
         return response.input_tokens
 
-    async def get_capabilities(self, model: str | None = None) -> dict[str, Any]:
-        """Tells what the LLM can do, by the names of `ModelCapability`.
+    async def get_capabilities(self, model: str | None = None) -> Capabilities:
+        """Reads the abilities and limits of the LLM, as attributes and by the names of `ModelCapability`.
 
         Args:
             model: One of the models that the LLM's configuration lists; the default one if absent.
@@ -199,7 +200,7 @@ class AsyncRemoteLLM(AsyncClient):
     # Configuration of the server.
 
     async def get_config(self) -> ConfigValues:
-        """Reads the LLM's configuration on the server: flat, without unset keys. Needs the `admin` role."""
+        """Reads the LLM's configuration on the server: a dictionary without unset keys. Needs the `admin` role."""
         config, _ = await self.get_config_and_etag()
         return config
 

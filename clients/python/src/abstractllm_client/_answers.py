@@ -84,9 +84,9 @@ def event(response: pb.StreamGenerateResponse) -> Event | None:
     return None
 
 
-def capabilities(response: models_pb2.Capabilities) -> dict[str, Any]:
-    """Decodes capabilities, by the names of `ModelCapability`."""
-    return _values(Capabilities, response)
+def capabilities(response: models_pb2.Capabilities) -> Capabilities:
+    """Decodes an LLM's capabilities."""
+    return Capabilities(**_values(Capabilities, response))
 
 
 def llm_info(response: models_pb2.Llm) -> LlmInfo:

@@ -13,6 +13,7 @@ from abstractllm_client._base import PAGE_SIZE, EventReader
 from abstractllm_client._sync_calls import SyncClient
 from abstractllm_client.answers import (
     CachedModel,
+    Capabilities,
     ClearedModels,
     Completion,
     Event,
@@ -175,8 +176,8 @@ class RemoteLLM(SyncClient):
         response = calls.unary(calls.generation.CountTokens, request, self._timeout)
         return response.input_tokens
 
-    def get_capabilities(self, model: str | None = None) -> dict[str, Any]:
-        """Tells what the LLM can do, by the names of `ModelCapability`.
+    def get_capabilities(self, model: str | None = None) -> Capabilities:
+        """Reads the abilities and limits of the LLM, as attributes and by the names of `ModelCapability`.
 
         Args:
             model: One of the models that the LLM's configuration lists; the default one if absent.
@@ -195,7 +196,7 @@ class RemoteLLM(SyncClient):
     # Configuration of the server.
 
     def get_config(self) -> ConfigValues:
-        """Reads the LLM's configuration on the server: flat, without unset keys. Needs the `admin` role."""
+        """Reads the LLM's configuration on the server: a dictionary without unset keys. Needs the `admin` role."""
         config, _ = self.get_config_and_etag()
         return config
 
@@ -371,7 +372,7 @@ class RemoteLLM(SyncClient):
         """The asynchronous `count_tokens`."""
         return await self._async.count_tokens(prompt, system_prompt, tools=tools, model=model)
 
-    async def get_capabilities_async(self, model: str | None = None) -> dict[str, Any]:
+    async def get_capabilities_async(self, model: str | None = None) -> Capabilities:
         """The asynchronous `get_capabilities`."""
         return await self._async.get_capabilities(model)
 

@@ -6,8 +6,8 @@ Everything here is an immutable value with the names and fields of the library's
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
 
 from abstractllm_client.enums import FinishReason, LlmState
 from abstractllm_client.messages import ChatMessage, Reasoning, ToolCall
@@ -169,9 +169,27 @@ class Completion:
         return "".join(part.text for part in self.message.parts if isinstance(part, Reasoning))
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What an LLM can do; a request can be checked against it before it is sent."""
+class _FrozenDict(dict[str, Any]):
+    """A dictionary that refuses every change."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be changed; dict(...) makes a copy that can")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
+@dataclass(frozen=True, eq=False)
+class Capabilities(_FrozenDict):
+    """The abilities and limits of an LLM; a request can be checked against them before it is sent.
+
+    Each is an attribute, and an entry of the dictionary that this is too, under the names of `ModelCapability`. It
+    equals a plain dictionary of the same entries, and serializes like one.
+
+    Example:
+        capabilities = llm.get_capabilities()
+        if capabilities.tools and "seed" in capabilities["parameters"]:
+            ...
+    """
 
     streaming: bool = True
     system_prompt: bool = True
@@ -195,6 +213,13 @@ class Capabilities:
     quantization: str = ""
     device: str = ""
     max_concurrent_requests: int | None = None
+
+    def __post_init__(self) -> None:
+        dict.update(self, {field.name: getattr(self, field.name) for field in fields(self)})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The copies of a dictionary's subclass are otherwise filled entry by entry, which this one refuses.
+        return type(self), tuple(self.values())
 
 
 @dataclass(frozen=True, slots=True)
