@@ -46,24 +46,25 @@ func NewRemoteLLM(address string, options ...Option) (*RemoteLLM, error) {
 		models:       pb.NewModelServiceClient(conn),
 		config:       pb.NewConfigServiceClient(conn),
 	}
-	if r.timeout, err = r.validateDefaults(); err != nil {
+	call, err := r.encodeDefaults()
+	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
+	r.timeout = call.timeout
 	return r, nil
 }
 
-// validateDefaults returns the default timeout, 0 for none, and an error where a request with the defaults could not be
-// sent.
-func (r *RemoteLLM) validateDefaults() (time.Duration, error) {
+// encodeDefaults encodes a generation with the defaults alone. The error is for defaults that cannot be sent.
+func (r *RemoteLLM) encodeDefaults() (*generateCall, error) {
 	call, err := r.newGenerateCall(String("any prompt"), nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := validateRequest(call.request, r.messageLimit); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return call.timeout, nil
+	return call, nil
 }
 
 // Address returns the server's address, as it was given to [NewRemoteLLM].
