@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from abstractllm import enums
 from tools.parameter_table import Bounds, Parameter
 
 PAGE = Path("docs/configuration.md")
@@ -48,7 +49,7 @@ def limits(parameter: Parameter) -> str:
         is_whole_type = parameter.range in (Bounds(-(2**63), 2**63 - 1), Bounds(-(2**31), 2**31 - 1))
         parts.append(f"any {parameter.kind[3:]}-bit integer" if is_whole_type else _interval(parameter.range))
     if parameter.enum:
-        parts.append(f"a `{parameter.enum}`")
+        parts.append(", ".join(f"`{value}`" for value in getattr(enums, parameter.enum)))
     return ", each ".join(parts)
 
 

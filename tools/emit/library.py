@@ -19,9 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, TypedDict
 
 from pydantic import BaseModel, Field
-
-from abstractllm.enums import {enums}
-
+{imports}
 __all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions"]
 
 MOST_ITEMS = {items}
@@ -51,6 +49,7 @@ def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
         KeyError: If a parameter is of a kind that has no Python type.
     """
     enums = ", ".join(sorted({parameter.enum for parameter in parameters if parameter.enum}))
+    imports = f"\nfrom abstractllm.enums import {enums}\n" if enums else ""
     fields = "\n".join(
         f"    {parameter.name}: {_checked(parameter)} | None = {_field(parameter)}" for parameter in parameters
     )
@@ -58,7 +57,7 @@ def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
         f"    {parameter.name}: {_accepted(parameter)} | None\n{_docstring(parameter)}" for parameter in parameters
     )
     items = {parameter.name: parameter.items.maximum for parameter in parameters if parameter.items}
-    text = f'''{HEADER.format(enums=enums, items=items)}
+    text = f'''{HEADER.format(imports=imports, items=items)}
 
 class ParameterFields(BaseModel):
     """The generation parameters and their bounds; see `abstractllm.parameters.GenerationParameters`."""
