@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,15 @@ Completion = Any
 
 
 class LLM(Protocol):
-    """What the commands use of `AbstractLLMInterface` and of `RemoteLLM`."""
+    """The methods that the commands use of `AbstractLLMInterface` and of `RemoteLLM`; their options are typed there."""
 
-    def complete(
-        self, prompt: str | Sequence[Message], system_prompt: str | None = None, **parameters: Any
-    ) -> Completion:
-        """The whole answer."""
+    @property
+    def complete(self) -> Callable[..., Completion]:
+        """Return the whole answer."""
 
-    def stream(
-        self, prompt: str | Sequence[Message], system_prompt: str | None = None, **parameters: Any
-    ) -> Iterator[Event]:
-        """The answer's events."""
+    @property
+    def stream(self) -> Callable[..., Iterator[Event]]:
+        """Return the answer's events."""
 
 
 @dataclass(frozen=True)
