@@ -7,13 +7,16 @@ import * as codecs from "./value-codecs.js";
 
 /** The parameters of a generation. One that is absent has the LLM's own default, which is not zero. */
 export interface GenerationParameters {
-  /** Another model of the same LLM, one that its configuration lists; absent: its configured model. */
+  /**
+   * Another model of the same LLM, one that its configuration lists; absent: its configured model. From 1 to 256
+   * characters.
+   */
   model?: string | undefined;
-  /** Sampling temperature; 0 always takes the likeliest token. From 0 to 2. */
+  /** Sampling temperature: the logits are divided by it; 0 always takes the likeliest token. From 0 to 2. */
   temperature?: number | undefined;
   /** Nucleus sampling: the smallest set of tokens with this total probability; 1 is off. Above 0, at most 1. */
   topP?: number | undefined;
-  /** Sample among this many likeliest tokens only; 0 keeps every token. From 0 to 2,147,483,647. */
+  /** Sample among this many likeliest tokens only; 0 keeps every token. From 0 to 1,000,000 tokens. */
   topK?: number | undefined;
   /** Drop tokens less likely than this fraction of the likeliest one; 0 is off. From 0 to 1. */
   minP?: number | undefined;
@@ -34,12 +37,12 @@ export interface GenerationParameters {
   stop?: string | readonly string[] | undefined;
   /**
    * Added to the logits of tokens, by token id of the LLM's own vocabulary. Values: from -100 to 100. At most 1,024
-   * entries. Keys: from 0 to 2,147,483,647. An object or a Map, by token id.
+   * entries. Keys: at least 0. An object or a Map, by token id.
    */
   logitBias?: Readonly<Record<number, number>> | ReadonlyMap<number, number> | undefined;
   /**
    * Asks for log-probabilities: how many of the likeliest alternatives to list for each token; 0 lists the sampled
-   * token's own alone, absent lists none. From 0 to 20.
+   * token's own alone, absent lists none. From 0 to 20 tokens.
    */
   topLogprobs?: number | undefined;
   /** How long a reasoning model may think; absent: the LLM's own default. */
