@@ -2,25 +2,31 @@ package parameters;
 
 import static interop.Report.map;
 
+import com.google.gson.Gson;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
+import com.google.gson.reflect.TypeToken;
 import interop.Behaviour;
 import interop.Task;
 import io.abstractllm.Options;
 import io.abstractllm.ParametersPolicy;
 import io.abstractllm.ReasoningEffort;
 import io.abstractllm.TokenLogprob;
+import java.lang.reflect.Method;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.regex.Pattern;
 
 /** Every parameter arrives with its value, zero too, and an absent one stays absent. */
 public final class Run implements Behaviour {
     @Override
-    public Object run(Task task) {
+    public Object run(Task task) throws Exception {
         Options common = Options.builder().temperature(0.5).topK(3).build();
         Options brief = Options.builder().temperature(0).maxTokens(2).build();
         try (var llm = task.connect("mirror");
@@ -59,35 +65,35 @@ public final class Run implements Behaviour {
         }
     }
 
-    private static Options all(Task task) {
-        JsonObject values = task.get("all").getAsJsonObject();
-        Map<Integer, Double> bias = new HashMap<>();
-        values.getAsJsonObject("logit_bias")
-                .asMap()
-                .forEach((token, value) -> bias.put(Integer.valueOf(token), value.getAsDouble()));
+    private static Options all(Task task) throws ReflectiveOperationException {
+        Options.Builder options = Options.builder();
+        for (var value : task.get("all").getAsJsonObject().entrySet()) {
+            set(options, value.getKey(), value.getValue());
+        }
         Map<String, String> labels = new HashMap<>();
         task.get("labels").getAsJsonObject().asMap().forEach((name, value) -> labels.put(name, value.getAsString()));
-        String effort = values.get("reasoning_effort").getAsString().toUpperCase(Locale.ROOT);
-        return Options.builder()
-                .temperature(values.get("temperature").getAsDouble())
-                .topP(values.get("top_p").getAsDouble())
-                .topK(values.get("top_k").getAsInt())
-                .minP(values.get("min_p").getAsDouble())
-                .maxTokens(values.get("max_tokens").getAsInt())
-                .seed(values.get("seed").getAsLong())
-                .presencePenalty(values.get("presence_penalty").getAsDouble())
-                .frequencyPenalty(values.get("frequency_penalty").getAsDouble())
-                .repetitionPenalty(values.get("repetition_penalty").getAsDouble())
-                .stop(values.getAsJsonArray("stop").asList().stream()
-                        .map(JsonElement::getAsString)
-                        .toList())
-                .logitBias(bias)
-                .topLogprobs(values.get("top_logprobs").getAsInt())
-                .reasoningEffort(ReasoningEffort.valueOf(effort))
-                .requestId(task.text("request_id"))
+        return options.requestId(task.text("request_id"))
                 .labels(labels)
                 .timeout(Duration.ofSeconds(60))
                 .build();
+    }
+
+    /** Sets an option by the contract's name of its parameter. */
+    private static void set(Options.Builder options, String name, JsonElement value)
+            throws ReflectiveOperationException {
+        String camelCase = Pattern.compile("_([a-z])").matcher(name).replaceAll(match -> match.group(1)
+                .toUpperCase(Locale.ROOT));
+        Method setter = Arrays.stream(Options.Builder.class.getMethods())
+                .filter(method -> method.getName().equals(camelCase))
+                .findAny()
+                .orElseThrow();
+        Class<?> type = setter.getParameterTypes()[0];
+        JsonElement argument =
+                type.isEnum() ? new JsonPrimitive(value.getAsString().toUpperCase(Locale.ROOT)) : value;
+        Object converted = type == Map.class
+                ? new Gson().fromJson(argument, new TypeToken<Map<Integer, Double>>() {})
+                : new Gson().fromJson(argument, type);
+        setter.invoke(options, converted);
     }
 
     private static Map<String, Object> kept(String answer) {

@@ -6,6 +6,7 @@ import com.google.protobuf.Struct;
 import com.google.protobuf.Value;
 import java.math.BigInteger;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 
@@ -39,6 +40,20 @@ final class Check {
             throw new InvalidRequestException(ErrorFacts.ofField(field, "must be a finite number", "finite", value));
         }
         return value;
+    }
+
+    /** Returns a copy of the texts if all are valid Unicode. */
+    static List<String> texts(List<String> values, String field) {
+        List<String> copy = List.copyOf(values);
+        copy.forEach(value -> text(value, field));
+        return copy;
+    }
+
+    /** Returns a copy of the numbers if all are finite. */
+    static <K> Map<K, Double> finiteValues(Map<K, Double> values, String field) {
+        Map<K, Double> copy = Map.copyOf(values);
+        copy.forEach((key, value) -> finite(value, field + "." + key));
+        return copy;
     }
 
     /** Returns the duration if it is greater than zero. */

@@ -13,8 +13,13 @@ import java.util.function.Consumer;
 import java.util.function.Supplier;
 
 /**
- * What a call takes beside its prompt. What is not set stays the LLM's own default; zero is sent as zero. Whether a
- * value is in range is the server's to say.
+ * The options of a call: everything that it takes beside its prompt.
+ *
+ * <pre>{@code
+ * Options options = Options.builder().temperature(0).maxTokens(100).build();
+ * }</pre>
+ *
+ * <p>What is not set stays the LLM's own default; zero is sent as zero. Ranges are checked by the server.
  */
 public final class Options {
     /** No options: the client's and the LLM's own defaults. */
@@ -67,8 +72,11 @@ public final class Options {
         return merged;
     }
 
-    /** Collects options; a later setting of the same option replaces the earlier one. */
-    public static final class Builder {
+    /**
+     * Collects options; a later setting of the same option replaces the earlier one. The generation parameters are
+     * those of the contract.
+     */
+    public static final class Builder extends GenerationParameterSetters<Builder> {
         private final List<Consumer<GenerateRequest.Builder>> settings = new ArrayList<>();
         private final List<Supplier<Map<String, String>>> metadata = new ArrayList<>();
         private Duration timeout;
@@ -84,158 +92,6 @@ public final class Options {
         public Builder systemPrompt(String value) {
             String checked = Check.text(value, "system_prompt");
             return set(request -> request.setSystemPrompt(checked));
-        }
-
-        /**
-         * Another model of the same LLM, one that its configuration lists.
-         *
-         * @param value the model's name
-         * @return this builder
-         */
-        public Builder model(String value) {
-            String checked = Check.text(value, "parameters.model");
-            return parameter(parameters -> parameters.setModel(checked));
-        }
-
-        /**
-         * The sampling temperature.
-         *
-         * @param value from 0, which always takes the likeliest token, to 2
-         * @return this builder
-         */
-        public Builder temperature(double value) {
-            double checked = Check.finite(value, "parameters.temperature");
-            return parameter(parameters -> parameters.setTemperature(checked));
-        }
-
-        /**
-         * Nucleus sampling: the smallest set of tokens with this total probability.
-         *
-         * @param value above 0, up to 1, which is off
-         * @return this builder
-         */
-        public Builder topP(double value) {
-            double checked = Check.finite(value, "parameters.top_p");
-            return parameter(parameters -> parameters.setTopP(checked));
-        }
-
-        /**
-         * Samples among this many likeliest tokens only.
-         *
-         * @param value a number of tokens; 0 keeps every one
-         * @return this builder
-         */
-        public Builder topK(int value) {
-            return parameter(parameters -> parameters.setTopK(value));
-        }
-
-        /**
-         * Drops tokens less likely than this fraction of the likeliest one.
-         *
-         * @param value from 0, which is off, to 1
-         * @return this builder
-         */
-        public Builder minP(double value) {
-            double checked = Check.finite(value, "parameters.min_p");
-            return parameter(parameters -> parameters.setMinP(checked));
-        }
-
-        /**
-         * The most tokens to generate, reasoning included.
-         *
-         * @param value a number of tokens
-         * @return this builder
-         */
-        public Builder maxTokens(int value) {
-            return parameter(parameters -> parameters.setMaxTokens(value));
-        }
-
-        /**
-         * Makes sampling repeatable, as far as the provider can.
-         *
-         * @param value any number
-         * @return this builder
-         */
-        public Builder seed(long value) {
-            return parameter(parameters -> parameters.setSeed(value));
-        }
-
-        /**
-         * Lowers the logits of tokens already generated, once each.
-         *
-         * @param value from -2 to 2
-         * @return this builder
-         */
-        public Builder presencePenalty(double value) {
-            double checked = Check.finite(value, "parameters.presence_penalty");
-            return parameter(parameters -> parameters.setPresencePenalty(checked));
-        }
-
-        /**
-         * Lowers the logits of tokens already generated, once per occurrence.
-         *
-         * @param value from -2 to 2
-         * @return this builder
-         */
-        public Builder frequencyPenalty(double value) {
-            double checked = Check.finite(value, "parameters.frequency_penalty");
-            return parameter(parameters -> parameters.setFrequencyPenalty(checked));
-        }
-
-        /**
-         * Divides positive, and multiplies negative, logits of tokens already seen.
-         *
-         * @param value above 0, up to 10; 1 is off
-         * @return this builder
-         */
-        public Builder repetitionPenalty(double value) {
-            double checked = Check.finite(value, "parameters.repetition_penalty");
-            return parameter(parameters -> parameters.setRepetitionPenalty(checked));
-        }
-
-        /**
-         * Texts that end the answer and are not part of it.
-         *
-         * @param values the texts
-         * @return this builder
-         */
-        public Builder stop(List<String> values) {
-            List<String> checked = List.copyOf(values);
-            checked.forEach(text -> Check.text(text, "parameters.stop"));
-            return parameter(parameters -> parameters.clearStop().addAllStop(checked));
-        }
-
-        /**
-         * Added to the logits of tokens.
-         *
-         * @param values from -100 to 100, by token id of the LLM's own vocabulary
-         * @return this builder
-         */
-        public Builder logitBias(Map<Integer, Double> values) {
-            Map<Integer, Double> checked = Map.copyOf(values);
-            checked.forEach((token, bias) -> Check.finite(bias, "parameters.logit_bias." + token));
-            return parameter(parameters -> parameters.clearLogitBias().putAllLogitBias(checked));
-        }
-
-        /**
-         * Asks for log-probabilities.
-         *
-         * @param value how many of the likeliest tokens to list at each place; 0 lists the sampled token's own alone
-         * @return this builder
-         */
-        public Builder topLogprobs(int value) {
-            return parameter(parameters -> parameters.setTopLogprobs(value));
-        }
-
-        /**
-         * How much a reasoning model may think.
-         *
-         * @param value the effort
-         * @return this builder
-         */
-        public Builder reasoningEffort(ReasoningEffort value) {
-            Objects.requireNonNull(value, "parameters.reasoning_effort");
-            return parameter(parameters -> parameters.setReasoningEffort(value.value));
         }
 
         /**
@@ -270,7 +126,7 @@ public final class Options {
         }
 
         /**
-         * Whether and which tool must be called.
+         * The rule that says if the model must call a tool, and which.
          *
          * @param value the choice
          * @return this builder
@@ -315,7 +171,7 @@ public final class Options {
         }
 
         /**
-         * What happens to parameters that the LLM does not support.
+         * The treatment of parameters that the LLM does not support.
          *
          * @param value the policy
          * @return this builder
@@ -338,10 +194,10 @@ public final class Options {
         }
 
         /**
-         * What goes with a call beside its message, such as {@code traceparent}: a function that is asked in the
-         * calling thread at each call. Its answers go over those of the client's default options.
+         * The metadata that is sent with a call, such as {@code traceparent}: a function that is called in the calling
+         * thread at each call. Its entries replace those of the client's default options.
          *
-         * @param value gives lower-case names with values of printable ASCII
+         * @param value supplies lower-case names with values of printable ASCII
          * @return this builder
          */
         public Builder metadata(Supplier<Map<String, String>> value) {
@@ -364,7 +220,8 @@ public final class Options {
             return this;
         }
 
-        private Builder parameter(Consumer<GenerationParameters.Builder> setting) {
+        @Override
+        Builder parameter(Consumer<GenerationParameters.Builder> setting) {
             return set(request -> setting.accept(request.getParametersBuilder()));
         }
     }

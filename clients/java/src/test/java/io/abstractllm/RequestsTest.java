@@ -2,20 +2,25 @@ package io.abstractllm;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.ByteString;
+import com.google.protobuf.Descriptors.FieldDescriptor;
 import io.abstractllm.v1.CountTokensRequest;
 import io.abstractllm.v1.GenerateRequest;
 import io.abstractllm.v1.GenerationParameters;
+import java.lang.reflect.Method;
 import java.time.Duration;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class RequestsTest {
@@ -30,23 +35,35 @@ class RequestsTest {
         assertFalse(request.hasParameters());
     }
 
-    @Test
-    void zeroIsSentAsZero() {
-        GenerationParameters parameters = encoded(Options.builder()
-                        .temperature(0)
-                        .topP(0)
-                        .topK(0)
-                        .minP(0)
-                        .maxTokens(0)
-                        .seed(0)
-                        .presencePenalty(0)
-                        .frequencyPenalty(0)
-                        .repetitionPenalty(0)
-                        .topLogprobs(0)
-                        .model(""))
-                .getParameters();
-        assertEquals(11, parameters.getAllFields().size());
-        assertTrue(parameters.hasTemperature() && parameters.hasSeed() && parameters.hasModel());
+    private static List<FieldDescriptor> parameters() {
+        return GenerationParameters.getDescriptor().getFields();
+    }
+
+    /** A value of the setter's type: zero, or what is not empty where nothing is sent for an empty one. */
+    private static Object smallest(Class<?> type) {
+        if (type == List.class) {
+            return List.of("END");
+        }
+        if (type == Map.class) {
+            return Map.of(0, 0.0);
+        }
+        if (type == String.class) {
+            return "";
+        }
+        return type.isEnum() ? type.getEnumConstants()[0] : 0;
+    }
+
+    @ParameterizedTest
+    @MethodSource("parameters")
+    void everyParameterOfTheContractHasASetterAndItsZeroIsSent(FieldDescriptor field) throws Exception {
+        Options.Builder options = Options.builder();
+        Method setter = Arrays.stream(Options.Builder.class.getMethods())
+                .filter(method -> method.getName().equals(field.getJsonName()))
+                .findAny()
+                .orElseThrow();
+        assertSame(options, setter.invoke(options, smallest(setter.getParameterTypes()[0])));
+        GenerationParameters parameters = encoded(options).getParameters();
+        assertEquals(Set.of(field), parameters.getAllFields().keySet());
     }
 
     @Test
