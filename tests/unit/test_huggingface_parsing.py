@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser, ReasoningPiece, TextPiece
-from abstractllm.providers.huggingface.worker.parsing.reader import Reader, read_json
-from abstractllm.providers.huggingface.worker.parsing.tool_calls import FORMATS, CallFormat
+from abstractllm.providers.huggingface.worker.parsing.call_formats import FORMATS, CallFormat
+from abstractllm.providers.huggingface.worker.parsing.json_reader import read_json
+from abstractllm.providers.huggingface.worker.parsing.reader import Reader
 
 THINK = ("<think>", "</think>")
 CODER, HERMES, MISTRAL_NEW, MISTRAL, PHI, GRANITE, PYTHON_TAG, LLAMA = FORMATS
@@ -31,7 +32,7 @@ def parse(
     is_inside: bool = False,
     tools: dict[str, Any] = TOOLS,
 ) -> tuple[list[Any], AnswerParser]:
-    """What a parser makes of a text that comes in pieces: ("text", ...), ("reasoning", ...), (name, arguments)."""
+    """Parses a text that comes in pieces, and returns ("text", ...), ("reasoning", ...), (name, arguments)."""
     parser = AnswerParser(block, is_inside, format, tools)
     pieces = []
     for begin, end in zip((0, *cuts), (*cuts, len(text)), strict=True):
@@ -91,10 +92,10 @@ ARGUMENTS = '{"city": "Paris", "days": 3}'
     ],
 )
 def test_calls_are_read_in_every_known_format(format: CallFormat, text: str, calls: list[Any]) -> None:
-    found, parser = parse(text, format)
-    assert found == calls
+    pieces, parser = parse(text, format)
+    assert pieces == calls
     assert parser.complete_calls == len(calls)
-    assert all(isinstance(json.loads(arguments), dict) for _, arguments in found)
+    assert all(isinstance(json.loads(arguments), dict) for _, arguments in pieces)
 
 
 def test_arguments_are_given_out_as_they_come() -> None:
@@ -111,8 +112,8 @@ def test_arguments_are_given_out_as_they_come() -> None:
 
 def test_text_before_between_and_after_calls_stays_text_in_its_place() -> None:
     call = f"<tool_call>\n{CALL}\n</tool_call>"
-    found, _ = parse(f"First. \n{call}\n\nThen {call}\n end ")
-    assert found == [
+    pieces, _ = parse(f"First. \n{call}\n\nThen {call}\n end ")
+    assert pieces == [
         ("text", "First."),
         ("weather", ARGUMENTS),
         ("text", "\n\nThen"),
@@ -143,16 +144,16 @@ def test_text_before_between_and_after_calls_stays_text_in_its_place() -> None:
     ],
 )
 def test_what_is_no_call_is_given_back_as_text(format: CallFormat, text: str) -> None:
-    found, parser = parse(text, format)
-    assert found == [("text", text)]
+    pieces, parser = parse(text, format)
+    assert pieces == [("text", text)]
     assert parser.complete_calls == 0
 
 
 def test_a_call_that_breaks_off_in_its_arguments_keeps_what_came_and_the_rest_is_text() -> None:
-    found, parser = parse('<tool_call>{"name": "now", "arguments": {"a": [1, 2')
-    assert (found, parser.complete_calls) == ([("now", '{"a": [1, 2')], 0)
-    found, parser = parse("""<tool_call>{"name": "now", "arguments": {"a": 'b'}}</tool_call>""")
-    assert (found, parser.complete_calls) == ([("now", '{"a": '), ("text", "'b'}}</tool_call>")], 0)
+    pieces, parser = parse('<tool_call>{"name": "now", "arguments": {"a": [1, 2')
+    assert (pieces, parser.complete_calls) == ([("now", '{"a": [1, 2')], 0)
+    pieces, parser = parse("""<tool_call>{"name": "now", "arguments": {"a": 'b'}}</tool_call>""")
+    assert (pieces, parser.complete_calls) == ([("now", '{"a": '), ("text", "'b'}}</tool_call>")], 0)
 
 
 @pytest.mark.parametrize("name", ["weather", "now"])
@@ -177,9 +178,9 @@ def test_arguments_in_elements_take_the_type_of_the_schema(name: str) -> None:
     }
     parameters = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values.items())
     tools = {"weather": {"properties": properties}, "now": {"properties": [1]}}
-    found, _ = parse(f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>", CODER, tools=tools)
+    pieces, _ = parse(f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>", CODER, tools=tools)
     typed = {**values, "days": 12, "flag": True, "list": ["a", 1]}
-    assert json.loads(found[0][1]) == (typed if name == "weather" else values)
+    assert json.loads(pieces[0][1]) == (typed if name == "weather" else values)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +199,8 @@ def test_arguments_in_elements_take_the_type_of_the_schema(name: str) -> None:
 )
 def test_reasoning_is_a_block_at_the_beginning(text: str, is_inside: bool, expected: list[Any]) -> None:
     for format in (None, HERMES):
-        found, parser = parse(text, format, block=THINK, is_inside=is_inside)
-        assert found == expected
+        pieces, parser = parse(text, format, block=THINK, is_inside=is_inside)
+        assert pieces == expected
         assert parser.has_reasoned == (is_inside or text.lstrip().startswith("<think>"))
 
 

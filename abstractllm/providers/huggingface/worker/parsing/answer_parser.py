@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece
-from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Reader
-from abstractllm.providers.huggingface.worker.parsing.tool_calls import CallFormat, CallReader
+from abstractllm.providers.huggingface.worker.parsing.call_formats import CallFormat
+from abstractllm.providers.huggingface.worker.parsing.call_reader import CallReader
+from abstractllm.providers.huggingface.worker.parsing.reader import SPACE, Parsing, Reader
 
 __all__ = ["AnswerParser", "Piece", "ReasoningPiece", "TextPiece"]
-
-_SPACE = " \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +20,14 @@ class TextPiece:
 
     text: str
     begin: int
-    """Where it lies in all that the model has written, in characters."""
+    """The place where it begins in all that the model has written, in characters."""
     end: int
+    """The place behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningPiece:
-    """A piece of what the model thinks."""
+    """A piece of the model's reasoning."""
 
     text: str
 
@@ -36,17 +36,19 @@ Piece: TypeAlias = TextPiece | ReasoningPiece | CallPiece
 
 
 class AnswerParser:
-    """Takes an answer in pieces; what it makes of them, joined, does not depend on where they were cut.
+    """Splits an answer that comes in pieces into reasoning, text and calls.
 
-    Reasoning is a block at the answer's beginning; the white space around and at the edges of it belongs to neither
-    side. White space before a call, and after the last one, is no text either. What looks like a call but is none, or
-    calls a tool that was not offered, is text, as the model wrote it; if it breaks off within its arguments, what came
-    of these stays, and the rest is text.
+    The pieces that it returns, joined, do not depend on where the answer was cut.
+
+    Reasoning is a block at the beginning of the answer. White space at its edges, before a call and after the last call
+    is dropped. A call that is malformed, or that names a tool which was not offered, is returned as text, as the model
+    wrote it. If it becomes malformed only within its arguments, the part of them that was returned already stays, and
+    the rest is text.
 
     Args:
-        block: The texts that begin and end reasoning; None for models without.
-        is_inside: Whether the prompt has begun the block already.
-        format: How the model writes calls; None if no tool is offered.
+        block: The texts that begin and end reasoning; None for a model that does not mark its reasoning.
+        is_inside: Whether the prompt ends inside the block.
+        format: The format in which the model writes calls; None if no tool is offered.
         tools: The schemas of the offered tools' arguments, by name.
     """
 
@@ -66,35 +68,35 @@ class AnswerParser:
         self.has_reasoned = block is not None and is_inside
         """Whether reasoning has begun."""
         self.is_answering = block is None
-        """Whether what comes next is no reasoning, nor can it begin any more."""
+        """Whether reasoning is over, or can no longer begin."""
         self.is_text = True
-        """Whether what was read last is text."""
+        """Whether the characters read last are text."""
         self._steps = self._parse()
 
     @property
     def complete_calls(self) -> int:
-        """Calls whose arguments are whole."""
+        """The number of calls whose arguments are complete."""
         return self._calls.complete
 
     def push(self, text: str, is_special: bool = False) -> list[Piece]:
-        """Takes the next piece, and returns what is certain now.
+        """Takes the next piece of the answer and returns the pieces that are certain now.
 
         Args:
             text: The piece.
             is_special: Whether it is a special token that marks calls or reasoning.
         """
         self._reader.add(text, is_special)
-        return self._go_on()
+        return self._advance()
 
     def end(self) -> list[Piece]:
-        """Returns what was held back, when no more comes."""
+        """Returns what was held back, when nothing more comes."""
         self._reader.has_ended = True
-        return self._go_on()
+        return self._advance()
 
-    def _go_on(self) -> list[Piece]:
+    def _advance(self) -> list[Piece]:
         next(self._steps, None)
-        if not self.is_text and self._calls.kept >= 0:
-            self._reader.forget(self._calls.kept)
+        if not self.is_text and self._calls.emitted_to >= 0:
+            self._reader.forget(self._calls.emitted_to)
         pieces = self._pieces.copy()
         self._pieces.clear()
         return pieces
@@ -104,11 +106,12 @@ class AnswerParser:
             yield from self._reasoning(*self._block)
             self.is_answering = True
         if self._format is None:
-            yield from self._plain()
+            yield from self._rest_as_text()
         else:
-            yield from self._with_calls(self._format)
+            yield from self._text_and_calls(self._format)
 
     def _reasoning(self, opening: str, closing: str) -> Parsing[None]:
+        """Reads the block of reasoning, if the answer begins with one."""
         reader = self._reader
         if not self._is_inside:
             yield from reader.skip_space()
@@ -119,92 +122,90 @@ class AnswerParser:
         self.is_text = False
         yield from reader.skip_space()
         while True:
-            at, found = reader.find((closing,))
-            kept = reader.slice(reader.place, at).rstrip(_SPACE)
-            if kept:
-                self._pieces.append(ReasoningPiece(reader.visible(reader.place, reader.place + len(kept))))
-                reader.place += len(kept)
-            if found or reader.has_ended:
+            place, is_closed = reader.find(closing)
+            if text := reader.slice(reader.place, place).rstrip(SPACE):
+                self._pieces.append(ReasoningPiece(reader.visible(reader.place, reader.place + len(text))))
+                reader.place += len(text)
+            if is_closed or reader.has_ended:
                 break
             reader.forget(reader.place)
             yield
-        if found:
-            reader.place = at + len(closing)
+        if is_closed:
+            reader.place = place + len(closing)
             self.is_answering = self.is_text = True
             yield from reader.skip_space()
         else:
             reader.place = reader.end
 
-    def _plain(self) -> Parsing[None]:
+    def _rest_as_text(self) -> Parsing[None]:
         reader = self._reader
         while True:
-            self._give_text(reader.place, reader.end)
+            self._emit_text(reader.place, reader.end)
             if reader.has_ended:
                 return
             yield
 
-    def _with_calls(self, format: CallFormat) -> Parsing[None]:
+    def _text_and_calls(self, format: CallFormat) -> Parsing[None]:
         reader = self._reader
-        after_call = False
+        is_after_call = False
         while True:
             if not format.opening:
                 begin = reader.place
                 if (yield from reader.skip_space()) not in ("{", "["):
                     reader.place = begin
-                    yield from self._plain_after(after_call)
+                    yield from self._rest_after(is_after_call)
                     return
             else:
-                begin = yield from self._text_before(format.opening, after_call)
+                begin = yield from self._text_before(format.opening, is_after_call)
                 if begin < 0:
                     return
             self.is_text = False
             behind_opening = reader.place
-            self._calls.kept = -1
-            after_call = yield from self._calls.read(format)
+            self._calls.emitted_to = -1
+            is_after_call = yield from self._calls.read(format)
             self.is_text = True
-            if after_call:
+            if is_after_call:
                 reader.forget(reader.place)
-            elif self._calls.kept >= 0:
-                reader.place = self._calls.kept
+            elif self._calls.emitted_to >= 0:
+                reader.place = self._calls.emitted_to
             else:
-                self._give_text(begin, behind_opening)
-            if not after_call and not format.opening:
-                yield from self._plain()
+                self._emit_text(begin, behind_opening)
+            if not is_after_call and not format.opening:
+                yield from self._rest_as_text()
                 return
 
-    def _text_before(self, opening: str, after_call: bool) -> Parsing[int]:
-        """Gives out text up to the next opening, and reads that.
+    def _text_before(self, opening: str, is_after_call: bool) -> Parsing[int]:
+        """Emits the text up to the next opening, and reads the opening.
 
         Returns:
-            Where the white space before the opening begins; -1 at the end of the answer.
+            The place where the white space before the opening begins; -1 at the end of the answer.
         """
         reader = self._reader
         while True:
-            at, found = reader.find((opening,))
-            kept = reader.slice(reader.place, at).rstrip(_SPACE)
-            if kept:
-                self._give_text(reader.place, reader.place + len(kept))
-                after_call = False
-            if found:
+            place, is_complete = reader.find(opening)
+            if text := reader.slice(reader.place, place).rstrip(SPACE):
+                self._emit_text(reader.place, reader.place + len(text))
+                is_after_call = False
+            if is_complete:
                 begin = reader.place
-                reader.place = at + len(opening)
+                reader.place = place + len(opening)
                 return begin
             if reader.has_ended:
-                if not after_call:
-                    self._give_text(reader.place, reader.end)
+                if not is_after_call:
+                    self._emit_text(reader.place, reader.end)
                 return -1
             reader.forget(reader.place)
             yield
 
-    def _plain_after(self, after_call: bool) -> Parsing[None]:
-        """Text to the end of the answer; nothing if it is white space after a call."""
+    def _rest_after(self, is_after_call: bool) -> Parsing[None]:
+        """Emits the rest of the answer as text, unless it is white space after a call."""
         begin = self._reader.place
-        if after_call and not (yield from self._reader.skip_space()):
+        if is_after_call and not (yield from self._reader.skip_space()):
             return
         self._reader.place = begin
-        yield from self._plain()
+        yield from self._rest_as_text()
 
-    def _give_text(self, begin: int, end: int) -> None:
+    def _emit_text(self, begin: int, end: int) -> None:
         if text := self._reader.visible(begin, end):
             self._pieces.append(TextPiece(text, begin, end))
         self._reader.place = end

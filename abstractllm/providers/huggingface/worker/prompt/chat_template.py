@@ -15,7 +15,7 @@ from abstractllm.enums import ReasoningEffort
 from abstractllm.errors import UnsupportedFeatureError, UnsupportedParameterError
 from abstractllm.providers.huggingface.protocol.messages import CallPiece
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
-from abstractllm.providers.huggingface.worker.parsing.tool_calls import FORMATS, CallFormat
+from abstractllm.providers.huggingface.worker.parsing.call_formats import FORMATS, CallFormat
 
 __all__ = ["ChatTemplate", "Framing"]
 

@@ -11,7 +11,7 @@ import jinja2
 
 from abstractllm.errors import InvalidRequestError
 from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolCall, ToolDefinition, Turn
-from abstractllm.providers.huggingface.worker.parsing.tool_calls import ID_LENGTH
+from abstractllm.providers.huggingface.worker.parsing.call_reader import ID_LENGTH
 from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate
 
 __all__ = ["Prompts"]
