@@ -26,7 +26,7 @@ GUARD = 60.0
 
 @dataclass
 class Failure:
-    """How a call ends in an error, and its google.rpc details."""
+    """The error in which a call ends, and its google.rpc details."""
 
     code: grpc.StatusCode = grpc.StatusCode.INTERNAL
     message: str = "it failed"
@@ -71,7 +71,7 @@ class Failure:
 
 
 class Server:
-    """The server, in a thread of its own: `handlers` holds each method's answer, `requests` what was asked."""
+    """The server, in a thread of its own: `handlers` holds each method's answer, `requests` the requests that came."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}

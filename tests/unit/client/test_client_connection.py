@@ -1,4 +1,4 @@
-"""How a client connects, as whom, and what it needs to be imported."""
+"""Connections of a client, its credentials, and the packages that it imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller gives arrives as the contract has it, and what the server sends arrives as the client's values."""
+"""A caller's values arrive at the server as the contract has them, and its answers arrive as the client's values."""
 
 from __future__ import annotations
 

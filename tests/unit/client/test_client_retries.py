@@ -1,4 +1,4 @@
-"""Who is to retry, and when, is the server's say."""
+"""Retries of a client, which the server allows, forbids and times."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_E
 
 async def answers(address: str, prompt: str = "Hi") -> list[str]:
     """The answers to asking in every way."""
-    found: list[str] = []
+    texts: list[str] = []
     with RemoteLLM(address) as sync:
         async with AsyncRemoteLLM(address) as llm:
-            found.append(sync.generate(prompt))
-            found.append("".join(sync.generate(prompt, stream=True)))
-            found.append(await llm.generate(prompt))
-            found.append("".join([piece async for piece in await llm.generate(prompt, stream=True)]))
-    return found
+            texts.append(sync.generate(prompt))
+            texts.append("".join(sync.generate(prompt, stream=True)))
+            texts.append(await llm.generate(prompt))
+            texts.append("".join([piece async for piece in await llm.generate(prompt, stream=True)]))
+    return texts
 
 
 @pytest.mark.parametrize("code", [UNAVAILABLE, EXHAUSTED], ids=["UNAVAILABLE", "RESOURCE_EXHAUSTED"])

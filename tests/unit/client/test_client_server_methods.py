@@ -1,4 +1,4 @@
-"""What only a server has: its LLMs, their configuration, the models on its disk and in its memory."""
+"""Methods that only a server has: its LLMs, their configuration, the models on its disk and in its memory."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ async def test_counting_tokens_capabilities_and_llms(server: Any) -> None:
             assert known["context_window"] == 512
             assert known["max_output_tokens"] is None
             assert (known.streaming, known.parameters, known.context_window) == (True, ("seed",), 512)
-            found = await llm.list_llms()
-            assert found == sync.list_llms()
-            assert found[0] == client.LlmInfo("a", "p", "m", True, client.LlmState.READY, memory_bytes=0)
-            assert found[1].state == 50
+            llms = await llm.list_llms()
+            assert llms == sync.list_llms()
+            assert llms[0] == client.LlmInfo("a", "p", "m", True, client.LlmState.READY, memory_bytes=0)
+            assert llms[1].state == 50
 
 
 def test_capabilities_are_a_typed_value_and_the_dictionary_they_were() -> None:
@@ -173,9 +173,9 @@ async def test_cached_models_are_listed_over_all_pages_and_cleared(server: Any) 
 
     server.handlers |= {"ListCachedModels": list_cached, "ClearCache": clear}
     with RemoteLLM(server.address) as llm:
-        found = llm.list_cached_models()
-        assert found == await llm.list_cached_models_async()
-        assert found == [
+        models = llm.list_cached_models()
+        assert models == await llm.list_cached_models_async()
+        assert models == [
             client.CachedModel("a", ("r1",), 5, last_used_time=1.5, used_by=("local",)),
             client.CachedModel("b", (), 0, partial=True),
         ]

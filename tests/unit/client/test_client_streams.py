@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -17,19 +16,13 @@ import pytest
 
 import abstractllm_client as client
 from abstractllm_client import AsyncRemoteLLM, Finished, GenerationCancelledError, RemoteLLM, Started, TextDelta
+from tests.waiting import until
 
 GUARD = 60.0
 
 
 async def released(server: Any) -> bool:
     return await asyncio.to_thread(server.released.wait, GUARD)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + GUARD
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 def test_a_stream_is_started_deltas_and_finished(server: Any) -> None:

@@ -1,4 +1,4 @@
-"""How a client connects: channel options, retry policy, credentials. They match the server's limits."""
+"""The connection of a client: channel options, retry policy, credentials. They match the server's limits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import grpc.aio
 from abstractllm_client.errors import ConfigurationError
 
 MESSAGE_LIMIT = 16 * 1024 * 1024
-"""Bytes that one request or one answer may have; the server's default, too."""
+"""Bytes that one request or one answer may have; the server's default too."""
 
 Metadata = Mapping[str, str] | Callable[[], Mapping[str, str]]
-"""What goes with every call, or a function that is asked at each."""
+"""Names and values that go with every call, or a function that returns them and is called for each call."""
 
 _KEY = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 
@@ -44,7 +44,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_retries", 1),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-    # What no longer fits this buffer is not retried. It also holds the request's metadata.
+    # A call that does not fit this buffer is not retried. It also holds the request's metadata.
     ("grpc.per_rpc_retry_buffer_size", MESSAGE_LIMIT + 64 * 1024),
     # A server that is gone without a word is noticed within 40 seconds while a call runs.
     ("grpc.keepalive_time_ms", 30_000),
@@ -56,17 +56,18 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where and as whom to connect.
+    """The address of a server, and the credentials and options to connect with.
 
     Args:
         address: `host:port`, `dns:///name:port`, or `unix:/path/of/a/socket`.
         token: A bearer token; sent with every call.
-        tls: Whether to use TLS with the system's root certificates; certificates given below imply it.
+        tls: True for TLS with the system's root certificates; any of the three certificates below imply it.
         root_certificates: PEM of the roots to trust instead of the system's.
         private_key: PEM of the client's key, for mutual TLS.
         certificate_chain: PEM of the client's certificates, for mutual TLS.
-        options: Further gRPC channel options; they win over the client's own.
-        metadata: What goes with every call beside the token, or a function that is asked at each call.
+        options: Further gRPC channel options; they win over the client's.
+        metadata: Names and values that go with every call beside the token, or a function that returns them and is
+            called for each call.
 
     Raises:
         ConfigurationError: For an address or token that cannot be one, or half a key pair.
@@ -104,21 +105,21 @@ class Connection:
         return int(dict(self._options())["grpc.max_send_message_length"])
 
     def call_metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with the next call.
+        """Returns the metadata of the next call.
 
         Raises:
             ConfigurationError: If gRPC cannot send it.
         """
-        given: Mapping[str, Any] = self.metadata() if callable(self.metadata) else self.metadata or {}
-        for key, value in given.items():
+        metadata: Mapping[str, Any] = self.metadata() if callable(self.metadata) else self.metadata or {}
+        for key, value in metadata.items():
             if not (_KEY.fullmatch(str(key)) and isinstance(value, str) and value.isascii() and value.isprintable()):
                 raise ConfigurationError(
                     f"metadata must be lower-case names with values of printable ASCII, got {key!r:.80}",
                     field="metadata",
                     requested=f"{key!r:.80}",
                 )
-        own = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
-        return (*own, *given.items())
+        authorization = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+        return (*authorization, *metadata.items())
 
     def open(self) -> grpc.Channel:
         """Makes a channel for synchronous calls; it connects with the first call."""

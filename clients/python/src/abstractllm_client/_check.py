@@ -12,7 +12,7 @@ _LARGEST_WHOLE_DOUBLE = 2**53
 
 
 def refuse(field: str, rule: str, value: object, limit: object = None) -> InvalidRequestError:
-    """Makes the error for a value that breaks a rule; it shows at most 80 characters of the value."""
+    """Returns the error for a value that breaks a rule; it shows at most 80 characters of the value."""
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     return InvalidRequestError(f"{field}: {rule}, got {shown}", field=field, limit=limit, requested=shown)
@@ -22,7 +22,7 @@ def text(value: object, field: str) -> str:
     """Takes a string that is whole Unicode text.
 
     Raises:
-        InvalidRequestError: If it is no string, or holds a lone surrogate, which no encoding can carry.
+        InvalidRequestError: If it is not a string, or holds a lone surrogate, which no encoding can carry.
     """
     if not isinstance(value, str):
         raise refuse(field, "must be a string", value)
@@ -39,7 +39,7 @@ def integer(value: object, field: str, bits: int) -> int:
     """Takes a whole number that fits a signed integer of `bits` bits.
 
     Raises:
-        InvalidRequestError: If it is no `int` (a `bool` is none), or does not fit.
+        InvalidRequestError: If it is a `bool` or not an `int`, or does not fit.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise refuse(field, "must be a whole number", value)
@@ -53,36 +53,36 @@ def number(value: object, field: str) -> float:
     """Takes a number.
 
     Raises:
-        InvalidRequestError: If it is no `int` or `float` (a `bool` is none), or not finite.
+        InvalidRequestError: If it is a `bool` or neither `int` nor `float`, or not finite.
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise refuse(field, "must be a number", value)
     try:
-        found = float(value)
+        double = float(value)
     except OverflowError:
-        found = math.inf
-    if not math.isfinite(found):
+        double = math.inf
+    if not math.isfinite(double):
         raise refuse(field, "must be a finite number", value, limit="finite")
-    return found
+    return double
 
 
 def seconds(value: object, field: str) -> float:
     """Takes a span in seconds.
 
     Raises:
-        InvalidRequestError: If it is no finite number above 0.
+        InvalidRequestError: If it is not a finite number above 0.
     """
-    found = number(value, field)
-    if found <= 0:
+    span = number(value, field)
+    if span <= 0:
         raise refuse(field, "must be greater than 0 seconds", value, limit="greater than 0")
-    return found
+    return span
 
 
 def plain(value: object, field: str) -> Any:
-    """Takes what a protobuf Struct can hold without loss: None, bool, number, string, mapping, list.
+    """Takes a value that a protobuf Struct can hold without loss: None, bool, number, string, mapping, list.
 
     Raises:
-        InvalidRequestError: Naming the entry that is none of these, or a whole number beyond 2^53.
+        InvalidRequestError: For an entry, which it names, of another type, or a whole number beyond 2^53.
     """
     match value:
         case None | bool():

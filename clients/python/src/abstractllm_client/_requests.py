@@ -34,35 +34,35 @@ OPTIONS = tuple(
 def generate_request(
     llm: str, prompt: object, system_prompt: str | None, options: Mapping[str, Any]
 ) -> pb.GenerateRequest:
-    """Encodes a call of `generate`; whether values are in range is the server's to say.
+    """Encodes a call of `generate`. The server checks the ranges of the values.
 
     Args:
         llm: The LLM's name; empty for the server's default.
         prompt: A string, or a list of messages.
-        system_prompt: Replaces the conversation's own, where set.
+        system_prompt: Replaces the conversation's system message, where set.
         options: Generation parameters and `OPTIONS` by name; `None` counts as unset.
 
     Raises:
         UnsupportedParameterError: For a name that is not known.
-        InvalidRequestError: For a value of the wrong type, or text that is no Unicode.
+        InvalidRequestError: For a value of the wrong type, or text that is not Unicode.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    rest = {name: value for name, value in options.items() if value is not None}
     request = pb.GenerateRequest(llm=_check.text(llm, "llm"))
     _set_input(request, prompt, system_prompt)
-    if "response_format" in given:
-        request.response_format.CopyFrom(_format(given.pop("response_format")))
-    request.tools.extend(_tools(given.pop("tools", ())))
-    if "tool_choice" in given:
-        request.tool_choice.CopyFrom(_tool_choice(given.pop("tool_choice")))
-    if "provider_options" in given:
-        request.provider_options.update(_options(given.pop("provider_options")))
-    request.request_id = _check.text(given.pop("request_id", ""), "request_id")
-    request.labels.update(_labels(given.pop("labels", {})))
-    if "parameters_policy" in given:
-        policy = given.pop("parameters_policy")
+    if "response_format" in rest:
+        request.response_format.CopyFrom(_format(rest.pop("response_format")))
+    request.tools.extend(_tools(rest.pop("tools", ())))
+    if "tool_choice" in rest:
+        request.tool_choice.CopyFrom(_tool_choice(rest.pop("tool_choice")))
+    if "provider_options" in rest:
+        request.provider_options.update(_provider_options(rest.pop("provider_options")))
+    request.request_id = _check.text(rest.pop("request_id", ""), "request_id")
+    request.labels.update(_labels(rest.pop("labels", {})))
+    if "parameters_policy" in rest:
+        policy = rest.pop("parameters_policy")
         request.parameters_policy = PARAMETERS_POLICIES.encode(policy, "parameters_policy")
-    if given:
-        request.parameters.CopyFrom(_parameters.encode(given))
+    if rest:
+        request.parameters.CopyFrom(_parameters.encode(rest))
     return request
 
 
@@ -105,7 +105,7 @@ def _message(message: object, index: int) -> pb.ChatMessage:
         raise _check.refuse(f"{path}.parts", "must be a sequence of parts", parts)
     return pb.ChatMessage(
         role=ROLES.encode(role, f"{path}.role"),
-        parts=[_part(part, f"{path}.parts[{at}]") for at, part in enumerate(parts)],
+        parts=[_part(part, f"{path}.parts[{position}]") for position, part in enumerate(parts)],
     )
 
 
@@ -148,23 +148,23 @@ def _bytes(value: object, path: str) -> bytes:
     return value
 
 
-def _format(chosen: object) -> pb.ResponseFormat:
-    match chosen:
+def _format(form: object) -> pb.ResponseFormat:
+    match form:
         case JsonObjectFormat():
             return pb.ResponseFormat(json_object=pb.JsonObjectFormat())
         case JsonSchemaFormat():
             path = "response_format.json_schema"
             schema = pb.JsonSchemaFormat(
-                name=_check.text(chosen.name, f"{path}.name"),
-                schema_json=_check.text(chosen.schema_json, f"{path}.schema_json"),
-                strict=chosen.strict,
+                name=_check.text(form.name, f"{path}.name"),
+                schema_json=_check.text(form.schema_json, f"{path}.schema_json"),
+                strict=form.strict,
             )
             return pb.ResponseFormat(json_schema=schema)
         case RegexFormat():
-            return pb.ResponseFormat(regex=_check.text(chosen.regex, "response_format.regex"))
+            return pb.ResponseFormat(regex=_check.text(form.regex, "response_format.regex"))
         case GrammarFormat():
-            return pb.ResponseFormat(grammar=_check.text(chosen.grammar, "response_format.grammar"))
-    raise _check.refuse("response_format", "must be one of the *Format types", chosen)
+            return pb.ResponseFormat(grammar=_check.text(form.grammar, "response_format.grammar"))
+    raise _check.refuse("response_format", "must be one of the *Format types", form)
 
 
 def _tools(tools: object) -> list[pb.Tool]:
@@ -193,11 +193,11 @@ def _tool_choice(choice: object) -> pb.ToolChoice:
     return pb.ToolChoice()
 
 
-def _options(options: object) -> dict[str, Any]:
+def _provider_options(options: object) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise _check.refuse("provider_options", "must be a mapping", options)
-    found: dict[str, Any] = _check.plain(options, "provider_options")
-    return found
+    plain: dict[str, Any] = _check.plain(options, "provider_options")
+    return plain
 
 
 def _labels(labels: object) -> dict[str, str]:

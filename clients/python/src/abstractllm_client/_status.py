@@ -16,14 +16,14 @@ from abstractllm_client.errors import AbstractLLMError, ErrorReason, InvalidRequ
 DOMAIN = "abstractllm"
 _DETAILS = "grpc-status-details-bin"
 _TOO_LARGE = re.compile(r"larger than max(?: \((\d+) vs\. (\d+)\))?")
-"""In gRPC's own words for a message beyond a limit, on either side: its size and the limit."""
+"""The text with which gRPC refuses a message beyond a limit, on either side: its size and the limit."""
 
 _BY_REASON: dict[str, type[AbstractLLMError]] = {
-    str(found.default_reason): found
+    str(kind.default_reason): kind
     for name in errors.__all__
-    if isinstance(found := getattr(errors, name), type)
-    and issubclass(found, AbstractLLMError)
-    and found is not AbstractLLMError
+    if isinstance(kind := getattr(errors, name), type)
+    and issubclass(kind, AbstractLLMError)
+    and kind is not AbstractLLMError
 } | {"MESSAGE_TOO_LARGE": InvalidRequestError}
 
 # For a status without an ErrorInfo (from gRPC itself, or a proxy), or with a reason that is not known here.

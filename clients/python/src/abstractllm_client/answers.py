@@ -1,6 +1,6 @@
-"""What comes back: events, whole answers, and what a server tells of its LLMs.
+"""The answers of a server: events, whole answers, and the state of its LLMs and models.
 
-Everything here is an immutable value with the names and fields of the library's own types; times are seconds as
+Everything in this module is an immutable value with the names and fields of the library's types; times are seconds as
 `float`, counts are `int`, and `None` means "not known", never zero.
 """
 
@@ -59,7 +59,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a request took; `None` where the provider does not say."""
+    """The tokens that a request took; `None` where the provider does not say."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -69,7 +69,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds from the request's arrival: spent waiting, to the first token, to the end."""
+    """Seconds from the request's arrival to the start of its work, to the first token, and to the end."""
 
     queued: float | None = None
     first_token: float | None = None
@@ -109,7 +109,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of what the model thinks before it answers."""
+    """A piece of the model's reasoning before its answer."""
 
     text: str
 
@@ -165,7 +165,7 @@ class Completion:
 
     @property
     def reasoning(self) -> str:
-        """What the model thought, where it says."""
+        """The model's reasoning, where the provider shows it; else empty."""
         return "".join(part.text for part in self.message.parts if isinstance(part, Reasoning))
 
 
@@ -224,7 +224,7 @@ class Capabilities(_FrozenDict):
 
 @dataclass(frozen=True, slots=True)
 class LlmInfo:
-    """A named LLM of a registry or a server, and how it is."""
+    """A named LLM of a registry or a server, and its state."""
 
     name: str
     provider: str
@@ -254,7 +254,7 @@ class CachedModel:
     """True while a download is not complete."""
 
     def __getitem__(self, key: str) -> Any:
-        """The field of this name; `size`, `last_used` and `last_modified` are short for the longer ones."""
+        """Returns the field of this name; `size`, `last_used` and `last_modified` are short for the longer ones."""
         short = {"size": "size_bytes", "last_used": "last_used_time", "last_modified": "last_modified_time"}
         try:
             return getattr(self, short.get(key, key))
@@ -264,7 +264,7 @@ class CachedModel:
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """How far a download is."""
+    """The progress of a download."""
 
     file: str
     """The file that this report is about; empty where it is about the whole alone."""
@@ -278,7 +278,7 @@ class PullProgress:
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """How far the loading of a model is."""
+    """The progress of loading a model."""
 
     state: LlmState | int
     """READY in the last report."""
@@ -289,7 +289,7 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class UnloadProgress:
-    """How far the unloading of a model is."""
+    """The progress of unloading a model."""
 
     state: LlmState | int
     """UNLOADED in the last report."""
@@ -299,7 +299,7 @@ class UnloadProgress:
 
 @dataclass(frozen=True, slots=True)
 class ClearedModels:
-    """What was deleted from a cache, or, on a dry run, what would be."""
+    """The models that were deleted from a cache, or, on a dry run, that would be."""
 
     removed: tuple[str, ...]
     """The names of the models."""

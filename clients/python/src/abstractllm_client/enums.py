@@ -23,7 +23,7 @@ __all__ = [
 
 
 class Role(StrEnum):
-    """Who speaks a chat message."""
+    """The speaker of a chat message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -32,14 +32,14 @@ class Role(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended."""
+    """The reason why an answer ended."""
 
     STOP = "stop"
     """The model ended its answer by itself."""
     MAX_TOKENS = "max_tokens"
     """`max_tokens`, or the end of the context window, was reached."""
     STOP_SEQUENCE = "stop_sequence"
-    """One of `stop` was found; the answer ends before it."""
+    """One of the `stop` texts came up; the answer ends before it."""
     TOOL_CALLS = "tool_calls"
     """The model asks for tools to be called."""
     CONTENT_FILTER = "content_filter"
@@ -49,7 +49,7 @@ class FinishReason(StrEnum):
 
 
 class ReasoningEffort(StrEnum):
-    """How much a reasoning model may think before it answers."""
+    """The amount of reasoning that a model may spend before its answer."""
 
     NONE = "none"
     MINIMAL = "minimal"
@@ -60,7 +60,7 @@ class ReasoningEffort(StrEnum):
 
 
 class ToolChoiceMode(StrEnum):
-    """Whether the model may, must not, or must call a tool."""
+    """The rule for calling tools: the model may, must not, or must call one."""
 
     AUTO = "auto"
     NONE = "none"
@@ -68,7 +68,7 @@ class ToolChoiceMode(StrEnum):
 
 
 class ParametersPolicy(StrEnum):
-    """What happens to a parameter that the LLM cannot honour."""
+    """The treatment of a parameter that the LLM does not support."""
 
     REJECT = "reject"
     """The request is refused and the parameter is named (the default)."""
@@ -77,7 +77,7 @@ class ParametersPolicy(StrEnum):
 
 
 class LlmState(StrEnum):
-    """Where an LLM is in its life."""
+    """The state of an LLM, from not loaded to ready."""
 
     UNLOADED = "unloaded"
     LOADING = "loading"
@@ -86,7 +86,7 @@ class LlmState(StrEnum):
 
 
 class Quantization(StrEnum):
-    """The precision a local model's weights are loaded in."""
+    """The precision in which a local model's weights are loaded."""
 
     NONE = "none"
     INT8 = "int8"
@@ -94,7 +94,7 @@ class Quantization(StrEnum):
 
 
 class ModelCapability(StrEnum):
-    """The keys of what `get_capabilities` returns."""
+    """The keys of the capabilities that `get_capabilities` returns."""
 
     STREAMING = "streaming"
     SYSTEM_PROMPT = "system_prompt"

@@ -1,6 +1,6 @@
 """Every failure is one of these classes, each with one `reason` that a program can branch on.
 
-They have the names, bases and attributes of the library's own errors.
+They have the names, bases and attributes of the library's errors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class ErrorReason(StrEnum):
-    """What went wrong; the values are the names of the contract's `ErrorReason` without their prefix."""
+    """The reasons of failures; the values are the names of the contract's `ErrorReason` without their prefix."""
 
     INVALID_REQUEST = "INVALID_REQUEST"
     UNSUPPORTED_PARAMETER = "UNSUPPORTED_PARAMETER"
@@ -74,18 +74,19 @@ class AbstractLLMError(Exception):
     """The root of all errors of this package.
 
     Attributes:
-        message: What happened, for a person.
-        reason: What happened, for a program; plain text where a newer server sends one that is not known here.
-        retryable: Whether the same request may succeed later, unchanged.
+        message: The failure in words, for people.
+        reason: The failure as a constant, for programs; plain text where a newer server sends one that this version
+            does not know.
+        retryable: True where the same request may succeed later, unchanged.
         retry_after: Seconds to wait before a retry, where known.
         provider: The provider that failed.
-        llm: The name of the LLM that was asked.
-        model: The model that was asked.
+        llm: The name of the LLM that the request was for.
+        model: The model that the request was for.
         upstream_status: The hosted provider's HTTP status.
         request_id: The request's id, to find it in the logs.
         field: The path of the field that is wrong, such as `parameters.temperature`.
-        limit: What the field may hold.
-        requested: What it held.
+        limit: The values that the field may hold.
+        requested: The value that it held.
         output_tokens: Tokens that were generated before the failure.
         partial_text: The text that came before the failure.
     """
@@ -127,7 +128,7 @@ class AbstractLLMError(Exception):
 
 
 class InvalidRequestError(AbstractLLMError):
-    """The request is malformed: `field` names what, `limit` and `requested` say why."""
+    """The request is malformed: `field` names the wrong field, `limit` and `requested` say why."""
 
     default_reason = ErrorReason.INVALID_REQUEST
 
@@ -163,7 +164,7 @@ class ModelNotFoundError(AbstractLLMError):
 
 
 class AuthenticationError(AbstractLLMError):
-    """The caller did not prove who it is."""
+    """The caller's credentials are missing or not valid."""
 
     default_reason = ErrorReason.UNAUTHENTICATED
 
@@ -239,7 +240,7 @@ class ProviderProtocolError(AbstractLLMError):
 
 
 class IncompleteStreamError(AbstractLLMError):
-    """The answer broke off; `partial_text` holds what came. Whether to ask again is the caller's choice."""
+    """The answer broke off; `partial_text` holds its beginning. The caller decides if it is tried again."""
 
     default_reason = ErrorReason.INCOMPLETE_STREAM
 

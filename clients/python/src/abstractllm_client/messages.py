@@ -1,6 +1,6 @@
-"""What goes into a request: messages and their parts, tools, answer formats.
+"""The content of a request: messages and their parts, tools, answer formats.
 
-Everything here is an immutable value with the names and fields of the library's own types.
+Everything in this module is an immutable value with the names and fields of the library's types.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned, sent back to the model."""
+    """The result of a tool, sent back to the model."""
 
     tool_call_id: str
     content: str
@@ -72,7 +72,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What a reasoning model thought before it answered."""
+    """The reasoning of a model before its answer."""
 
     text: str
     provider_state: bytes = b""
@@ -95,7 +95,7 @@ class ChatMessage:
 
 
 Prompt = str | Sequence[ChatMessage | Mapping[str, Any]]
-"""What `generate` takes: a prompt, or a conversation. A message may be `{"role": "user", "content": "Hi"}`."""
+"""The input of `generate`: a prompt, or a conversation. A message may be `{"role": "user", "content": "Hi"}`."""
 
 
 @dataclass(frozen=True, slots=True)
