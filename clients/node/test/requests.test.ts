@@ -50,7 +50,7 @@ test("parameters arrive as their caller wrote them", async (t) => {
     logitBias: { 0: -100, 70000: 2.5 },
     reasoningEffort: "xhigh",
   });
-  assert.deepEqual(request.parameters, {
+  const expected = v1.GenerationParameters.create({
     ...sameBothSides,
     seed: -(2n ** 63n),
     stop: ["a", "b"],
@@ -60,6 +60,7 @@ test("parameters arrive as their caller wrote them", async (t) => {
     ]),
     reasoningEffort: v1.ReasoningEffort.XHIGH,
   });
+  assert.deepEqual(request.parameters, expected);
 });
 
 test("a single stop text, a Map of biases and an enum's number are taken too", async (t) => {
