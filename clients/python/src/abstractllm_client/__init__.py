@@ -1,9 +1,12 @@
 """The Python client of AbstractLLM: text from local and hosted language models over one gRPC service.
 
-from abstractllm_client import RemoteLLM
+Example:
+    ```python
+    from abstractllm_client import RemoteLLM
 
-with RemoteLLM("127.0.0.1:50051") as llm:
-    print(llm.generate("What is the capital of France?", temperature=0))
+    with RemoteLLM("127.0.0.1:50051") as llm:
+        print(llm.generate("What is the capital of France?", temperature=0))
+    ```
 """
 
 from abstractllm_client._aio import AsyncRemoteLLM

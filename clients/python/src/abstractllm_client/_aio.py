@@ -36,8 +36,10 @@ class AsyncRemoteLLM(AsyncClient):
     It may be used in several event loops, one after the other or at once.
 
     Example:
+        ```python
         async with AsyncRemoteLLM("127.0.0.1:50051", temperature=0) as llm:
             print(await llm.generate("What is the capital of France?"))
+        ```
 
     Args:
         address: `host:port`, `dns:///name:port` (calls go to all its addresses in turn), or `unix:/path/of/a/socket`.
@@ -96,9 +98,11 @@ class AsyncRemoteLLM(AsyncClient):
         """Answers a prompt with text.
 
         Example:
+            ```python
             text = await llm.generate("What is the capital of France?", temperature=0)
             async for piece in await llm.generate("Tell me a story.", stream=True, max_tokens=200):
                 print(piece, end="", flush=True)
+            ```
 
         Args:
             prompt: Text, or a list of messages.
@@ -135,10 +139,12 @@ class AsyncRemoteLLM(AsyncClient):
         """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`.
 
         Example:
+            ```python
             async with aclosing(llm.stream("Tell me a story.")) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         print(event.text, end="", flush=True)
+            ```
 
         Returns:
             A generator; leaving or closing it (`contextlib.aclosing`) ends the generation.

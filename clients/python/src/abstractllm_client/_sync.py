@@ -34,8 +34,10 @@ class RemoteLLM(SyncClient):
     It may be used from any thread. Its twins named `*_async` are for asynchronous code, in any event loop.
 
     Example:
+        ```python
         with RemoteLLM("127.0.0.1:50051", temperature=0) as llm:
             print(llm.generate("What is the capital of France?"))
+        ```
 
     Args:
         address: `host:port`, `dns:///name:port` (calls go to all its addresses in turn), or `unix:/path/of/a/socket`.
@@ -94,9 +96,11 @@ class RemoteLLM(SyncClient):
         """Answers a prompt with text.
 
         Example:
+            ```python
             text = llm.generate("What is the capital of France?", temperature=0)
             for piece in llm.generate("Tell me a story.", stream=True, max_tokens=200):
                 print(piece, end="", flush=True)
+            ```
 
         Args:
             prompt: Text, or a list of messages.
@@ -133,10 +137,12 @@ class RemoteLLM(SyncClient):
         """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`.
 
         Example:
+            ```python
             with closing(llm.stream("Tell me a story.")) as events:
                 for event in events:
                     if isinstance(event, TextDelta):
                         print(event.text, end="", flush=True)
+            ```
 
         Returns:
             A generator; leaving or closing it (`contextlib.closing`) ends the generation.

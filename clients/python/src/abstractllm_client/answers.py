@@ -186,9 +186,11 @@ class Capabilities(_FrozenDict):
     equals a plain dictionary of the same entries, and serializes like one.
 
     Example:
+        ```python
         capabilities = llm.get_capabilities()
         if capabilities.tools and "seed" in capabilities["parameters"]:
             ...
+        ```
     """
 
     streaming: bool = True

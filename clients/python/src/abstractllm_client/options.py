@@ -16,8 +16,10 @@ class GenerationOptions(ParameterOptions, total=False):
     """The options of `generate`, `complete` and `stream` beside the prompt; None means unset.
 
     Example:
+        ```python
         def ask(llm: RemoteLLM, question: str, **options: Unpack[GenerationOptions]) -> str:
             return llm.generate(question, "Answer in one sentence.", **options)
+        ```
     """
 
     response_format: ResponseFormat | None
