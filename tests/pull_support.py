@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -29,21 +28,6 @@ async def pull(llm: Any, model: str | None = None) -> list[PullProgress]:
     """All reports of a download."""
     async with asyncio.timeout(HANG):
         return [report async for report in llm.pull(model)]
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Waits until something holds."""
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.01)
-
-
-def wait_for(holds: Callable[[], object]) -> None:
-    """As `until`, in a thread."""
-    end = time.monotonic() + HANG
-    while not holds():
-        assert time.monotonic() < end, "it hangs"
-        time.sleep(0.01)
 
 
 async def begun(reports: AsyncIterator[PullProgress]) -> PullProgress:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.behaviour.ways import TWINS, WAYS
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,12 +30,6 @@ def way(request):
 def provider(subject):
     """The LLM itself, to look at its counters."""
     return subject.llm
-
-
-async def eventually(condition):
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a provider
-            await asyncio.sleep(0.01)
 
 
 async def test_the_answer_says_where_it_comes_from_and_what_it_took(llm, provider):
@@ -106,7 +101,7 @@ async def test_a_deadline_ends_the_request(llm, provider):
     timeout = 0.3 if slow else 0.001
     with pytest.raises(llm.package.GenerationTimeoutError):
         await llm.complete("Tell me a story.", timeout=timeout, **slow)
-    await eventually(lambda: provider.running == 0)
+    await until(lambda: provider.running == 0)
 
 
 async def test_many_requests_at_once_each_get_their_own_answer(llm):

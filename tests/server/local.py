@@ -1,7 +1,7 @@
 """A server over one tiny model in a real engine process, and what its tests ask of both."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from abstractllm.providers.huggingface.protocol.messages import Counters
 from abstractllm_api.v1 import generation_pb2 as pb
 from tests.server.support import Serving, serving
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 PATIENCE = 90.0
 """Seconds after which a test gives up waiting: a busy machine may be ten times slower than a quiet one."""
@@ -36,7 +37,7 @@ class Local(Serving):
             found.accepted == found.released
             and not (found.queued or found.running or found.active or found.waiting or found.blocks_in_use)
             and self.llm.running == 0
-            and self.server._guard.running == 0
+            and self.server.running == 0
         )
 
     async def comes_to_rest(self) -> None:
@@ -44,7 +45,7 @@ class Local(Serving):
         try:
             await until(self.is_at_rest)
         except TimeoutError:
-            left = f"{self.llm.running} requests, {self.server._guard.running} calls, {self.counters}"
+            left = f"{self.llm.running} requests, {self.server.running} calls, {self.counters}"
             raise AssertionError(f"something is left: {left}") from None
         answer = await self.generation.Generate(ask("still there", max_tokens=3), timeout=PATIENCE)
         assert answer.usage.output_tokens == 3
@@ -84,14 +85,3 @@ def ask(prompt: str = "hello", /, **parameters: Any) -> pb.GenerateRequest:
     """A request whose answer goes on until its limit."""
     parameters.setdefault("logit_bias", ENDLESS)
     return pb.GenerateRequest(prompt=prompt, parameters=pb.GenerationParameters(**parameters))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Waits until something holds.
-
-    Raises:
-        TimeoutError: If it does not come to hold.
-    """
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """A server in this process, its stubs, and a failed call's status taken apart."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -140,14 +140,3 @@ async def collect(stream: aio.UnaryStreamCall[Any, Any]) -> list[Any]:
         return [message async for message in stream]
 
     return await asyncio.wait_for(read(), HANG)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Waits until something holds.
-
-    Raises:
-        TimeoutError: If it does not come to hold.
-    """
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.005)

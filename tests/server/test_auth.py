@@ -12,9 +12,10 @@ from grpc_health.v1 import health_pb2
 from abstractllm.errors import ConfigurationError
 from abstractllm_api.v1 import config_pb2, models_pb2
 from abstractllm_client import AsyncRemoteLLM, AuthenticationError, PermissionDeniedError
-from abstractllm_server.security.auth_interceptor import TokenFile
+from abstractllm_server.security.credentials import TokenFile
 from abstractllm_server.settings import ServerSettings
-from tests.server.support import HANG, failure_of, request, serving, until
+from tests.server.support import HANG, failure_of, request, serving
+from tests.waiting import until
 
 USER, ADMIN = "user-token-5f1c", "admin-token-9a2e"
 
@@ -172,10 +173,10 @@ async def test_the_client_s_token_and_errors(tokens):
 async def test_a_changed_file_is_taken_over_and_a_broken_one_changes_nothing(tokens):
     async with guarded(tokens) as running:
         tokens.write_text("nonsense\n")
-        await until(lambda: running.server._security.failed_reloads == 1)
+        await until(lambda: running.server._access.watcher.failed_reloads == 1)
         assert (await outcome(running, "generation.Generate", USER))[0] is grpc.StatusCode.OK
         tokens.write_text(line("another", "inference"))
-        await until(lambda: running.server._security._tokens.find("another"))
+        await until(lambda: running.server._access.tokens.find("another"))
         assert (await outcome(running, "generation.Generate", "another"))[0] is grpc.StatusCode.OK
         assert (await outcome(running, "generation.Generate", USER))[1] == "UNAUTHENTICATED"
 

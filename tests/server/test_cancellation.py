@@ -10,7 +10,8 @@ from abstractllm.config import LLMConfig
 from abstractllm.requests import GenerationRequest
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import Event
-from tests.server.support import HANG, Serving, collect, failure, request, serving, until
+from tests.server.support import HANG, Serving, collect, failure, request, serving
+from tests.waiting import until
 
 LONG = [{"text": "first"}, {"delay": 3000}, {"text": "never"}]
 
@@ -36,7 +37,7 @@ async def settled(served: Serving, begun: int = 1) -> None:
     await until(lambda: llm.closed == begun and llm.running == 0)
     assert llm.begun == begun
     assert llm.released == len(llm.requests)
-    await until(lambda: served.server._guard.running == 0)
+    await until(lambda: served.server.running == 0)
     await served.works()
 
 
@@ -67,7 +68,7 @@ async def test_stream_cancelled_at_once_leaves_nothing(watched: Watched) -> None
         for _ in range(50):
             served.generation.StreamGenerate(request(script=LONG)).cancel()
         await asyncio.sleep(0.05)
-        await until(lambda: served.server._guard.running == 0 and watched.running == 0)
+        await until(lambda: served.server.running == 0 and watched.running == 0)
         assert watched.begun == watched.closed
         await served.works()
 

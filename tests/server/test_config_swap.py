@@ -1,7 +1,7 @@
 """SetConfig of a loaded model: the new one is loaded beside the old one, then they swap; or nothing is changed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from abstractllm_api.v1 import models_pb2
 from tests.server.support import Serving, failure, serving
 from tests.unit import stand_in_engine
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 HANG = 100.0
 """Seconds after which a test gives up waiting; loading a model takes some on a busy machine."""
@@ -48,12 +49,6 @@ async def local(models: list[str], **settings: Any) -> AsyncIterator[tuple[Servi
     async with serving({"local": llm, "other": ScriptedProvider()}, preload=("local",), **settings) as served:
         await until(lambda: llm.state[0] == "ready")
         yield served, llm
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.01)
 
 
 async def read(stream: Any) -> Any:

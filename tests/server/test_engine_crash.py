@@ -13,8 +13,9 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from abstractllm.testing import ScriptedProvider
-from tests.server.local import PATIENCE, Local, ask, local, until
+from tests.server.local import PATIENCE, Local, ask, local
 from tests.server.support import Failure, collect, failure, failure_of, request
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

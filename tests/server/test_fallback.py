@@ -13,7 +13,8 @@ from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import config_pb2, errors_pb2, models_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_client import RemoteLLM
-from tests.server.support import Serving, collect, failure, request, serving, until
+from tests.server.support import Serving, collect, failure, request, serving
+from tests.waiting import until
 
 
 def failing(reason: str, **facts: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from abstractllm.testing import ScriptedProvider
-from tests.server.support import HANG, Serving, failure, request, serving, until
+from tests.server.support import HANG, Serving, failure, request, serving
+from tests.waiting import until
 
 Status = HealthCheckResponse.ServingStatus.Name
 

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2
 
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
-from tests.server.local import PATIENCE, Local, ask, local, until
+from tests.server.local import PATIENCE, Local, ask, local
 from tests.server.support import collect, failure, failure_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,6 +15,7 @@ from abstractllm_api.v1 import generation_pb2 as gen
 from abstractllm_api.v1 import models_pb2 as pb
 from tests.server.support import Serving, failure, serving
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 HANG = 100.0
 """Seconds after which a test gives up waiting; loading a model takes some on a busy machine."""
@@ -46,12 +47,6 @@ async def all_of(stream: Any) -> list[Any]:
     while (message := await asyncio.wait_for(stream.read(), HANG)) is not aio.EOF:
         found.append(message)
     return found
-
-
-async def until(holds: Any) -> None:
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.01)
 
 
 def load(served: Serving, llm: str = "") -> Any:

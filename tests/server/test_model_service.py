@@ -9,7 +9,8 @@ from abstractllm.errors import ModelInUseError
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import CachedModel, Capabilities
 from abstractllm_api.v1 import models_pb2 as pb
-from tests.server.support import Serving, failure, request, serving, until
+from tests.server.support import Serving, failure, request, serving
+from tests.waiting import until
 
 
 async def test_llms_are_listed_by_name_with_their_states() -> None:

@@ -15,7 +15,8 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from abstractllm_api.v1 import generation_pb2_grpc
-from tests.server.support import HANG, collect, failure, request, until
+from tests.server.support import HANG, collect, failure, request
+from tests.waiting import until
 
 GRACE = 1.0
 SLACK = 10.0

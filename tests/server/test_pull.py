@@ -17,9 +17,10 @@ from abstractllm.providers.huggingface.hub.downloads import running_pulls
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM, PullProgress
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
-from tests.pull_support import MODEL, snapshot, wait_for, wanted
-from tests.server.support import HANG, Serving, collect, failure, serving, until
+from tests.pull_support import MODEL, snapshot, wanted
+from tests.server.support import HANG, Serving, collect, failure, serving
 from tests.unit.cli.support import Terminal
+from tests.waiting import until, wait_until
 
 COMMAND = [sys.executable, "-m", "abstractllm_cli"]
 
@@ -199,11 +200,11 @@ def test_ctrl_c_stops_the_download(where: list[str], hub: FakeHub, root: Path) -
         [*COMMAND, "models", "pull", MODEL, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(lambda: hub.open and hub.sent > 20_000)
+        wait_until(lambda: hub.open and hub.sent > 20_000)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (130, "")
-        wait_for(lambda: not hub.open)
+        wait_until(lambda: not hub.open)
     finally:
         process.kill()
         process.communicate()
@@ -225,13 +226,13 @@ def test_a_killed_server_leaves_no_download_behind(hub: FakeHub, root: Path, tmp
     hub.pace = 50_000
     process = subprocess.Popen([*COMMAND, "models", "pull", MODEL, "--cache-dir", str(root)])
     try:
-        wait_for(lambda: hub.open and hub.sent > 20_000)
+        wait_until(lambda: hub.open and hub.sent > 20_000)
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
+    wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
     hub.pace = None
     assert run("models", "pull", MODEL, "--cache-dir", str(root)).returncode == 0
     assert snapshot(root, commit) == wanted(model_files())

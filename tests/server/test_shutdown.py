@@ -7,7 +7,8 @@ import pytest
 
 from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import generation_pb2 as pb
-from tests.server.support import HANG, Failure, Serving, collect, failure, request, serving, until
+from tests.server.support import HANG, Failure, Serving, collect, failure, request, serving
+from tests.waiting import until
 
 ENDLESS = [{"text": "first"}, {"delay": 3000}, {"text": "never"}]
 

@@ -15,8 +15,9 @@ from grpc import aio
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server.transport import limits
-from tests.server.local import PATIENCE, Local, ask, local, until
+from tests.server.local import PATIENCE, Local, ask, local
 from tests.server.support import Failure, failure_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -63,7 +64,7 @@ async def test_fifty_callers_who_stop_reading_are_let_go_of_and_the_others_are_s
         for stream in streams:
             assert (await asyncio.wait_for(stream.read(), PATIENCE)).HasField("started")
         before = process.memory_info().rss
-        guard, answered = served.server._guard, 0
+        answered = 0
         while served.llm.running:
             answer = await served.generation.Generate(ask(max_tokens=5), timeout=PATIENCE)
             assert answer.usage.output_tokens == 5
@@ -74,7 +75,7 @@ async def test_fifty_callers_who_stop_reading_are_let_go_of_and_the_others_are_s
         ends = await asyncio.wait_for(asyncio.gather(*(read_on(stream) for stream in streams)), PATIENCE)
         assert {(end.code, end.reason) for end in ends} == {(grpc.StatusCode.DEADLINE_EXCEEDED, "TIMEOUT")}
         assert {end.message for end in ends} == {"the caller read nothing for 2 seconds"}
-        await until(lambda: guard.running == 0)
+        await until(lambda: served.server.running == 0)
     await served.comes_to_rest()
 
 
@@ -107,7 +108,7 @@ async def test_callers_cancelled_in_a_blocked_write_leave_nothing(served: Local)
             streams = [stub.StreamGenerate(chatty()) for _ in range(50)]
             for stream in streams:
                 await asyncio.wait_for(stream.read(), PATIENCE)
-            await until(lambda: len(served.server._guard._writing) == 50)
+            await until(lambda: served.server._calls.waiting_for_reader == 50)
             for stream in streams:
                 stream.cancel()
             await until(served.is_at_rest)

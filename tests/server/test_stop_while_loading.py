@@ -4,7 +4,6 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ from abstractllm_api.v1 import config_pb2, config_pb2_grpc, generation_pb2, gene
 from abstractllm_api.v1 import models_pb2 as pb
 from tests.server.test_process import MAIN
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 HANG = 100.0
 GRACE = 1.0
@@ -38,12 +38,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate("ab"):
         build(found / name, "llama", seed=seed, max_position_embeddings=100_000)
     return found
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.02)
 
 
 def children(pid: int) -> list[psutil.Process]:

@@ -9,8 +9,9 @@ from abstractllm_client import AsyncRemoteLLM, AuthenticationError, PermissionDe
 from abstractllm_server.security.tls import Certificates
 from abstractllm_server.settings import ServerSettings
 from tests.server.certificates import Authority, Pair
-from tests.server.support import serving, until
+from tests.server.support import serving
 from tests.server.test_auth import line
+from tests.waiting import until
 
 NO_RETRIES = [("grpc.enable_retries", 0)]
 
@@ -131,7 +132,7 @@ async def test_new_certificates_are_taken_over_under_load_and_broken_ones_are_no
     async with serving(tls=tls(live)) as running, client(running, first) as open_before:
         assert await open_before.generate("hi") == "hi"
         live.certificate.write_text("broken")
-        await until(lambda: running.server._security.failed_reloads)
+        await until(lambda: running.server._access.watcher.failed_reloads)
         assert not await refused(running, first)
         install(second.sign("server", file="two"))
         while await refused(running, second):

@@ -28,6 +28,7 @@ from abstractllm.providers.huggingface.worker.model import LoadedModel, load_mod
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.tiny_models import build
+from tests.waiting import wait_until
 
 HANG = 60
 MEBIBYTE = 1 << 20
@@ -108,13 +109,6 @@ class Harness:
         return not (counters.active or counters.waiting or counters.blocks_in_use)
 
 
-def eventually(condition) -> None:
-    deadline = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory) -> Path:
     return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512)
@@ -181,7 +175,7 @@ def test_evictions_change_no_text(loaded, monkeypatch):
         assert found == wanted
         assert len(evicted) > 3
         assert len(narrow.begun) == 8
-        eventually(narrow.is_empty)
+        wait_until(narrow.is_empty)
     finally:
         narrow.engine.stop()
 
@@ -199,7 +193,7 @@ def test_whatever_is_cancelled_whenever_is_released(harness):
     harness.answer(*jobs)
     assert harness.released == 150
     assert harness.failed == {}
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
     assert harness.answer(harness.submit("still here", temperature=0.0))[0][2] > 0
 
 
@@ -233,7 +227,7 @@ def test_a_request_that_fails_harms_nobody_else(harness, monkeypatch):
     assert harness.answer(other) == wanted
     harness.wait_until(lambda: bad.request.id in harness.failed)
     assert (harness.failed[bad.request.id].reason, harness.released) == ("INTERNAL", 3)
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
 
 
 def settings(directory: Path, **more) -> Load:

@@ -20,6 +20,7 @@ from abstractllm.providers.huggingface.worker.output import OutputProcessor
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.test_batching import Harness, eventually
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 PATIENCE = 90.0
 ENDLESS = {1: -100.0, 3: -100.0}
@@ -205,12 +206,6 @@ async def llm(directory: Path) -> AsyncIterator[HuggingFaceProvider]:
     await asyncio.wait_for(llm.load(), PATIENCE)
     yield llm
     await llm.close_async()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.005)
 
 
 async def hundred(

@@ -26,6 +26,7 @@ from abstractllm.errors import (
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.types import LlmState
 from tests.unit.tiny_models import build
+from tests.waiting import until, wait_until
 
 HANG = 100.0
 """Seconds after which a test gives up waiting."""
@@ -36,18 +37,6 @@ def open_llm(directory: Path, **config: object) -> HuggingFaceProvider:
     llm = create_llm("huggingface", model=str(directory), temperature=0, **config)
     assert isinstance(llm, HuggingFaceProvider)
     return llm
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:

@@ -12,13 +12,7 @@ import pytest
 
 from abstractllm import AbstractLLMError, Finished, RateLimitedError, Started, create_llm
 from abstractllm.testing import ScriptedProvider
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 10 seconds"
-        time.sleep(0.005)
+from tests.waiting import wait_until
 
 
 def test_all_synchronous_methods_answer():
@@ -47,7 +41,7 @@ def test_leaving_a_stream_releases_the_provider():
     llm = ScriptedProvider({"script": [{"text": "a"}, {"delay": 60}]})
     for _ in llm.generate("Hi", stream=True):
         break
-    eventually(lambda: llm.released == 1 and llm.running == 0)
+    wait_until(lambda: llm.released == 1 and llm.running == 0)
 
 
 def test_an_error_reaches_the_caller_of_a_call_and_of_a_stream():

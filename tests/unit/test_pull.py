@@ -12,7 +12,8 @@ from abstractllm import ModelNotFoundError, ServerShuttingDownError, Unsupported
 from abstractllm.providers.huggingface.hub.downloads import running_pulls
 from abstractllm.testing import ScriptedProvider
 from tests.fake_hub import FakeHub, model_files
-from tests.pull_support import HANG, MODEL, begun, break_off, listed, llm_of, pull, snapshot, until, wanted
+from tests.pull_support import HANG, MODEL, begun, break_off, listed, llm_of, pull, snapshot, wanted
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from abstractllm import LlmState, ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from tests.fake_hub import FakeHub, files_of
-from tests.pull_support import MODEL, break_off, listed, llm_of, pull, until
+from tests.pull_support import MODEL, break_off, listed, llm_of, pull
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,9 @@ from tests.pull_support import (
     llm_of,
     pull,
     snapshot,
-    until,
     wanted,
 )
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from abstractllm import ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.hub import cache
 from tests.fake_hub import FakeHub, model_files
-from tests.pull_support import HANG, MODEL, downloading_processes, listed, llm_of, pull, snapshot, wait_for, wanted
+from tests.pull_support import HANG, MODEL, downloading_processes, listed, llm_of, pull, snapshot, wanted
+from tests.waiting import wait_until
 
 SIZE = 400_000
 KILLS = 30
@@ -227,7 +228,7 @@ async def test_two_hundred_operations_at_the_same_time(hub: FakeHub, root: Path)
 
 
 def agrees_with_the_disk(root: Path, commits: dict[str, str], files: dict[str, bytes]) -> None:
-    wait_for(lambda: not downloading_processes())
+    wait_until(lambda: not downloading_processes())
     on_disk = {path.name for path in root.glob("models--*")}
     found = HuggingFaceProvider.list_cached_models(str(root))
     assert {f"models--{model.name.replace('/', '--')}" for model in found} == on_disk

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +13,7 @@ from abstractllm._core import model_memory
 from abstractllm._core.model_memory import ModelMemory, show_bytes
 from abstractllm.errors import ConfigurationError, ModelLoadError
 from abstractllm.testing import ScriptedProvider
+from tests.waiting import wait_until
 
 HANG = 30.0
 """Seconds after which a test gives up waiting."""
@@ -99,13 +99,6 @@ class Newcomer:
     def is_waiting(self) -> bool:
         self._thread.join(0.05)
         return self._thread.is_alive()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 def test_without_limits_everything_is_loaded_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from abstractllm.providers.huggingface import HuggingFaceConfig, HuggingFaceProv
 from abstractllm.providers.huggingface.engine.memory_estimate import expected_bytes
 from abstractllm.types import Event, LlmState, TextDelta
 from tests.unit.tiny_models import build
+from tests.waiting import until
 
 HANG = 100.0
 """Seconds after which a test gives up waiting."""
@@ -63,12 +64,6 @@ async def registries() -> AsyncIterator[Registries]:
     yield make
     for registry in made:
         await asyncio.wait_for(registry.close(), HANG)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.01)
 
 
 def own(registry: LLMRegistry, name: str) -> HuggingFaceProvider:

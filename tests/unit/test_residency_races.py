@@ -7,7 +7,6 @@ import gc
 import random
 import threading
 import tracemalloc
-from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from abstractllm._core import model_memory
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.types import LlmState
 from tests.unit import stand_in_engine
+from tests.waiting import until
 
 HANG = 60.0
 """Seconds after which a test gives up waiting."""
@@ -50,12 +50,6 @@ def registry_of(folder: Path, *names: str, **limits: int) -> tuple[LLMRegistry, 
     }
     registry = LLMRegistry.from_config(lines, **limits)
     return registry, [llm for llm in registry if isinstance(llm, HuggingFaceProvider)]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(HANG):
-        while not holds():  # noqa: ASYNC110 # what it waits for sets no event
-            await asyncio.sleep(0.005)
 
 
 def engine_parts() -> set[object]:
