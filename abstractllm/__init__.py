@@ -12,16 +12,19 @@ from abstractllm.errors import *  # noqa: F403
 from abstractllm.errors import __all__ as _errors
 from abstractllm.factory import available_providers, create_llm
 from abstractllm.interface import AbstractLLMInterface
+from abstractllm.llm import LLM
 from abstractllm.parameters import GenerationParameters
 from abstractllm.registry import LLMRegistry
-from abstractllm.requests import GenerationRequest
+from abstractllm.requests import GenerationOptions, GenerationRequest
 from abstractllm.types import *  # noqa: F403
 from abstractllm.types import __all__ as _types
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LLM",
     "AbstractLLMInterface",
+    "GenerationOptions",
     "GenerationParameters",
     "GenerationRequest",
     "LLMRegistry",

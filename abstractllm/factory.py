@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from abstractllm.errors import ConfigurationError, UnknownProviderError
-from abstractllm.interface import AbstractLLMInterface
+from abstractllm.interface import LLM, AbstractLLMInterface
 
 __all__ = ["ENTRY_POINT_GROUP", "available_providers", "create_llm", "provider_class"]
 
@@ -24,7 +24,7 @@ _PROVIDERS = {
 }
 
 
-def create_llm(provider: str, **config: Any) -> AbstractLLMInterface:
+def create_llm(provider: str, **config: Any) -> LLM:
     """Creates an LLM.
 
     Args:
@@ -44,7 +44,7 @@ def available_providers() -> list[str]:
     return sorted({*_PROVIDERS, *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
-def provider_class(provider: str) -> type[AbstractLLMInterface]:
+def provider_class(provider: str) -> type[AbstractLLMInterface[Any]]:
     """The class behind a provider's name; importing it imports no SDK.
 
     Raises:
@@ -66,7 +66,7 @@ def provider_class(provider: str) -> type[AbstractLLMInterface]:
     return _load(next(iter(found)))
 
 
-def _load(entry: EntryPoint) -> type[AbstractLLMInterface]:
+def _load(entry: EntryPoint) -> type[AbstractLLMInterface[Any]]:
     found = entry.load()
     if not (isinstance(found, type) and issubclass(found, AbstractLLMInterface)):
         raise ConfigurationError(f"provider {entry.name!r} ({entry.value}) is not an AbstractLLMInterface class")

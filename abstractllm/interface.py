@@ -1,21 +1,22 @@
-"""The interface that every LLM has, whichever provider it comes from."""
+"""The face of an LLM that a provider implements, and that those who serve LLMs use."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing
-from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, overload
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, ClassVar, Generic, cast
 
-from abstractllm._core import execution, sync_bridge
-from abstractllm._core.accumulator import fold
+from typing_extensions import TypeVar
+
+from abstractllm._core import execution
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import LLMConfig
+from abstractllm.enums import ModelCapability, ModelParameter
 from abstractllm.errors import UnsupportedFeatureError
-from abstractllm.requests import GenerationRequest, make_request
+from abstractllm.llm import LLM
+from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     CachedModel,
     Capabilities,
@@ -23,24 +24,36 @@ from abstractllm.types import (
     Event,
     LlmState,
     LoadProgress,
-    Prompt,
     PullProgress,
-    TextDelta,
-    Tool,
     UnloadProgress,
 )
 
-__all__ = ["AbstractLLMInterface"]
+__all__ = ["LLM", "AbstractLLMInterface", "ModelCapability", "ModelParameter"]
+
+ConfigT = TypeVar("ConfigT", bound=LLMConfig, default=LLMConfig)
 
 
-class AbstractLLMInterface(ABC):
-    """One LLM: a provider with a configuration.
+class AbstractLLMInterface(LLM, Generic[ConfigT]):
+    """The base of every provider.
 
-    Every method has an asynchronous twin named `*_async`. Both may be used from any thread and any event loop; the
-    synchronous ones also work inside a running event loop, as in a notebook.
+    A provider is a subclass with one asynchronous generator, `events`, and the method `capabilities`; checks, defaults,
+    deadlines, retries, timing and the callers' methods are inherited. Everything else here has a default that a
+    provider overrides where it has more to offer. `docs/writing-a-provider.md` shows a whole one.
 
-    A provider is a subclass with one asynchronous generator, `events`, and a `capabilities` method; checks, defaults,
-    deadlines, retries, timing and the synchronous methods are inherited.
+    Example:
+        class EchoProvider(AbstractLLMInterface):
+            provider = "echo"
+
+            async def capabilities(self, config, model):
+                return Capabilities(parameters=("max_tokens",))
+
+            async def events(self, request, config):
+                yield TextDelta(request.conversation()[-1].text)
+                yield Finished(FinishReason.STOP)
+
+    Type parameters:
+        ConfigT: The configuration's class, where the provider has keys of its own: `AbstractLLMInterface[EchoConfig]`,
+            with `config_type = EchoConfig`. It is `LLMConfig` if absent.
 
     Args:
         config: The keys of `config_type`, as strings or `ModelParameter` members; generation parameters in it are the
@@ -52,20 +65,20 @@ class AbstractLLMInterface(ABC):
 
     provider: ClassVar[str]
     """The provider's name, as given to `create_llm`."""
-    config_type: ClassVar[type[LLMConfig]] = LLMConfig
+    config_type: type[ConfigT] = cast("type[ConfigT]", LLMConfig)
+    """The class of its configuration."""
 
     def __init__(self, config: Mapping[Any, Any] | None = None) -> None:
         self.name = self.provider
-        """The LLM's name in a registry."""
         self._config = self.config_type.parse(self.with_defaults(config or {}))
+        self._executor = execution.Executor(self)
         self._lock = threading.Lock()
-        self._running = 0
         self._listeners: list[Callable[[], None]] = []
 
-    # What a provider implements.
+    # A provider implements these.
 
     @abstractmethod
-    def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+    def events(self, request: GenerationRequest, config: ConfigT) -> AsyncGenerator[Event, None]:
         """Answers a checked request: text, reasoning and tool call deltas, then exactly one `Finished`.
 
         Closing the generator must end the work behind it. `Started`, the message and the timing are added outside.
@@ -76,10 +89,16 @@ class AbstractLLMInterface(ABC):
         """
 
     @abstractmethod
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
-        """What `model` can do under `config`."""
+    async def capabilities(self, config: ConfigT, model: str) -> Capabilities:
+        """Returns what `model` can do under `config`."""
 
-    async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
+    # A provider may override these.
+
+    def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """Returns `values` with what the provider takes from elsewhere, such as a key from the environment."""
+        return {str(key): value for key, value in values.items()}
+
+    async def check(self, request: GenerationRequest, config: ConfigT) -> tuple[GenerationRequest, tuple[str, ...]]:
         """Refuses, or drops if the request says so, what the LLM cannot honour.
 
         Args:
@@ -91,12 +110,29 @@ class AbstractLLMInterface(ABC):
         """
         return execution.check(self, await self.capabilities(config, request.parameters.model or ""), request)
 
-    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+    async def count(self, request: GenerationRequest, config: ConfigT) -> int:
         """Counts the tokens of a checked request's prompt, as the model would be given it."""
         raise UnsupportedFeatureError(f"{self.provider} cannot count tokens", field="CountTokens")
 
+    async def preview(self, changes: Mapping[Any, Any]) -> ConfigT:
+        """Returns the configuration that `set_config` would give; nothing is changed or loaded.
+
+        Raises:
+            ConfigurationError: If a key is unknown or its value malformed.
+            ModelInUseError: If a local model cannot be loaded beside the one that it is to replace.
+        """
+        return self._config.changed(changes)
+
+    def reconfigured(self, before: ConfigT, after: ConfigT) -> None:
+        """Called after a change, for a provider that keeps a client or a model made from the configuration."""
+
+    async def close_async(self) -> None:
+        """Releases everything: connections, processes, memory. Running requests end with an error."""
+
+    # A provider with models on a disk, or in memory, overrides these.
+
     async def cached_models(self) -> list[CachedModel]:
-        """The models that the provider keeps on a disk, this machine's or its own server's, sorted by name."""
+        """Lists the models that the provider keeps on a disk, this machine's or its own server's, sorted by name."""
         raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
 
     def pull(self, model: str | None = None) -> AsyncGenerator[PullProgress, None]:
@@ -118,243 +154,7 @@ class AbstractLLMInterface(ABC):
         """
         raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
 
-    def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        """`values` with what the provider takes from elsewhere, such as a key from the environment."""
-        return {str(key): value for key, value in values.items()}
-
-    # Generation.
-
-    def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        """Answers a request that was built by `make_request`, as events."""
-        return execution.run(self, request)
-
-    async def run_to_end(self, request: GenerationRequest) -> Completion:
-        """Answers a request that was built by `make_request`, as a whole."""
-        return await fold(self.run(dataclasses.replace(request, whole=True)))
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        system_prompt: str | None = None,
-        stream: Literal[False] = False,
-        **parameters: Any,
-    ) -> str: ...
-    @overload
-    def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
-    ) -> Iterator[str]: ...
-    @overload
-    def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
-    ) -> str | Iterator[str]: ...
-    def generate(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
-    ) -> str | Iterator[str]:
-        """Answers a prompt.
-
-        Args:
-            prompt: Text, or a list of messages.
-            system_prompt: Replaces the conversation's own system message.
-            stream: Whether to return an iterator over the answer's pieces instead of the whole. Leaving the iterator
-                ends the generation.
-            **parameters: Generation parameters (`temperature`, `max_tokens`, ...) and any of `response_format`,
-                `tools`, `tool_choice`, `provider_options`, `request_id`, `labels`, `parameters_policy` and `timeout`
-                (seconds).
-
-        Returns:
-            The answer's text, or an iterator over its pieces.
-
-        Raises:
-            AbstractLLMError: One of its subclasses, for whatever goes wrong.
-        """
-        if stream:
-            request = make_request(prompt, system_prompt, **parameters)
-            return sync_bridge.iterate(lambda: _texts(self.run(request)))
-        return self.complete(prompt, system_prompt, **parameters).text
-
-    def complete(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
-        """Answers a prompt with everything there is to know of the answer; arguments and errors as `generate`."""
-        request = make_request(prompt, system_prompt, **parameters)
-        return sync_bridge.call(lambda: self.run_to_end(request))
-
-    def stream(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Iterator[Event]:
-        """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`."""
-        request = make_request(prompt, system_prompt, **parameters)
-        return sync_bridge.iterate(lambda: self.run(request))
-
-    @overload
-    async def generate_async(
-        self,
-        prompt: Prompt,
-        system_prompt: str | None = None,
-        stream: Literal[False] = False,
-        **parameters: Any,
-    ) -> str: ...
-    @overload
-    async def generate_async(
-        self, prompt: Prompt, system_prompt: str | None = None, *, stream: Literal[True], **parameters: Any
-    ) -> AsyncIterator[str]: ...
-    async def generate_async(
-        self, prompt: Prompt, system_prompt: str | None = None, stream: bool = False, **parameters: Any
-    ) -> str | AsyncIterator[str]:
-        """The asynchronous `generate`: with `stream=True` it gives, once awaited, an asynchronous iterator."""
-        request = make_request(prompt, system_prompt, **parameters)
-        if stream:
-            return _texts(self.run(request))
-        return (await self.run_to_end(request)).text
-
-    async def complete_async(self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any) -> Completion:
-        """As `complete`."""
-        return await self.run_to_end(make_request(prompt, system_prompt, **parameters))
-
-    def stream_async(
-        self, prompt: Prompt, system_prompt: str | None = None, **parameters: Any
-    ) -> AsyncGenerator[Event, None]:
-        """As `stream`; close the generator (`contextlib.aclosing`) to end the generation."""
-        return self.run(make_request(prompt, system_prompt, **parameters))
-
-    # Questions.
-
-    def count_tokens(
-        self,
-        prompt: Prompt,
-        system_prompt: str | None = None,
-        *,
-        tools: tuple[Tool, ...] | list[Tool] = (),
-        model: str | None = None,
-    ) -> int:
-        """Counts the tokens that a prompt takes, special tokens and chat template included.
-
-        Raises:
-            UnsupportedFeatureError: If the provider cannot count.
-        """
-        return sync_bridge.call(lambda: self.count_tokens_async(prompt, system_prompt, tools=tools, model=model))
-
-    async def count_tokens_async(
-        self,
-        prompt: Prompt,
-        system_prompt: str | None = None,
-        *,
-        tools: tuple[Tool, ...] | list[Tool] = (),
-        model: str | None = None,
-    ) -> int:
-        """As `count_tokens`."""
-        return await self.run_count(make_request(prompt, system_prompt, tools=tools or None, model=model))
-
-    async def run_count(self, request: GenerationRequest) -> int:
-        """Counts the prompt tokens of a request that was built by `make_request`."""
-        return await execution.count(self, request)
-
-    def get_capabilities(self, model: str | None = None) -> dict[str, Any]:
-        """What the LLM can do, by the names of `ModelCapability`.
-
-        Args:
-            model: One of the models that the configuration lists; the default one if absent.
-        """
-        return sync_bridge.call(lambda: self.get_capabilities_async(model))
-
-    async def get_capabilities_async(self, model: str | None = None) -> dict[str, Any]:
-        """As `get_capabilities`."""
-        found = await self.describe(model)
-        return {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-
-    async def describe(self, model: str | None = None) -> Capabilities:
-        """What the LLM can do, as a `Capabilities` value."""
-        config = self._config
-        return await self.capabilities(config, execution.choose_model(self, config, model, "model"))
-
-    # Configuration.
-
-    def get_config(self) -> dict[str, Any]:
-        """A deep copy of the configuration: flat, without unset keys, secrets replaced by asterisks."""
-        return self._config.public()
-
-    async def preview(self, changes: Mapping[Any, Any]) -> LLMConfig:
-        """The configuration that `set_config` would give; nothing is changed or loaded.
-
-        Raises:
-            ConfigurationError: If a key is unknown or its value malformed.
-            ModelInUseError: If a local model cannot be loaded beside the one that it is to replace.
-        """
-        return self._config.changed(changes)
-
-    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
-        """Merges changes into the configuration; requests that run already keep theirs.
-
-        Args:
-            config: New values by key; `None` clears a key.
-            **changes: The same as keyword arguments.
-
-        Returns:
-            The configuration after the change, as `get_config` gives it.
-
-        Raises:
-            ConfigurationError: If a key is unknown or its value malformed; nothing is changed then.
-        """
-        with self._lock:
-            before = self._config
-            self._config = before.changed({**(config or {}), **changes})
-        self.reconfigured(before, self._config)
-        return self.get_config()
-
-    async def get_config_async(self) -> dict[str, Any]:
-        """As `get_config`."""
-        return self.get_config()
-
-    async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
-        """As `set_config`."""
-        return self.set_config(config, **changes)
-
-    @property
-    def config(self) -> LLMConfig:
-        """The configuration of the next request; immutable."""
-        return self._config
-
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
-        """Called after a change, for a provider that keeps a client or a model made from the configuration."""
-
-    # Life.
-
-    @property
-    def state(self) -> tuple[LlmState, str]:
-        """Whether the LLM can answer, and why not."""
-        return LlmState.READY, ""
-
-    @property
-    def running(self) -> int:
-        """Requests being answered now, waiting ones included."""
-        return self._running
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for their turn."""
-        return 0
-
-    @property
-    def capacity(self) -> int:
-        """Requests that it runs and lets wait at most; 0 where it sets no bound of its own."""
-        return 0
-
-    @property
-    def device(self) -> str:
-        """Where the model is: `cpu`, `cuda:0`; empty for a hosted one."""
-        return ""
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Memory that the model takes on its device."""
-        return None
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Registers a function that is called, from any thread, whenever `state` changes."""
-        self._listeners.append(listener)
-
-    def _changed(self) -> None:
-        for listener in tuple(self._listeners):
-            listener()
-
-    def share(self, residency: ModelMemory) -> None:
+    def share(self, memory: ModelMemory) -> None:
         """Called by a registry, before the LLM is used: where its models, if it loads any, get their memory."""
 
     async def load(self) -> None:
@@ -390,35 +190,86 @@ class AbstractLLMInterface(ABC):
         raise UnsupportedFeatureError(f"{self.provider} keeps no model in memory to be unloaded", field="llm")
         yield  # makes this a generator
 
-    def close(self) -> None:
-        """Releases everything: connections, processes, memory. Running requests end with an error."""
-        sync_bridge.call(self.close_async)
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """Whether the LLM can answer, and why not."""
+        return LlmState.READY, ""
 
-    async def close_async(self) -> None:
-        """As `close`."""
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+        return 0
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def capacity(self) -> int:
+        """Requests that it runs and lets wait at most; 0 where it sets no bound of its own."""
+        return 0
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    @property
+    def device(self) -> str:
+        """Where the model is: `cpu`, `cuda:0`; empty for a hosted one."""
+        return ""
 
-    async def __aenter__(self) -> Self:
-        return self
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory that the model takes on its device."""
+        return None
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close_async()
+    # Those who serve LLMs use these, beside the above.
+
+    def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """Answers a request that was built by `make_request`, as events."""
+        return self._executor.run(request)
+
+    async def run_to_end(self, request: GenerationRequest) -> Completion:
+        """Answers a request that was built by `make_request`, as a whole."""
+        return await self._executor.run_to_end(request)
+
+    async def run_count(self, request: GenerationRequest) -> int:
+        """Counts the prompt tokens of a request that was built by `make_request`."""
+        return await self._executor.count(request)
+
+    @property
+    def config(self) -> ConfigT:
+        """The configuration of the next request; immutable."""
+        return self._config
+
+    @property
+    def running(self) -> int:
+        """Requests being answered now, waiting ones included."""
+        return self._executor.running
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Registers a function that is called, from any thread, whenever `state` changes."""
+        self._listeners.append(listener)
+
+    def _changed(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
+
+    # The callers' face.
+
+    async def describe(self, model: str | None = None) -> Capabilities:
+        """Returns what the LLM can do, as a `Capabilities` value."""
+        config = self._config
+        return await self.capabilities(config, execution.choose_model(self, config, model, "model"))
+
+    async def get_capabilities_async(self, model: str | None = None) -> dict[str, Any]:
+        """Returns what the LLM can do, by the names of `ModelCapability`."""
+        capabilities = await self.describe(model)
+        return {field.name: getattr(capabilities, field.name) for field in dataclasses.fields(capabilities)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns a deep copy of the configuration: flat, without unset keys, secrets replaced by asterisks."""
+        return self._config.public()
+
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        """Merges changes into the configuration; see `LLM.set_config`."""
+        with self._lock:
+            before = self._config
+            self._config = before.changed({**(config or {}), **changes})
+        self.reconfigured(before, self._config)
+        return self.get_config()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} model={self._config.model!r}>"
-
-
-async def _texts(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, TextDelta) and event.text:
-                yield event.text

@@ -8,7 +8,7 @@ from typing import Any
 
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.errors import AbstractLLMError, ConfigurationError, UnknownLLMError
-from abstractllm.factory import create_llm, provider_class
+from abstractllm.factory import provider_class
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.types import LlmInfo
 
@@ -30,7 +30,7 @@ class LLMRegistry:
 
     def __init__(
         self,
-        llms: Mapping[str, AbstractLLMInterface],
+        llms: Mapping[str, AbstractLLMInterface[Any]],
         default: str | None = None,
         *,
         max_loaded: int | None = None,
@@ -125,7 +125,7 @@ class LLMRegistry:
                 raise result
 
 
-def _assemble(lines: Mapping[str, Any]) -> dict[str, AbstractLLMInterface]:
+def _assemble(lines: Mapping[str, Any]) -> dict[str, AbstractLLMInterface[Any]]:
     """Makes the LLM of each line, in the lines' order.
 
     A provider whose configuration has the key `llms`, as the one of `fallback`, is handed the LLMs of those names.
@@ -145,7 +145,7 @@ class _Assembly:
 
     def __init__(self, lines: Mapping[str, Any]) -> None:
         self._lines = lines
-        self._made: dict[str, AbstractLLMInterface] = {}
+        self._made: dict[str, AbstractLLMInterface[Any]] = {}
         self._making: list[str] = []
 
     def get(self, name: str) -> AbstractLLMInterface:
@@ -172,7 +172,7 @@ class _Assembly:
         names = config.get("llms")
         if isinstance(names, list | tuple) and "llms" in provider_class(provider).config_type.model_fields:
             config["llms"] = [self._named(name, f"llms[{index}]") for index, name in enumerate(names)]
-        return create_llm(provider, **config)
+        return provider_class(provider)(config)
 
     def _named(self, name: object, field: str) -> AbstractLLMInterface:
         if not isinstance(name, str) or name not in self._lines:

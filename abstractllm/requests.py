@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from abstractllm._generated.parameters import ParameterOptions
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import GenerationParameters, parse_parameters
 from abstractllm.types import (
@@ -28,7 +29,7 @@ from abstractllm.types import (
     ToolResult,
 )
 
-__all__ = ["GenerationRequest", "as_messages", "at_most", "make_request"]
+__all__ = ["GenerationOptions", "GenerationRequest", "as_messages", "at_most", "make_request"]
 
 MAX_MESSAGES = 4096
 MAX_PARTS = 8192
@@ -38,6 +39,32 @@ MAX_LABELS = 32
 MAX_LABEL_CHARACTERS = 256
 MAX_PROVIDER_OPTIONS = 64
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+
+class GenerationOptions(ParameterOptions, total=False):
+    """The options of `generate`, `complete` and `stream` beside the prompt; None means unset.
+
+    Example:
+        def ask(llm: LLM, question: str, **options: Unpack[GenerationOptions]) -> str:
+            return llm.generate(question, "Answer in one sentence.", **options)
+    """
+
+    response_format: ResponseFormat | None
+    """The form that the answer must have; free text if unset."""
+    tools: Sequence[Tool] | None
+    """The functions that the model may ask to be called, as a list or a tuple."""
+    tool_choice: ToolChoice | None
+    """The rule for calling tools, or the one tool that must be called."""
+    provider_options: Mapping[str, Any] | None
+    """Settings of one provider, by the keys that the LLM's capabilities list."""
+    request_id: str | None
+    """The caller's id for logs, traces and errors, of at most 256 characters."""
+    labels: Mapping[str, str] | None
+    """The caller's labels for logs and traces, at most 32."""
+    parameters_policy: ParametersPolicy | str | None
+    """The treatment of parameters that the LLM does not support: they are refused (the default) or dropped."""
+    timeout: float | None
+    """Seconds that the whole answer may take, waiting and retries included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ class ScriptedConfig(LLMConfig):
     """If set, `load` fails with this message."""
 
 
-class ScriptedProvider(AbstractLLMInterface):
+class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
     """Plays a script instead of asking a model.
 
     Args:
@@ -118,21 +118,21 @@ class ScriptedProvider(AbstractLLMInterface):
         self._script = script
         self._capabilities = capabilities
         self._state = (LlmState.READY, "")
-        if self._settings(self.config).load_delay or self._settings(self.config).load_error:
+        if self.config.load_delay or self.config.load_error:
             self._state = (LlmState.UNLOADED, "")
         self._loading = asyncio.Lock()
         self.requests: list[GenerationRequest] = []
         self.released = 0
 
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+    async def capabilities(self, config: ScriptedConfig, model: str) -> Capabilities:
         """What it was told to claim."""
         return self._capabilities
 
-    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+    async def count(self, request: GenerationRequest, config: ScriptedConfig) -> int:
         """The number of words in the conversation."""
         return _count_tokens(request)
 
-    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+    async def events(self, request: GenerationRequest, config: ScriptedConfig) -> AsyncGenerator[Event, None]:
         """Plays the script, cut by `max_tokens` and `stop` as a model's answer would be."""
         await self.load()
         self.requests.append(request)
@@ -143,8 +143,8 @@ class ScriptedProvider(AbstractLLMInterface):
         finally:
             self.released += 1
 
-    def _steps(self, request: GenerationRequest, config: LLMConfig) -> Iterable[Step]:
-        settings, options = self._settings(config), request.provider_options
+    def _steps(self, request: GenerationRequest, config: ScriptedConfig) -> Iterable[Step]:
+        options = request.provider_options
         if "script" in options:
             return _asked_script(options["script"])
         if "reply" in options:
@@ -153,20 +153,16 @@ class ScriptedProvider(AbstractLLMInterface):
             return self._script(request)
         if self._script is not None:
             return self._script
-        if settings.script is not None:
-            return settings.script
+        if config.script is not None:
+            return config.script
         said = request.conversation()[-1]
-        return [{"text": said.text if settings.reply is None else settings.reply}]
+        return [{"text": said.text if config.reply is None else config.reply}]
 
-    def _delay(self, request: GenerationRequest, config: LLMConfig) -> float:
-        delay = request.provider_options.get("delay", self._settings(config).delay)
+    def _delay(self, request: GenerationRequest, config: ScriptedConfig) -> float:
+        delay = request.provider_options.get("delay", config.delay)
         if not isinstance(delay, int | float) or not 0 <= delay <= 3600:
             raise _refused("delay", "0 to 3600 seconds", delay)
         return float(delay)
-
-    @staticmethod
-    def _settings(config: LLMConfig) -> ScriptedConfig:
-        return cast(ScriptedConfig, config)
 
     @property
     def state(self) -> tuple[LlmState, str]:
@@ -175,19 +171,19 @@ class ScriptedProvider(AbstractLLMInterface):
 
     async def load(self) -> None:
         """Takes `load_delay` seconds the first time, or fails with `load_error`."""
-        settings = self._settings(self.config)
+        config = self.config
         async with self._loading:
             if self._state[0] is LlmState.READY:
                 return
             self._become(LlmState.LOADING, "loading the script")
             try:
-                await asyncio.sleep(settings.load_delay)
+                await asyncio.sleep(config.load_delay)
             except asyncio.CancelledError:
                 self._become(LlmState.UNLOADED, "")
                 raise
-            if settings.load_error is not None:
-                self._become(LlmState.FAILED, settings.load_error)
-                raise ModelLoadError(settings.load_error)
+            if config.load_error is not None:
+                self._become(LlmState.FAILED, config.load_error)
+                raise ModelLoadError(config.load_error)
             self._become(LlmState.READY, "")
 
     def _become(self, state: LlmState, reason: str) -> None:

@@ -10,9 +10,9 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from abstractllm._core.accumulator import AnswerAccumulator
+from abstractllm._core.accumulator import AnswerAccumulator, fold
 from abstractllm.config import LLMConfig
 from abstractllm.errors import (
     AbstractLLMError,
@@ -27,6 +27,7 @@ from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     Attempt,
     Capabilities,
+    Completion,
     Event,
     Finished,
     GrammarFormat,
@@ -41,10 +42,10 @@ from abstractllm.types import (
 )
 from abstractllm.utils.logging import log_request, log_response
 
-if TYPE_CHECKING:
-    from abstractllm.interface import AbstractLLMInterface
+__all__ = ["Answerer", "Executor", "Named", "check", "choose_model"]
 
 T = TypeVar("T")
+ConfigT = TypeVar("ConfigT", bound=LLMConfig)
 
 _FORMATS = {
     JsonObjectFormat: "json_object",
@@ -55,96 +56,251 @@ _FORMATS = {
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 
 
-async def run(llm: AbstractLLMInterface, request: GenerationRequest) -> AsyncGenerator[Event, None]:
-    """Answers a request: `Started`, then the provider's events, then `Finished` with message, attempts and timing.
+class Named(Protocol):
+    """The names by which messages call an LLM."""
 
-    Raises:
-        AbstractLLMError: Whatever goes wrong, filled with provider, model, request id and the partial text.
+    @property
+    def name(self) -> str:
+        """The LLM's name in a registry."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+
+
+class Answerer(Named, Protocol[ConfigT]):
+    """The part of an LLM that requests are executed on."""
+
+    @property
+    def config(self) -> ConfigT:
+        """The configuration of the next request."""
+
+    async def check(self, request: GenerationRequest, config: ConfigT) -> tuple[GenerationRequest, tuple[str, ...]]:
+        """Refuses, or drops, what the LLM cannot honour; see `AbstractLLMInterface.check`."""
+
+    def events(self, request: GenerationRequest, config: ConfigT) -> AsyncGenerator[Event, None]:
+        """Answers a checked request; see `AbstractLLMInterface.events`."""
+
+    async def count(self, request: GenerationRequest, config: ConfigT) -> int:
+        """Counts the tokens of a checked request's prompt; see `AbstractLLMInterface.count`."""
+
+
+class Executor(Generic[ConfigT]):
+    """The way of one LLM's requests: checks, defaults, deadlines, retries, timing, logging, the folded answer.
+
+    Args:
+        llm: The LLM that answers the requests.
     """
-    arrival = time.monotonic()
-    config = llm.config
-    answer = AnswerAccumulator()
-    answer_id = uuid.uuid4().hex
-    request_id = request.request_id or answer_id
-    model = ""
-    outcome: Finished | BaseException | None = None
-    first_token: float | None = None
-    llm._running += 1
-    try:
-        deadline = _deadline(config, request)
-        model = choose_model(llm, config, request.parameters.model)
-        request = dataclasses.replace(request, request_id=request_id)
-        request, dropped = await _within(deadline, prepare(llm, config, request, model))
-        log_request(llm.provider, request, config.log_content, request_id=request_id, model=model, llm=llm.name)
-        events, event, failed, answered = await _open(llm, request, config, model, deadline)
-        async with aclosing(events):
-            first_token = time.monotonic() - arrival
-            if isinstance(event, Started):  # of the LLM that answers instead of this one
-                yield dataclasses.replace(event, id=answer_id)
-                event = await _next(events, deadline)
+
+    def __init__(self, llm: Answerer[ConfigT]) -> None:
+        self._llm = llm
+        self._running = 0
+
+    @property
+    def running(self) -> int:
+        """Requests being answered now, waiting ones included."""
+        return self._running
+
+    async def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        """Answers a request: `Started`, then the LLM's events, then `Finished` with message, attempts and timing.
+
+        Raises:
+            AbstractLLMError: Whatever goes wrong, filled with provider, model, request id and the partial text.
+        """
+        execution = _Execution(self._llm, request)
+        self._running += 1
+        try:
+            events, event = await execution.open()
+            async with aclosing(events):
+                yield execution.started(event)
+                if isinstance(event, Started):
+                    event = await execution.next(events)
+                while not isinstance(event, Finished):
+                    execution.answer.add(event)
+                    yield event
+                    event = await execution.next(events)
+                yield execution.finished(event)
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            execution.left(error)
+            raise
+        except AbstractLLMError as error:
+            execution.failed(error)
+            raise
+        except Exception as error:
+            raise execution.failed(InternalError(f"{type(error).__name__}: {error}")) from error
+        finally:
+            self._running -= 1
+            execution.log()
+
+    async def run_to_end(self, request: GenerationRequest) -> Completion:
+        """Answers a request as a whole."""
+        return await fold(self.run(dataclasses.replace(request, whole=True)))
+
+    async def count(self, request: GenerationRequest) -> int:
+        """Counts a request's prompt tokens, with the same checks and defaults as `run`."""
+        execution = _Execution(self._llm, request, model_field="model")
+        try:
+            return await execution.count()
+        except AbstractLLMError as error:
+            raise execution.failed(error) from error.__cause__
+
+
+class _Execution(Generic[ConfigT]):
+    """One request on its way.
+
+    Args:
+        llm: The LLM that answers it, under the configuration that it has now.
+        request: The request as the caller made it.
+        model_field: The field in which the caller names a model, for errors.
+    """
+
+    def __init__(
+        self, llm: Answerer[ConfigT], request: GenerationRequest, model_field: str = "parameters.model"
+    ) -> None:
+        self._arrival = time.monotonic()
+        self._llm = llm
+        self._config = llm.config
+        self._id = uuid.uuid4().hex
+        self._request_id = request.request_id or self._id
+        self._request = dataclasses.replace(request, request_id=self._request_id)
+        self._model_field = model_field
+        self._deadline = _deadline(self._config, request)
+        self._model = ""
+        self._dropped: tuple[str, ...] = ()
+        self._failed_attempts: tuple[Attempt, ...] = ()
+        self._last_attempt: tuple[Attempt, ...] = ()
+        self._began = self._arrival
+        self._first_token = 0.0
+        self._outcome: Finished | BaseException | None = None
+        self.answer = AnswerAccumulator()
+
+    async def open(self) -> tuple[AsyncGenerator[Event, None], Event]:
+        """Prepares the request, and opens the LLM's stream as `_open_stream` does.
+
+        Returns:
+            The stream and its first event.
+        """
+        await self._prepare()
+        log_request(
+            self._llm.provider,
+            self._request,
+            self._config.log_content,
+            request_id=self._request_id,
+            model=self._model,
+            llm=self._llm.name,
+        )
+        events, event = await self._open_stream()
+        self._first_token = time.monotonic() - self._arrival
+        return events, event
+
+    async def count(self) -> int:
+        """Prepares the request, and counts its prompt's tokens."""
+        await self._prepare()
+        return await _within(self._deadline, self._llm.count(self._request, self._config))
+
+    async def _prepare(self) -> None:
+        """Chooses the model, fills in the configuration's defaults, and checks what the LLM cannot honour."""
+        request, config = self._request, self._config
+        self._model = choose_model(self._llm, config, request.parameters.model, self._model_field)
+        request = dataclasses.replace(
+            request,
+            parameters=request.parameters.over(config.parameters).model_copy(update={"model": self._model}),
+            system_prompt=config.system_prompt if request.system_prompt is None else request.system_prompt,
+            provider_options={**config.provider_options, **request.provider_options},
+        )
+        self._request, self._dropped = await _within(self._deadline, self._llm.check(request, config))
+
+    async def _open_stream(self) -> tuple[AsyncGenerator[Event, None], Event]:
+        """Opens the LLM's stream and waits for its first event; until then, and only then, it may try again.
+
+        Returns:
+            The stream and its first event.
+        """
+        retries = self._config.max_retries if self._request.retry else 0
+        for tries in itertools.count(1):
+            self._began = time.monotonic()
+            events = self._llm.events(self._request, self._config)
+            try:
+                event = await self.next(events)
+            except BaseException as error:
+                await events.aclose()
+                if not isinstance(error, AbstractLLMError):
+                    raise
+                self._failed_attempts += error.attempts or (self._attempt(error),)
+                if error.attempts:
+                    error.attempts = self._failed_attempts
+                if not error.retryable or tries > retries:
+                    raise
+                await _pause(error, tries, self._deadline)
             else:
-                yield Started(answer_id, llm.name, llm.provider, model, dropped)
-            while not isinstance(event, Finished):
-                answer.add(event)
-                yield event
-                event = await _next(events, deadline)
-            total = time.monotonic() - arrival
-            timing = dataclasses.replace(event.timing, first_token=event.timing.first_token or first_token, total=total)
-            outcome = dataclasses.replace(
-                event,
-                message=event.message or answer.message(),
-                attempts=(*failed, *(event.attempts or (answered,))),
-                timing=timing,
-            )
-            yield outcome
-    except AbstractLLMError as error:
-        outcome = _filled(error, llm, model, request_id, answer)
-        raise
-    except (asyncio.CancelledError, GeneratorExit) as error:
-        outcome = outcome or error
-        raise
-    except Exception as error:
-        outcome = _filled(InternalError(f"{type(error).__name__}: {error}"), llm, model, request_id, answer)
-        raise outcome from error
-    finally:
-        llm._running -= 1
-        seconds = time.monotonic() - arrival
+                self._last_attempt = (self._attempt(),)
+                return events, event
+        raise AssertionError("unreachable")
+
+    def _attempt(self, error: AbstractLLMError | None = None) -> Attempt:
+        """The try that began last, as far as it is now: failed, or answering."""
+        reason, message = (error.reason, error.message) if error else ("", "")
+        duration = time.monotonic() - self._began
+        return Attempt(self._llm.name, self._llm.provider, self._model, str(reason), message, duration)
+
+    async def next(self, events: AsyncGenerator[Event, None]) -> Event:
+        """Waits for the LLM's next event."""
+        try:
+            return await _within(self._deadline, anext(events))
+        except StopAsyncIteration:
+            raise IncompleteStreamError("the answer ended without a finish reason") from None
+
+    def started(self, event: Event) -> Started:
+        """The first event for the caller: that of the LLM that answers instead of this one, or a new one."""
+        if isinstance(event, Started):
+            return dataclasses.replace(event, id=self._id)
+        return Started(self._id, self._llm.name, self._llm.provider, self._model, self._dropped)
+
+    def finished(self, event: Finished) -> Finished:
+        """The last event for the caller: the LLM's, with message, attempts and timing."""
+        timing = dataclasses.replace(
+            event.timing,
+            first_token=event.timing.first_token or self._first_token,
+            total=time.monotonic() - self._arrival,
+        )
+        self._outcome = dataclasses.replace(
+            event,
+            message=event.message or self.answer.message(),
+            attempts=(*self._failed_attempts, *(event.attempts or self._last_attempt)),
+            timing=timing,
+        )
+        return self._outcome
+
+    def left(self, error: BaseException) -> None:
+        """Notes that the caller has left, unless the answer was complete."""
+        self._outcome = self._outcome or error
+
+    def failed(self, error: AbstractLLMError) -> AbstractLLMError:
+        """Notes a failure, and fills it with what is known of the request and with the text so far."""
+        error.fill(
+            provider=self._llm.provider,
+            llm=self._llm.name,
+            model=self._model or None,
+            request_id=self._request_id,
+        )
+        error.partial_text = error.partial_text or self.answer.text
+        self._outcome = error
+        return error
+
+    def log(self) -> None:
+        """Logs the outcome."""
         log_response(
-            llm.provider,
-            answer.text,
-            config.log_content,
-            request_id=request_id,
-            outcome=outcome,
-            seconds=seconds,
+            self._llm.provider,
+            self.answer.text,
+            self._config.log_content,
+            request_id=self._request_id,
+            outcome=self._outcome,
+            seconds=time.monotonic() - self._arrival,
         )
 
 
-def _filled(
-    error: AbstractLLMError, llm: AbstractLLMInterface, model: str, request_id: str, answer: AnswerAccumulator
-) -> AbstractLLMError:
-    error.fill(provider=llm.provider, llm=llm.name, model=model or None, request_id=request_id)
-    error.partial_text = error.partial_text or answer.text
-    return error
-
-
-async def count(llm: AbstractLLMInterface, request: GenerationRequest) -> int:
-    """Counts a request's prompt tokens, with the same checks and defaults as `run`."""
-    config = llm.config
-    deadline = _deadline(config, request)
-    model = choose_model(llm, config, request.parameters.model, "model")
-    try:
-        request, _ = await _within(deadline, prepare(llm, config, request, model))
-        return await _within(deadline, llm.count(request, config))
-    except AbstractLLMError as error:
-        raise _filled(
-            error, llm, model, request.request_id or uuid.uuid4().hex, AnswerAccumulator()
-        ) from error.__cause__
-
-
-def choose_model(
-    llm: AbstractLLMInterface, config: LLMConfig, model: str | None, field: str = "parameters.model"
-) -> str:
-    """The model that answers: the configured one, or one of those that the configuration lists.
+def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -> str:
+    """Returns the model that answers: the configured one, or one of those that the configuration lists.
 
     Args:
         llm: The LLM that is asked.
@@ -174,32 +330,17 @@ def choose_model(
     return model
 
 
-async def prepare(
-    llm: AbstractLLMInterface, config: LLMConfig, request: GenerationRequest, model: str
-) -> tuple[GenerationRequest, tuple[str, ...]]:
-    """Fills in the configuration's defaults and refuses, or drops, what the LLM cannot honour.
+def check(llm: Named, known: Capabilities, request: GenerationRequest) -> tuple[GenerationRequest, tuple[str, ...]]:
+    """Refuses, or drops if the request says so, what is not among an LLM's capabilities.
 
     Returns:
         The request as it will be answered, and the paths of what was dropped.
     """
-    request = dataclasses.replace(
-        request,
-        parameters=request.parameters.over(config.parameters).model_copy(update={"model": model}),
-        system_prompt=config.system_prompt if request.system_prompt is None else request.system_prompt,
-        provider_options={**config.provider_options, **request.provider_options},
-    )
-    return await llm.check(request, config)
-
-
-def check(
-    llm: AbstractLLMInterface, known: Capabilities, request: GenerationRequest
-) -> tuple[GenerationRequest, tuple[str, ...]]:
-    """Refuses, or drops, what is not among an LLM's capabilities; returns as `prepare` does."""
     _check_features(llm, known, request)
     return _check_parameters(llm, known, request)
 
 
-def _check_features(llm: AbstractLLMInterface, known: Capabilities, request: GenerationRequest) -> None:
+def _check_features(llm: Named, known: Capabilities, request: GenerationRequest) -> None:
     parts = [part for message in request.messages for part in message.parts]
     roles = {message.role for message in request.conversation()}
     needs = {
@@ -217,7 +358,7 @@ def _check_features(llm: AbstractLLMInterface, known: Capabilities, request: Gen
 
 
 def _check_parameters(
-    llm: AbstractLLMInterface, known: Capabilities, request: GenerationRequest
+    llm: Named, known: Capabilities, request: GenerationRequest
 ) -> tuple[GenerationRequest, tuple[str, ...]]:
     unsupported = [n for n in request.parameters.set_fields() if n != "model" and n not in known.parameters]
     strange = [key for key in request.provider_options if key not in known.provider_options]
@@ -237,45 +378,6 @@ def _check_parameters(
     return dataclasses.replace(request, parameters=parameters, provider_options=options), paths
 
 
-async def _open(
-    llm: AbstractLLMInterface,
-    request: GenerationRequest,
-    config: LLMConfig,
-    model: str,
-    deadline: float | None,
-) -> tuple[AsyncGenerator[Event, None], Event, tuple[Attempt, ...], Attempt]:
-    """Opens the provider's stream and waits for its first event; until then, and only then, it may try again.
-
-    Returns:
-        The stream, its first event, the attempts that failed, and the one that did not.
-    """
-    failed: tuple[Attempt, ...] = ()
-    retries = config.max_retries if request.retry else 0
-    for tries in itertools.count(1):
-        began = time.monotonic()
-        events = llm.events(request, config)
-        try:
-            event = await _next(events, deadline)
-        except BaseException as error:
-            await events.aclose()
-            if not isinstance(error, AbstractLLMError):
-                raise
-            failed += error.attempts or (_attempt(llm, model, began, error),)
-            if error.attempts:
-                error.attempts = failed
-            if not error.retryable or tries > retries:
-                raise
-            await _pause(error, tries, deadline)
-        else:
-            return events, event, failed, _attempt(llm, model, began)
-    raise AssertionError("unreachable")
-
-
-def _attempt(llm: AbstractLLMInterface, model: str, began: float, error: AbstractLLMError | None = None) -> Attempt:
-    reason, message = (error.reason, error.message) if error else ("", "")
-    return Attempt(llm.name, llm.provider, model, str(reason), message, time.monotonic() - began)
-
-
 async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) -> None:
     """Waits before a retry: exponentially with full jitter, at least as long as the provider asks.
 
@@ -287,13 +389,6 @@ async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) ->
     if is_too_late or wait > _LONGEST_DELAY:
         raise error
     await asyncio.sleep(wait)
-
-
-async def _next(events: AsyncGenerator[Event, None], deadline: float | None) -> Event:
-    try:
-        return await _within(deadline, anext(events))
-    except StopAsyncIteration:
-        raise IncompleteStreamError("the answer ended without a finish reason") from None
 
 
 def _deadline(config: LLMConfig, request: GenerationRequest) -> float | None:

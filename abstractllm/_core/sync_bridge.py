@@ -7,16 +7,19 @@ import atexit
 import os
 import queue
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, aclosing
-from typing import TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from abstractllm.errors import GenerationCancelledError
 
-__all__ = ["call", "iterate"]
+__all__ = ["blocking", "call", "iterate"]
 
+P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 _READ_AHEAD = 256
@@ -69,11 +72,36 @@ def call(function: Callable[[], Awaitable[T]]) -> T:
         raise
 
 
+def blocking(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], T]:
+    """Makes the synchronous twin of an asynchronous method whose name ends in `_async`.
+
+    The twin has the method's types and docstring. It calls whatever the object has under the method's name, so that a
+    subclass overrides the asynchronous method alone.
+
+    Example:
+        async def close_async(self) -> None: ...
+
+        close = blocking(close_async)
+    """
+    name = method.__name__
+
+    @wraps(method, updated=())  # an abstract method's twin is not abstract itself
+    def twin(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        overridden: Callable[P, Awaitable[T]] = getattr(self, name)
+        return call(lambda: overridden(*args, **kwargs))
+
+    twin.__name__ = name.removesuffix("_async")
+    twin.__qualname__ = method.__qualname__.removesuffix("_async")
+    return twin
+
+
 class _EndOfStreamError(Exception):
     """Marks the end of a stream in its queue."""
 
 
-def iterate(open_stream: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
+def iterate(open_stream: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
     """Iterates an asynchronous generator from synchronous code, pumped by one task on the portal.
 
     Leaving the iterator (a `break`, an exception, `close`, garbage collection) cancels the task, which closes the
@@ -96,7 +124,7 @@ def iterate(open_stream: Callable[[], AsyncGenerator[T, None]]) -> Iterator[T]:
         except Exception as error:
             items.put(error)
 
-    def read() -> Iterator[T]:
+    def read() -> Generator[T, None, None]:
         task = _get().start_task_soon(pump)
         try:
             while True:

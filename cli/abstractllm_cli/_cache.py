@@ -41,10 +41,10 @@ def open_cache(provider: str | None, cache_dir: Path | None, server: Server | No
         with server.connect(llm, timeout=options.SHORT_CALL_SECONDS) as remote:
             yield RemoteCache(remote)
         return
-    from abstractllm import create_llm
+    from abstractllm.factory import provider_class
 
     settings = {} if cache_dir is None else {"cache_dir": str(cache_dir)}
-    with create_llm(provider or options.DEFAULT_PROVIDER, **settings) as local:
+    with provider_class(provider or options.DEFAULT_PROVIDER)(settings) as local:
         yield LocalCache(local)
 
 

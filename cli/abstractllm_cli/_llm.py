@@ -84,10 +84,10 @@ def open_llm(target: Target) -> Iterator[LLM]:
             _load(local)
             yield local
     else:
-        from abstractllm import create_llm
+        from abstractllm.factory import provider_class
 
         settings: Mapping[str, Any] = {} if target.model is None else {"model": target.model}
-        with create_llm(target.provider or DEFAULT_PROVIDER, **settings) as local:
+        with provider_class(target.provider or DEFAULT_PROVIDER)(settings) as local:
             _load(local)
             yield local
 

@@ -14,11 +14,11 @@ import abstractllm.errors
 import abstractllm.types
 import abstractllm_client
 import abstractllm_client.errors
-from abstractllm import AbstractLLMInterface
+from abstractllm import LLM
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm_client import AsyncRemoteLLM, RemoteLLM, _parameters, _requests
 
-# What a caller uses of an LLM; the rest of the interface is for those who write providers or servers.
+# The face of an LLM that callers use.
 METHODS = (
     "generate",
     "complete",
@@ -31,36 +31,6 @@ METHODS = (
 )
 TWINS = tuple(f"{name}_async" for name in METHODS)
 CONTEXTS = ("__enter__", "__exit__", "__aenter__", "__aexit__")
-FOR_PROVIDERS = {
-    "cached_models",
-    "capabilities",
-    "capacity",
-    "check",
-    "clear_cache",
-    "config",
-    "count",
-    "describe",
-    "device",
-    "events",
-    "load",
-    "load_progress",
-    "memory_bytes",
-    "on_change",
-    "preview",
-    "provider",
-    "pull",
-    "config_type",
-    "queued",
-    "reconfigured",
-    "run",
-    "run_count",
-    "run_to_end",
-    "running",
-    "share",
-    "state",
-    "unload",
-    "with_defaults",
-}
 # What only a server has, and the client therefore beside the library's methods.
 SERVER_METHODS = {
     "list_llms",
@@ -157,7 +127,7 @@ def parameters(function: Any) -> list[tuple[str, Any, str]]:
 
 @pytest.mark.parametrize("name", [*METHODS, *TWINS, *CONTEXTS])
 def test_a_method_has_the_same_signature(name: str) -> None:
-    ours, theirs = getattr(RemoteLLM, name), getattr(AbstractLLMInterface, name)
+    ours, theirs = getattr(RemoteLLM, name), getattr(LLM, name)
     extra = EXTRA.get(name.removesuffix("_async"), set())
     assert [entry for entry in parameters(ours) if entry[0] not in extra] == parameters(theirs)
     assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(theirs)
@@ -178,7 +148,7 @@ def test_what_only_a_server_has_comes_in_three_kinds_too(name: str) -> None:
 
 
 def test_no_method_is_missing_or_left_over() -> None:
-    library = public(AbstractLLMInterface) - FOR_PROVIDERS
+    library = public(LLM)
     assert library == {*METHODS, *TWINS}
     server = SERVER_METHODS | {f"{name}_async" for name in SERVER_METHODS}
     assert public(RemoteLLM) == library | server | CONNECTION

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
 
-from abstractllm.config import LLMConfig
 from abstractllm.errors import (
     AbstractLLMError,
     IncompleteStreamError,
@@ -55,7 +54,7 @@ class AnthropicConfig(HostedConfig):
     them are sent with the API's version of 2023-06-01. Without it they are refused."""
 
 
-class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
+class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     """Claude models, asked through the Messages API with the official SDK.
 
     Answers are always streamed from the API, so that long ones do not time out. `max_tokens`, which the API requires,
@@ -80,20 +79,20 @@ class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
     @property
     def state(self) -> tuple[LlmState, str]:
         """FAILED without a key."""
-        return (LlmState.READY, "") if cast(AnthropicConfig, self.config).key else (LlmState.FAILED, _MISSING_KEY)
+        return (LlmState.READY, "") if self.config.key else (LlmState.FAILED, _MISSING_KEY)
 
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+    def reconfigured(self, before: AnthropicConfig, after: AnthropicConfig) -> None:
         """Lets the next request use the new settings."""
         super().reconfigured(before, after)
         self._changed()
 
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+    async def capabilities(self, config: AnthropicConfig, model: str) -> Capabilities:
         """What the model can do, from a table with a date: see `abstractllm.providers.anthropic.models`."""
-        settings, facts = cast(AnthropicConfig, config), model_facts(model)
+        facts = model_facts(model)
         parameters = ["max_tokens", "stop"]
         if facts.efforts:
             parameters.append("reasoning_effort")
-        if settings.sampling_parameters:
+        if config.sampling_parameters:
             parameters += SAMPLING_PARAMETERS
         return Capabilities(
             tools=True,
@@ -104,7 +103,7 @@ class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
             provider_options=tuple(PROVIDER_OPTIONS),
             context_window=facts.context_window,
             max_output_tokens=facts.max_output_tokens,
-            max_concurrent_requests=settings.max_concurrent_requests,
+            max_concurrent_requests=config.max_concurrent_requests,
         )
 
     def make_client(self, config: AnthropicConfig) -> AsyncAnthropic:
@@ -160,7 +159,7 @@ class AnthropicProvider(HostedProvider["AsyncAnthropic"]):
             raise IncompleteStreamError("the answer ended without a stop reason")
         yield finished
 
-    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+    async def count(self, request: GenerationRequest, config: AnthropicConfig) -> int:
         """Counts the prompt's tokens, by asking the API."""
         async with self.calling(config) as call:
             found = await call.client.messages.count_tokens(**count_arguments(request))

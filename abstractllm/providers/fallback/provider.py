@@ -9,9 +9,8 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, NoReturn
 
-from abstractllm.config import LLMConfig
 from abstractllm.enums import LlmState
 from abstractllm.errors import AbstractLLMError, ConfigurationError, ErrorReason, ServerShuttingDownError
 from abstractllm.interface import AbstractLLMInterface
@@ -32,12 +31,12 @@ _BEST_FIRST = (LlmState.READY, LlmState.LOADING, LlmState.UNLOADED, LlmState.FAI
 class _Member:
     """One of the LLMs, and whether it rests."""
 
-    def __init__(self, llm: AbstractLLMInterface) -> None:
+    def __init__(self, llm: AbstractLLMInterface[Any]) -> None:
         self.llm = llm
         self.breaker = CircuitBreaker()
 
 
-class FallbackProvider(AbstractLLMInterface):
+class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
     """Several LLMs behind one name: where one fails before its first event, the next one answers.
 
     Args:
@@ -48,8 +47,8 @@ class FallbackProvider(AbstractLLMInterface):
         ConfigurationError: If `llms` holds none, something else, or one of them twice.
     """
 
-    provider: ClassVar[str] = "fallback"
-    config_type: ClassVar[type[LLMConfig]] = FallbackConfig
+    provider = "fallback"
+    config_type = FallbackConfig
 
     def __init__(self, config: Mapping[Any, Any] | None = None) -> None:
         values = {str(key): value for key, value in (config or {}).items()}
@@ -63,21 +62,22 @@ class FallbackProvider(AbstractLLMInterface):
 
     # A request.
 
-    async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
+    async def check(
+        self, request: GenerationRequest, config: FallbackConfig
+    ) -> tuple[GenerationRequest, tuple[str, ...]]:
         """Leaves it to the LLMs: one that cannot honour the request is passed over."""
         return request, ()
 
-    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+    async def events(self, request: GenerationRequest, config: FallbackConfig) -> AsyncGenerator[Event, None]:
         """Asks one LLM after another until one answers; see `AbstractLLMInterface.events`.
 
         Raises:
             AbstractLLMError: What the caller must be told at once; or, if no LLM answered, the most telling error, with
                 all of them in its message and `attempts`.
         """
-        settings = cast(FallbackConfig, config)
         request = self._for_members(request)
         failures = Failures()
-        for member, token in self._candidates(settings.strategy):
+        for member, token in self._candidates(config.strategy):
             began = time.monotonic()
             has_answered = False
             try:
@@ -92,16 +92,15 @@ class FallbackProvider(AbstractLLMInterface):
                         yield event
                 return
             except AbstractLLMError as error:
-                self._take(member, error, failures, settings, time.monotonic() - began)
+                self._take(member, error, failures, config, time.monotonic() - began)
                 if has_answered or VERDICTS[error.reason] is Verdict.STOP:
                     raise failures.last() from error
             finally:
                 member.breaker.released(token)
         raise failures.error()
 
-    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+    async def count(self, request: GenerationRequest, config: FallbackConfig) -> int:
         """Asks the LLMs in their order, until one can count; the number is that of its tokens."""
-        settings = cast(FallbackConfig, config)
         request = self._for_members(request)
         failures = Failures()
         for member, token in self._candidates(Strategy.ORDERED):
@@ -109,7 +108,7 @@ class FallbackProvider(AbstractLLMInterface):
             try:
                 return await member.llm.run_count(request)
             except AbstractLLMError as error:
-                self._take(member, error, failures, settings, time.monotonic() - began)
+                self._take(member, error, failures, config, time.monotonic() - began)
                 if VERDICTS[error.reason] is Verdict.STOP:
                     raise
             finally:
@@ -167,7 +166,7 @@ class FallbackProvider(AbstractLLMInterface):
 
     # What it is and how it is.
 
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+    async def capabilities(self, config: FallbackConfig, model: str) -> Capabilities:
         """What all its LLMs have together; one that cannot tell now is left out.
 
         Raises:
@@ -226,7 +225,7 @@ def _raise_first(found: list[BaseException | None]) -> NoReturn:
     raise next(error for error in found if error is not None)
 
 
-def _checked(llms: object) -> list[AbstractLLMInterface]:
+def _checked(llms: object) -> list[AbstractLLMInterface[Any]]:
     if not isinstance(llms, list | tuple) or not llms:
         raise ConfigurationError(
             f"llms: must be a list of at least one LLM, got {llms!r:.80}", field="llms", requested=f"{llms!r:.80}"

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -33,7 +33,8 @@ from abstractllm.types import Event, Finished
 
 __all__ = ["HostedConfig", "HostedProvider", "import_sdk"]
 
-C = TypeVar("C")
+HostedConfigT = TypeVar("HostedConfigT", bound="HostedConfig")
+ClientT = TypeVar("ClientT")
 IDLE_TIMEOUT = 600.0
 """`idle_timeout` where the configuration sets no `timeout`."""
 
@@ -96,23 +97,20 @@ class HostedConfig(LLMConfig):
         return self.api_key.get_secret_value() if self.api_key else ""
 
 
-class HostedProvider(AbstractLLMInterface, Generic[C]):
-    """A provider that asks an HTTP API through an SDK's client `C`.
+class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT, ClientT]):
+    """A provider that asks an HTTP API through an SDK's client.
 
     A subclass implements `make_client`, `close_client`, `answer`, `translate` and `capabilities`. Any other call to the
     API goes through `calling`, too.
     """
 
-    config_type = HostedConfig
-
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        settings = cast(HostedConfig, self.config)
-        self._slots = ConcurrencyLimiter(settings.max_concurrent_requests)
-        self._clients: LoopClients[C] = LoopClients(self.close_client, settings.connection)
+        self._slots = ConcurrencyLimiter(self.config.max_concurrent_requests)
+        self._clients: LoopClients[ClientT] = LoopClients(self.close_client, self.config.connection)
 
     @abstractmethod
-    def make_client(self, config: Any) -> C:
+    def make_client(self, config: HostedConfigT) -> ClientT:
         """Imports the SDK and makes a client; runs in a thread.
 
         Args:
@@ -124,18 +122,18 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
         """
 
     @abstractmethod
-    async def close_client(self, client: C) -> None:
+    async def close_client(self, client: ClientT) -> None:
         """Closes a client's connections."""
 
     @abstractmethod
-    def answer(self, client: C, request: GenerationRequest, config: Any) -> AsyncGenerator[Event, None]:
+    def answer(self, client: ClientT, request: GenerationRequest, config: HostedConfigT) -> AsyncGenerator[Event, None]:
         """As `events`, with a client; whatever the SDK raises may pass through."""
 
     @abstractmethod
     def translate(self, error: Exception) -> AbstractLLMError | None:
         """The library's error for one of the SDK's own; `None` for transport failures and unreadable answers."""
 
-    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+    async def events(self, request: GenerationRequest, config: HostedConfigT) -> AsyncGenerator[Event, None]:
         """Answers through `answer`, holding a slot.
 
         A failure of the connection before the first event is a `ProviderUnavailableError`, which is retried; after it,
@@ -150,23 +148,22 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
                 yield event
 
     @asynccontextmanager
-    async def calling(self, config: LLMConfig) -> AsyncIterator[Call[C]]:
+    async def calling(self, config: HostedConfigT) -> AsyncIterator[Call[ClientT]]:
         """A slot and a client for one call; errors leave it as the library's own."""
-        settings = cast(HostedConfig, config)
-        call: Call[C] | None = None
+        call: Call[ClientT] | None = None
         try:
             async with (
                 self._slots.hold() as waited,
-                self._clients.lease(lambda: self.make_client(settings), settings.connection) as client,
+                self._clients.lease(lambda: self.make_client(config), config.connection) as client,
             ):
                 call = Call(client, waited)
                 yield call
         except Exception as error:
             found = self._translated(error, began=call is not None and call.began)
-            scrub(error, [settings.key])
+            scrub(error, [config.key])
             if found is None:
                 raise
-            scrub(found, [settings.key])
+            scrub(found, [config.key])
             as_unicode(found)
             if found is error:
                 raise
@@ -191,11 +188,10 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
             return ProviderProtocolError(f"the answer cannot be read: {type(error).__name__}: {str(error)[:200]}")
         return None
 
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+    def reconfigured(self, before: HostedConfigT, after: HostedConfigT) -> None:
         """Lets the next request use the new limit and a client of the new settings."""
-        settings = cast(HostedConfig, after)
-        self._slots.set_limit(settings.max_concurrent_requests)
-        self._clients.retire(settings.connection)
+        self._slots.set_limit(after.max_concurrent_requests)
+        self._clients.retire(after.connection)
 
     @property
     def queued(self) -> int:
@@ -208,10 +204,10 @@ class HostedProvider(AbstractLLMInterface, Generic[C]):
 
 
 @dataclasses.dataclass(slots=True)
-class Call(Generic[C]):
+class Call(Generic[ClientT]):
     """One call to the API."""
 
-    client: C
+    client: ClientT
     waited: float
     """Seconds spent waiting for a slot."""
     began: bool = False

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from abstractllm._core import execution
 from abstractllm.errors import AbstractLLMError, ModelNotFoundError, ServerShuttingDownError
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 _llms: weakref.WeakSet[ModelCache] = weakref.WeakSet()
 
 
-class ModelCache(AbstractLLMInterface):
+class ModelCache(AbstractLLMInterface[HuggingFaceConfig]):
     """The part of a local LLM that lists, downloads and deletes models."""
 
     def __init__(self, config: Any = None) -> None:
@@ -54,7 +54,7 @@ class ModelCache(AbstractLLMInterface):
             RateLimitedError: If the hub asks to slow down.
             ServerShuttingDownError: If the LLM is closed meanwhile.
         """
-        config = cast(HuggingFaceConfig, self.config)
+        config = self.config
         chosen = execution.choose_model(self, config, model, "model")
         settings = config.load_settings(chosen)
         follower = DownloadSubscriber()
@@ -81,7 +81,7 @@ class ModelCache(AbstractLLMInterface):
 
     async def cached_models(self) -> list[CachedModel]:
         """The models in `cache_dir`, sorted by name."""
-        directory = _directory(cast(HuggingFaceConfig, self.config).cache_dir)
+        directory = _directory(self.config.cache_dir)
         return await asyncio.to_thread(cache.list_models, directory, _used_by(directory))
 
     async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
@@ -95,7 +95,7 @@ class ModelCache(AbstractLLMInterface):
             ModelInUseError: If one of them is loaded or being downloaded, here or in another process; nothing is
                 deleted then.
         """
-        directory = _directory(cast(HuggingFaceConfig, self.config).cache_dir)
+        directory = _directory(self.config.cache_dir)
         return await asyncio.to_thread(cache.clear, directory, model, used_by=_used_by(directory), dry_run=dry_run)
 
     @staticmethod

@@ -7,13 +7,12 @@ import dataclasses
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from typing import Any, ClassVar, cast
+from typing import Any
 
 from msgspec.structs import asdict
 
 from abstractllm._core import sync_bridge
 from abstractllm._core.model_memory import ModelMemory
-from abstractllm.config import LLMConfig
 from abstractllm.enums import FinishReason, LlmState
 from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError
 from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_replace
@@ -69,14 +68,14 @@ class HuggingFaceProvider(ModelCache):
         config: The keys of `HuggingFaceConfig`.
     """
 
-    provider: ClassVar[str] = "huggingface"
-    config_type: ClassVar[type[LLMConfig]] = HuggingFaceConfig
+    provider = "huggingface"
+    config_type = HuggingFaceConfig
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._pool = EnginePool(self._changed)
 
-    async def events(self, request: GenerationRequest, config: LLMConfig) -> AsyncGenerator[Event, None]:
+    async def events(self, request: GenerationRequest, config: HuggingFaceConfig) -> AsyncGenerator[Event, None]:
         """Answers a request; see `AbstractLLMInterface.events`.
 
         Raises:
@@ -91,7 +90,7 @@ class HuggingFaceProvider(ModelCache):
         arrival = time.monotonic()
         sampling = Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
         engine, ticket = self._pool.submit(
-            _own(config),
+            config,
             chosen["model"],
             as_conversation(request),
             sampling,
@@ -127,7 +126,9 @@ class HuggingFaceProvider(ModelCache):
         finally:
             engine.cancel(ticket)
 
-    async def check(self, request: GenerationRequest, config: LLMConfig) -> tuple[GenerationRequest, tuple[str, ...]]:
+    async def check(
+        self, request: GenerationRequest, config: HuggingFaceConfig
+    ) -> tuple[GenerationRequest, tuple[str, ...]]:
         """As every LLM's; loads the model first where its chat template decides whether it takes the request.
 
         Raises:
@@ -136,15 +137,15 @@ class HuggingFaceProvider(ModelCache):
         parts = (part for message in request.messages for part in message.parts)
         has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
         if has_tools or request.parameters.reasoning_effort is not None:
-            async with aclosing(self._pool.progress(_own(config), request.parameters.model or "")) as steps:
+            async with aclosing(self._pool.progress(config, request.parameters.model or "")) as steps:
                 async for _ in steps:
                     pass
         return await super().check(request, config)
 
-    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+    async def count(self, request: GenerationRequest, config: HuggingFaceConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
         model = request.parameters.model or ""
-        engine, ticket = self._pool.submit(_own(config), model, as_conversation(request), None, caller=request.caller)
+        engine, ticket = self._pool.submit(config, model, as_conversation(request), None, caller=request.caller)
         try:
             match await ticket.next_answer():
                 case Counted(tokens=tokens):
@@ -156,7 +157,7 @@ class HuggingFaceProvider(ModelCache):
         finally:
             engine.cancel(ticket)
 
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+    async def capabilities(self, config: HuggingFaceConfig, model: str) -> Capabilities:
         """What the model can do.
 
         While it is not loaded, what only its chat template or tokenizer tells (tools, reasoning effort, formats) counts
@@ -173,7 +174,7 @@ class HuggingFaceProvider(ModelCache):
             token_counting=True,
             parameters=(*_PARAMETERS, _EFFORT),
         )
-        engine = self._pool.find(_own(config), model)
+        engine = self._pool.find(config, model)
         if engine is None or engine.loaded is None:
             return known
         return dataclasses.replace(
@@ -193,11 +194,11 @@ class HuggingFaceProvider(ModelCache):
 
     # Configuration.
 
-    async def preview(self, changes: Mapping[Any, Any]) -> LLMConfig:
+    async def preview(self, changes: Mapping[Any, Any]) -> HuggingFaceConfig:
         """As every LLM's; `replace` among the provider options is left out."""
         asked, replace = without_replace(changes)
-        after = _own(self.config).changed(asked)
-        swap = ModelReplacement(self._pool, _own(self.config), after)
+        after = self.config.changed(asked)
+        swap = ModelReplacement(self._pool, self.config, after)
         if swap.is_needed and not replace and (obstacle := await swap.obstacle()):
             raise obstacle
         return after
@@ -223,7 +224,7 @@ class HuggingFaceProvider(ModelCache):
             ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if it is nowhere.
         """
         asked, replace = without_replace({**(config or {}), **changes})
-        before = _own(self.config)
+        before = self.config
         after = before.changed(asked)
         swap = ModelReplacement(self._pool, before, after)
         with self._named():
@@ -243,9 +244,9 @@ class HuggingFaceProvider(ModelCache):
                 raise
             return self.get_config()
 
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+    def reconfigured(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
         """Lets former engines finish what they have."""
-        self._pool.follow(_own(before), _own(after))
+        self._pool.follow(before, after)
         self._changed()
 
     # Life.
@@ -271,7 +272,7 @@ class HuggingFaceProvider(ModelCache):
 
         Leaving the generator does not stop the load. Errors are those of `load`.
         """
-        config = _own(self.config)
+        config = self.config
         with self._named():
             async with aclosing(self._pool.progress(config)) as steps:
                 async for step in steps:
@@ -311,7 +312,7 @@ class HuggingFaceProvider(ModelCache):
     @property
     def state(self) -> tuple[LlmState, str]:
         """Whether the configured model is loaded, and why not."""
-        engine = self._pool.find(_own(self.config))
+        engine = self._pool.find(self.config)
         return engine.state if engine else (LlmState.UNLOADED, "")
 
     @property
@@ -322,12 +323,12 @@ class HuggingFaceProvider(ModelCache):
     @property
     def capacity(self) -> int:
         """Requests that its configured model runs and lets wait at most."""
-        return _own(self.config).max_queue + (_own(self.config).max_batch_size or _MOST_AT_A_TIME)
+        return self.config.max_queue + (self.config.max_batch_size or _MOST_AT_A_TIME)
 
     @property
     def device(self) -> str:
         """Where the configured model is: `cpu`, `cuda:0`; empty while it is not loaded."""
-        engine = self._pool.find(_own(self.config))
+        engine = self._pool.find(self.config)
         return loaded.device if engine and (loaded := engine.loaded) else ""
 
     @property
@@ -345,16 +346,12 @@ class HuggingFaceProvider(ModelCache):
     @property
     def engine_pid(self) -> int | None:
         """The id of the configured model's engine process, while there is one."""
-        engine = self._pool.find(_own(self.config))
+        engine = self._pool.find(self.config)
         return engine.pid if engine else None
 
     def _kept_models(self) -> list[Load]:
         kept = (LlmState.LOADING, LlmState.READY)
         return [engine.settings for engine in self._pool.engines if engine.state[0] in kept]
-
-
-def _own(config: LLMConfig) -> HuggingFaceConfig:
-    return cast(HuggingFaceConfig, config)
 
 
 def _timing(queued: float | None, total: float, since_first_token: float | None) -> Timing:

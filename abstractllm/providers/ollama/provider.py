@@ -12,7 +12,6 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from abstractllm._core import execution
-from abstractllm.config import LLMConfig
 from abstractllm.errors import (
     AbstractLLMError,
     ContextLengthExceededError,
@@ -46,7 +45,7 @@ _lock = threading.Lock()
 _llms: weakref.WeakSet[OllamaProvider] = weakref.WeakSet()
 
 
-class OllamaProvider(HostedProvider["AsyncClient"]):
+class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     """Models of an Ollama server, asked through its chat API with the official SDK.
 
     Prompts that do not fit the model's context are refused, not cut: Ollama from 0.12.6 on refuses them by itself; with
@@ -76,23 +75,22 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
                 found["api_key"] = key
         return found
 
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+    async def capabilities(self, config: OllamaConfig, model: str) -> Capabilities:
         """What the server says that the model can do.
 
         A failure that may pass is no error here: the request, which is tried again, will tell.
         """
-        settings = cast(OllamaConfig, config)
         try:
-            facts = await self._model_facts(settings, model)
+            facts = await self._model_facts(config, model)
         except AbstractLLMError as error:
             if not error.retryable:
                 raise
             facts = ModelFacts()
-        return facts.capabilities(settings.provider_options, settings.max_concurrent_requests)
+        return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
     async def describe(self, model: str | None = None) -> Capabilities:
         """As `capabilities`, but every failure is an error."""
-        config = cast(OllamaConfig, self.config)
+        config = self.config
         facts = await self._model_facts(config, execution.choose_model(self, config, model, "model"))
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
@@ -109,7 +107,7 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
         The server itself shares a download among those who ask for the same one, ends it with the last of them, and
         goes on later where it stopped.
         """
-        config = cast(OllamaConfig, self.config)
+        config = self.config
         chosen = execution.choose_model(self, config, model, "model")
         reader = PullReader()
         try:
@@ -135,7 +133,7 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
             sorted(
                 llm.name
                 for llm in llms
-                if cast(OllamaConfig, llm.config).base_url == cast(OllamaConfig, self.config).base_url
+                if llm.config.base_url == self.config.base_url
                 and model in {full_name(name) for name in (llm.config.model, *llm.config.models)}
             )
         )
@@ -194,7 +192,7 @@ class OllamaProvider(HostedProvider["AsyncClient"]):
         self._facts[place] = (now, facts)
         return facts
 
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+    def reconfigured(self, before: OllamaConfig, after: OllamaConfig) -> None:
         """Lets the next request use the new settings."""
         super().reconfigured(before, after)
         self._facts.clear()

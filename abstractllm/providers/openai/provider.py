@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from abstractllm.config import LLMConfig
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
 from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, transport_error
 from abstractllm.providers.openai.answers import AnswerReader
@@ -28,7 +27,7 @@ _NO_KEY = "not-needed"
 _MISSING_KEY = "api_key is missing: set it, or the variable OPENAI_API_KEY"
 
 
-class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
+class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
     """An LLM of OpenAI, or of a server that speaks its Chat Completions format.
 
     The key, the address, the organization and the project are taken from the SDK's own variables (`OPENAI_API_KEY`,
@@ -61,15 +60,14 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
         """FAILED where OpenAI would be asked without a key."""
         return (LlmState.FAILED, _MISSING_KEY) if _lacks_key(self.config) else (LlmState.READY, "")
 
-    def reconfigured(self, before: LLMConfig, after: LLMConfig) -> None:
+    def reconfigured(self, before: OpenAIConfig, after: OpenAIConfig) -> None:
         """Lets the next request use the new settings."""
         super().reconfigured(before, after)
         self._changed()
 
-    async def capabilities(self, config: LLMConfig, model: str) -> Capabilities:
+    async def capabilities(self, config: OpenAIConfig, model: str) -> Capabilities:
         """What the table of models, or the configuration, says."""
-        settings = cast(OpenAIConfig, config)
-        family, parameters = settings.family(model), settings.parameters_of(model)
+        family, parameters = config.family(model), config.parameters_of(model)
         return Capabilities(
             tools=True,
             image_input=family.image_input,
@@ -77,12 +75,12 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
             json_schema=family.json_schema,
             logprobs="top_logprobs" in parameters,
             seed="seed" in parameters,
-            token_counting=settings.official,
+            token_counting=config.official,
             parameters=parameters,
             provider_options=PROVIDER_OPTIONS,
             context_window=family.context_window,
             max_output_tokens=family.max_output_tokens,
-            max_concurrent_requests=settings.max_concurrent_requests,
+            max_concurrent_requests=config.max_concurrent_requests,
         )
 
     async def answer(
@@ -121,9 +119,9 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
                     raise
             yield reader.finished()
 
-    async def count(self, request: GenerationRequest, config: LLMConfig) -> int:
+    async def count(self, request: GenerationRequest, config: OpenAIConfig) -> int:
         """Asks OpenAI to count; compatible servers do not offer that."""
-        if not cast(OpenAIConfig, config).official:
+        if not config.official:
             return await super().count(request, config)
         async with self.calling(config) as call:
             return await count_tokens(call.client, request)
@@ -155,9 +153,8 @@ class OpenAIProvider(HostedProvider["AsyncOpenAI"]):
         await client.close()
 
 
-def _lacks_key(config: LLMConfig) -> bool:
-    settings = cast(OpenAIConfig, config)
-    return settings.official and not settings.key
+def _lacks_key(config: OpenAIConfig) -> bool:
+    return config.official and not config.key
 
 
 def _source(response: Any) -> str:
