@@ -18,9 +18,9 @@ from abstractllm.providers.huggingface.worker.batching.requests import BatchRequ
 from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
 from abstractllm.providers.huggingface.worker.request import EngineRequest
-from tests.unit.test_batching import Harness, eventually
+from tests.unit.test_batching import Harness
 from tests.unit.tiny_models import build
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 PATIENCE = 90.0
 ENDLESS = {1: -100.0, 3: -100.0}
@@ -57,7 +57,7 @@ class Counting(Harness):
 def cancel_each(harness: Counting, jobs: list[EngineRequest], is_there: Callable[[EngineRequest], bool]) -> None:
     """Cancels each job as soon as it is where it is wanted, and asserts that it is over within two steps."""
     for job in jobs:
-        eventually(lambda job=job: is_there(job))
+        wait_until(lambda job=job: is_there(job))
         before = harness.engine.counters.steps
         job.cancelled = True
         harness.wait_until(lambda job=job: job.request.id in harness.done)
@@ -83,7 +83,7 @@ def test_in_decode(loaded: LoadedModel) -> None:
         jobs = [harness.submit("hello", max_tokens=4000, logit_bias=ENDLESS) for _ in range(10)]
         cancel_each(harness, jobs, lambda job: job.output_tokens > 2)
     assert harness.released == 100
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
     harness.engine.stop()
 
 
@@ -97,7 +97,7 @@ def test_while_it_waits_for_a_slot(loaded: LoadedModel) -> None:
         job.cancelled = True
     harness.answer(*running)
     assert harness.released == 102
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
     harness.engine.stop()
 
 
@@ -112,7 +112,7 @@ def test_between_the_pieces_of_its_prompt(loaded: LoadedModel) -> None:
     assert harness.begun == [job.request.id for job in jobs]
     assert {harness.done[job.request.id].output_tokens for job in jobs} == {0}
     assert harness.released == 100
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
     harness.engine.stop()
 
 
@@ -137,7 +137,7 @@ def test_when_it_is_evicted(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
     for number, steps in evicted.items():
         assert harness.done[number].finish_reason == "cancelled"
         assert harness.steps[number] - steps <= 2
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
     harness.engine.stop()
 
 
@@ -163,7 +163,7 @@ def test_failure_in_the_first_step_comes_after_the_beginning(
     harness.answer(jobs[0], jobs[2])
     harness.wait_until(lambda: 2 in harness.failed)
     assert order == [Begun, Failed]
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
     harness.engine.stop()
 
 

@@ -24,8 +24,9 @@ from abstractllm.providers.huggingface.worker.batching.requests import BatchRequ
 from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sequential import generate
-from tests.unit.test_batching import MIXED, Harness, eventually
+from tests.unit.test_batching import MIXED, Harness
 from tests.unit.tiny_models import build
+from tests.waiting import wait_until
 
 PERSON = {
     "type": "object",
@@ -70,7 +71,7 @@ def new_job(
 ) -> EngineRequest:
     conversation = Conversation((Turn("user", prompt),))
     request = Generate(id, conversation, Sampling(max_tokens=max_tokens, **sampling), format=format)
-    job = EngineRequest(request, prompt=tuple(loaded.prompts.encode(request.conversation)), max_tokens=max_tokens)
+    job = EngineRequest(request, prompt=tuple(loaded.prompt_builder.encode(request.conversation)), max_tokens=max_tokens)
     if format is not None:
         job.matcher = loaded.grammars.compile(format)
     return job
@@ -171,7 +172,7 @@ def test_evictions_change_no_held_answer(loaded: LoadedModel, monkeypatch: pytes
         assert found == wanted
         assert len(evicted) > 3
         assert all(re.fullmatch(long.text, text) for text, reason, _ in found)
-        eventually(narrow.is_empty)
+        wait_until(narrow.is_empty)
     finally:
         narrow.engine.stop()
         loaded.model.set_attn_implementation(attention)
@@ -291,7 +292,7 @@ def test_a_format_that_turns_out_too_complex_fails_alone(harness: HeldHarness) -
     assert harness.failed[bad.request.id].field == "response_format.json_schema.schema_json"
     assert "2000" in str(harness.failed[bad.request.id].limit)
     assert harness.answer(held)[0][1] == "stop"
-    eventually(harness.is_empty)
+    wait_until(harness.is_empty)
 
 
 @pytest.mark.parametrize("architecture", ["gemma", "gpt2"])
