@@ -23,7 +23,7 @@ class ChatWithTools {
 
     record Place(String city) {}
 
-    /** What the model can ask for. */
+    /** The function that the model can ask for. */
     private static String weather(Place place) {
         return "It is sunny in " + place.city() + ".";
     }

@@ -7,7 +7,7 @@ import interop.Report;
 import interop.Task;
 import io.abstractllm.Options;
 
-/** What a newer server adds does no harm: unknown events and parts are skipped, unknown words passed through. */
+/** The additions of a newer server do no harm: unknown events and parts are skipped, unknown words passed through. */
 public final class Run implements Behaviour {
     @Override
     public Object run(Task task) {

@@ -12,7 +12,7 @@ import java.util.TreeMap;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 
-/** What the server has: its LLMs, what each can do, and what a prompt takes. */
+/** The models of the server: its LLMs, their capabilities, and the tokens of a prompt. */
 public final class Run implements Behaviour {
     @Override
     public Object run(Task task) {

@@ -3,11 +3,11 @@ package interop;
 /** One behaviour in Java. */
 public interface Behaviour {
     /**
-     * Does it, and reports.
+     * Runs the behaviour and reports.
      *
-     * @param task what it is given
-     * @return what it observed, as values that JSON has
-     * @throws Exception for whatever it did not expect
+     * @param task the task
+     * @return the observations, as values that JSON has
+     * @throws Exception if something unexpected happens
      */
     Object run(Task task) throws Exception;
 }

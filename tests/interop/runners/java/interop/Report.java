@@ -77,11 +77,11 @@ public final class Report {
     }
 
     /**
-     * What came of a call: its value, or its error's class and reason.
+     * The outcome of a call: its value, or its error's class and reason.
      *
      * @param act the call
      * @return the report
-     * @throws Exception for whatever else it throws
+     * @throws Exception if it throws anything else
      */
     public static Object outcome(Callable<?> act) throws Exception {
         try {
@@ -92,9 +92,9 @@ public final class Report {
     }
 
     /**
-     * All that a stream brings.
+     * All values of a stream.
      *
-     * @param <T> what comes
+     * @param <T> the type of the values
      * @param stream the stream; it is closed
      * @return the values
      */
@@ -243,7 +243,7 @@ public final class Report {
     }
 
     /**
-     * What stands for bytes.
+     * The size and the SHA-256 of bytes, which stand for them.
      *
      * @param data the bytes
      * @return the report

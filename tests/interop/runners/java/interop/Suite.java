@@ -22,10 +22,10 @@ public final class Suite {
     private final PrintStream output;
 
     /**
-     * Speaks to the suite.
+     * Makes the connection to the suite.
      *
-     * @param input what it says
-     * @param output what it is told
+     * @param input the suite's output
+     * @param output the suite's input
      */
     public Suite(InputStream input, OutputStream output) {
         this.input = new BufferedReader(new InputStreamReader(input, StandardCharsets.UTF_8));
@@ -45,7 +45,7 @@ public final class Suite {
     /**
      * Writes one line.
      *
-     * @param message what is told
+     * @param message the message
      */
     public void tell(Map<String, ?> message) {
         output.println(JSON.toJson(message));

@@ -10,7 +10,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** What a behaviour is given. */
+/** The task of a behaviour: its input, the servers, and the suite. */
 public final class Task {
     private final JsonObject input;
     private final JsonObject servers;
@@ -19,8 +19,8 @@ public final class Task {
     /**
      * Reads a task.
      *
-     * @param message what the suite asked
-     * @param suite where further questions go
+     * @param message the suite's message
+     * @param suite the suite, which answers questions
      */
     public Task(JsonObject message, Suite suite) {
         this.input = message.getAsJsonObject("input");
@@ -121,10 +121,10 @@ public final class Task {
     }
 
     /**
-     * Asks the suite for something, and waits for its answer.
+     * Asks the suite for an action, and waits for its answer.
      *
-     * @param action what it is to do
-     * @param facts what belongs to it
+     * @param action the name of the action
+     * @param facts the action's arguments
      * @return its answer
      * @throws IOException if it is gone
      */

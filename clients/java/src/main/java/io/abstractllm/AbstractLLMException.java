@@ -7,8 +7,18 @@ import java.util.OptionalInt;
 import java.util.OptionalLong;
 
 /**
- * The root of all failures of this package. Each subclass is one reason that a program can branch on; what is not known
- * is empty.
+ * The root of all failures of this package. Each subclass is one reason that a program can branch on; a fact that is
+ * not known is empty.
+ *
+ * <pre>{@code
+ * try {
+ *     llm.generate("Hi", Options.builder().temperature(5).build());
+ * } catch (InvalidRequestException error) {
+ *     System.out.println(error.field().orElse("it") + " must be " + error.limit().orElse("something else"));
+ * } catch (AbstractLLMException error) {
+ *     System.out.println(error.reason() + (error.retryable() ? ", worth a retry" : ""));
+ * }
+ * }</pre>
  */
 public abstract class AbstractLLMException extends RuntimeException {
     private static final long serialVersionUID = 1L;
@@ -25,10 +35,9 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * Rebuilds the error that the server raised from what a call of a generated stub throws, as the methods of
-     * {@link RemoteLLM} do.
+     * Converts the exception of a generated stub to the one that the methods of {@link RemoteLLM} throw.
      *
-     * @param error what the call threw
+     * @param error the exception that the call threw
      * @return the exception of the error's reason; without one, that of its status code
      */
     public static AbstractLLMException from(StatusRuntimeException error) {
@@ -36,16 +45,16 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * What happened, for a program.
+     * The reason of the failure, for a program to branch on.
      *
-     * @return the reason; one without a constant where a newer server sends one that is not known here
+     * @return the reason; it has no constant in {@link ErrorReason} if only newer servers know it
      */
     public ErrorReason reason() {
         return reason;
     }
 
     /**
-     * Whether the same request may succeed later, unchanged.
+     * Tells if the same request may succeed later, unchanged.
      *
      * @return true if a retry can help
      */
@@ -54,9 +63,9 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * How long to wait before a retry.
+     * The time to wait before a retry.
      *
-     * @return the time, where the server told it
+     * @return the time; empty if the server did not send one
      */
     public Optional<Duration> retryAfter() {
         return Optional.ofNullable(facts.retryAfter);
@@ -72,7 +81,7 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * The LLM that was asked.
+     * The LLM that failed.
      *
      * @return its name
      */
@@ -81,7 +90,7 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * The model that was asked.
+     * The model that failed.
      *
      * @return its name
      */
@@ -90,34 +99,34 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * What the hosted provider answered.
+     * The HTTP status of the hosted provider's answer.
      *
-     * @return its HTTP status
+     * @return the status, such as 503
      */
     public OptionalInt upstreamStatus() {
         return facts.upstreamStatus == null ? OptionalInt.empty() : OptionalInt.of(facts.upstreamStatus);
     }
 
     /**
-     * Where to find the request in the server's log.
+     * The id of the request, by which it is found in the server's log.
      *
-     * @return the request's id
+     * @return the id
      */
     public Optional<String> requestId() {
         return Optional.ofNullable(facts.requestId);
     }
 
     /**
-     * What of the request is wrong.
+     * The field of the request that is wrong.
      *
-     * @return the field's path, such as {@code parameters.temperature}
+     * @return its path, such as {@code parameters.temperature}
      */
     public Optional<String> field() {
         return Optional.ofNullable(facts.field);
     }
 
     /**
-     * What the field may hold.
+     * The limit that the field's value exceeds.
      *
      * @return a number's digits, or words
      */
@@ -126,7 +135,7 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * What the field held.
+     * The value that the field had.
      *
      * @return a number's digits, or words
      */
@@ -135,9 +144,9 @@ public abstract class AbstractLLMException extends RuntimeException {
     }
 
     /**
-     * What was generated before the failure.
+     * The number of tokens that were generated before the failure.
      *
-     * @return a number of tokens
+     * @return the number
      */
     public OptionalLong outputTokens() {
         return facts.outputTokens == null ? OptionalLong.empty() : OptionalLong.of(facts.outputTokens);
@@ -146,7 +155,7 @@ public abstract class AbstractLLMException extends RuntimeException {
     /**
      * The answer's text that came before the failure.
      *
-     * @return the text; empty where nothing came
+     * @return the text; an empty string if there was none
      */
     public String partialText() {
         return facts.partialText;

@@ -4,14 +4,14 @@ import java.time.Duration;
 import java.util.Optional;
 
 /**
- * One try at answering a request.
+ * One attempt at answering a request.
  *
- * @param llm the LLM that was asked
+ * @param llm the LLM that tried
  * @param provider its provider
  * @param model its model
- * @param errorReason why it failed; empty for the one that answered
- * @param message the failure in words
- * @param duration how long it took
+ * @param errorReason the reason of its failure; empty for the attempt that answered
+ * @param message the error's message; empty for the attempt that answered
+ * @param duration the time that it took
  */
 public record Attempt(
         String llm,

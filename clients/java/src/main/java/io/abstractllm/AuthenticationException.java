@@ -1,13 +1,13 @@
 package io.abstractllm;
 
-/** The caller did not prove who it is. */
+/** The caller's credentials are missing or wrong. */
 public final class AuthenticationException extends AbstractLLMException {
     private static final long serialVersionUID = 1L;
 
     /**
-     * An error that did not come from a server, as a test may want one.
+     * Makes an error that did not come from a server, for a program's tests.
      *
-     * @param message what happened
+     * @param message the error's message
      */
     public AuthenticationException(String message) {
         this(new ErrorFacts(message));

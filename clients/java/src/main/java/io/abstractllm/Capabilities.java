@@ -5,7 +5,7 @@ import java.util.OptionalInt;
 import java.util.OptionalLong;
 
 /**
- * What an LLM can do; a request can be checked against it before it is sent.
+ * The capabilities of an LLM; a request can be checked against them before it is sent.
  *
  * @param streaming answers come in pieces
  * @param systemPrompt system prompts are understood
@@ -23,8 +23,8 @@ import java.util.OptionalLong;
  * @param providerOptions the keys that {@link Options.Builder#providerOptions} may hold
  * @param contextWindow tokens of prompt and answer together; empty: not known
  * @param maxOutputTokens tokens that an answer may have; empty: not known, or bounded by the context window alone
- * @param quantization how the weights are quantized, such as {@code int8}; empty: not at all, or a hosted LLM
- * @param device where it runs, such as {@code cuda:0}; empty for a hosted LLM
+ * @param quantization the weights' quantization, such as {@code int8}; empty if there is none, and for a hosted LLM
+ * @param device the device that it runs on, such as {@code cuda:0}; empty for a hosted LLM
  * @param maxConcurrentRequests requests that can be answered at the same time; empty: not known
  */
 public record Capabilities(

@@ -5,17 +5,22 @@ import java.util.Objects;
 import java.util.stream.Collectors;
 
 /**
- * One turn of a conversation.
+ * One message of a conversation.
  *
- * @param role who speaks
- * @param parts what is said, in order
+ * <pre>{@code
+ * List<ChatMessage> messages = new ArrayList<>(List.of(ChatMessage.user("What is the capital of Italy?")));
+ * messages.add(llm.complete(messages, Options.NONE).message());
+ * }</pre>
+ *
+ * @param role the speaker
+ * @param parts the parts of the message, in order
  */
 public record ChatMessage(Role role, List<Part> parts) {
     /**
      * Copies the parts.
      *
-     * @param role who speaks
-     * @param parts what is said, in order
+     * @param role the speaker
+     * @param parts the parts of the message, in order
      */
     public ChatMessage {
         Objects.requireNonNull(role, "role");
@@ -33,9 +38,9 @@ public record ChatMessage(Role role, List<Part> parts) {
     }
 
     /**
-     * What the user says.
+     * A message of the user.
      *
-     * @param text the words
+     * @param text its text
      * @return the message
      */
     public static ChatMessage user(String text) {
@@ -43,7 +48,7 @@ public record ChatMessage(Role role, List<Part> parts) {
     }
 
     /**
-     * What the user says or shows.
+     * A message of the user with several parts.
      *
      * @param parts text and images
      * @return the message
@@ -53,9 +58,9 @@ public record ChatMessage(Role role, List<Part> parts) {
     }
 
     /**
-     * What the model said earlier. Its answers come as messages: {@link Completion#message()}.
+     * An earlier answer of the model. {@link Completion#message()} is one already.
      *
-     * @param text the words
+     * @param text its text
      * @return the message
      */
     public static ChatMessage assistant(String text) {
@@ -63,7 +68,7 @@ public record ChatMessage(Role role, List<Part> parts) {
     }
 
     /**
-     * What tools returned.
+     * The results of tools.
      *
      * @param results the results
      * @return the message

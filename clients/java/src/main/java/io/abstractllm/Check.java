@@ -107,8 +107,8 @@ final class Check {
         BigInteger whole = number instanceof BigInteger big ? big : BigInteger.valueOf(number.longValue());
         boolean isWhole = number instanceof Long || number instanceof BigInteger;
         if (isWhole && whole.abs().compareTo(LARGEST_WHOLE_DOUBLE) > 0) {
-            throw new InvalidRequestException(
-                    ErrorFacts.ofField(field, "must be at most 2^53, or else a string", "2^53", number));
+            throw new InvalidRequestException(ErrorFacts.ofField(
+                    field, "must be at most 2^53; pass a larger number as a string", "2^53", number));
         }
         return finite(number.doubleValue(), field);
     }

@@ -3,7 +3,7 @@ package io.abstractllm;
 import java.util.List;
 
 /**
- * What was deleted from the server's disk, or, on a dry run, what would be.
+ * The models that were deleted from the server's disk or, on a dry run, would be.
  *
  * @param removed the names of the models
  * @param freedBytes the space that it frees

@@ -9,14 +9,14 @@ import java.util.stream.Collectors;
  * @param id the answer's id, made by the server
  * @param text the answer's text parts, joined; without reasoning and tool calls
  * @param message the answer as a message, ready to be appended to the conversation
- * @param finishReason why it ended
+ * @param finishReason the reason of its end
  * @param stopSequence the stop text that ended it; empty unless {@link FinishReason#STOP_SEQUENCE}
  * @param usage the tokens that it cost
  * @param llm the name of the LLM that answered
  * @param provider its provider
  * @param model its model
  * @param attempts the attempts at it, in order; the last one gave it
- * @param timing where the time went
+ * @param timing the times that it took
  * @param logprobs one entry for each generated token, where they were asked for
  * @param droppedParameters the paths of what was left out under {@link ParametersPolicy#DROP_UNSUPPORTED}
  */
@@ -35,7 +35,7 @@ public record Completion(
         List<TokenLogprob> logprobs,
         List<String> droppedParameters) {
     /**
-     * The tools that the model asks to be called.
+     * The tool calls that the model asks for.
      *
      * @return the calls, in order
      */
@@ -47,9 +47,9 @@ public record Completion(
     }
 
     /**
-     * What the model thought, where it says.
+     * The model's thinking, where the provider shows it.
      *
-     * @return the thinking, joined
+     * @return the reasoning parts, joined
      */
     public String reasoning() {
         return message.parts().stream()

@@ -23,7 +23,7 @@ public final class ConfigChange {
         return new Builder(config);
     }
 
-    /** Collects what belongs to a change. */
+    /** Collects the parts of a change. */
     public static final class Builder {
         private final SetConfigRequest.Builder request = SetConfigRequest.newBuilder();
 
@@ -44,7 +44,7 @@ public final class ConfigChange {
         }
 
         /**
-         * Changes it only if it is still the configuration of this etag.
+         * Changes the configuration only if it still has this etag.
          *
          * @param etag the etag that was read
          * @return this builder
@@ -55,7 +55,7 @@ public final class ConfigChange {
         }
 
         /**
-         * Only checks the change, and tells what it would give.
+         * Only checks the change, and returns the configuration that it would give.
          *
          * @return this builder
          */

@@ -5,9 +5,9 @@ public final class ConfigurationException extends AbstractLLMException {
     private static final long serialVersionUID = 1L;
 
     /**
-     * An error that did not come from a server, as a test may want one.
+     * Makes an error that did not come from a server, for a program's tests.
      *
-     * @param message what happened
+     * @param message the error's message
      */
     public ConfigurationException(String message) {
         this(new ErrorFacts(message));

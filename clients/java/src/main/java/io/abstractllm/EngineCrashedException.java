@@ -1,13 +1,13 @@
 package io.abstractllm;
 
-/** The local engine's process ended; it is started again by itself. */
+/** The local engine's process ended; it restarts by itself. */
 public final class EngineCrashedException extends AbstractLLMException {
     private static final long serialVersionUID = 1L;
 
     /**
-     * An error that did not come from a server, as a test may want one.
+     * Makes an error that did not come from a server, for a program's tests.
      *
-     * @param message what happened
+     * @param message the error's message
      */
     public EngineCrashedException(String message) {
         this(new ErrorFacts(message));

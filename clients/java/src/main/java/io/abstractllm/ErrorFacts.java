@@ -3,7 +3,7 @@ package io.abstractllm;
 import java.io.Serializable;
 import java.time.Duration;
 
-/** What is known of a failure while its exception is being made. */
+/** The facts of a failure, from which its exception is made. */
 final class ErrorFacts implements Serializable {
     private static final long serialVersionUID = 1L;
 

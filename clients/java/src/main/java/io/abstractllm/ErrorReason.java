@@ -3,8 +3,8 @@ package io.abstractllm;
 import java.io.Serializable;
 
 /**
- * What went wrong, as the contract's {@code ErrorReason} names it without its prefix. A newer server may send a reason
- * that has no constant here; it comes through under its own name.
+ * The reason of a failure, named as in the contract's {@code ErrorReason} without its prefix. A reason that only newer
+ * servers know has no constant; it keeps its name.
  *
  * @param name the name, such as {@code RATE_LIMITED}
  */

@@ -6,7 +6,7 @@ import java.util.Optional;
 /** One event of an answer as it comes: {@link Started} first, {@link Finished} last. */
 public sealed interface Event {
     /**
-     * Who answers; it comes with the LLM's first sign of an answer.
+     * The start of an answer, which says who answers; it comes with the LLM's first event.
      *
      * @param id the answer's id
      * @param llm the name of the LLM that answers
@@ -43,13 +43,13 @@ public sealed interface Event {
     record ToolCallDelta(int index, String id, String name, String argumentsFragment) implements Event {}
 
     /**
-     * How the answer ended; sent exactly once.
+     * The end of an answer; sent exactly once.
      *
-     * @param finishReason why it ended
+     * @param finishReason the reason of its end
      * @param stopSequence the stop text that ended it; empty unless {@link FinishReason#STOP_SEQUENCE}
      * @param usage the tokens that it cost
      * @param attempts the attempts at it, in order; the last one gave it
-     * @param timing where the time went
+     * @param timing the times that it took
      * @param message the whole answer as a message, to be put into the next turn's conversation
      */
     record Finished(

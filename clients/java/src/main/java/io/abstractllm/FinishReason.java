@@ -1,7 +1,7 @@
 package io.abstractllm;
 
 /**
- * Why an answer ended. A value of a newer contract, which has no constant here, comes through as its number.
+ * The reason why an answer ended. A value that only newer servers know has no constant; it keeps its number.
  *
  * @param number the number in the contract
  */

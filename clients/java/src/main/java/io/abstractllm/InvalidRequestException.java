@@ -1,13 +1,16 @@
 package io.abstractllm;
 
-/** The request is malformed: {@link #field()} names what, {@link #limit()} and {@link #requested()} say why. */
+/**
+ * The request is malformed: {@link #field()} names the field, {@link #limit()} its limit, {@link #requested()} its
+ * value.
+ */
 public final class InvalidRequestException extends AbstractLLMException {
     private static final long serialVersionUID = 1L;
 
     /**
-     * An error that did not come from a server, as a test may want one.
+     * Makes an error that did not come from a server, for a program's tests.
      *
-     * @param message what happened
+     * @param message the error's message
      */
     public InvalidRequestException(String message) {
         this(new ErrorFacts(message));

@@ -1,7 +1,7 @@
 package io.abstractllm;
 
 /**
- * Where an LLM is in its life. A value of a newer contract, which has no constant here, comes through as its number.
+ * The state of an LLM. A value that only newer servers know has no constant; it keeps its number.
  *
  * @param number the number in the contract
  */

@@ -1,6 +1,6 @@
 package io.abstractllm;
 
-/** What happens to a parameter that the LLM cannot honour. */
+/** The treatment of a parameter that the LLM does not support. */
 public enum ParametersPolicy {
     /** The request is refused and the parameter is named; the default. */
     REJECT(io.abstractllm.v1.ParametersPolicy.PARAMETERS_POLICY_REJECT),

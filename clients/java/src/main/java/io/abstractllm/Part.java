@@ -70,19 +70,19 @@ public sealed interface Part {
     }
 
     /**
-     * What a tool returned, sent back to the model.
+     * The result of a tool, sent back to the model.
      *
      * @param toolCallId the id of the call that this answers
-     * @param content what the tool returned, as text
+     * @param content the result, as text
      * @param isError true where the tool failed and the content says how
      * @param providerState see {@link Part#providerState()}
      */
     record ToolResult(String toolCallId, String content, boolean isError, ByteString providerState) implements Part {
         /**
-         * What a tool returned.
+         * A result of a tool that succeeded.
          *
          * @param toolCallId the id of the call that this answers
-         * @param content what the tool returned, as text
+         * @param content the result, as text
          */
         public ToolResult(String toolCallId, String content) {
             this(toolCallId, content, false, ByteString.EMPTY);
@@ -90,7 +90,7 @@ public sealed interface Part {
     }
 
     /**
-     * What a reasoning model thought before it answered.
+     * The thinking of a reasoning model before its answer.
      *
      * @param text the thinking, or a summary of it
      * @param providerState see {@link Part#providerState()}

@@ -3,14 +3,14 @@ package io.abstractllm;
 import java.util.OptionalLong;
 
 /**
- * How far a download is.
+ * A report of a download.
  *
  * @param file the file that this report is about; empty where it is about the whole alone
- * @param fileBytesDone what is there of the file
+ * @param fileBytesDone the bytes of the file that are on the disk
  * @param fileBytesTotal the file's size; empty: not known yet
- * @param bytesDone what is there of the model
+ * @param bytesDone the bytes of the model that are on the disk
  * @param bytesTotal the model's size; empty: not known yet
- * @param done true in the last report: the model is whole
+ * @param done true in the last report: the model is complete
  */
 public record PullProgress(
         String file,

@@ -1,6 +1,6 @@
 package io.abstractllm;
 
-/** How much a reasoning model may think before it answers. */
+/** The effort that a reasoning model may spend before it answers. */
 public enum ReasoningEffort {
     /** No reasoning. */
     NONE(io.abstractllm.v1.ReasoningEffort.REASONING_EFFORT_NONE),

@@ -170,8 +170,11 @@ final class RemoteCalls {
 
     ClearedModels clearModelCache(String model, boolean dryRun) {
         if (model == null || model.isEmpty()) {
-            throw new InvalidRequestException(
-                    ErrorFacts.ofField("target", "must be a model's name, or all", "model or all", model));
+            throw new InvalidRequestException(ErrorFacts.ofField(
+                    "target",
+                    "must be a model's name; clearWholeModelCache deletes all models",
+                    "model or all",
+                    model));
         }
         return clear(ClearCacheRequest.newBuilder().setModel(Check.text(model, "model")), dryRun);
     }

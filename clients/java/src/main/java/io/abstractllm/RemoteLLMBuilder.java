@@ -4,7 +4,13 @@ import io.grpc.ManagedChannelBuilder;
 import java.util.Objects;
 import java.util.function.Consumer;
 
-/** Collects how a {@link RemoteLLM} connects, as whom, and what its calls have in common. */
+/**
+ * Collects the settings of a {@link RemoteLLM}: its connection, its token, and the defaults of its calls.
+ *
+ * <pre>{@code
+ * RemoteLLM llm = RemoteLLM.builder("127.0.0.1:50051").tls().token("secret").build();
+ * }</pre>
+ */
 public final class RemoteLLMBuilder {
     final ConnectionSettings connection;
     String llm = "";
@@ -15,7 +21,7 @@ public final class RemoteLLMBuilder {
     }
 
     /**
-     * The LLM that is asked.
+     * The LLM that answers.
      *
      * @param name the name of an LLM of the server's configuration; empty for its default
      * @return this builder
@@ -26,8 +32,8 @@ public final class RemoteLLMBuilder {
     }
 
     /**
-     * The client's own defaults for what {@code generate} takes. Their timeout and metadata are those of every other
-     * call, too; a timeout does not bound progress.
+     * The default options of {@code generate}. Their timeout and metadata apply to every other call, too, but the
+     * timeout does not bound {@code pullModel}, {@code loadModel} and {@code unloadModel}.
      *
      * @param options the options
      * @return this builder
@@ -46,7 +52,7 @@ public final class RemoteLLMBuilder {
      */
     public RemoteLLMBuilder token(String value) {
         if (value.isEmpty() || !CallSettings.isPrintable(value)) {
-            ErrorFacts facts = new ErrorFacts("token must be printable ASCII, and not empty");
+            ErrorFacts facts = new ErrorFacts("token: must be printable ASCII and not empty");
             facts.field = "token";
             throw new ConfigurationException(facts);
         }
@@ -69,7 +75,7 @@ public final class RemoteLLMBuilder {
      *
      * @param pem their certificates
      * @return this builder
-     * @throws ConfigurationException if they are none
+     * @throws ConfigurationException if they cannot be read
      */
     public RemoteLLMBuilder rootCertificates(byte[] pem) {
         connection.rootCertificates = ConnectionSettings.certificates(pem, "root_certificates");
@@ -82,7 +88,7 @@ public final class RemoteLLMBuilder {
      * @param certificateChain PEM of the certificate and those that signed it
      * @param privateKey PEM of its key, as PKCS #8 ({@code BEGIN PRIVATE KEY})
      * @return this builder
-     * @throws ConfigurationException if they are none
+     * @throws ConfigurationException if they cannot be read
      */
     public RemoteLLMBuilder clientCertificate(byte[] certificateChain, byte[] privateKey) {
         connection.certificateChain = ConnectionSettings.certificates(certificateChain, "certificate_chain");
@@ -91,7 +97,7 @@ public final class RemoteLLMBuilder {
     }
 
     /**
-     * The bytes that one request or one answer may have; 16 MiB, as the server has it, if not set.
+     * The most bytes of one request or one answer; 16 MiB, as the server has it, if not set.
      *
      * @param bytes the limit
      * @return this builder
@@ -117,9 +123,9 @@ public final class RemoteLLMBuilder {
     }
 
     /**
-     * A last hand on gRPC's own builder, for what is not here: interceptors, a proxy, an executor.
+     * Customizes gRPC's own builder, for all that has no setter: interceptors, a proxy, an executor.
      *
-     * @param customization is given the builder with all of this client's settings
+     * @param customization takes the builder, which has all of this client's settings
      * @return this builder
      */
     public RemoteLLMBuilder channel(Consumer<ManagedChannelBuilder<?>> customization) {
@@ -131,7 +137,7 @@ public final class RemoteLLMBuilder {
      * Makes the client; it connects with its first call.
      *
      * @return the client
-     * @throws ConfigurationException for an address or a certificate that cannot be one
+     * @throws ConfigurationException if the address or a certificate cannot be used
      */
     public RemoteLLM build() {
         return new RemoteLLM(this);

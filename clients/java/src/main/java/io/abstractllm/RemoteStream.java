@@ -7,9 +7,9 @@ import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
 /**
- * What a server sends as it comes: an answer's events, its text, or the progress of a load. The call begins when the
- * first value is asked for. Closing the stream before its end cancels the call, and the server stops working for it at
- * once; so it belongs into a try-with-resources statement:
+ * A stream of values as the server sends them: an answer's events, its text, or reports of progress. The call begins
+ * when the first value is read. Closing the stream before its end cancels the call, and the server stops working for it
+ * at once, so use a try-with-resources statement:
  *
  * <pre>{@code
  * try (var pieces = llm.streamText("Count from 1 to 20.")) {
@@ -21,7 +21,7 @@ import java.util.stream.StreamSupport;
  *
  * <p>A stream is read once, by one thread; any thread may close it. Interrupting the reading thread cancels the call.
  *
- * @param <T> what comes
+ * @param <T> the type of the values
  */
 public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
     private final StreamIterator<?, ?, T> values;
@@ -36,7 +36,7 @@ public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
      * {@link GenerationCancelledException} where the stream was closed before its end.
      *
      * @return the iterator
-     * @throws IllegalStateException if the values were asked for before
+     * @throws IllegalStateException if the values were taken before
      */
     @Override
     public Iterator<T> iterator() {
@@ -51,7 +51,7 @@ public final class RemoteStream<T> implements Iterable<T>, AutoCloseable {
      * The values, once, as a stream of the Java library. Closing either closes both.
      *
      * @return the stream
-     * @throws IllegalStateException if the values were asked for before
+     * @throws IllegalStateException if the values were taken before
      */
     public Stream<T> stream() {
         int traits = Spliterator.ORDERED | Spliterator.NONNULL;

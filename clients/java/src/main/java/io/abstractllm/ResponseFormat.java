@@ -3,7 +3,15 @@ package io.abstractllm;
 import io.abstractllm.v1.JsonObjectFormat;
 import io.abstractllm.v1.JsonSchemaFormat;
 
-/** The form that an answer must have. */
+/**
+ * The form that an answer must have.
+ *
+ * <pre>{@code
+ * Options options = Options.builder()
+ *         .responseFormat(ResponseFormat.jsonSchema("{\"type\": \"object\"}"))
+ *         .build();
+ * }</pre>
+ */
 public final class ResponseFormat {
     final io.abstractllm.v1.ResponseFormat value;
 
@@ -43,11 +51,11 @@ public final class ResponseFormat {
     }
 
     /**
-     * JSON that follows a schema, where the provider is told whether it must enforce it or merely aim at it.
+     * JSON that follows a schema, which the provider must enforce or may merely aim at.
      *
      * @param schemaJson the JSON Schema, as JSON text
      * @param name the schema's name
-     * @param strict whether the provider must enforce the schema
+     * @param strict true if the provider must enforce the schema, false if it may merely aim at it
      * @return the format
      */
     public static ResponseFormat jsonSchema(String schemaJson, String name, boolean strict) {

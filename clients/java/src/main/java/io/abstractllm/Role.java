@@ -1,7 +1,7 @@
 package io.abstractllm;
 
 /**
- * Who speaks a chat message. A value of a newer contract, which has no constant here, comes through as its number.
+ * The speaker of a chat message. A value that only newer servers know has no constant; it keeps its number.
  *
  * @param number the number in the contract
  */

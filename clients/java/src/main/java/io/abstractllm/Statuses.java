@@ -69,12 +69,12 @@ final class Statuses {
     private Statuses() {}
 
     /**
-     * Rebuilds the error that the server raised.
+     * Converts a status and its details to the exception of the error that the server raised.
      *
      * @param status the status
      * @param trailers the call's trailing metadata; may be null
-     * @param partialText the answer's text that came before
-     * @param cause what gRPC threw; may be null
+     * @param partialText the answer's text before the failure
+     * @param cause the exception of gRPC; may be null
      * @return the exception of the ErrorInfo's reason; without one, that of the code, retryable only if UNAVAILABLE
      */
     static AbstractLLMException exception(Status status, Metadata trailers, String partialText, Throwable cause) {
@@ -115,7 +115,7 @@ final class Statuses {
     }
 
     /**
-     * Reads the google.rpc details into the facts, and returns the ErrorInfo of our domain; null where there is none.
+     * Reads the google.rpc details into the facts. Returns the ErrorInfo of the server's domain; null if there is none.
      */
     private static ErrorInfo readDetails(Metadata trailers, ErrorFacts facts) {
         byte[] encoded = trailers == null ? null : trailers.get(DETAILS);

@@ -4,7 +4,7 @@ import java.time.Duration;
 import java.util.Optional;
 
 /**
- * Where an answer's time went, from the request's arrival, on the server's clock; empty where it was not measured.
+ * The times of an answer, each from the request's arrival, on the server's clock; empty where it was not measured.
  *
  * @param queued to the start of its work
  * @param firstToken to the first generated event

@@ -2,7 +2,7 @@ package io.abstractllm;
 
 import io.abstractllm.v1.ToolChoiceMode;
 
-/** Whether and which tool must be called. */
+/** The rule that says if the model must call a tool, and which. */
 public final class ToolChoice {
     /** The model decides. */
     public static final ToolChoice AUTO = of(ToolChoiceMode.TOOL_CHOICE_MODE_AUTO);

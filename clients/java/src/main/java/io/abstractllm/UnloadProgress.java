@@ -1,7 +1,7 @@
 package io.abstractllm;
 
 /**
- * How far the unloading of a model is.
+ * A report of a model's unloading.
  *
  * @param state {@link LlmState#UNLOADED} in the last report
  * @param running requests that still run

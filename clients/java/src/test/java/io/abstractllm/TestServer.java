@@ -224,7 +224,7 @@ final class TestServer implements AutoCloseable, ServerInterceptor {
         }
     }
 
-    /** How a call ends in an error, and its google.rpc details. */
+    /** An error that a call ends with, and its google.rpc details. */
     static final class Failure {
         private final Status status;
         private final com.google.rpc.Status.Builder details;
