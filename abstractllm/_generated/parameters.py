@@ -20,56 +20,61 @@ class ParameterFields(BaseModel):
     """The generation parameters and their bounds; see `abstractllm.parameters.GenerationParameters`."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None,
+        default=None,
         description="Another model of the same LLM, one that its configuration lists; absent: its configured model.",
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        None, description="Sampling temperature: the logits are divided by it; 0 always takes the likeliest token."
+        default=None,
+        description="Sampling temperature: the logits are divided by it; 0 always takes the likeliest token.",
     )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Nucleus sampling: the smallest set of tokens with this total probability; 1 is off."
+        default=None, description="Nucleus sampling: the smallest set of tokens with this total probability; 1 is off."
     )
     top_k: Annotated[int, Field(ge=0, le=1000000)] | None = Field(
-        None,
+        default=None,
         description="Sample among this many likeliest tokens only; 0 keeps every token.",
         json_schema_extra={"unit": "tokens"},
     )
     min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Drop tokens less likely than this fraction of the likeliest one; 0 is off."
+        default=None, description="Drop tokens less likely than this fraction of the likeliest one; 0 is off."
     )
     max_tokens: Annotated[int, Field(ge=1, le=10000000)] | None = Field(
-        None, description="The most tokens to generate, reasoning included.", json_schema_extra={"unit": "tokens"}
+        default=None,
+        description="The most tokens to generate, reasoning included.",
+        json_schema_extra={"unit": "tokens"},
     )
     seed: Annotated[int, Field(ge=-9223372036854775808, le=9223372036854775807)] | None = Field(
-        None, description="Makes sampling repeatable, as far as the provider can."
+        default=None, description="Makes sampling repeatable, as far as the provider can."
     )
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        None, description="Lowers the logits of tokens already generated, once each."
+        default=None, description="Lowers the logits of tokens already generated, once each."
     )
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = Field(
-        None, description="Lowers the logits of tokens already generated, once per occurrence."
+        default=None, description="Lowers the logits of tokens already generated, once per occurrence."
     )
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = Field(
-        None, description="Divides positive, and multiplies negative, logits of tokens already seen; 1 is off."
+        default=None, description="Divides positive, and multiplies negative, logits of tokens already seen; 1 is off."
     )
     stop: (
         Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16, strict=False)]
         | None
-    ) = Field(None, description="Texts that end the answer and are not part of it. Empty: the LLM's own default.")
+    ) = Field(
+        default=None, description="Texts that end the answer and are not part of it. Empty: the LLM's own default."
+    )
     logit_bias: (
         Annotated[
             dict[Annotated[int, Field(ge=0, le=2147483647, strict=False)], Annotated[float, Field(ge=-100, le=100)]],
             Field(max_length=1024),
         ]
         | None
-    ) = Field(None, description="Added to the logits of tokens, by token id of the LLM's own vocabulary.")
+    ) = Field(default=None, description="Added to the logits of tokens, by token id of the LLM's own vocabulary.")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None,
+        default=None,
         description="Asks for log-probabilities: how many of the likeliest alternatives to list for each token; 0 lists the sampled token's own alone, absent lists none.",
         json_schema_extra={"unit": "tokens"},
     )
     reasoning_effort: Annotated[ReasoningEffort, Field(strict=False)] | None = Field(
-        None, description="How long a reasoning model may think; absent: the LLM's own default."
+        default=None, description="How long a reasoning model may think; absent: the LLM's own default."
     )
 
 

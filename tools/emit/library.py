@@ -91,7 +91,7 @@ def _checked(parameter: Parameter) -> str:
 
 def _field(parameter: Parameter) -> str:
     unit = f", json_schema_extra={{'unit': {parameter.unit!r}}}" if parameter.unit else ""
-    return f"Field(None, description={parameter.doc!r}{unit})"
+    return f"Field(default=None, description={parameter.doc!r}{unit})"
 
 
 def _accepted(parameter: Parameter) -> str:
