@@ -1,4 +1,4 @@
-"""Builds the server, runs it, and stops it in an orderly way."""
+"""The server as a whole: built, run, and stopped in an orderly way."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from types import TracebackType
 from typing import Self
 
 from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import LLMRegistry
 from abstractllm.utils.logging import setup_logging
-from abstractllm_server.security.credentials import Security
+from abstractllm_server.security.access_control import AccessControl
+from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.settings import ServerSettings, at_line, key_lines
 from abstractllm_server.transport.call_interceptor import CallInterceptor
@@ -28,7 +31,7 @@ __all__ = ["Server", "run"]
 
 logger = logging.getLogger("abstractllm.server")
 
-_LAST_SECOND = 0.8
+_CLOSING_SECONDS = 0.8
 """Seconds after the grace in which everything must be closed; then the process ends anyway."""
 
 
@@ -37,20 +40,25 @@ class Server:
 
     Args:
         registry: Its LLMs; the server closes them when it stops.
-        settings: Where and how it listens.
+        settings: The address to listen on, and all else that the configuration says.
 
     Attributes:
-        address: What clients connect to; known once started.
+        address: The address that clients connect to; empty until the server has started.
     """
 
     def __init__(self, registry: LLMRegistry, settings: ServerSettings) -> None:
         self.address = ""
         self._registry = registry
         self._settings = settings
-        self._guard = CallInterceptor(settings.write_timeout)
-        self._security = Security(settings)
-        self._loads: list[asyncio.Task[None]] = []
+        self._calls = CallInterceptor(settings.write_timeout)
+        self._access = AccessControl(settings, list(paths_open_to_inference()))
+        self._tasks: list[asyncio.Task[None]] = []
         self._socket: UnixSocket | None = None
+
+    @property
+    def running(self) -> int:
+        """The number of calls that run."""
+        return self._calls.running
 
     async def start(self) -> None:
         """Starts listening, then loads the LLMs that are to be loaded, in the background.
@@ -59,18 +67,24 @@ class Server:
             ConfigurationError: If the address cannot be listened on.
         """
         preload = self._settings.preload
-        awaited = [self._registry.default] if preload is None else list(preload)
-        gate = [self._security.gate] if self._security.gate else []
-        self._grpc = aio.server(
-            interceptors=[*gate, self._guard], options=server_options(sum(llm.capacity for llm in self._registry))
-        )
-        self._health = Health(self._registry, set(awaited))
-        _add_services(self._grpc, self._registry, self._health, self._settings.reflection)
+        names = [self._registry.default] if preload is None else list(preload)
+        interceptors = [self._calls] if self._access.interceptor is None else [self._access.interceptor, self._calls]
+        capacity = sum(llm.capacity for llm in self._registry)
+        self._grpc = aio.server(interceptors=interceptors, options=server_options(capacity))
+        self._health = Health(self._registry, set(names))
+        self._add_services()
         self.address = self._bind()
         await self._grpc.start()
         logger.info("listening on %s", self.address)
-        self._loads = [asyncio.create_task(self._load(name)) for name in awaited]
-        self._watch = asyncio.create_task(self._security.watch())
+        self._tasks = [asyncio.create_task(self._load(name)) for name in names]
+        self._tasks.append(asyncio.create_task(self._access.watch_files()))
+
+    def _add_services(self) -> None:
+        add_services(self._grpc, self._registry)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        if self._settings.reflection:
+            health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+            reflection.enable_server_reflection([*service_names(), health, reflection.SERVICE_NAME], self._grpc)
 
     def _bind(self) -> str:
         listen = self._settings.listen
@@ -79,7 +93,7 @@ class Server:
             self._socket.bind(self._grpc)
             return self._socket.address
         try:
-            credentials = self._security.credentials
+            credentials = self._access.server_credentials
             if credentials is None:
                 port = self._grpc.add_insecure_port(listen)
             else:
@@ -99,23 +113,23 @@ class Server:
             logger.error("LLM %s (%s, %s) cannot be loaded: %s", name, llm.provider, llm.config.model, error)
         except Exception:
             logger.exception("LLM %s (%s, %s) cannot be loaded", name, llm.provider, llm.config.model)
-        self._health.tried(name)
+        self._health.load_attempted(name)
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""
         await self._grpc.wait_for_termination()
 
     async def stop(self, grace: float | None = None) -> None:
-        """Refuses new calls, waits for the running ones, ends those that are left, closes the LLMs.
+        """Refuses new calls, waits for the running ones, ends those that have not ended by then, closes the LLMs.
 
         Args:
             grace: Seconds to wait; the settings' if absent.
         """
         self._health.stop()
-        for task in (*self._loads, self._watch):
+        for task in self._tasks:
             task.cancel()
         try:
-            await self._guard.drain(self._settings.grace if grace is None else grace)
+            await self._calls.drain(self._settings.grace if grace is None else grace)
             await self._grpc.stop(0)
             await self._registry.close()
         except Exception:
@@ -145,7 +159,7 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
         The process's exit status.
     """
     setup_logging(settings.log_level.upper())
-    timer = threading.Timer(settings.grace + _LAST_SECOND, os._exit, (1,))
+    timer = threading.Timer(settings.grace + _CLOSING_SECONDS, os._exit, (1,))
     timer.daemon = True
     try:
         registry = LLMRegistry.from_config(
@@ -175,26 +189,6 @@ async def _run(registry: LLMRegistry, settings: ServerSettings, timer: threading
         loop.add_signal_handler(number, stop)
     await server.start()
     await stopped.wait()
-    logger.info("stopping: up to %g seconds for %d running calls", settings.grace, server._guard.running)
+    logger.info("stopping: up to %g seconds for %d running calls", settings.grace, server.running)
     timer.start()
     await server.stop()
-
-
-def _add_services(server: aio.Server, registry: LLMRegistry, health: Health, reflect: bool) -> None:
-    from grpc_health.v1 import health_pb2_grpc
-
-    from abstractllm_api.v1 import config_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
-    from abstractllm_server.services.config import ConfigServicer
-    from abstractllm_server.services.generation import GenerationServicer
-    from abstractllm_server.services.models import ModelServicer
-
-    generation_pb2_grpc.add_GenerationServiceServicer_to_server(GenerationServicer(registry), server)
-    models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(registry), server)
-    config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigServicer(registry), server)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    if reflect:
-        from grpc_reflection.v1alpha import reflection
-
-        services = ("GenerationService", "ModelService", "ConfigService")
-        names = [f"abstractllm_api.v1.{name}" for name in services]
-        reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)

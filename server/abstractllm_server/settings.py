@@ -1,4 +1,4 @@
-"""The server's configuration: a YAML file and flags. The one file of the server that reads the environment."""
+"""The server's configuration: a YAML file and flags. No other file of the server reads the environment."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _LARGEST_FILE = 1024 * 1024
 
 
 class Role(StrEnum):
-    """What a caller may do."""
+    """A caller's rights."""
 
     INFERENCE = "inference"
-    """Generate, count tokens, ask what there is."""
+    """The right to generate, to count tokens, and to list LLMs and their capabilities."""
     ADMIN = "admin"
-    """Everything."""
+    """All rights."""
 
 
 class TlsSettings(BaseModel):
-    """The server's certificate, and which certificates it takes from callers."""
+    """The server's certificate, and the certificates that it takes from callers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -43,24 +43,24 @@ class TlsSettings(BaseModel):
     key: Path
     """PEM of its key, not encrypted."""
     client_ca: Path | None = None
-    """PEM of the roots of callers' certificates; with it every caller must bring one."""
+    """PEM of the roots of callers' certificates; if set, every caller must bring a certificate."""
     subjects: dict[str, Role] = Field(default_factory=dict)
     """The role of each name (subject alternative name or common name) in callers' certificates."""
 
 
 class ServerSettings(BaseModel):
-    """What a server runs with; the keys are those of the configuration file."""
+    """The settings of a server; their names are the keys of the configuration file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     listen: str = "127.0.0.1:50051"
     """`HOST:PORT` (port 0 takes a free one), `[IPV6]:PORT`, or `unix:///PATH`."""
     insecure: bool = False
-    """Whether it may listen beyond this machine without credentials."""
+    """Allows to listen beyond this machine without credentials."""
     tls: TlsSettings | None = None
     """Certificates; plain text if absent."""
     tokens: Path | None = None
-    """The file of the tokens that are accepted; see `abstractllm_server.security.auth_interceptor.TokenFile`."""
+    """The file of the tokens that are accepted; see `abstractllm_server.security.credentials.TokenFile`."""
     default: str | None = None
     """The LLM meant by an empty name; the first one if absent."""
     llms: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -69,7 +69,7 @@ class ServerSettings(BaseModel):
     max_loaded: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Local models that may be loaded at a time; no limit if absent."""
     memory_budget: Bytes | None = None
-    """Bytes that they may take together, weights and caches of keys and values; no limit if absent."""
+    """Bytes that local models may take together: weights, and caches of keys and values; no limit if absent."""
     reflection: bool = True
     grace: Annotated[Seconds, Field(le=600)] = 20.0
     """Seconds that running requests have to end after SIGTERM."""
@@ -78,7 +78,7 @@ class ServerSettings(BaseModel):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
 
     def check(self) -> None:
-        """Checks what concerns several keys.
+        """Checks the rules that concern several keys.
 
         Raises:
             ConfigurationError: Naming the key.
@@ -88,7 +88,8 @@ class ServerSettings(BaseModel):
         for name in self.llms:
             if not _LLM_NAME.fullmatch(name):
                 raise ConfigurationError(
-                    f"llms: {name[:80]!r} is no name: up to 64 letters, digits, dots, _ and -", field=f"llms.{name}"
+                    f"llms: {name[:80]!r} is not a valid name: it may have up to 64 letters, digits, dots, _ and -",
+                    field=f"llms.{name}",
                 )
         for field, names in (("default", (self.default,) if self.default else ()), ("preload", self.preload or ())):
             for name in names:
@@ -101,35 +102,37 @@ class ServerSettings(BaseModel):
             )
         if self.tls and self.tls.client_ca and not self.tls.subjects and not self.tokens:
             raise ConfigurationError(
-                "tls.client_ca: say in tls.subjects which role each certificate has, or in tokens each token",
+                "tls.client_ca: callers need roles: set tls.subjects for their certificates, or tokens",
                 field="tls.client_ca",
             )
         if self.tls and self.listen.startswith("unix:"):
-            raise ConfigurationError("tls: a unix socket is not encrypted", field="tls")
-        asked = self.tokens is not None or (self.tls is not None and self.tls.client_ca is not None)
-        if not is_local(self.listen) and not self.insecure and not asked:
+            raise ConfigurationError("tls: a unix socket cannot have TLS", field="tls")
+        has_credentials = self.tokens is not None or (self.tls is not None and self.tls.client_ca is not None)
+        if not is_local(self.listen) and not self.insecure and not has_credentials:
             raise ConfigurationError(
                 f"listen: {self.listen} can be reached from other machines and no credentials are configured; "
-                "set tokens or tls.client_ca, listen on 127.0.0.1 or a unix socket, or say --insecure",
+                "set tokens or tls.client_ca, listen on 127.0.0.1 or a unix socket, or use --insecure",
                 field="listen",
                 requested=self.listen,
             )
 
 
 def is_local(listen: str) -> bool:
-    """Whether only this machine can connect to an address.
+    """Returns whether only this machine can connect to an address.
 
     Raises:
-        ConfigurationError: If it is no address.
+        ConfigurationError: If the text is not a valid address.
     """
     if listen.startswith("unix:") and Path(listen.removeprefix("unix:").removeprefix("//")).name:
         return True
     host, separator, port = listen.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    is_host = host not in ("", "unix") and (bracketed or ":" not in host)
-    if not separator or not is_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+    is_valid_host = host not in ("", "unix") and (bracketed or ":" not in host)
+    if not separator or not is_valid_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigurationError(
-            f"listen: {listen!r} is no address; write HOST:PORT or unix:///PATH", field="listen", requested=listen
+            f"listen: {listen!r} is not a valid address; write HOST:PORT or unix:///PATH",
+            field="listen",
+            requested=listen,
         )
     if host == "localhost":
         return True
@@ -150,9 +153,9 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
         ConfigurationError: Naming the file, the line and the key.
     """
     values, lines = _read(path) if path else ({}, {})
-    given = {key: value for key, value in flags.items() if value is not None}
-    values |= given
-    lines = {key: line for key, line in lines.items() if re.split(r"[.[]", key)[0] not in given}
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    values |= overrides
+    lines = {key: line for key, line in lines.items() if re.split(r"[.[]", key)[0] not in overrides}
     try:
         try:
             settings = ServerSettings.model_validate(values)
@@ -167,11 +170,11 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
 
 
 def at_line(error: ConfigurationError, path: Path | None, lines: Mapping[str, int]) -> ConfigurationError:
-    """The same error with the file and the line of its key in front, as far as they are known."""
-    places = [error.field or "", _INDEX.sub("", error.field or "")]
+    """Returns an error that puts the file and the line of the key in front of the message, where they are known."""
+    keys = [error.field or "", _INDEX.sub("", error.field or "")]
     # A generation parameter may stand beside an LLM's other keys.
-    places = [place for name in places for place in (name.replace(".parameters.", "."), name)]
-    field = next((place for place in places if place in lines), places[-1])
+    keys = [key for name in keys for key in (name.replace(".parameters.", "."), name)]
+    field = next((key for key in keys if key in lines), keys[-1])
     while field and field not in lines:
         field = field.rpartition(".")[0]
     if path is None or not field:
@@ -181,7 +184,7 @@ def at_line(error: ConfigurationError, path: Path | None, lines: Mapping[str, in
 
 
 def key_lines(path: Path | None) -> dict[str, int]:
-    """The line of each key of a configuration file, by its path; empty without a file."""
+    """Returns the line of each key of a configuration file, by the key's path; empty without a file."""
     return _read(path)[1] if path else {}
 
 
@@ -204,8 +207,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigurationError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+        location = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigurationError(f"{location}: {getattr(error, 'problem', None) or error}") from error
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
@@ -222,7 +225,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _key_lines(node: Any, path: str) -> Iterator[tuple[str, int]]:
-    """The path and the line, from 1, of every key and every item of a list below a YAML node."""
+    """Yields the path and the line, from 1, of every key and every item of a list below a YAML node."""
     if isinstance(node.value, list) and node.id == "sequence":
         for index, item in enumerate(node.value):
             yield f"{path}[{index}]", item.start_mark.line + 1
@@ -245,9 +248,9 @@ def _filled(value: Any, path: str) -> Any:
         return value
 
     def lookup(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1])
-        if found is None:
+        variable = os.environ.get(match[1])
+        if variable is None:
             raise ConfigurationError(f"{path}: the environment variable {match[1]} is not set", field=path)
-        return found
+        return variable
 
     return _VARIABLE.sub(lookup, value)

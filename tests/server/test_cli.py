@@ -281,7 +281,7 @@ def test_a_second_server_on_the_port_refuses(address: str) -> None:
         (("--host", "0.0.0.0"), "listen: 0.0.0.0:50051 can be reached from other machines"),
         (("--host", "::"), "listen: [::]:50051 can be reached from other machines"),
         (("--host", "no host"), "listen: "),
-        (("--llm", "a b"), "'a b' is no name"),
+        (("--llm", "a b"), "'a b' is not a valid name"),
         (("--port", "65536"), "--port"),
         (("--log-level", "loud"), "--log-level"),
         (("--config", "no such file"), "--config"),

@@ -116,8 +116,8 @@ def folder_at(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "part"),
     [
-        ("file", file_at, "is no socket"),
-        ("folder", folder_at, "is no socket"),
+        ("file", file_at, "is not a socket"),
+        ("folder", folder_at, "is not a socket"),
         ("missing/llm.sock", None, "No such file"),
         ("x" * 150, None, "cannot listen on"),
     ],

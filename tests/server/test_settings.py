@@ -185,7 +185,7 @@ def test_address_beyond_this_machine_must_be_said_aloud(address: str) -> None:
 @pytest.mark.parametrize("address", NOWHERE)
 @pytest.mark.parametrize("insecure", [False, True])
 def test_what_is_no_address_is_refused(address: str, insecure: bool) -> None:
-    with pytest.raises(ConfigurationError, match=r"listen: .*is no address"):
+    with pytest.raises(ConfigurationError, match=r"listen: .*is not a valid address"):
         listening(address, insecure=insecure)
 
 

@@ -1,1 +1,1 @@
-"""Between the contract's messages and the library's values."""
+"""Conversion between the contract's messages and the library's values."""

@@ -1,4 +1,4 @@
-"""The one table from an error to a gRPC status, and back to nothing else: handlers contain no `try`."""
+"""The one table from errors to gRPC statuses: handlers raise errors and contain no `try`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _METADATA = (
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a failed call ends with."""
+    """The status that a failed call ends with."""
 
     code: grpc.StatusCode
     message: str
@@ -100,11 +100,11 @@ def status_of(error: AbstractLLMError) -> Status:
     return Status(code, message, tuple(trailers))
 
 
-def _retry_seconds(asked: float | None) -> float:
-    """A delay that can be sent, whatever a provider's header said."""
-    if asked is None or math.isnan(asked):
+def _retry_seconds(retry_after: float | None) -> float:
+    """Returns a delay that can be sent, whatever a provider's header said."""
+    if retry_after is None or math.isnan(retry_after):
         return _DEFAULT_RETRY_SECONDS
-    return min(max(asked, 0.0), _LONGEST_RETRY_SECONDS)
+    return min(max(retry_after, 0.0), _LONGEST_RETRY_SECONDS)
 
 
 def _packed(detail: Message) -> any_pb2.Any:

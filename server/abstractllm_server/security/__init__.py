@@ -1,1 +1,1 @@
-"""Who may call: tokens, certificates, roles."""
+"""The callers: their tokens, certificates and roles."""

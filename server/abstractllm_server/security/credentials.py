@@ -1,85 +1,87 @@
-"""Tokens and certificates as the configuration names them, taken over again when their files change."""
+"""Callers and their bearer tokens, as the configuration's file of tokens lists them."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Iterable
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
 from abstractllm.errors import ConfigurationError
-from abstractllm_server.security.auth_interceptor import AuthInterceptor, TokenFile
-from abstractllm_server.security.tls import Certificates
-from abstractllm_server.settings import ServerSettings
+from abstractllm_server.settings import Role
 
-__all__ = ["Security"]
+__all__ = ["Identity", "TokenFile"]
 
-logger = logging.getLogger("abstractllm.server")
-
-_INTERVAL = 1.0
-"""Seconds between two looks at the files."""
+_LINE = re.compile(r"(?P<digest>[0-9a-fA-F]{64})\s+(?P<role>\S+)(?:\s+(?P<name>\S.*))?")
 
 
-class Security:
-    """What a server asks of its callers.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller that is known."""
+
+    name: str
+    role: Role
+
+
+class TokenFile:
+    """The tokens that are accepted: a file with a line `SHA256 ROLE [NAME]` for each; `#` begins a comment.
+
+    The hash is that of the token's bytes, in hexadecimal: `printf %s "$TOKEN" | sha256sum`.
 
     Args:
-        settings: The checked configuration.
+        path: The file.
 
     Raises:
-        ConfigurationError: If a file cannot be used.
-
-    Attributes:
-        gate: Looks at each call; None if nobody is asked for credentials.
-        failed_reloads: Changes of the files that could not be taken over.
+        ConfigurationError: Naming the line that is wrong.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        tls = settings.tls
-        files = [settings.tokens, *((tls.certificate, tls.key, tls.client_ca) if tls else ())]
-        # Before they are read: what changes meanwhile is read again.
-        self._seen = _state(files)
-        self._tokens = TokenFile(settings.tokens) if settings.tokens else None
-        self._certificates = Certificates(tls.certificate, tls.key, tls.client_ca) if tls else None
-        subjects = tls.subjects if tls else {}
-        self.gate = AuthInterceptor(self._tokens, subjects) if self._tokens or subjects else None
-        self.failed_reloads = 0
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identities: tuple[tuple[str, Identity], ...] = ()
+        self.reload()
 
     @property
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """What gRPC listens with; None for plain text."""
-        return self._certificates.credentials() if self._certificates else None
+    def paths(self) -> tuple[Path, ...]:
+        """The file."""
+        return (self._path,)
 
-    async def watch(self) -> None:
-        """Takes changed files over, until it is cancelled. What cannot be used is logged, and changes nothing."""
-        while self._seen:
-            await asyncio.sleep(_INTERVAL)
-            now = await asyncio.to_thread(_state, list(self._seen))
-            changed = {path for path in now if now[path] != self._seen[path]}
-            self._seen = now
-            for source in (self._tokens, self._certificates):
-                if source is None or changed.isdisjoint(source.paths):
-                    continue
-                try:
-                    await asyncio.to_thread(source.reload)
-                except ConfigurationError as error:
-                    self.failed_reloads += 1
-                    logger.error("the changed file is not used, the earlier one stays in force: %s", error.message)
-                else:
-                    logger.info("took over the changed %s", ", ".join(map(str, sorted(changed))))
+    def reload(self) -> None:
+        """Reads the file again; after an error what was read before stays in force.
 
-
-def _state(paths: Iterable[Path | None]) -> dict[Path, tuple[int, int, int]]:
-    """Something that differs once a file was written or replaced; secrets of Kubernetes are replaced links."""
-    found = {}
-    for path in paths:
-        if path is None:
-            continue
+        Raises:
+            ConfigurationError: If the file cannot be read, or a line is wrong.
+        """
         try:
-            status = path.stat()
-            found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
-        except OSError:
-            found[path] = (0, 0, 0)
-    return found
+            lines = self._path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"tokens: {self._path} cannot be read: {error}", field="tokens") from error
+        self._identities = tuple(
+            self._parse(number, line)
+            for number, text in enumerate(lines, start=1)
+            if (line := text.partition("#")[0].strip())
+        )
+
+    def _parse(self, number: int, line: str) -> tuple[str, Identity]:
+        match = _LINE.fullmatch(line)
+        if match is None or match["role"] not in tuple(Role):
+            # The line is not repeated: it may hold a token that was not hashed.
+            raise ConfigurationError(
+                f"tokens: {self._path}:{number}: must be a SHA-256 in hexadecimal, a role ({', '.join(Role)}) "
+                "and, optionally, a name",
+                field="tokens",
+            )
+        digest = match["digest"].lower()
+        return digest, Identity(match["name"] or digest[:12], Role(match["role"]))
+
+    def find(self, token: str) -> Identity | None:
+        """Returns the caller that a token belongs to, or None if the token is not listed.
+
+        Every line is compared, each in constant time, so that the time tells nothing about the tokens.
+        """
+        token_digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+        match = None
+        for digest, identity in self._identities:
+            if hmac.compare_digest(digest, token_digest):
+                match = identity
+        return match

@@ -1,4 +1,4 @@
-"""The server's certificates, and those of its callers; changed files are taken over while it runs."""
+"""The server's certificate, and the roots of its callers' certificates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Certificates"]
 
 
 class Certificates:
-    """The files of TLS, checked and read as a whole.
+    """The files of TLS, checked and read together.
 
     Args:
         certificate: PEM of the server's certificate and the chain above it.
         key: PEM of its key.
-        client_ca: PEM of the roots that callers' certificates must come from; None asks callers for none.
+        client_ca: PEM of the roots that callers' certificates must come from; None if callers need no certificate.
 
     Raises:
         ConfigurationError: If a file cannot be read, or the certificate and the key do not belong together.
@@ -34,11 +34,15 @@ class Certificates:
         return tuple(path for path in (self._certificate, self._key, self._client_ca) if path is not None)
 
     def reload(self) -> None:
-        """Reads the files again; after an error what was read before stays in force."""
+        """Reads the files again; after an error what was read before stays in force.
+
+        Raises:
+            ConfigurationError: If a file cannot be used.
+        """
         self._current = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What gRPC listens with; new connections get what was read last."""
+        """Returns the credentials that gRPC listens with; new connections get what was read last."""
         return grpc.dynamic_ssl_server_credentials(
             self._current, lambda: self._current, require_client_authentication=self._client_ca is not None
         )

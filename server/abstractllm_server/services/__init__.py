@@ -1,1 +1,1 @@
-"""The services of the contract, one module each."""
+"""The services, one module each; `contract` lists those of the contract."""

@@ -1,4 +1,4 @@
-"""ConfigService: reading and changing an LLM's configuration while the server runs."""
+"""ConfigService: an LLM's configuration, read and changed while the server runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import asyncio
 import hashlib
 from typing import Any
 
-from google.protobuf import json_format
-
 from abstractllm.config import LLMConfig
-from abstractllm.enums import Quantization, ReasoningEffort
 from abstractllm.errors import (
     ConfigurationError,
     InvalidRequestError,
@@ -21,9 +18,8 @@ from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import config_pb2 as pb
-from abstractllm_api.v1 import config_pb2_grpc, generation_pb2
-from abstractllm_server.convert.requests import parameter_values, struct_values
-from abstractllm_server.convert.responses import duration, number_of
+from abstractllm_api.v1 import config_pb2_grpc
+from abstractllm_server.convert.fields import read_fields, to_message
 
 __all__ = ["ConfigServicer"]
 
@@ -32,7 +28,7 @@ _PARAMETERS = tuple(name for name in GENERATION_PARAMETERS if name != "model")
 
 
 class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
-    """Changes live in this server's memory: a restart returns to the configuration file."""
+    """Reads and changes configurations in this server's memory: a restart returns to the configuration file."""
 
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
@@ -41,8 +37,8 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
         """Reads an LLM's configuration."""
-        found = _encode(self._registry[request.llm].config)
-        return pb.GetConfigResponse(config=found, etag=_etag(found))
+        config = _encode(self._registry[request.llm].config)
+        return pb.GetConfigResponse(config=config, etag=_etag(config))
 
     async def SetConfig(self, request: pb.SetConfigRequest, context: Any) -> pb.SetConfigResponse:
         """Changes an LLM's configuration from the next request on.
@@ -66,8 +62,8 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
                 changes["model"] = self._model(llm, changes["model"])
                 changes["models"] = self._models[llm.name]
             try:
-                changed = await llm.preview(changes)
-                await _check_support(llm, changed)
+                preview = await llm.preview(changes)
+                await _check_support(llm, preview)
                 if not request.validate_only:
                     await llm.set_config_async(changes)
             except ConfigurationError as error:
@@ -77,11 +73,11 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
                     limit=error.limit,
                     requested=error.requested,
                 ) from error
-        found = _encode(changed)
-        return pb.SetConfigResponse(config=found, etag=_etag(found))
+        config = _encode(preview)
+        return pb.SetConfigResponse(config=config, etag=_etag(config))
 
     def _model(self, llm: AbstractLLMInterface, model: str | None) -> str:
-        """Which models there may be is the operator's word, in the configuration file; its first where cleared."""
+        """Returns the model to change to: the file's first one if it is cleared; refuses one that the file lacks."""
         allowed = self._models[llm.name]
         if model is None:
             return allowed[0]
@@ -99,38 +95,23 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
 
 async def _check_support(llm: AbstractLLMInterface, config: LLMConfig) -> None:
     """Refuses defaults that the LLM would refuse in every request, whose caller could do nothing about them."""
-    known = await llm.capabilities(config, config.model)
-    asked = {f"config.parameters.{name}": name in known.parameters for name in config.parameters.set_fields()}
-    asked |= {f"config.provider_options.{key}": key in known.provider_options for key in config.provider_options}
-    for field, supported in asked.items():
-        if not supported:
+    capabilities = await llm.capabilities(config, config.model)
+    support = {f"config.parameters.{name}": name in capabilities.parameters for name in config.parameters.set_fields()}
+    support |= {
+        f"config.provider_options.{key}": key in capabilities.provider_options for key in config.provider_options
+    }
+    for field, is_supported in support.items():
+        if not is_supported:
             raise UnsupportedParameterError(
                 f"{field}: LLM {llm.name!r} ({llm.provider}) does not take it", field=field, llm=llm.name
             )
 
 
 def _encode(config: LLMConfig) -> pb.LlmConfig:
-    message = pb.LlmConfig(model=config.model, max_retries=config.max_retries, timeout=duration(config.timeout))
-    if config.system_prompt is not None:
-        message.system_prompt = config.system_prompt
-    for name, value in config.parameters.set_fields().items():
-        match value:
-            case tuple():
-                message.parameters.stop.extend(value)
-            case dict():
-                message.parameters.logit_bias.update(value)
-            case ReasoningEffort():
-                message.parameters.reasoning_effort = number_of(generation_pb2.ReasoningEffort.DESCRIPTOR, value)
-            case _:
-                setattr(message.parameters, name, value)
-    if (keep_alive := duration(getattr(config, "keep_alive", None))) is not None:
-        message.keep_alive.CopyFrom(keep_alive)
-    quantization = getattr(config, "quantization", None)
-    if quantization is not None:
-        message.quantization = number_of(pb.Quantization.DESCRIPTOR, quantization)
-    if config.provider_options:
-        json_format.ParseDict(config.provider_options, message.provider_options)
-    return message
+    """Encodes the keys of a configuration that are fields of the contract; empty ones stay absent."""
+    values = {name: getattr(config, name, None) for name in _FIELDS}
+    values["parameters"] = config.parameters.set_fields()
+    return to_message(pb.LlmConfig, {name: value for name, value in values.items() if value != {}})
 
 
 def _etag(message: pb.LlmConfig) -> str:
@@ -138,8 +119,8 @@ def _etag(message: pb.LlmConfig) -> str:
 
 
 def _changes(request: pb.SetConfigRequest) -> dict[str, Any]:
-    """What to set and, as None, what to clear: the masked fields or, without a mask, those that are set."""
-    values = _values(request.config)
+    """Returns the keys to set and, as None, those to clear: the masked fields or, without a mask, the set ones."""
+    values = read_fields(request.config, "config")
     if not request.update_mask.paths:
         return values
     changes: dict[str, Any] = {}
@@ -153,37 +134,9 @@ def _changes(request: pb.SetConfigRequest) -> dict[str, Any]:
             changes[path] = values.get(path)
         else:
             raise InvalidRequestError(
-                f"update_mask: {path[:80]!r} is no field of LlmConfig; known are {', '.join(_FIELDS)} and parameters.*",
+                f"update_mask: LlmConfig has no field {path[:80]!r}; it has {', '.join(_FIELDS)} and parameters.*",
                 field="update_mask",
                 limit=", ".join(_FIELDS),
                 requested=path[:80],
             )
     return changes
-
-
-def _values(message: pb.LlmConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for field, value in message.ListFields():
-        match field.name:
-            case "parameters":
-                values["parameters"] = parameter_values(value, "config.parameters")
-            case "timeout" | "keep_alive":
-                values[field.name] = value.ToNanoseconds() / 1e9
-            case "quantization":
-                values["quantization"] = _quantization(value)
-            case "provider_options":
-                values["provider_options"] = struct_values(value, "config.provider_options")
-            case name:
-                values[name] = value
-    return values
-
-
-def _quantization(number: int) -> Quantization | None:
-    names = {value.number: value.name for value in pb.Quantization.DESCRIPTOR.values}
-    if number not in names:
-        raise InvalidRequestError(
-            f"config.quantization: must be one of {', '.join(names.values())}, got {number}",
-            field="config.quantization",
-            requested=number,
-        )
-    return Quantization[names[number].removeprefix("QUANTIZATION_")] if number else None

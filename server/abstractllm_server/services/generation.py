@@ -14,12 +14,14 @@ from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server.convert import responses
 from abstractllm_server.convert.requests import count_request, generation_request
 from abstractllm_server.security.auth_interceptor import caller_of
+from abstractllm_server.security.roles import open_to_inference
 
 __all__ = ["GenerationServicer"]
 
 
+@open_to_inference
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
-    """Answers requests with the registry's LLMs."""
+    """Generates with the registry's LLMs; every method is open to the role `inference`."""
 
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
@@ -38,8 +40,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
         """Answers event by event."""
         llm = self._registry[request.llm]
-        asked = generation_request(request, context.time_remaining(), caller_of(context))
-        async with aclosing(llm.run(asked)) as events:
+        generation = generation_request(request, context.time_remaining(), caller_of(context))
+        async with aclosing(llm.run(generation)) as events:
             async for event in events:
                 yield responses.event(event)
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1: `liveness`, `""` (the default LLM can answer) and `llm/<name>`."""
+"""The health service: `liveness`, `""` (the default LLM can answer) and `llm/<name>`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,24 @@ _SERVING, _NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SE
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships no types
-    """Answers what the LLMs' states are.
+    """Answers health checks by the LLMs' states.
 
     An LLM that is idle and unloaded counts as SERVING, since a request loads it; one that is loading, or failed to,
     does not. LLMs that are to be loaded at start do not count as SERVING before they have been.
 
-    The servicer that grpc ships holds a lock while it sends to a watcher: one that reads nothing would hold up every
-    change, and the server's stop.
+    The servicer that grpc ships holds a lock while it sends to a watcher: a watcher that reads nothing would hold up
+    every change, and the server's stop.
+
+    Args:
+        registry: The LLMs.
+        preloading: The names of the LLMs that are to be loaded at start.
     """
 
-    def __init__(self, registry: LLMRegistry, awaited: set[str]) -> None:
+    def __init__(self, registry: LLMRegistry, preloading: set[str]) -> None:
         self._registry = registry
-        self._awaited = awaited
+        self._preloading = preloading
         self._loop = asyncio.get_running_loop()
-        self._stopping = False
+        self._is_stopping = False
         self._statuses: dict[str, HealthCheckResponse.ServingStatus] = {}
         self._change = asyncio.Event()
         for llm in registry:
@@ -41,20 +45,20 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
         self._update()
 
     async def Check(self, request: HealthCheckRequest, context: aio.ServicerContext[Any, Any]) -> HealthCheckResponse:
-        """Answers how a service is now; NOT_FOUND where there is none of that name."""
+        """Answers with a service's status; NOT_FOUND if there is no such service."""
         if request.service not in self._statuses:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return HealthCheckResponse(status=self._statuses[request.service])
 
     async def List(self, request: HealthListRequest, context: aio.ServicerContext[Any, Any]) -> HealthListResponse:
-        """Answers how every service is now."""
+        """Answers with every service's status."""
         statuses = {name: HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         return HealthListResponse(statuses=statuses)
 
     async def Watch(
         self, request: HealthCheckRequest, context: aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[HealthCheckResponse, None]:
-        """Answers how a service is, now and after every change; SERVICE_UNKNOWN where there is none of that name."""
+        """Answers with a service's status, now and after every change; SERVICE_UNKNOWN if there is no such service."""
         last = None
         while True:
             change = self._change
@@ -64,18 +68,18 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
             last = status
             await change.wait()
 
-    def tried(self, name: str) -> None:
-        """To be called when the loading of an LLM at the start has ended, however it did."""
-        self._awaited.discard(name)
+    def load_attempted(self, name: str) -> None:
+        """Notes that the loading of an LLM at the start has ended, with or without success."""
+        self._preloading.discard(name)
         self._changed()
 
     def stop(self) -> None:
         """Answers NOT_SERVING for everything from now on."""
-        self._stopping = True
+        self._is_stopping = True
         self._update()
 
     def _changed(self) -> None:
-        if not self._stopping:
+        if not self._is_stopping:
             self._loop.call_soon_threadsafe(self._update)
 
     def _update(self) -> None:
@@ -83,12 +87,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
         statuses = {"liveness": _SERVING}
         for info in self._registry.list():
             if info.state is LlmState.READY:
-                self._awaited.discard(info.name)
-            idle = info.state is LlmState.UNLOADED and info.name not in self._awaited
-            status = _SERVING if idle or info.state is LlmState.READY else _NOT_SERVING
+                self._preloading.discard(info.name)
+            is_idle = info.state is LlmState.UNLOADED and info.name not in self._preloading
+            status = _SERVING if is_idle or info.state is LlmState.READY else _NOT_SERVING
             statuses[f"llm/{info.name}"] = status
             if info.is_default:
                 statuses[""] = status
-        self._statuses = dict.fromkeys(statuses, _NOT_SERVING) if self._stopping else statuses
+        self._statuses = dict.fromkeys(statuses, _NOT_SERVING) if self._is_stopping else statuses
         self._change.set()
         self._change = asyncio.Event()

@@ -1,4 +1,4 @@
-"""ModelService: which LLMs there are, what they can do, which models are cached."""
+"""ModelService: the LLMs, their capabilities, and their models in the cache and in memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from contextlib import aclosing
 from typing import Any
 
 from abstractllm.errors import InvalidRequestError
-from abstractllm.factory import create_llm
+from abstractllm.factory import provider_class
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_api.v1 import models_pb2_grpc
-from abstractllm_server.convert import responses
+from abstractllm_server.convert.fields import to_message
+from abstractllm_server.security.roles import open_to_inference
 
 __all__ = ["ModelServicer"]
 
@@ -27,16 +28,18 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
 
+    @open_to_inference
     async def ListLlms(self, request: pb.ListLlmsRequest, context: Any) -> pb.ListLlmsResponse:
         """Lists the LLMs by name."""
-        found = sorted(self._registry.list(), key=lambda info: info.name)
-        return pb.ListLlmsResponse(llms=[responses.llm_info(info) for info in found])
+        infos = sorted(self._registry.list(), key=lambda info: info.name)
+        return pb.ListLlmsResponse(llms=[to_message(pb.Llm, info) for info in infos])
 
+    @open_to_inference
     async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Any) -> pb.GetCapabilitiesResponse:
-        """Tells what an LLM can do."""
+        """Returns the capabilities of an LLM."""
         model = request.model if request.HasField("model") else None
-        found = await self._registry[request.llm].describe(model)
-        return pb.GetCapabilitiesResponse(capabilities=responses.capabilities(found))
+        capabilities = await self._registry[request.llm].describe(model)
+        return pb.GetCapabilitiesResponse(capabilities=to_message(pb.Capabilities, capabilities))
 
     async def ListCachedModels(self, request: pb.ListCachedModelsRequest, context: Any) -> pb.ListCachedModelsResponse:
         """Lists the models of a cache by name, a page at a time."""
@@ -49,37 +52,37 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
                 requested=size,
             )
         after = _last_name(request.page_token)
-        found = sorted(await self._cache(request.llm).cached_models(), key=lambda model: model.name)
-        rest = [model for model in found if model.name > after]
+        models = sorted(await self._cache_owner(request.llm).cached_models(), key=lambda model: model.name)
+        rest = [model for model in models if model.name > after]
         page = rest[:size]
-        token = _token(page[-1].name) if len(rest) > size else ""
         return pb.ListCachedModelsResponse(
-            models=[responses.cached_model(model) for model in page], next_page_token=token
+            models=[to_message(pb.CachedModel, model) for model in page],
+            next_page_token=_page_token(page[-1].name) if len(rest) > size else "",
         )
 
     async def ClearCache(self, request: pb.ClearCacheRequest, context: Any) -> pb.ClearCacheResponse:
-        """Deletes one model or, if asked for in so many words, all of them."""
+        """Deletes one model or, if the request names no model but `all`, all of them."""
         target = request.WhichOneof("target")
         if target is None or (target == "model" and not request.model):
             raise InvalidRequestError(
                 "target: name a model, or all", field="target", limit="model or all", requested="nothing"
             )
         model = request.model if target == "model" else None
-        removed, freed = await self._cache(request.llm).clear_cache(model, dry_run=request.dry_run)
+        removed, freed = await self._cache_owner(request.llm).clear_cache(model, dry_run=request.dry_run)
         return pb.ClearCacheResponse(removed=removed, freed_bytes=freed)
 
     async def PullModel(self, request: pb.PullModelRequest, context: Any) -> AsyncGenerator[pb.PullModelResponse, None]:
-        """Downloads a model, or joins those who do."""
+        """Downloads a model, or joins the calls that do."""
         model = request.model if request.HasField("model") else None
         async with aclosing(self._registry[request.llm].pull(model)) as reports:
             async for report in reports:
-                yield responses.pull_progress(report)
+                yield to_message(pb.PullModelResponse, report)
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> AsyncGenerator[pb.LoadModelResponse, None]:
-        """Loads a local model, or joins those who do; a hosted LLM is READY at once."""
+        """Loads a local model, or joins the calls that do; a hosted LLM is READY at once."""
         async with aclosing(self._registry[request.llm].load_progress()) as steps:
             async for step in steps:
-                yield responses.load_progress(step)
+                yield to_message(pb.LoadModelResponse, step)
 
     async def UnloadModel(
         self, request: pb.UnloadModelRequest, context: Any
@@ -87,18 +90,18 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         """Unloads a local LLM's models."""
         async with aclosing(self._registry[request.llm].unload(force=request.force)) as steps:
             async for step in steps:
-                yield responses.unload_progress(step)
+                yield to_message(pb.UnloadModelResponse, step)
 
-    def _cache(self, name: str) -> AbstractLLMInterface:
-        """The LLM whose cache is meant; the empty name means the local engine's, whether or not it is configured."""
+    def _cache_owner(self, name: str) -> AbstractLLMInterface:
+        """Returns the LLM whose cache is meant; the empty name means the local engine's, configured or not."""
         if name:
             return self._registry[name]
         local = (llm for llm in self._registry if llm.provider == "huggingface")
-        return next(local, None) or create_llm("huggingface")
+        return next(local, None) or provider_class("huggingface")()
 
 
-def _token(name: str) -> str:
-    """Says after which name the next page begins, so that it stays good whatever comes and goes."""
+def _page_token(name: str) -> str:
+    """Encodes the last name of a page: the next page begins after it, whatever models come and go meanwhile."""
     return base64.urlsafe_b64encode(name.encode(errors="surrogatepass")).decode()
 
 

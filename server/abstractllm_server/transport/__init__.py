@@ -1,1 +1,1 @@
-"""Calls as gRPC carries them: their bounds, their end, the sockets they come through."""
+"""Calls as gRPC carries them: their limits, their end, and the sockets they come through."""

@@ -1,11 +1,11 @@
-"""The limits of a connection, in one place; the shipped clients' defaults match them."""
+"""The limits of a connection; the defaults of our clients match them."""
 
 from __future__ import annotations
 
 __all__ = ["MAX_MESSAGE_BYTES", "server_options"]
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""A request or an answer, after decompression."""
+"""The size of a request or an answer, after decompression."""
 
 _CONCURRENT_STREAMS = 4096
 """Calls on one connection, at least."""
@@ -15,11 +15,11 @@ _PING_TIMEOUT_MS = 8_000
 
 
 def server_options(capacity: int = 0) -> list[tuple[str, int]]:
-    """The channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html).
+    """Returns the channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html).
 
     Args:
-        capacity: Requests that the LLMs run and queue at most. A connection may have more calls than that, or the
-            surplus would wait in the clients, which would never hear OVERLOADED.
+        capacity: Requests that the LLMs run and queue at most. A connection may have more calls than that: otherwise
+            the surplus would wait in the clients, which would never hear OVERLOADED.
     """
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

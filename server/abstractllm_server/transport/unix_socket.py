@@ -1,4 +1,4 @@
-"""Listening on a unix socket without stealing it from another server."""
+"""Unix sockets that are not taken away from another server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODE = 0o660
 
 
 class UnixSocket:
-    """Holds a lock beside the socket's path while it is listened on.
+    """A unix socket, with a lock beside its path that is held as long as the server listens.
 
     gRPC itself takes over a path that another server listens on, and deletes the file when either stops.
 
@@ -34,7 +34,7 @@ class UnixSocket:
         if not self.path.name:
             raise self._error("the path of the socket is missing")
         if self.path.exists() and not self.path.is_socket():
-            raise self._error(f"{self.path} exists and is no socket")
+            raise self._error(f"{self.path} exists and is not a socket")
         lock = self.path.with_name(self.path.name + ".lock")
         try:
             self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
@@ -47,7 +47,7 @@ class UnixSocket:
             raise self._error(f"another server listens on {self.path}") from None
 
     def bind(self, server: aio.Server) -> None:
-        """Makes a server listen; only the user and the group may connect.
+        """Makes a server listen on the socket; only the user and the group may connect.
 
         Raises:
             ConfigurationError: If gRPC refuses the path.

@@ -1,0 +1,40 @@
+"""The role that each method of the contract needs: said beside its handler, `admin` where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from abstractllm_server.settings import Role
+
+__all__ = ["inference_paths", "open_to_inference"]
+
+_ROLE = "required_role"
+
+Open = TypeVar("Open", bound=Callable[..., Any])
+
+
+def open_to_inference(servicer_or_handler: Open) -> Open:
+    """Opens all methods of a service, or the one that a handler answers, to the role `inference`; a decorator."""
+    setattr(servicer_or_handler, _ROLE, Role.INFERENCE)
+    return servicer_or_handler
+
+
+def inference_paths(service: ServiceDescriptor, servicer: type) -> Iterator[str]:
+    """Yields the paths that callers with the role `inference` may call: `/SERVICE/` or `/SERVICE/METHOD`.
+
+    Args:
+        service: The service as the contract describes it.
+        servicer: The class whose handlers, named as the methods, answer its calls.
+    """
+    path = f"/{service.full_name}/"
+    if _is_open(servicer):
+        yield path
+    else:
+        yield from (path + method.name for method in service.methods if _is_open(getattr(servicer, method.name)))
+
+
+def _is_open(servicer_or_handler: object) -> bool:
+    return getattr(servicer_or_handler, _ROLE, Role.ADMIN) is Role.INFERENCE

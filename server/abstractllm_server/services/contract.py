@@ -1,0 +1,56 @@
+"""The services of the contract, each with the class that answers its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from grpc import aio
+
+from abstractllm.registry import LLMRegistry
+from abstractllm_api.v1 import (
+    config_pb2,
+    config_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+)
+from abstractllm_server.security.roles import inference_paths
+from abstractllm_server.services.config import ConfigServicer
+from abstractllm_server.services.generation import GenerationServicer
+from abstractllm_server.services.models import ModelServicer
+
+__all__ = ["add_services", "paths_open_to_inference", "service_names"]
+
+Registration = Callable[[Any, aio.Server], None]
+
+# The file that describes a service, the class that answers its calls, and how that is added to a server.
+_SERVICES: tuple[tuple[FileDescriptor, type[Any], Registration], ...] = (
+    (generation_pb2.DESCRIPTOR, GenerationServicer, generation_pb2_grpc.add_GenerationServiceServicer_to_server),
+    (models_pb2.DESCRIPTOR, ModelServicer, models_pb2_grpc.add_ModelServiceServicer_to_server),
+    (config_pb2.DESCRIPTOR, ConfigServicer, config_pb2_grpc.add_ConfigServiceServicer_to_server),
+)
+
+
+def add_services(server: aio.Server, registry: LLMRegistry) -> None:
+    """Lets a server answer the calls of every service with the LLMs of a registry."""
+    for _, servicer, register in _SERVICES:
+        register(servicer(registry), server)
+
+
+def service_names() -> list[str]:
+    """Returns the full names of the services."""
+    return [_service_of(file).full_name for file, _, _ in _SERVICES]
+
+
+def paths_open_to_inference() -> Iterator[str]:
+    """Yields the methods (`/SERVICE/METHOD`) and whole services (`/SERVICE/`) that the role `inference` may call."""
+    for file, servicer, _ in _SERVICES:
+        yield from inference_paths(_service_of(file), servicer)
+
+
+def _service_of(file: FileDescriptor) -> ServiceDescriptor:
+    (service,) = file.services_by_name.values()
+    return service
