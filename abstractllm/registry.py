@@ -46,10 +46,10 @@ class LLMRegistry:
                 requested=self.default,
             )
         self._llms = dict(llms)
-        residency = ModelMemory(max_loaded, memory_budget)
+        memory = ModelMemory(max_loaded, memory_budget)
         for name, llm in self._llms.items():
             llm.name = name
-            llm.share(residency)
+            llm.share(memory)
 
     @classmethod
     def from_config(

@@ -1,4 +1,4 @@
-"""Which local models are in memory, where several LLMs share a limited number of places or bytes."""
+"""The memory of local models, where several LLMs share a limited number of places or bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from abstractllm.errors import ConfigurationError, ModelLoadError
 
-__all__ = ["ModelMemory", "Resident", "show_bytes"]
+__all__ = ["ModelMemory", "Resident", "format_bytes"]
 
 _PATIENCE = 10.0
 """Seconds that a newcomer waits for the others to become idle before they are drained."""
@@ -21,9 +21,9 @@ _SHORTEST_TURN = 10.0
 _TURN_PER_LOADING = 3.0
 """A turn is at least this many times as long as the loading took, so that most of the time is spent answering."""
 _LOOK_AGAIN = 0.5
-"""Seconds until a newcomer looks whether somebody's turn has ended, which nobody reports."""
+"""Seconds between a waiting newcomer's looks for turns that have ended, since nothing reports their end."""
 
-_residencies: weakref.WeakSet[ModelMemory] = weakref.WeakSet()
+_memories: weakref.WeakSet[ModelMemory] = weakref.WeakSet()
 
 
 class Resident(Protocol):
@@ -35,47 +35,51 @@ class Resident(Protocol):
 
     @property
     def beside(self) -> Resident | None:
-        """A model that must not be unloaded for this one, since this one takes its place later."""
+        """The model that this one is to replace, and that therefore stays loaded until this one is."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is loaded and has no request."""
+        """True while it is loaded and has no request."""
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it gives its place back as soon as it can."""
+        """True once it is to be unloaded as soon as it can be."""
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it does not want to be loaded any more."""
+        """True once it need not be loaded any more."""
 
     @property
     def last_used(self) -> float:
-        """When it last had a request, on the monotonic clock."""
+        """The time of its last request, on the monotonic clock."""
 
     @property
     def loaded_at(self) -> float | None:
-        """When it became ready, on the monotonic clock; None while it is loading."""
+        """The time at which it became ready, on the monotonic clock; None while it is loading."""
 
     @property
     def load_seconds(self) -> float:
-        """How long that took."""
+        """Seconds that loading it took."""
 
     def measure(self) -> int:
-        """The bytes that it takes or, before it was ever loaded, is expected to take."""
+        """Returns the bytes that it takes or, before it was ever loaded, is expected to take."""
 
-    def make_way(self, drain: bool) -> None:
-        """Asks it to be unloaded if it is idle; if `drain`, also if it is not: after the requests that it works on."""
+    def request_eviction(self, drain: bool) -> None:
+        """Has it unloaded if it is idle.
+
+        Args:
+            drain: Unload it even if it is not idle: after the requests that it works on.
+        """
 
 
 class ModelMemory:
-    """Gives places in memory to models.
+    """The memory that models are loaded into.
 
-    Newcomers are served in the order in which they come. For each the idle models are unloaded, the least recently used
+    Newcomers are served in the order in which they come. For each the idle models are evicted, the least recently used
     first, until it fits. Where busy ones are in its way it waits; after ten seconds those that have had their turn,
     the longest loaded first, are drained: they work on no further request, are unloaded, and become newcomers
     themselves if requests wait for them. So no LLM can keep another out for ever. A turn is ten seconds, or three times
-    as long as the loading took.
+    as long as the loading took, if that is longer.
 
     Args:
         max_loaded: Models that may be loaded at a time; no limit if absent.
@@ -93,24 +97,24 @@ class ModelMemory:
         self.max_loaded = max_loaded
         self.memory_budget = memory_budget
         self._reset()
-        _residencies.add(self)
+        _memories.add(self)
 
     def _reset(self) -> None:
         self._condition = threading.Condition()
         """Its lock is taken after a resident's own, never before."""
-        self._held: dict[Resident, int] = {}
+        self._sizes: dict[Resident, int] = {}
         """The loaded models, those that are being loaded or unloaded included, and the bytes they are counted with."""
         self._waiting: deque[Resident] = deque()
 
-    def enter(self, newcomer: Resident, on_wait: Callable[[], None]) -> bool:
-        """Waits, in the calling thread, until there is a place for a model; at once if it has one.
+    def acquire(self, newcomer: Resident, on_wait: Callable[[], None]) -> bool:
+        """Waits, in the calling thread, until there is memory for a model; a model that has it does not wait.
 
         Args:
             newcomer: The model.
             on_wait: Called if it has to wait.
 
         Returns:
-            Whether it has a place now; not if it has stopped wanting one.
+            True if the model has its memory; False if it need not be loaded any more.
 
         Raises:
             ModelLoadError: If it would not fit even if it were the only one, or beside the one that must stay.
@@ -118,9 +122,9 @@ class ModelMemory:
         need = self._measure(newcomer)
         if (error := self._refusal(newcomer, need)) is not None:
             raise error
-        began, told = time.monotonic(), False
+        began, is_waiting = time.monotonic(), False
         with self._condition:
-            if newcomer in self._held:
+            if newcomer in self._sizes:
                 return not newcomer.is_stopping
             self._waiting.append(newcomer)
         try:
@@ -128,50 +132,50 @@ class ModelMemory:
                 with self._condition:
                     if newcomer.is_stopping:
                         return False
-                    asked = self._plan(newcomer, need, began) if self._waiting[0] is newcomer else []
-                    if asked is None:
-                        self._held[newcomer] = need
+                    evictions = self._plan(newcomer, need, began) if self._waiting[0] is newcomer else []
+                    if evictions is None:
+                        self._sizes[newcomer] = need
                         return True
-                    if told and not asked:
+                    if is_waiting and not evictions:
                         self._condition.wait(_LOOK_AGAIN)
                         continue
-                if not told:
-                    told = True
+                if not is_waiting:
+                    is_waiting = True
                     on_wait()
-                for resident, drain in asked:
-                    resident.make_way(drain)
+                for resident, drain in evictions:
+                    resident.request_eviction(drain)
         finally:
             with self._condition:
                 self._waiting.remove(newcomer)
                 self._condition.notify_all()
 
-    def leave(self, resident: Resident) -> None:
-        """Takes a place back: the model's memory is free again."""
+    def release(self, resident: Resident) -> None:
+        """Takes a model's memory back: others may have it."""
         with self._condition:
-            self._held.pop(resident, None)
+            self._sizes.pop(resident, None)
             self._condition.notify_all()
 
-    def changed(self) -> None:
-        """To be called when a model has become idle, or has stopped wanting to be loaded."""
+    def notify(self) -> None:
+        """Wakes the newcomers that wait: a model has become idle, or need not be loaded any more."""
         with self._condition:
             self._condition.notify_all()
 
-    def settle(self, resident: Resident, need: int) -> ModelLoadError | None:
-        """Notes what a model, now that it is loaded, really takes; idle ones are unloaded if that is too much.
+    def resize(self, resident: Resident, size: int) -> ModelLoadError | None:
+        """Counts a loaded model with the bytes that it really takes; if that is too much, idle ones are evicted.
 
         Returns:
-            Why it cannot stay, if it exceeds the budget by itself.
+            The error that says why it cannot stay, if it exceeds the budget by itself.
         """
         with self._condition:
-            if resident in self._held:
-                self._held[resident] = need
-            asked = self._choose(0, 0, lambda other: other.is_idle and other is not resident)
-        for other in asked:
-            other.make_way(drain=False)
-        return self._refusal(resident, need)
+            if resident in self._sizes:
+                self._sizes[resident] = size
+            evictions = self._choose(0, 0, lambda other: other.is_idle and other is not resident)
+        for other in evictions:
+            other.request_eviction(drain=False)
+        return self._refusal(resident, size)
 
     def obstacle(self, newcomer: Resident, other: Resident) -> str:
-        """Why a model cannot be loaded beside another one, whatever else is unloaded; empty if it can.
+        """Says why a model cannot be loaded beside another one, whatever else is unloaded; empty if it can.
 
         Raises:
             ModelLoadError: If it would not fit even if it were the only one.
@@ -182,26 +186,26 @@ class ModelMemory:
         if self.max_loaded == 1:
             return "max_loaded is 1"
         with self._condition:
-            held = self._held.get(other)
-        if held is None:
-            held = self._measure(other)
-        if self.memory_budget is None or need + held <= self.memory_budget:
+            other_size = self._sizes.get(other)
+        if other_size is None:
+            other_size = self._measure(other)
+        if self.memory_budget is None or need + other_size <= self.memory_budget:
             return ""
         return (
-            f"model {newcomer.name} needs {show_bytes(need)}, model {other.name} has {show_bytes(held)}, "
-            f"memory_budget is {show_bytes(self.memory_budget)}"
+            f"model {newcomer.name} needs {format_bytes(need)}, model {other.name} has {format_bytes(other_size)}, "
+            f"memory_budget is {format_bytes(self.memory_budget)}"
         )
 
     def _measure(self, newcomer: Resident) -> int:
-        """Reads a disk: not to be done for nothing, nor with the lock held."""
+        """Measures a model if there is a budget. It reads a disk: the lock must not be held."""
         return 0 if self.memory_budget is None else newcomer.measure()
 
     def _refusal(self, newcomer: Resident, need: int) -> ModelLoadError | None:
         if self.memory_budget is None or need <= self.memory_budget:
             return None
         return ModelLoadError(
-            f"model {newcomer.name} needs {show_bytes(need)}, weights and cache of keys and values together; "
-            f"memory_budget is {show_bytes(self.memory_budget)}",
+            f"model {newcomer.name} needs {format_bytes(need)}, weights and cache of keys and values together; "
+            f"memory_budget is {format_bytes(self.memory_budget)}",
             field="memory_budget",
             limit=self.memory_budget,
             requested=need,
@@ -210,12 +214,12 @@ class ModelMemory:
     # The lock is held in these.
 
     def _plan(self, newcomer: Resident, need: int, began: float) -> list[tuple[Resident, bool]] | None:
-        """Whom a newcomer has to ask to make way, and whether to drain them; None if it fits already."""
-        if self._fits(1, need, self._held):
+        """Returns the models to evict for a newcomer, and for each whether to drain it; None if it fits already."""
+        if self._fits(1, need, self._sizes):
             return None
         beside = newcomer.beside
-        if beside in self._held and not self._fits(1, need, [beside]):
-            # It was expected to take less; nobody shall wait behind one who waits in vain.
+        if beside in self._sizes and not self._fits(1, need, [beside]):
+            # It was expected to take less; no newcomer shall wait behind one that waits in vain.
             raise ModelLoadError(f"model {newcomer.name} does not fit beside model {beside.name}", field="model")
         now = time.monotonic()
         is_patient = now - began >= _PATIENCE
@@ -223,12 +227,14 @@ class ModelMemory:
         def may_go(other: Resident) -> bool:
             return other is not newcomer.beside and (other.is_idle or (is_patient and now >= _end_of_turn(other)))
 
-        asked = self._choose(1, need, may_go)
-        return [(other, not other.is_idle) for other in asked]
+        return [(other, not other.is_idle) for other in self._choose(1, need, may_go)]
 
     def _choose(self, places: int, need: int, may_go: Callable[[Resident], bool]) -> list[Resident]:
-        """The fewest models whose leaving makes room, idle ones first; empty if there cannot be room, or will be."""
-        staying = [resident for resident in self._held if not resident.is_leaving]
+        """Returns the fewest models whose eviction makes room, idle ones first.
+
+        Empty if those that are leaving already make room, or if there cannot be room.
+        """
+        staying = [resident for resident in self._sizes if not resident.is_leaving]
         candidates = [resident for resident in staying if may_go(resident)]
         candidates.sort(
             key=lambda other: (not other.is_idle, other.last_used if other.is_idle else _end_of_turn(other))
@@ -239,21 +245,21 @@ class ModelMemory:
         return []
 
     def _fits(self, places: int, need: int, others: Iterable[Resident]) -> bool:
-        sizes = [self._held[other] for other in others]
+        sizes = [self._sizes[other] for other in others]
         is_one_too_many = self.max_loaded is not None and len(sizes) + places > self.max_loaded
         is_too_large = self.memory_budget is not None and sum(sizes) + need > self.memory_budget
         return not is_one_too_many and not is_too_large
 
 
 def _end_of_turn(resident: Resident) -> float:
-    """When a model with requests may be drained for others."""
+    """The time at which a model with requests may be drained for others."""
     if resident.loaded_at is None:
         return float("inf")
     return resident.loaded_at + max(_SHORTEST_TURN, _TURN_PER_LOADING * resident.load_seconds)
 
 
-def show_bytes(count: int) -> str:
-    """A number of bytes as people write it, such as `1.5 GiB`."""
+def format_bytes(count: int) -> str:
+    """Writes a number of bytes as people do, such as `1.5 GiB`."""
     size = float(count)
     for unit in ("bytes", "KiB", "MiB"):
         if size < 1024:
@@ -264,8 +270,8 @@ def show_bytes(count: int) -> str:
 
 def _after_fork() -> None:
     """The parent's models are not the child's."""
-    for residency in tuple(_residencies):
-        residency._reset()
+    for memory in tuple(_memories):
+        memory._reset()
 
 
 if hasattr(os, "register_at_fork"):

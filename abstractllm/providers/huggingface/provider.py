@@ -251,9 +251,9 @@ class HuggingFaceProvider(ModelCache):
 
     # Life.
 
-    def share(self, residency: ModelMemory) -> None:
-        """Gets memory from a residency that several LLMs share; a model that is loaded counts from its next load."""
-        self._pool.share(residency)
+    def share(self, memory: ModelMemory) -> None:
+        """Gets memory that several LLMs share; a model that is loaded counts from its next load."""
+        self._pool.share(memory)
 
     async def load(self) -> None:
         """Loads the model, if it is not loaded.

@@ -32,21 +32,21 @@ class EnginePool:
         self._on_change = _weak(on_change)
         self._lock = threading.Lock()
         self._engines: list[Engine] = []
-        self._residency = ModelMemory()
+        self._memory = ModelMemory()
         self._closed = False
         weakref.finalize(self, _abandon, self._engines)
 
     @property
-    def residency(self) -> ModelMemory:
+    def memory(self) -> ModelMemory:
         """Where the engines get their memory."""
-        return self._residency
+        return self._memory
 
-    def share(self, residency: ModelMemory) -> None:
-        """Lets engines get their memory from another residency, from their next start on."""
+    def share(self, memory: ModelMemory) -> None:
+        """Lets engines get their memory from another one, from their next start on."""
         with self._lock:
-            self._residency = residency
+            self._memory = memory
             for engine in self._engines:
-                engine.residency = residency
+                engine.memory = memory
 
     @property
     def engines(self) -> list[Engine]:
@@ -77,7 +77,7 @@ class EnginePool:
         engine = Engine(
             config.load_settings(model),
             name=model or config.model,
-            residency=self._residency,
+            memory=self._memory,
             on_change=self._on_change,
         )
         _configure(engine, config)

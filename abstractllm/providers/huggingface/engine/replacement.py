@@ -44,7 +44,7 @@ class ModelReplacement:
         """
         assert self._old is not None
         new = self._pool.find(self._after) or self._pool.make(self._after)
-        found = await asyncio.to_thread(self._pool.residency.obstacle, new, self._old)
+        found = await asyncio.to_thread(self._pool.memory.obstacle, new, self._old)
         if not found:
             return None
         return ModelInUseError(

@@ -51,14 +51,14 @@ class EngineClosedError(ServerShuttingDownError):
 class EngineSupervisor:
     """Keeps the process of one engine running while it is wanted; what `Engine` adds is for those who use it.
 
-    The process starts as soon as the residency has a place for it. When it ends unasked, the requests it was working on
+    The process starts as soon as there is memory for it. When it ends unasked, the requests it was working on
     fail with `EngineCrashedError`, those that wait stay, and it is started again, at once the first time and then after
     growing pauses. A model that cannot be loaded fails all that wait; the next request tries again.
 
     Args:
         settings: What to load.
         name: The model's name in messages.
-        residency: Where it gets its place in memory.
+        memory: Where it gets its place in memory.
         on_change: Called, from any thread, when the state has changed.
     """
 
@@ -69,10 +69,10 @@ class EngineSupervisor:
     keep_alive: float | None = None
     """Seconds without a request after which the process is ended."""
 
-    def __init__(self, settings: Load, *, name: str, residency: ModelMemory, on_change: Callable[[], None]) -> None:
+    def __init__(self, settings: Load, *, name: str, memory: ModelMemory, on_change: Callable[[], None]) -> None:
         self.settings = settings
         self.name = name
-        self.residency = residency
+        self.memory = memory
         """Of its next start."""
         self._on_change = on_change
         self._next_id = 1
@@ -92,7 +92,7 @@ class EngineSupervisor:
         self._counters = Counters()
         self._departures: list[concurrent.futures.Future[None]] = []
         self._idle_timer: threading.Timer | None = None
-        self._place = self.residency
+        self._place = self.memory
         self.is_stopping = False
         """Whether its process is being ended, or is not to be started after all."""
         self._draining = self._retired = self._closed = False
@@ -117,7 +117,7 @@ class EngineSupervisor:
         """Whether it can answer, and why not."""
         return self._status.state, self._status.reason
 
-    # What the residency asks.
+    # What the memory asks.
 
     @property
     def is_idle(self) -> bool:
@@ -133,7 +133,7 @@ class EngineSupervisor:
         """The bytes that the model takes, or is expected to take."""
         return self._known_bytes if self._known_bytes is not None else expected_bytes(self.settings)
 
-    def make_way(self, drain: bool) -> None:
+    def request_eviction(self, drain: bool) -> None:
         """Ends the process if it is idle; if `drain`, also after the requests that it works on."""
         with self._lock:
             if drain or self.is_idle:
@@ -147,7 +147,7 @@ class EngineSupervisor:
         if self._ended.is_set():
             self._ended.clear()
             self._wake.clear()
-            self._place = self.residency
+            self._place = self.memory
             self._status.become(LlmState.LOADING, phase="starting")
             threading.Thread(target=self._live, name="engine", daemon=True).start()
 
@@ -159,14 +159,14 @@ class EngineSupervisor:
             if self._process:
                 self._process.channel.close()
             self._wake.set()
-            self._place.changed()
+            self._place.notify()
 
     def _live(self) -> None:
         """Keeps a process running until it is not wanted or cannot be started."""
         while True:
             process, failure = None, None
             try:
-                if self._place.enter(self, self._waits):
+                if self._place.acquire(self, self._waits):
                     process = EngineProcess()
                     failure = self._follow(process)
             except AbstractLLMError as error:
@@ -202,7 +202,7 @@ class EngineSupervisor:
                 failure = as_error(message)
             elif isinstance(message, Loaded):
                 self._known_bytes = message.memory_bytes + message.cache_bytes
-                failure = self._place.settle(self, self._known_bytes)
+                failure = self._place.resize(self, self._known_bytes)
             if failure:
                 break
             with self._lock:
@@ -259,13 +259,13 @@ class EngineSupervisor:
                 EngineCrashedError(f"the engine of model {self.name} {how}", retry_after=max(1.0, pause))
             )
             # One that keeps crashing must not keep its place, too.
-            self._place.leave(self)
+            self._place.release(self)
             self._status.become(LlmState.LOADING, f"the engine {how}", "starting")
             self._rest()
             return pause
         failure = failure or ModelLoadError(f"model {self.name}: the engine {how} while it was loading{words}")
         logger.error("model %s cannot be loaded: %s", self.name, failure.message)
-        self._place.leave(self)
+        self._place.release(self)
         self._tickets.fail_all(failure)
         self._stop_idle_timer()
         self._draining = False
@@ -277,7 +277,7 @@ class EngineSupervisor:
         """As `_after`, for a process that was asked to end."""
         self.is_stopping = self._draining = False
         self._crashes = 0
-        self._place.leave(self)
+        self._place.release(self)
         if self._closed:
             self._tickets.fail_all(EngineClosedError(f"model {self.name} is closed"))
         self._status.become(LlmState.UNLOADED)
@@ -305,7 +305,7 @@ class EngineSupervisor:
             self._stop()
         elif self.is_idle:
             self.last_used = time.monotonic()
-            self._place.changed()
+            self._place.notify()
             self._watch_idleness()
 
     def _watch_idleness(self, seconds: float | None = None) -> None:

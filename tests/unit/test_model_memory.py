@@ -1,4 +1,4 @@
-"""Who gets a place in memory, who makes way for it, and that nobody waits for ever."""
+"""The order in which models get memory, the models that are evicted for them, and that nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from abstractllm import LLMRegistry
 from abstractllm._core import model_memory
-from abstractllm._core.model_memory import ModelMemory, show_bytes
+from abstractllm._core.model_memory import ModelMemory, format_bytes
 from abstractllm.errors import ConfigurationError, ModelLoadError
 from abstractllm.testing import ScriptedProvider
 from tests.waiting import wait_until
@@ -29,7 +29,7 @@ class Model:
         self.last_used = time.monotonic()
         self.loaded_at: float | None = None
         self.load_seconds = 0.0
-        self.asked: list[bool] = []
+        self.evictions: list[bool] = []
         self.waited = threading.Event()
         self._lock = threading.RLock()
 
@@ -40,9 +40,9 @@ class Model:
     def measure(self) -> int:
         return self.size
 
-    def make_way(self, drain: bool) -> None:
+    def request_eviction(self, drain: bool) -> None:
         with self._lock:
-            self.asked.append(drain)
+            self.evictions.append(drain)
             if drain or self.is_idle:
                 self.is_leaving = True
                 self.rest()
@@ -52,13 +52,13 @@ class Model:
             if self.is_leaving and not self.is_busy:
                 self.is_leaving = self.is_loaded = False
                 self.loaded_at = None
-                self.shared.leave(self)
+                self.shared.release(self)
             else:
-                self.shared.changed()
+                self.shared.notify()
 
     def load(self, *, busy: bool = False) -> bool:
-        """Enters, in the calling thread."""
-        if not self.shared.enter(self, self.waited.set):
+        """Acquires its memory, in the calling thread."""
+        if not self.shared.acquire(self, self.waited.set):
             return False
         with self._lock:
             self.is_busy, self.is_loaded = busy, True
@@ -73,7 +73,7 @@ class Model:
 
     def stop(self) -> None:
         self.is_stopping = True
-        self.shared.changed()
+        self.shared.notify()
 
 
 class Newcomer:
@@ -106,7 +106,7 @@ def test_without_limits_everything_is_loaded_and_nothing_is_measured(monkeypatch
     models = [Model(shared, str(index)) for index in range(50)]
     monkeypatch.setattr(Model, "measure", lambda self: pytest.fail("read a disk for nothing"))
     assert all(model.load(busy=True) for model in models)
-    assert not any(model.asked for model in models)
+    assert not any(model.evictions for model in models)
 
 
 def test_least_recently_used_idle_model_makes_way() -> None:
@@ -181,12 +181,12 @@ def test_model_in_the_way_is_drained_after_its_turn_but_not_before(monkeypatch: 
     newcomer = Newcomer(Model(shared, "newcomer"))
     assert newcomer.is_waiting
     time.sleep(0.3)
-    assert (first.asked, second.asked) == ([], [])
+    assert (first.evictions, second.evictions) == ([], [])
 
     monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.0)
     wait_until(lambda: first.is_leaving)
     assert newcomer.is_waiting  # what it works on is finished first
-    assert (first.asked, second.asked) == ([True], [])
+    assert (first.evictions, second.evictions) == ([True], [])
     first.finish()
     assert newcomer.join() is True
     assert second.is_loaded
@@ -203,7 +203,7 @@ def test_a_turn_is_at_least_three_times_the_loading(monkeypatch: pytest.MonkeyPa
     newcomer = Newcomer(Model(shared, "newcomer"))
     time.sleep(0.2)
     assert newcomer.is_waiting
-    assert slow.asked == []
+    assert slow.evictions == []
     slow.load_seconds = 0.0
     wait_until(lambda: slow.is_leaving)
     slow.finish()
@@ -227,12 +227,12 @@ def test_what_a_model_really_takes_counts_from_then_on() -> None:
     idle.load()
     busy.load(busy=True)
     grown.load()
-    assert shared.settle(grown, 7) is None
+    assert shared.resize(grown, 7) is None
     assert (idle.is_loaded, busy.is_loaded, grown.is_loaded) == (False, True, True)
-    error = shared.settle(grown, 11)
+    error = shared.resize(grown, 11)
     assert error is not None
     assert "model grown needs 11 bytes" in error.message
-    grown.make_way(drain=False)
+    grown.request_eviction(drain=False)
     assert Model(shared, "next", 8).load()
 
 
@@ -257,7 +257,7 @@ def test_one_that_waits_in_vain_for_the_model_it_replaces_holds_up_nobody() -> N
     assert newcomer.is_waiting
     other.finish()
     assert newcomer.join() is True
-    shared.settle(old, 5)
+    shared.resize(old, 5)
     late = Newcomer(Model(shared, "late", 6, beside=old))
     result = late.join()
     assert isinstance(result, ModelLoadError)
@@ -293,7 +293,7 @@ def test_limits_begin_at_one(limits: dict[str, int]) -> None:
 
 def test_bytes_are_shown_as_people_write_them() -> None:
     sizes = {5: "5 bytes", 2048: "2 KiB", 5 * 2**20 + 2**19: "5.5 MiB", 80 * 2**30: "80 GiB", 3 * 2**40: "3072 GiB"}
-    assert {size: show_bytes(size) for size in sizes} == sizes
+    assert {size: format_bytes(size) for size in sizes} == sizes
 
 
 def test_many_models_that_never_rest_all_get_their_turns_and_no_limit_is_passed(
