@@ -18,7 +18,7 @@ __all__ = [
 
 
 class Role(StrEnum):
-    """Who speaks a chat message."""
+    """The speaker of a chat message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -27,7 +27,7 @@ class Role(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended."""
+    """The reason for which an answer ended."""
 
     STOP = "stop"
     """The model ended its answer by itself."""
@@ -44,7 +44,7 @@ class FinishReason(StrEnum):
 
 
 class ReasoningEffort(StrEnum):
-    """How much a reasoning model may think before it answers."""
+    """The effort that a reasoning model may spend on thinking before it answers."""
 
     NONE = "none"
     MINIMAL = "minimal"
@@ -55,7 +55,7 @@ class ReasoningEffort(StrEnum):
 
 
 class ToolChoiceMode(StrEnum):
-    """Whether the model may, must not, or must call a tool."""
+    """The freedom of the model to call tools: it may, it must not, or it must."""
 
     AUTO = "auto"
     NONE = "none"
@@ -63,7 +63,7 @@ class ToolChoiceMode(StrEnum):
 
 
 class ParametersPolicy(StrEnum):
-    """What happens to a parameter that the LLM cannot honour."""
+    """The treatment of a parameter that the LLM cannot honour."""
 
     REJECT = "reject"
     """The request is refused and the parameter is named (the default)."""
@@ -72,7 +72,7 @@ class ParametersPolicy(StrEnum):
 
 
 class LlmState(StrEnum):
-    """Where an LLM is in its life."""
+    """The state of an LLM's model."""
 
     UNLOADED = "unloaded"
     LOADING = "loading"

@@ -17,7 +17,7 @@ MAX_LOGIT_BIASES = MOST_ITEMS["logit_bias"]
 
 
 class GenerationParameters(ParameterFields):
-    """What a caller may set for one request. `None` means the LLM's own default, never zero.
+    """The sampling settings of one request, and its limits. `None` means the LLM's own default, never zero.
 
     Sampling follows the usual definitions: `temperature` divides the logits (0 is greedy); `top_k`, `top_p` (nucleus)
     and `min_p` cut the distribution's tail; `presence_penalty` and `frequency_penalty` are subtracted from the logits

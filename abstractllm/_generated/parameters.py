@@ -13,7 +13,7 @@ from abstractllm.enums import ReasoningEffort
 __all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions"]
 
 MOST_ITEMS = {"stop": 16, "logit_bias": 1024}
-"""How many items each list or map may have."""
+"""The most items that each list or map may have."""
 
 
 class ParameterFields(BaseModel):
@@ -74,7 +74,8 @@ class ParameterFields(BaseModel):
         json_schema_extra={"unit": "tokens"},
     )
     reasoning_effort: Annotated[ReasoningEffort, Field(strict=False)] | None = Field(
-        default=None, description="How long a reasoning model may think; absent: the LLM's own default."
+        default=None,
+        description="The effort that a reasoning model may spend on thinking; absent: the LLM's own default.",
     )
 
 
@@ -109,4 +110,4 @@ class ParameterOptions(TypedDict, total=False):
     """Asks for log-probabilities: how many of the likeliest alternatives to list for each token; 0 lists the
     sampled token's own alone, absent lists none."""
     reasoning_effort: ReasoningEffort | str | None
-    """How long a reasoning model may think; absent: the LLM's own default."""
+    """The effort that a reasoning model may spend on thinking; absent: the LLM's own default."""

@@ -103,7 +103,7 @@ func WithTopLogprobs(value int32) GenerateOption {
 
 // WithReasoningEffort sets reasoning_effort.
 //
-// How long a reasoning model may think; absent: the LLM's own default.
+// The effort that a reasoning model may spend on thinking; absent: the LLM's own default.
 func WithReasoningEffort(value ReasoningEffort) GenerateOption {
 	return func(c *generateCall) { c.parameters().ReasoningEffort = new(pb.ReasoningEffort(value)) }
 }

@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 __all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions"]
 
 MOST_ITEMS = {items}
-"""How many items each list or map may have."""
+"""The most items that each list or map may have."""
 '''
 # What a checked value is, and what a caller may write, of each kind but enums.
 TYPES = {

@@ -564,7 +564,7 @@ type GenerationParameters struct {
 	// 0 lists the sampled token's own alone, absent lists none.
 	// Range: [0, 20]; unit: tokens.
 	TopLogprobs *int32 `protobuf:"varint,13,opt,name=top_logprobs,json=topLogprobs,proto3,oneof" json:"top_logprobs,omitempty"`
-	// How long a reasoning model may think; absent: the LLM's own default.
+	// The effort that a reasoning model may spend on thinking; absent: the LLM's own default.
 	ReasoningEffort *ReasoningEffort `protobuf:"varint,14,opt,name=reasoning_effort,json=reasoningEffort,proto3,enum=abstractllm_api.v1.ReasoningEffort,oneof" json:"reasoning_effort,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

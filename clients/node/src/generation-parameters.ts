@@ -45,7 +45,7 @@ export interface GenerationParameters {
    * token's own alone, absent lists none. From 0 to 20 tokens.
    */
   topLogprobs?: number | undefined;
-  /** How long a reasoning model may think; absent: the LLM's own default. */
+  /** The effort that a reasoning model may spend on thinking; absent: the LLM's own default. */
   reasoningEffort?: ReasoningEffort | number | undefined;
 }
 

@@ -49,7 +49,7 @@ class ParameterOptions(TypedDict, total=False):
     token's own alone, absent lists none. From 0 to 20 tokens.
     """
     reasoning_effort: ReasoningEffort | str | None
-    """How long a reasoning model may think; absent: the LLM's own default."""
+    """The effort that a reasoning model may spend on thinking; absent: the LLM's own default."""
 
 
 class ParameterValues(TypedDict, total=False):

@@ -252,7 +252,7 @@ export interface GenerationParameters {
   topLogprobs?:
     | number
     | undefined;
-  /** How long a reasoning model may think; absent: the LLM's own default. */
+  /** The effort that a reasoning model may spend on thinking; absent: the LLM's own default. */
   reasoningEffort?: ReasoningEffort | undefined;
 }
 

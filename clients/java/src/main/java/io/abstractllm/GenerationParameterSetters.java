@@ -158,7 +158,7 @@ abstract class GenerationParameterSetters<Self> {
     }
 
     /**
-     * How long a reasoning model may think; absent: the LLM's own default.
+     * The effort that a reasoning model may spend on thinking; absent: the LLM's own default.
      *
      * @param value one of the constants
      * @return this builder
