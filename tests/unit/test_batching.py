@@ -89,7 +89,7 @@ class Harness:
             self._next, Conversation((Turn("user", prompt),)), Sampling(max_tokens=max_tokens, **sampling)
         )
         job = EngineRequest(
-            request, prompt=tuple(self.loaded.prompts.encode(request.conversation)), max_tokens=max_tokens
+            request, prompt=tuple(self.loaded.prompt_builder.encode(request.conversation)), max_tokens=max_tokens
         )
         self.engine.submit(job)
         return job
@@ -201,7 +201,7 @@ def test_a_prompt_longer_than_a_step_is_taken_in_pieces(loaded):
     harness = Harness(loaded, slots=4)
     try:
         prompt = "one two three four five six seven " * 20
-        assert 100 < len(loaded.prompts.encode(Conversation((Turn("user", prompt),)))) < 480
+        assert 100 < len(loaded.prompt_builder.encode(Conversation((Turn("user", prompt),)))) < 480
         jobs = [harness.submit(f"{prompt}{index}", temperature=0.0) for index in range(4)]
         together = harness.answer(*jobs)
         assert together == [

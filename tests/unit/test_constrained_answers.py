@@ -71,7 +71,9 @@ def new_job(
 ) -> EngineRequest:
     conversation = Conversation((Turn("user", prompt),))
     request = Generate(id, conversation, Sampling(max_tokens=max_tokens, **sampling), format=format)
-    job = EngineRequest(request, prompt=tuple(loaded.prompt_builder.encode(request.conversation)), max_tokens=max_tokens)
+    job = EngineRequest(
+        request, prompt=tuple(loaded.prompt_builder.encode(request.conversation)), max_tokens=max_tokens
+    )
     if format is not None:
         job.matcher = loaded.grammars.compile(format)
     return job

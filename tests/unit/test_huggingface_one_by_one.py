@@ -27,7 +27,7 @@ def answer(loaded: Any, max_tokens: int = 30, cancel_after: int | None = None, *
     from abstractllm.providers.huggingface.worker.sequential import generate
 
     request = Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling))
-    job = EngineRequest(request, prompt=loaded.prompts.encode(request.conversation), max_tokens=max_tokens)
+    job = EngineRequest(request, prompt=loaded.prompt_builder.encode(request.conversation), max_tokens=max_tokens)
     pieces: list[str] = []
 
     def take(message: object) -> None:
@@ -57,7 +57,7 @@ def test_parameters_mean_what_they_mean_to_transformers(
 
     from abstractllm.providers.huggingface.protocol.messages import Conversation, Turn
 
-    prompt = torch.tensor([loaded.prompts.encode(Conversation((Turn("user", "hello"),)))])
+    prompt = torch.tensor([loaded.prompt_builder.encode(Conversation((Turn("user", "hello"),)))])
     torch.manual_seed(3)
     options = {"do_sample": True, "max_new_tokens": 30, "attention_mask": torch.ones_like(prompt), **theirs}
     expected = loaded.model.generate(prompt, **options)[0, prompt.shape[1] :].tolist()

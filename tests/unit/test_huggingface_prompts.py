@@ -20,10 +20,10 @@ def fast_tokenizer(directory: Path, architecture: str, chat: bool) -> Any:
     return transformers.AutoTokenizer.from_pretrained(build(directory, architecture, chat=chat))
 
 
-def prompts(tokenizer: Any, embeddings: int = 10_000) -> Any:
-    from abstractllm.providers.huggingface.worker.prompt.prompts import Prompts
+def prompt_builder(tokenizer: Any, embeddings: int = 10_000) -> Any:
+    from abstractllm.providers.huggingface.worker.prompt.prompt_builder import PromptBuilder
 
-    return Prompts(tokenizer, embeddings)
+    return PromptBuilder(tokenizer, embeddings)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma"])
@@ -31,7 +31,7 @@ def test_plain_prompt_has_one_begin_token_and_none_from_the_callers_text(tmp_pat
     tokenizer = fast_tokenizer(tmp_path, architecture, chat=False)
     special = {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     assert len(special & set(tokenizer(HOSTILE)["input_ids"])) == 4  # what an unguarded call makes of it
-    ids = prompts(tokenizer).encode(Conversation((Turn("user", HOSTILE),)))
+    ids = prompt_builder(tokenizer).encode(Conversation((Turn("user", HOSTILE),)))
     assert ids[0] == tokenizer.bos_token_id
     assert not special & set(ids[1:])
     assert tokenizer.decode(ids[1:]) == HOSTILE
@@ -44,7 +44,7 @@ def test_template_alone_writes_special_tokens(tmp_path: Path, architecture: str,
     special = {tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
 
     def count(text: str) -> int:
-        ids = prompts(tokenizer).encode(Conversation((Turn(role, text), Turn("user", text))))
+        ids = prompt_builder(tokenizer).encode(Conversation((Turn(role, text), Turn("user", text))))
         return sum(id in special for id in ids)
 
     assert count(HOSTILE) == count("harmless")
@@ -53,15 +53,18 @@ def test_template_alone_writes_special_tokens(tmp_path: Path, architecture: str,
 def test_messages_without_a_template_are_joined_by_empty_lines(tmp_path: Path) -> None:
     tokenizer = fast_tokenizer(tmp_path, "gpt2", chat=False)
     turns = (Turn("system", "Be brief."), Turn("user", "hello"), Turn("assistant", "wor"))
-    assert list(prompts(tokenizer).encode(Conversation(turns))) == tokenizer("Be brief.\n\nhello\n\nwor")["input_ids"]
+    assert (
+        list(prompt_builder(tokenizer).encode(Conversation(turns)))
+        == tokenizer("Be brief.\n\nhello\n\nwor")["input_ids"]
+    )
 
 
 def test_template_that_refuses_a_conversation_is_named(tmp_path: Path) -> None:
     tokenizer = fast_tokenizer(tmp_path, "gpt2", chat=True)
-    assert prompts(tokenizer).takes_system_prompt()
+    assert prompt_builder(tokenizer).takes_system_prompt()
     check = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     tokenizer.chat_template = check + tokenizer.chat_template
-    refusing = prompts(tokenizer)
+    refusing = prompt_builder(tokenizer)
     assert not refusing.takes_system_prompt()
     with pytest.raises(InvalidRequestError, match="no system role") as failure:
         refusing.encode(Conversation((Turn("system", "Be brief."), Turn("user", "hello"))))
@@ -72,14 +75,14 @@ def test_prompt_without_tokens_is_refused(tmp_path: Path) -> None:
     tokenizer = fast_tokenizer(tmp_path, "gpt2", chat=True)
     tokenizer.chat_template = "{% for message in messages %}{{ message.content | trim }}{% endfor %}"
     with pytest.raises(InvalidRequestError) as failure:
-        prompts(tokenizer).encode(Conversation((Turn("user", " \n "),)))
+        prompt_builder(tokenizer).encode(Conversation((Turn("user", " \n "),)))
     assert failure.value.field == "prompt"
 
 
 def test_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
     tokenizer = fast_tokenizer(tmp_path, "gpt2", chat=True)
     with pytest.raises(InvalidRequestError, match="no embedding"):
-        prompts(tokenizer, embeddings=50).encode(Conversation((Turn("user", "hello"),)))
+        prompt_builder(tokenizer, embeddings=50).encode(Conversation((Turn("user", "hello"),)))
 
 
 @pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])

@@ -137,10 +137,10 @@ def test_a_template_without_a_switch_refuses_the_effort_by_name_or_drops_it(open
 
 
 def test_earlier_reasoning_goes_back_to_the_template(thinking: AbstractLLMInterface) -> None:
-    asked = ChatMessage(Role.USER, (Text("2+2?"),))
+    question = ChatMessage(Role.USER, (Text("2+2?"),))
     bare = ChatMessage(Role.ASSISTANT, (Text("It is 4."),))
     reasoned = ChatMessage(Role.ASSISTANT, (Reasoning("Two and two."), Text("It is 4.")))
-    assert thinking.count_tokens([asked, reasoned, asked]) > thinking.count_tokens([asked, bare, asked])
+    assert thinking.count_tokens([question, reasoned, question]) > thinking.count_tokens([question, bare, question])
 
 
 SUM = {"type": "object", "properties": {"sum": {"enum": [4, 5]}}, "required": ["sum"], "additionalProperties": False}
@@ -169,8 +169,8 @@ def test_a_format_or_a_forced_call_holds_only_behind_the_reasoning(name: str, re
 
 def test_a_model_that_is_not_batched_reasons_too(thinking: AbstractLLMInterface) -> None:
     with create_llm("huggingface", model=thinking.config.model, max_tokens=100, max_batch_size=1) as alone:
-        for asked in ({}, {"max_tokens": 5}, {"reasoning_effort": "none"}):
-            answer, batched = alone.complete("2+2?", **asked), thinking.complete("2+2?", **asked)
+        for parameters in ({}, {"max_tokens": 5}, {"reasoning_effort": "none"}):
+            answer, batched = alone.complete("2+2?", **parameters), thinking.complete("2+2?", **parameters)
             assert (answer.message, answer.usage.reasoning_tokens) == (batched.message, batched.usage.reasoning_tokens)
         check_formats(alone)
 
@@ -179,11 +179,11 @@ def encoded(template: str, effort: str) -> str:
     import transformers
 
     from abstractllm.providers.huggingface.protocol.messages import Conversation, Turn
-    from abstractllm.providers.huggingface.worker.prompt.prompts import Prompts
+    from abstractllm.providers.huggingface.worker.prompt.prompt_builder import PromptBuilder
 
     tokenizer: Any = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer())
     tokenizer.chat_template = template
-    ids = Prompts(tokenizer, 10_000).encode(Conversation((Turn("user", "hi"),), effort=effort))
+    ids = PromptBuilder(tokenizer, 10_000).encode(Conversation((Turn("user", "hi"),), effort=effort))
     return str(tokenizer.decode(ids))
 
 

@@ -32,7 +32,7 @@ from abstractllm.errors import (
 from abstractllm.providers.huggingface.hub.layout import folder_name
 from abstractllm.providers.huggingface.hub.locks import using
 from abstractllm.providers.huggingface.protocol.messages import Load, Loaded
-from abstractllm.providers.huggingface.worker.prompt.prompts import Prompts
+from abstractllm.providers.huggingface.worker.prompt.prompt_builder import PromptBuilder
 from abstractllm.providers.huggingface.worker.structured.grammar import Grammars
 from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 
@@ -67,10 +67,10 @@ class LoadedModel:
         self.vocabulary = TokenDecoder(tokenizer)
         self.vocabulary_size: int = model.get_output_embeddings().weight.shape[0]
         """Logits at each position."""
-        self.prompts = Prompts(tokenizer, model.get_input_embeddings().weight.shape[0])
+        self.prompt_builder = PromptBuilder(tokenizer, model.get_input_embeddings().weight.shape[0])
         self.ends = _end_tokens(model, tokenizer)
         """Tokens that end an answer."""
-        special = self.prompts.template.special
+        special = self.prompt_builder.template.special_markers
         self.grammars = Grammars(tokenizer, self.vocabulary, self.vocabulary_size, self.ends, special)
         window = _context_window(model.config, tokenizer)
         embeddings = model.get_input_embeddings().weight.device
@@ -83,10 +83,10 @@ class LoadedModel:
             quantization=_quantization(model, settings),
             context_window=window,
             max_characters=self.vocabulary.most_characters(window),
-            system_prompt=self.prompts.takes_system_prompt(),
+            system_prompt=self.prompt_builder.takes_system_prompt(),
             formats=not self.grammars.unavailable,
-            tools=self.prompts.template.format is not None,
-            effort=self.prompts.template.takes_effort,
+            tools=self.prompt_builder.template.call_format is not None,
+            effort=self.prompt_builder.template.takes_effort,
         )
 
     def recover(self, error: Exception) -> None:

@@ -47,7 +47,7 @@ class OutputProcessor:
     """
 
     def __init__(self, loaded: LoadedModel, job: EngineRequest, send: Callable[[Delta], None]) -> None:
-        template, tools = loaded.prompts.template, job.request.conversation.tools
+        template, tools = loaded.prompt_builder.template, job.request.conversation.tools
         self._vocabulary = loaded.vocabulary
         self._ends = loaded.ends
         self._job = job
@@ -55,13 +55,13 @@ class OutputProcessor:
         self._grammars = loaded.grammars
         self._text = self._new_text()
         self._parser = AnswerParser(
-            template.block,
+            template.reasoning_block,
             job.is_reasoning,
-            template.format if tools else None,
+            template.call_format if tools else None,
             {tool.name: json.loads(tool.schema) for tool in tools},
         )
-        self._special = template.special
-        self._reasoning_tokens = 0 if template.block else None
+        self._special = template.special_markers
+        self._reasoning_tokens = 0 if template.reasoning_block else None
         self._stops = StopScanner(job.request.sampling.stop or ())
         self._written = 0
         """Characters that the parser has been given."""

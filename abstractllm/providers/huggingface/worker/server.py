@@ -143,14 +143,14 @@ class Worker:
             item = self._to_tokenize.get()
             try:
                 if isinstance(item, Count):
-                    self.send(Counted(item.id, len(model.prompts.encode(item.conversation))))
+                    self.send(Counted(item.id, len(model.prompt_builder.encode(item.conversation))))
                 elif item.cancelled:
                     self._finish(item, Done(item.request.id, "cancelled", "", 0, 0))
                 else:
-                    item.prompt = model.prompts.encode(item.request.conversation)
-                    item.is_reasoning = model.prompts.begins_reasoning(item.request.conversation, item.prompt)
+                    item.prompt = model.prompt_builder.encode(item.request.conversation)
+                    item.is_reasoning = model.prompt_builder.ends_in_reasoning(item.request.conversation, item.prompt)
                     if not item.is_reasoning:
-                        item.preamble = model.prompts.template.begins_block(item.prompt)
+                        item.preamble = model.prompt_builder.template.reasoning_start(item.prompt)
                     item.max_tokens = _room(item, model.description)
                     _check_bias(item, model.vocabulary_size)
                     if item.request.format is None and not item.request.conversation.forced:
@@ -248,7 +248,7 @@ def _matcher(model: LoadedModel, job: EngineRequest) -> Matcher:
     if job.request.format is not None:
         matcher = model.grammars.compile(job.request.format)
     else:
-        matcher = model.grammars.compile(forced_call(model.prompts.template, job.request.conversation), "tools")
+        matcher = model.grammars.compile(forced_call(model.prompt_builder.template, job.request.conversation), "tools")
     matcher.is_on = not job.is_reasoning
     matcher.preamble = job.preamble
     return matcher

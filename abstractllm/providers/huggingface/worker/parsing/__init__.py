@@ -1,1 +1,1 @@
-"""From what a model writes to reasoning, text and tool calls, as it is written."""
+"""Splitting an answer into reasoning, text and tool calls while it is written."""

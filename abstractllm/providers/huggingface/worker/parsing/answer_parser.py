@@ -66,11 +66,11 @@ class AnswerParser:
         self._reader = Reader()
         self._calls = CallReader(self._reader, tools or {}, self._pieces.append)
         self.has_reasoned = block is not None and is_inside
-        """Whether reasoning has begun."""
+        """True once reasoning has begun."""
         self.is_answering = block is None
-        """Whether reasoning is over, or can no longer begin."""
+        """True once reasoning is over, or can no longer begin."""
         self.is_text = True
-        """Whether the characters read last are text."""
+        """True if the characters read last are text."""
         self._steps = self._parse()
 
     @property

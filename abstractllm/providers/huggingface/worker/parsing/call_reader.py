@@ -33,7 +33,7 @@ class _CallObject:
     arguments: str = ""
     """The arguments, where they came before the name or as a string."""
     is_emitted: bool = False
-    """Whether the call and its arguments have been emitted."""
+    """True once the call and its arguments have been emitted."""
 
 
 class CallReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import StrEnum, auto
 
 from abstractllm.providers.huggingface.worker.parsing.reader import SPACE, Parsing, Reader
 
@@ -16,7 +16,7 @@ _ESCAPES = '"\\/bfnrtu'
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
-class _Next(Enum):
+class _Next(StrEnum):
     """The parts of a JSON text that may come next."""
 
     VALUE = auto()

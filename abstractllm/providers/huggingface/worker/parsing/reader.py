@@ -31,7 +31,7 @@ class Reader:
         self.place = 0
         """The place of the next character to read."""
         self.has_ended = False
-        """Whether no more text will come."""
+        """True once no more text will come."""
         self._special: list[tuple[int, int]] = []
         """The places of special tokens, which are read like text but are never part of the answer's text."""
 

@@ -1,1 +1,1 @@
-"""From a conversation to the tokens that a model is given."""
+"""Turning a conversation into the prompt's tokens."""

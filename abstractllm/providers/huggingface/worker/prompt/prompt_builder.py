@@ -1,4 +1,4 @@
-"""From a conversation to the tokens that the model is given."""
+"""Turning a conversation into the prompt's tokens."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from abstractllm.providers.huggingface.protocol.messages import Conversation, To
 from abstractllm.providers.huggingface.worker.parsing.call_reader import ID_LENGTH
 from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate
 
-__all__ = ["Prompts"]
+__all__ = ["PromptBuilder"]
 
 
-class Prompts:
+class PromptBuilder:
     """Builds prompts for one tokenizer; to be used from one thread.
 
     With a chat template the conversation goes through it, without one the messages are joined by an empty line. In
@@ -33,20 +33,20 @@ class Prompts:
         self._tokenizer = tokenizer
         self._embeddings = embeddings
         self.template = ChatTemplate(tokenizer)
-        """What the chat template can do."""
-        self._special = [text for text in tokenizer.added_tokens_encoder if not text.isspace()]
+        """The chat template, and what it can do."""
+        self._control_tokens = [text for text in tokenizer.added_tokens_encoder if not text.isspace()]
 
     def takes_system_prompt(self) -> bool:
-        """Whether a conversation may begin with a system message."""
+        """Tells whether a conversation may begin with a system message."""
         try:
             self.encode(Conversation((Turn("system", "Answer."), Turn("user", "Hello"))))
         except InvalidRequestError:
             return False
         return True
 
-    def begins_reasoning(self, conversation: Conversation, prompt: Sequence[int]) -> bool:
-        """Whether a conversation's prompt ends inside a reasoning block, so that the answer goes on there."""
-        block = self.template.block
+    def ends_in_reasoning(self, conversation: Conversation, prompt: Sequence[int]) -> bool:
+        """Tells whether a conversation's prompt ends inside a reasoning block, where the answer then goes on."""
+        block = self.template.reasoning_block
         if block is None:
             return False
         last = conversation.turns[-1]
@@ -56,7 +56,7 @@ class Prompts:
         return self.template.ends_with(prompt, block[0])
 
     def encode(self, conversation: Conversation) -> tuple[int, ...]:
-        """The tokens of a conversation, special tokens included.
+        """Returns the tokens of a conversation, special tokens included.
 
         Raises:
             InvalidRequestError: If the chat template refuses the conversation, or nothing is left to give to the model.
@@ -68,32 +68,32 @@ class Prompts:
             self.template.require_tools()
         variables = self.template.variables(conversation.effort)
         if self._tokenizer.chat_template:
-            ids = self._through_template(turns, conversation.tools, variables)
+            ids = self._apply_template(turns, conversation.tools, variables)
         else:
-            ids = self._joined(turns)
+            ids = self._join(turns)
         if not ids:
             raise InvalidRequestError(
-                "prompt: the tokenizer makes no token of it", field="prompt", requested="0 tokens"
+                "prompt: it is empty once it is turned into tokens", field="prompt", requested="0 tokens"
             )
         if (highest := max(ids)) >= self._embeddings:
             raise InvalidRequestError(
-                f"prompt: the tokenizer gives token {highest}, of which the model has no embedding",
+                f"prompt: the tokenizer gives token {highest}, for which the model has no embedding",
                 field="prompt",
                 limit=f"below {self._embeddings}",
                 requested=highest,
             )
         return tuple(ids)
 
-    def _through_template(
+    def _apply_template(
         self, turns: Sequence[Turn], tools: Sequence[ToolDefinition], variables: dict[str, object]
     ) -> list[int]:
-        continued = turns[-1].role == "assistant"
+        is_continued = turns[-1].role == "assistant"
         try:
             ids: list[int] = self._tokenizer.apply_chat_template(
                 [self._message(turn) for turn in turns],
                 tools=[self._tool(tool, index) for index, tool in enumerate(tools)] or None,
-                add_generation_prompt=not continued,
-                continue_final_message=continued,
+                add_generation_prompt=not is_continued,
+                continue_final_message=is_continued,
                 sanitize_control_tokens=True,
                 return_dict=False,
                 **variables,
@@ -111,18 +111,18 @@ class Prompts:
         if turn.calls:
             message["tool_calls"] = [self._call(call) for call in turn.calls]
         if turn.role == "tool":
-            message["tool_call_id"] = _short(turn.call_id)
+            message["tool_call_id"] = _template_id(turn.call_id)
             if turn.name:
                 message["name"] = turn.name
         return message
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         arguments: Any = call.arguments
-        if not self.template.wants_text:
+        if not self.template.takes_text_arguments_only:
             arguments = json.loads(arguments)
             self._check_keys(arguments, "chat.messages.tool_call.arguments_json")
         function = {"name": call.name, "arguments": arguments}
-        return {"id": _short(call.id), "type": "function", "function": function}
+        return {"id": _template_id(call.id), "type": "function", "function": function}
 
     def _tool(self, tool: ToolDefinition, index: int) -> dict[str, Any]:
         schema = {"type": "object", "properties": {}} | json.loads(tool.schema)
@@ -133,11 +133,19 @@ class Prompts:
         }
 
     def _check_keys(self, value: Any, field: str) -> None:
-        """Refuses keys that would become special tokens: transformers makes only values harmless."""
+        """Refuses keys that contain a control token, since transformers escapes these in values only.
+
+        Args:
+            value: A JSON value.
+            field: The field of the request that it comes from.
+
+        Raises:
+            InvalidRequestError: If a key, at any depth, contains a control token.
+        """
         match value:
             case dict():
                 for key, inner in value.items():
-                    if token := next((token for token in self._special if token in key), None):
+                    if token := next((token for token in self._control_tokens if token in key), None):
                         raise InvalidRequestError(
                             f"{field}: the key {key[:80]!r} holds the model's control token {token!r}",
                             field=field,
@@ -148,14 +156,14 @@ class Prompts:
                 for inner in value:
                     self._check_keys(inner, field)
 
-    def _joined(self, turns: Sequence[Turn]) -> list[int]:
+    def _join(self, turns: Sequence[Turn]) -> list[int]:
         text = "\n\n".join(turn.text for turn in turns if turn.text)
         ids: list[int] = self._tokenizer(text, split_special_tokens=True)["input_ids"]
         return ids
 
 
-def _short(call_id: str) -> str:
-    """A call's id in the form of our own: Mistral's templates refuse any other, and no model minds."""
+def _template_id(call_id: str) -> str:
+    """Returns a call's id, or its hash if it has another length: Mistral's templates refuse any other form."""
     if len(call_id) == ID_LENGTH and call_id.isalnum() and call_id.isascii():
         return call_id
     return hashlib.sha256(call_id.encode()).hexdigest()[:ID_LENGTH]

@@ -1,0 +1,135 @@
+"""Finding out how a chat template writes tool calls, by having it write one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from abstractllm.providers.huggingface.protocol.messages import CallPiece
+from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
+from abstractllm.providers.huggingface.worker.parsing.call_formats import FORMATS, CallFormat
+
+__all__ = ["CallFraming", "CallStyle", "Render", "probe_calls"]
+
+_NAME, _KEY, _VALUE, _ID = "get_probe", "probe_key", "probe_value", "prob12345"
+_ARGUMENTS = {_KEY: _VALUE}
+_PARAMETERS = {"type": "object", "properties": {_KEY: {"type": "string"}}, "required": [_KEY]}
+_TOOL = {
+    "type": "function",
+    "function": {"name": _NAME, "description": "Gets a probe.", "parameters": _PARAMETERS},
+}
+_USER = {"role": "user", "content": "Hello"}
+
+
+class Render(Protocol):
+    """Renders messages with the template."""
+
+    def __call__(self, messages: list[dict[str, Any]], **options: Any) -> str | None:
+        """Returns the prompt; None if the template refuses the messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFraming:
+    """The texts around the name and the arguments of a call."""
+
+    before: str
+    between: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallStyle:
+    """The way in which a template writes calls."""
+
+    format: CallFormat
+    framing: CallFraming | None
+    """None where arguments are written as elements, and not as JSON in a frame."""
+    takes_text_only: bool
+    """True if the template takes the arguments of earlier calls as JSON text only, not as objects."""
+
+
+def probe_calls(render: Render) -> CallStyle | None:
+    """Has a template offer a tool and write a call, and looks for the format that reads the call back.
+
+    Returns:
+        None if the template offers no tools, or its calls would not be understood.
+    """
+    offer = render([_USER], tools=[_TOOL]) or ""
+    if _NAME not in offer:
+        return None
+    header = render([_USER], tools=[_TOOL], add_generation_prompt=True) or ""
+    for arguments in (_ARGUMENTS, json.dumps(_ARGUMENTS)):
+        conversation = render([_USER, _calling_message(arguments)], tools=[_TOOL])
+        if conversation is not None and _VALUE in conversation:
+            return _written_style(conversation, offer, header, takes_text_only=isinstance(arguments, str))
+    return _explained_style(offer)
+
+
+def _calling_message(arguments: Mapping[str, str] | str) -> dict[str, Any]:
+    call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": arguments}}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def _written_style(conversation: str, offer: str, header: str, takes_text_only: bool) -> CallStyle | None:
+    """Returns the first format that reads the call in a rendered conversation.
+
+    Args:
+        conversation: The prompt of a question and a call.
+        offer: The prompt of the question alone.
+        header: The prompt of the question alone, with the beginning of an answer.
+        takes_text_only: Whether the call was rendered from arguments as text, since the template takes no objects.
+    """
+    turn = conversation[_common_length(conversation, offer) :]
+    answers = [conversation[len(header) :]] if conversation.startswith(header) else []
+    for format in FORMATS:
+        candidates = [*answers, turn] if format.opening else answers
+        if any(_reads(format, candidate) for candidate in candidates):
+            return CallStyle(format, _framing(format, turn), takes_text_only)
+    return None
+
+
+def _explained_style(offer: str) -> CallStyle | None:
+    """Returns the format that a template which writes no calls explains to the model."""
+    for format in FORMATS:
+        markers = (format.opening, "<function=") if format.body == "elements" else (format.opening,)
+        if format.opening and all(marker in offer for marker in markers):
+            return CallStyle(format, _framing(format, ""), takes_text_only=False)
+    return None
+
+
+def _common_length(text: str, other: str) -> int:
+    """Returns the number of characters before the first difference of two texts; all of `other` if there is none."""
+    pairs = enumerate(zip(text, other, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), len(other))
+
+
+def _reads(format: CallFormat, answer: str) -> bool:
+    """Tells whether a format reads the call in an answer, and no other call."""
+    parser = AnswerParser(None, format=format, tools={_NAME: _PARAMETERS})
+    calls = [piece for piece in (*parser.push(answer), *parser.end()) if isinstance(piece, CallPiece)]
+    if parser.complete_calls != 1 or calls[0].name != _NAME:
+        return False
+    arguments: object = json.loads("".join(piece.arguments for piece in calls))
+    return arguments == _ARGUMENTS
+
+
+def _framing(format: CallFormat, turn: str) -> CallFraming | None:
+    """Returns the frame of the call in a turn, or the customary one where the turn has none."""
+    if format.body == "elements":
+        return None
+    begin = turn.find(format.opening) if format.opening else turn.find("{")
+    name = turn.find(_NAME, begin)
+    arguments = turn.find("{", name)
+    if min(begin, name, arguments) < 0:
+        return CallFraming(f'{format.opening}\n{{"name": "', '", "arguments": ', f"}}\n{format.closing}")
+    _, end = json.JSONDecoder().raw_decode(turn, arguments)
+    if format.closing:
+        last = turn.find(format.closing, end) + len(format.closing)
+    else:
+        ending = re.compile(r'(\s*,\s*"id":\s*"[^"]*")?\s*}?\s*]?' if format.body == "json" else "").match(turn, end)
+        last = ending.end() if ending else end
+    after = re.sub(r'\s*,\s*"id":\s*"[^"]*"', "", turn[end:last])
+    return CallFraming(turn[begin:name], turn[name + len(_NAME) : arguments], after)
