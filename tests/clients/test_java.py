@@ -19,6 +19,8 @@ from tests.interop.recorder import Recorder
 from tests.providers.fake_http import Exchange, serving, streaming
 from tests.providers.openai_server import call, chunk, texts
 from tests.server import support
+from tools.emit.java import KINDS, emit
+from tools.parameter_table import Bounds, Parameter
 
 require("java")
 
@@ -31,11 +33,11 @@ pytestmark = pytest.mark.timeout(900)  # the first build downloads what Maven ne
 
 
 def run(*command: object, folder: Path = ROOT) -> str:
-    """What a program writes."""
+    """Returns the output of a program that must succeed."""
     words = list(map(str, command))
-    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=800, check=False)
-    assert found.returncode == 0, f"{' '.join(words)}\n{found.stdout[-8000:]}{found.stderr[-3000:]}"
-    return found.stdout
+    finished = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=800, check=False)
+    assert finished.returncode == 0, f"{' '.join(words)}\n{finished.stdout[-8000:]}{finished.stderr[-3000:]}"
+    return finished.stdout
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def written(folder: Path) -> str:
-    """What Maven writes while it builds and tests everything at once, as it is slow to start."""
+    """The output of Maven, which builds and tests everything at once, as it is slow to start."""
     goals = (
         "spotless:check",
         "verify",
@@ -63,7 +65,7 @@ def written(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def built(folder: Path, written: str) -> Path:
-    """Where the jars are."""
+    """The folder of the jars."""
     return folder / "target"
 
 
@@ -75,7 +77,7 @@ def client(built: Path) -> str:
 
 @pytest.fixture(scope="module")
 def jars(folder: Path, client: str) -> str:
-    """A class path of that, and what its tests need."""
+    """A class path of the client, and what its tests need."""
     return f"{client}{os.pathsep}{folder / 'jars'}{os.sep}*"
 
 
@@ -93,7 +95,7 @@ def test_its_jars_hold_the_contract_the_sources_and_the_documentation(built: Pat
     }
     for kind, names in wanted.items():
         with zipfile.ZipFile(built / f"{NAME}{kind}.jar") as jar:
-            assert all(any(found.endswith(name) for found in jar.namelist()) for name in names)
+            assert all(any(entry.endswith(name) for entry in jar.namelist()) for name in names)
 
 
 def test_its_project_file_says_all_that_a_publisher_asks_for_and_pins_every_version() -> None:
@@ -115,6 +117,22 @@ def test_its_project_file_says_all_that_a_publisher_asks_for_and_pins_every_vers
     assert 'version = "0.1.0"' in (ROOT / "clients/python/pyproject.toml").read_text("utf-8")
     plugins = project.findall("m:build/m:plugins/m:plugin", space)
     assert plugins and all(plugin.findtext("m:version", namespaces=space) for plugin in plugins)
+
+
+def test_generated_setters_are_formatted_as_the_project_s_formatter_would(tmp_path: Path) -> None:
+    doc = " ".join(["Does what `a < b` & `stop` say, for me@host where x<y, and the-longest-of-words."] * 7)
+    bounds = dict.fromkeys(("range", "length", "items", "keys"), Bounds(0, 1024, excludes_minimum=True))
+    planted = [
+        Parameter(name=prefix + kind, number=1, kind=kind, enum=enum, doc=doc, unit="tokens", **bounds)
+        for kind, enum in [*((kind, "") for kind in KINDS), ("enum", "ReasoningEffort")]
+        for prefix in ("a_", "with_a_long_name_")
+    ]
+    for path, text in emit(planted).items():
+        file = tmp_path / path.relative_to("clients/java")
+        file.parent.mkdir(parents=True)
+        file.write_text(text, "utf-8")
+    shutil.copy(CLIENT / "pom.xml", tmp_path)
+    run("mvn", "--batch-mode", "--no-transfer-progress", "spotless:check", folder=tmp_path)
 
 
 PRINTS = {
@@ -169,7 +187,7 @@ import java.nio.file.*;
 import java.time.Duration;
 import java.util.*;
 """
-# What an application that uses OpenTelemetry has done before: an SDK, and a span that is the current one.
+# The part of an application that uses OpenTelemetry: an SDK, and a span that is the current one.
 TRACED = f"""
 OpenTelemetrySdk.builder()
         .setPropagators(ContextPropagators.create(W3CTraceContextPropagator.getInstance()))
