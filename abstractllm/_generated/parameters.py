@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from abstractllm.enums import ReasoningEffort
 
-__all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions"]
+__all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions", "ParameterValues"]
 
 MOST_ITEMS = {"stop": 16, "logit_bias": 1024}
 """The most items that each list or map may have."""
@@ -111,3 +111,21 @@ class ParameterOptions(TypedDict, total=False):
     sampled token's own alone, absent lists none."""
     reasoning_effort: ReasoningEffort | str | None
     """The effort that a reasoning model may spend on thinking; absent: the LLM's own default."""
+
+
+class ParameterValues(TypedDict, total=False):
+    """The generation parameters of a configuration, without those that are not set."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    max_tokens: int
+    seed: int
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    stop: list[str]
+    logit_bias: dict[int, float]
+    top_logprobs: int
+    reasoning_effort: ReasoningEffort

@@ -20,20 +20,23 @@ from typing import Annotated, TypedDict
 
 from pydantic import BaseModel, Field
 {imports}
-__all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions"]
+__all__ = ["MOST_ITEMS", "ParameterFields", "ParameterOptions", "ParameterValues"]
 
 MOST_ITEMS = {items}
 """The most items that each list or map may have."""
 '''
-# What a checked value is, and what a caller may write, of each kind but enums.
+# The type of a checked value (of one, where there are several), that of what a caller may write, and that of what a
+# configuration holds, of each kind but enums.
 TYPES = {
-    "double": ("float", "float"),
-    "int32": ("int", "int"),
-    "int64": ("int", "int"),
-    "string": ("str", "str"),
-    "strings": ("str", "str | Sequence[str]"),
-    "number_by_token": ("float", "Mapping[int, float]"),
+    "double": ("float", "float", "float"),
+    "int32": ("int", "int", "int"),
+    "int64": ("int", "int", "int"),
+    "string": ("str", "str", "str"),
+    "strings": ("str", "str | Sequence[str]", "list[str]"),
+    "number_by_token": ("float", "Mapping[int, float]", "dict[int, float]"),
 }
+# A configuration has the model beside the defaults of the parameters, not among them.
+NOT_DEFAULTS = {"model"}
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
@@ -57,6 +60,11 @@ def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
         f"    {parameter.name}: {_accepted(parameter)} | None\n{_docstring(parameter)}" for parameter in parameters
     )
     items = {parameter.name: parameter.items.maximum for parameter in parameters if parameter.items}
+    values = "\n".join(
+        f"    {parameter.name}: {parameter.enum or TYPES[parameter.kind][2]}"
+        for parameter in parameters
+        if parameter.name not in NOT_DEFAULTS
+    )
     text = f'''{HEADER.format(imports=imports, items=items)}
 
 class ParameterFields(BaseModel):
@@ -69,6 +77,12 @@ class ParameterOptions(TypedDict, total=False):
     """The generation parameters of a call; one that is absent or None has the LLM's own default, which is not zero."""
 
 {options}
+
+
+class ParameterValues(TypedDict, total=False):
+    """The generation parameters of a configuration, without those that are not set."""
+
+{values}
 '''
     return {FILE: formatted(text)}
 
