@@ -28,6 +28,8 @@ SCALARS: Mapping[int, str] = {
 }
 TYPE_BOUNDS = {"int32": 31, "int64": 63}
 """Bits of a whole number that has no narrower range."""
+IMPLIED_BOUNDS = {bound for bits in TYPE_BOUNDS.values() for bound in (-(2**bits), 2**bits - 1)}
+"""Bounds that the types of whole numbers have anyway, so that no text need name them."""
 
 TAG = re.compile(r"(?P<name>Range|Length|Items|Keys): (?P<rest>.+)\.")
 INTERVAL = re.compile(
@@ -49,6 +51,27 @@ class Bounds:
         """The interval in mathematical notation, such as `(0, 1]`."""
         left, right = "[("[self.excludes_minimum], "])"[self.excludes_maximum]
         return f"{left}{self.minimum}, {self.maximum}{right}"
+
+    def in_words(self, *, is_count: bool = False) -> str:
+        """Return the interval in words, such as `from 0 to 2` or `above 0 and at most 1`.
+
+        Args:
+            is_count: True where it bounds a count: that a count is at least 0 is then left unsaid, as in `at most 16`.
+
+        Returns:
+            The words; empty where the interval says no more than the type.
+        """
+        unsaid = IMPLIED_BOUNDS | {0} if is_count else IMPLIED_BOUNDS
+        minimum = None if self.minimum in unsaid else self.minimum
+        maximum = None if self.maximum in IMPLIED_BOUNDS else self.maximum
+        if minimum is not None and maximum is not None and not self.excludes_minimum and not self.excludes_maximum:
+            return f"from {_in_digits(minimum)} to {_in_digits(maximum)}"
+        parts = []
+        if minimum is not None:
+            parts.append(f"{'above' if self.excludes_minimum else 'at least'} {_in_digits(minimum)}")
+        if maximum is not None:
+            parts.append(f"{'below' if self.excludes_maximum else 'at most'} {_in_digits(maximum)}")
+        return " and ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,12 @@ class Parameter:
     length: Bounds | None
     items: Bounds | None
     keys: Bounds | None
+
+    def range_in_words(self) -> str:
+        """Return the range in words, or `any 64-bit integer` where the type alone bounds it; empty without a range."""
+        if self.range is None:
+            return ""
+        return self.range.in_words() or f"any {TYPE_BOUNDS[self.kind] + 1}-bit integer"
 
 
 def read_table(descriptors: Path) -> list[Parameter]:
@@ -164,3 +193,8 @@ def _bounds(name: str, lines: Iterable[str]) -> tuple[dict[str, Bounds], str]:
 
 def _number(text: str) -> float | int:
     return float(text) if "." in text else int(text)
+
+
+def _in_digits(number: float) -> str:
+    """Write a number with commas between thousands: `1,024`, `0.5`, and `2` for 2.0 too."""
+    return f"{int(number):,}" if number == int(number) else str(number)

@@ -127,8 +127,8 @@ def test_the_imports_are_those_that_the_setters_need() -> None:
 @pytest.mark.parametrize(
     ("planted", "words"),
     [
-        (parameter("a", "double", range=Bounds(0, 1, excludes_minimum=True)), "value above 0, at most 1"),
-        (parameter("a", "double", range=Bounds(0, 1, excludes_maximum=True)), "value at least 0, below 1"),
+        (parameter("a", "double", range=Bounds(0, 1, excludes_minimum=True)), "value above 0 and at most 1"),
+        (parameter("a", "double", range=Bounds(0, 1, excludes_maximum=True)), "value at least 0 and below 1"),
         (parameter("a", "double"), "value any number"),
         (parameter("a", "int32", unit="tokens", range=Bounds(1, 10_000_000)), "value from 1 to 10,000,000 tokens"),
         (parameter("a", "int32", range=Bounds(0, 2**31 - 1)), "value at least 0"),

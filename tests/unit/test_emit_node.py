@@ -80,8 +80,8 @@ def test_enums_are_imported_once_each() -> None:
     ("planted", "words"),
     [
         (parameter("a", "double", range=Bounds(-0.5, 2.0)), "From -0.5 to 2."),
-        (parameter("a", "double", range=Bounds(0, 1, excludes_minimum=True)), "Above 0, at most 1."),
-        (parameter("a", "double", range=Bounds(0, 1, excludes_maximum=True)), "At least 0, below 1."),
+        (parameter("a", "double", range=Bounds(0, 1, excludes_minimum=True)), "Above 0 and at most 1."),
+        (parameter("a", "double", range=Bounds(0, 1, excludes_maximum=True)), "At least 0 and below 1."),
         (parameter("a", "double", range=Bounds(1, None)), "At least 1."),
         (parameter("a", "int32", range=Bounds(0, 2**31 - 1)), "At least 0."),
         (parameter("a", "int32", range=Bounds(-(2**31), 2**31 - 1)), ""),

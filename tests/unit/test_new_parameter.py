@@ -143,7 +143,7 @@ def test_it_is_in_the_code_of_every_language_and_in_the_documentation(tree: Path
         "clients/java/src/main/java/io/abstractllm/GenerationParameterSetters.java": "typicalP(double value)",
         "clients/node/src/generation-parameters.ts": "typicalP?: number",
         "clients/python/src/abstractllm_client/_parameter_types.py": "typical_p: float | None",
-        "docs/configuration.md": "| `typical_p` | more than 0, at most 1 | Locally typical sampling; 1 is off. |",
+        "docs/configuration.md": "| `typical_p` | above 0 and at most 1 | Locally typical sampling; 1 is off. |",
         "docs/reference.md": "| 15 | `typical_p` | double | optional | Locally typical sampling; 1 is off.",
         **{str(path): 'TYPICAL_P = "typical_p"' for path in model_parameter.FILES},
     }

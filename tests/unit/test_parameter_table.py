@@ -123,7 +123,7 @@ def test_a_new_parameter_is_checked_by_the_library(tmp_path: Path) -> None:
 def test_a_new_parameter_is_in_the_documentation_and_the_rest_of_the_page_stays() -> None:
     page = (ROOT / documentation.PAGE).read_text("utf-8")
     text = documentation.emit([PLANTED], ROOT)[documentation.PAGE]
-    assert "| `typical_p` | more than 0, at most 1 | Locally typical sampling; 1 is off. |" in text
+    assert "| `typical_p` | above 0 and at most 1 | Locally typical sampling; 1 is off. |" in text
     assert text.partition("<!--")[0] == page.partition("<!--")[0]
     assert text.rpartition("-->")[2] == page.rpartition("-->")[2]
     assert "`top_p`" not in text.partition(documentation.MARKS[0])[2].partition(documentation.MARKS[1])[0]
@@ -139,6 +139,35 @@ def test_a_page_without_one_place_for_the_table_is_refused(marks: int, tmp_path:
 
 
 def test_limits_read_well() -> None:
-    assert documentation.limits(PLANTED) == "more than 0, at most 1"
+    assert documentation.limits(PLANTED) == "above 0 and at most 1"
     effort = dataclasses.replace(PLANTED, kind="enum", enum="ReasoningEffort", range=None)
     assert documentation.limits(effort) == "`none`, `minimal`, `low`, `medium`, `high`, `xhigh`"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        (Bounds(-0.5, 2.0), "from -0.5 to 2"),
+        (Bounds(0, 1024), "from 0 to 1,024"),
+        (Bounds(0, 1, excludes_minimum=True), "above 0 and at most 1"),
+        (Bounds(0, 1, excludes_maximum=True), "at least 0 and below 1"),
+        (Bounds(1, None), "at least 1"),
+        (Bounds(0, 2**31 - 1), "at least 0"),
+        (Bounds(-(2**63), 2**63 - 1), ""),
+    ],
+)
+def test_an_interval_is_given_in_words(bounds: Bounds, words: str) -> None:
+    assert bounds.in_words() == words
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"), [(Bounds(0, 16), "at most 16"), (Bounds(1, 16), "from 1 to 16"), (Bounds(0, None), "")]
+)
+def test_that_a_count_is_at_least_zero_is_left_unsaid(bounds: Bounds, words: str) -> None:
+    assert bounds.in_words(is_count=True) == words
+
+
+def test_a_range_that_the_type_alone_bounds_is_named_by_the_type() -> None:
+    seed = dataclasses.replace(PLANTED, kind="int64", range=Bounds(-(2**63), 2**63 - 1))
+    assert seed.range_in_words() == "any 64-bit integer"
+    assert dataclasses.replace(seed, range=None).range_in_words() == ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abstractllm import enums
-from tools.parameter_table import Bounds, Parameter
+from tools.parameter_table import Parameter
 
 PAGE = Path("docs/configuration.md")
 MARKS = ("<!-- The table of generation parameters: written by `make generate`. -->", "<!-- End of the table. -->")
@@ -37,32 +37,18 @@ def emit(parameters: Sequence[Parameter], root: Path) -> dict[Path, str]:
 
 
 def limits(parameter: Parameter) -> str:
-    """Write a parameter's limits in words, such as `more than 0, at most 1`."""
+    """Write a parameter's limits in words, such as `above 0 and at most 1`."""
     parts = []
     if parameter.items is not None:
-        parts.append(
-            f"at most {_number(parameter.items.maximum)} {'texts' if parameter.kind == 'strings' else 'tokens'}"
-        )
+        noun = "texts" if parameter.kind == "strings" else "tokens"
+        parts.append(f"{parameter.items.in_words(is_count=True)} {noun}")
     if parameter.length is not None:
-        parts.append(f"{_interval(parameter.length)} characters")
+        parts.append(f"{parameter.length.in_words(is_count=True)} characters")
     if parameter.range is not None:
-        is_whole_type = parameter.range in (Bounds(-(2**63), 2**63 - 1), Bounds(-(2**31), 2**31 - 1))
-        parts.append(f"any {parameter.kind[3:]}-bit integer" if is_whole_type else _interval(parameter.range))
+        parts.append(parameter.range_in_words())
     if parameter.enum:
         parts.append(", ".join(f"`{value}`" for value in getattr(enums, parameter.enum)))
-    return ", each ".join(parts)
-
-
-def _interval(bounds: Bounds) -> str:
-    if bounds.excludes_minimum or bounds.excludes_maximum:
-        left = "more than" if bounds.excludes_minimum else "at least"
-        right = "less than" if bounds.excludes_maximum else "at most"
-        return f"{left} {_number(bounds.minimum)}, {right} {_number(bounds.maximum)}"
-    return f"{_number(bounds.minimum)} to {_number(bounds.maximum)}"
-
-
-def _number(value: float | None) -> str:
-    return f"{value:,}"
+    return ", each ".join(part.removeprefix("from ") for part in parts)
 
 
 def _cell(text: str) -> str:

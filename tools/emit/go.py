@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.parameter_table import Bounds, Parameter
+from tools.parameter_table import Parameter
 
 FILE = Path("clients/go/parameters_generated.go")
 LINE_LENGTH = 120
@@ -20,8 +20,6 @@ TYPES = {
 }
 # Words that Go writes in capitals; the generated messages do not.
 INITIALISMS = {"api", "http", "id", "json", "llm", "url", "uuid"}
-# Bounds that the integer types have anyway.
-BOUNDS_OF_TYPES = {-(2**31), 2**31 - 1, -(2**63), 2**63 - 1}
 # A configuration has the model beside the defaults of the parameters, not among them.
 NOT_DEFAULTS = {"model"}
 
@@ -145,46 +143,17 @@ def _message_name(parameter: Parameter) -> str:
 def _documentation(parameter: Parameter) -> str:
     """Return what a parameter does, followed by its bounds in words."""
     sentences = [parameter.doc.replace("`", "")]
-    if items := _in_words(parameter.items, is_count=True):
+    if parameter.items and (items := parameter.items.in_words(is_count=True)):
         sentences.append(f"{items[0].upper()}{items[1:]} {'texts' if parameter.kind == 'strings' else 'entries'}.")
-    if length := _in_words(parameter.length, is_count=True):
+    if parameter.length and (length := parameter.length.in_words(is_count=True)):
         subject = "Each text" if parameter.kind == "strings" else "The text"
         sentences.append(f"{subject} has {length} characters.")
-    if keys := _in_words(parameter.keys):
+    if parameter.keys and (keys := parameter.keys.in_words()):
         sentences.append(f"Keys are {keys}.")
-    if values := _in_words(parameter.range):
+    if parameter.range and (values := parameter.range.in_words()):
         subject = "Values are" if parameter.kind == "number_by_token" else "The value is"
         sentences.append(f"{subject} {values} {parameter.unit}".rstrip() + ".")
     return " ".join(sentences)
-
-
-def _in_words(bounds: Bounds | None, *, is_count: bool = False) -> str:
-    """Return bounds as words: "from 0 to 2", "above 0 and at most 1", "at most 16" of a count.
-
-    Args:
-        bounds: The bounds; None is no bound.
-        is_count: True where they bound a count, which is at least 0 anyway.
-
-    Returns:
-        The words; empty where the bounds say no more than the type.
-    """
-    if bounds is None:
-        return ""
-    implied = BOUNDS_OF_TYPES | {0} if is_count else BOUNDS_OF_TYPES
-    minimum = None if bounds.minimum in implied else bounds.minimum
-    maximum = None if bounds.maximum in BOUNDS_OF_TYPES else bounds.maximum
-    if minimum is not None and maximum is not None and not bounds.excludes_minimum and not bounds.excludes_maximum:
-        return f"from {_number(minimum)} to {_number(maximum)}"
-    parts = []
-    if minimum is not None:
-        parts.append(f"{'above' if bounds.excludes_minimum else 'at least'} {_number(minimum)}")
-    if maximum is not None:
-        parts.append(f"{'below' if bounds.excludes_maximum else 'at most'} {_number(maximum)}")
-    return " and ".join(parts)
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else str(value)
 
 
 def _comment(text: str) -> str:

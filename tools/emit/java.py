@@ -4,7 +4,6 @@ import html
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tools.parameter_table import Bounds, Parameter
@@ -27,8 +26,6 @@ KINDS = {
 REPLACING = {"strings": "clear{name}().addAll{name}", "number_by_token": "clear{name}().putAll{name}"}
 # The types that the file imports where a parameter needs them.
 IMPORTS = {"java.util.List": "List<", "java.util.Map": "Map<", "java.util.Objects": "Objects."}
-# Bounds that the types have anyway.
-SMALLEST_INTEGERS, LARGEST_INTEGERS = {-(2**31), -(2**63)}, {2**31 - 1, 2**63 - 1}
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
@@ -138,42 +135,16 @@ def _argument(parameter: Parameter) -> str:
     if parameter.kind == "enum":
         return "one of the constants"
     if parameter.kind == "string":
-        return _length(parameter) or "any text"
+        return f"{_count(parameter.length)} characters" if parameter.length else "any text"
     if parameter.kind == "strings":
-        texts = " ".join([*_count(parameter), "texts"])
-        return f"{texts} of {_length(parameter)} each" if parameter.length else texts
+        texts = f"{_count(parameter.items)} texts".lstrip()
+        return f"{texts} of {_count(parameter.length)} characters each" if parameter.length else texts
+    numbers = parameter.range.in_words() if parameter.range else ""
     if parameter.kind == "number_by_token":
-        return " ".join([*_count(parameter), "numbers", *_bounds(parameter.range)]) + ", by token id"
-    unit = [parameter.unit] if parameter.unit else []
-    return " ".join([*_bounds(parameter.range), *unit] or ["any number"])
+        return f"{_count(parameter.items)} numbers {numbers}".strip() + ", by token id"
+    return f"{numbers} {parameter.unit}".strip() or "any number"
 
 
-def _length(parameter: Parameter) -> str:
-    return "".join(f"{words.removeprefix('from ')} characters" for words in _bounds(parameter.length))
-
-
-def _count(parameter: Parameter) -> list[str]:
-    """Return the bounds of a count in words; that it is at least 0 goes without saying."""
-    items = parameter.items
-    bounds = _bounds(replace(items, minimum=None) if items and items.minimum == 0 else items)
-    return [words.removeprefix("from ") for words in bounds]
-
-
-def _bounds(bounds: Bounds | None) -> list[str]:
-    """Return bounds in words, such as "from 0 to 2" or "above 0, at most 1"; nothing where there are none."""
-    if bounds is None:
-        return []
-    minimum = None if bounds.minimum in SMALLEST_INTEGERS else bounds.minimum
-    maximum = None if bounds.maximum in LARGEST_INTEGERS else bounds.maximum
-    if minimum is not None and maximum is not None and not bounds.excludes_minimum and not bounds.excludes_maximum:
-        return [f"from {_number(minimum)} to {_number(maximum)}"]
-    parts = []
-    if minimum is not None:
-        parts.append(f"{'above' if bounds.excludes_minimum else 'at least'} {_number(minimum)}")
-    if maximum is not None:
-        parts.append(f"{'below' if bounds.excludes_maximum else 'at most'} {_number(maximum)}")
-    return [", ".join(parts)] if parts else []
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else str(value)
+def _count(bounds: Bounds | None) -> str:
+    """Return the bounds of a count or a length in words: "1 to 256", "at most 16"; empty where there are none."""
+    return bounds.in_words(is_count=True).removeprefix("from ") if bounds else ""

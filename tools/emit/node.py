@@ -3,10 +3,9 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from tools.parameter_table import Bounds, Parameter
+from tools.parameter_table import Parameter
 
 FILE = Path("clients/node/src/generation-parameters.ts")
 LINE_LENGTH = 120
@@ -20,8 +19,6 @@ KINDS = {
     "strings": ("string | readonly string[]", "texts"),
     "number_by_token": ("Readonly<Record<number, number>> | ReadonlyMap<number, number>", "numberByToken"),
 }
-# Bounds that whole numbers of 32 and of 64 bits have anyway.
-TYPE_BOUNDS = {-(2**31), 2**31 - 1, -(2**63), 2**63 - 1}
 # Sentences on the forms that a kind of value can take in JavaScript.
 FORMS = {
     "int64": "A `bigint` where it is beyond 2^53.",
@@ -103,42 +100,19 @@ def _documentation(parameter: Parameter, camel: dict[str, str]) -> str:
 
 def _limits(parameter: Parameter) -> list[str]:
     limits = []
-    if parameter.range and _words(parameter.range):
+    if parameter.range and (numbers := parameter.range.in_words()):
         unit = f" {parameter.unit}" if parameter.unit else ""
         subject = "values: " if parameter.kind == "number_by_token" else ""
-        limits.append(f"{subject}{_words(parameter.range)}{unit}")
+        limits.append(f"{subject}{numbers}{unit}")
     if parameter.length:
         subject = "each text: " if parameter.kind == "strings" else ""
-        limits.append(f"{subject}{_words(parameter.length)} characters")
+        limits.append(f"{subject}{parameter.length.in_words(is_count=True)} characters")
     if parameter.items:
         noun = "texts" if parameter.kind == "strings" else "entries"
-        limits.append(f"{_count(parameter.items)} {noun}")
+        limits.append(f"{parameter.items.in_words(is_count=True)} {noun}")
     if parameter.keys:
-        limits.append(f"keys: {_words(parameter.keys)}")
+        limits.append(f"keys: {parameter.keys.in_words()}")
     return [f"{limit[0].upper()}{limit[1:]}." for limit in limits]
-
-
-def _words(bounds: Bounds) -> str:
-    """Return bounds in words: `from 0 to 2`, or `above 0, at most 1`; empty if they are those of the type."""
-    minimum = None if bounds.minimum in TYPE_BOUNDS else bounds.minimum
-    maximum = None if bounds.maximum in TYPE_BOUNDS else bounds.maximum
-    if None not in (minimum, maximum) and not bounds.excludes_minimum and not bounds.excludes_maximum:
-        return f"from {_number(minimum)} to {_number(maximum)}"
-    parts = []
-    if minimum is not None:
-        parts.append(f"{'above' if bounds.excludes_minimum else 'at least'} {_number(minimum)}")
-    if maximum is not None:
-        parts.append(f"{'below' if bounds.excludes_maximum else 'at most'} {_number(maximum)}")
-    return ", ".join(parts)
-
-
-def _count(bounds: Bounds) -> str:
-    """Return bounds of a count in words; that it is at least 0 goes without saying."""
-    return _words(replace(bounds, minimum=None) if bounds.minimum == 0 and bounds.maximum is not None else bounds)
-
-
-def _number(value: float | None) -> str:
-    return f"{value:,.10g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _comment(text: str) -> str:

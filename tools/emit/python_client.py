@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.parameter_table import Bounds, Parameter
+from tools.parameter_table import Parameter
 
 FILE = Path("clients/python/src/abstractllm_client/_parameter_types.py")
 LINE_LENGTH = 120
@@ -86,42 +86,18 @@ def _documentation(parameter: Parameter) -> str:
     sentences = [parameter.doc]
     if parameter.items:
         noun = "texts" if parameter.kind == "strings" else "entries"
-        sentences.append(f"{_count(parameter.items).capitalize()} {noun}.")
+        sentences.append(f"{parameter.items.in_words(is_count=True).capitalize()} {noun}.")
     if parameter.length:
         subject = "Each text" if parameter.kind == "strings" else "The text"
-        sentences.append(f"{subject} has {_count(parameter.length)} characters.")
+        sentences.append(f"{subject} has {parameter.length.in_words(is_count=True)} characters.")
     if parameter.keys:
-        sentences.append(f"Keys are {_words(parameter.keys)}.")
+        sentences.append(f"Keys are {parameter.keys.in_words()}.")
     if parameter.range:
         subject = "Values are " if parameter.kind == "number_by_token" else ""
         unit = f" {parameter.unit}" if parameter.unit else ""
-        words = f"{subject}{_words(parameter.range)}{unit}."
+        words = f"{subject}{parameter.range_in_words()}{unit}."
         sentences.append(words[0].upper() + words[1:])
     return " ".join([*sentences, FORMS.get(parameter.kind, "")]).strip()
-
-
-def _words(bounds: Bounds) -> str:
-    """Return bounds in words: `from 0 to 2`, `above 0 and at most 1`, `at most 16`."""
-    minimum, maximum = bounds.minimum, bounds.maximum
-    if minimum is not None and maximum is not None and not (bounds.excludes_minimum or bounds.excludes_maximum):
-        return f"from {_number(minimum)} to {_number(maximum)}"
-    parts = []
-    if minimum is not None:
-        parts.append(f"{'above' if bounds.excludes_minimum else 'at least'} {_number(minimum)}")
-    if maximum is not None:
-        parts.append(f"{'below' if bounds.excludes_maximum else 'at most'} {_number(maximum)}")
-    return " and ".join(parts)
-
-
-def _count(bounds: Bounds) -> str:
-    """Return the bounds of a count in words; that it is at least 0 goes without saying."""
-    if bounds.minimum == 0 and bounds.maximum is not None:
-        return f"at most {_number(bounds.maximum)}"
-    return _words(bounds)
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else str(value)
 
 
 def _docstring(text: str) -> str:

@@ -14,7 +14,7 @@ export interface GenerationParameters {
   model?: string | undefined;
   /** Sampling temperature: the logits are divided by it; 0 always takes the likeliest token. From 0 to 2. */
   temperature?: number | undefined;
-  /** Nucleus sampling: the smallest set of tokens with this total probability; 1 is off. Above 0, at most 1. */
+  /** Nucleus sampling: the smallest set of tokens with this total probability; 1 is off. Above 0 and at most 1. */
   topP?: number | undefined;
   /** Sample among this many likeliest tokens only; 0 keeps every token. From 0 to 1,000,000 tokens. */
   topK?: number | undefined;
@@ -28,7 +28,7 @@ export interface GenerationParameters {
   presencePenalty?: number | undefined;
   /** Lowers the logits of tokens already generated, once per occurrence. From -2 to 2. */
   frequencyPenalty?: number | undefined;
-  /** Divides positive, and multiplies negative, logits of tokens already seen; 1 is off. Above 0, at most 10. */
+  /** Divides positive, and multiplies negative, logits of tokens already seen; 1 is off. Above 0 and at most 10. */
   repetitionPenalty?: number | undefined;
   /**
    * Texts that end the answer and are not part of it. Empty: the LLM's own default. Each text: from 1 to 256

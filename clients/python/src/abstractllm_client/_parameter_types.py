@@ -27,9 +27,7 @@ class ParameterOptions(TypedDict, total=False):
     max_tokens: int | None
     """The most tokens to generate, reasoning included. From 1 to 10,000,000 tokens."""
     seed: int | None
-    """Makes sampling repeatable, as far as the provider can. From -9,223,372,036,854,775,808 to
-    9,223,372,036,854,775,807.
-    """
+    """Makes sampling repeatable, as far as the provider can. Any 64-bit integer."""
     presence_penalty: float | None
     """Lowers the logits of tokens already generated, once each. From -2 to 2."""
     frequency_penalty: float | None
@@ -41,8 +39,8 @@ class ParameterOptions(TypedDict, total=False):
     from 1 to 256 characters. A single string counts as a list of one.
     """
     logit_bias: Mapping[int, float] | None
-    """Added to the logits of tokens, by token id of the LLM's own vocabulary. At most 1,024 entries. Keys are from 0 to
-    2,147,483,647. Values are from -100 to 100.
+    """Added to the logits of tokens, by token id of the LLM's own vocabulary. At most 1,024 entries. Keys are at least
+    0. Values are from -100 to 100.
     """
     top_logprobs: int | None
     """Asks for log-probabilities: how many of the likeliest alternatives to list for each token; 0 lists the sampled

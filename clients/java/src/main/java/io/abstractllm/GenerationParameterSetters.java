@@ -42,7 +42,7 @@ abstract class GenerationParameterSetters<Self> {
     /**
      * Nucleus sampling: the smallest set of tokens with this total probability; 1 is off.
      *
-     * @param value above 0, at most 1
+     * @param value above 0 and at most 1
      * @return this builder
      */
     public Self topP(double value) {
@@ -116,7 +116,7 @@ abstract class GenerationParameterSetters<Self> {
     /**
      * Divides positive, and multiplies negative, logits of tokens already seen; 1 is off.
      *
-     * @param value above 0, at most 10
+     * @param value above 0 and at most 10
      * @return this builder
      */
     public Self repetitionPenalty(double value) {
