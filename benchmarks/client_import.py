@@ -1,9 +1,9 @@
-"""What it takes to import the Python client, each time in a process of its own.
+"""The time that it takes to import the Python client, each time in a process of its own.
 
     .venv/bin/python -m benchmarks.client_import
 
-The rounds take turns with the client's largest dependency alone, `grpc`, so that what is the client's own can be seen.
-Compiled files are there: the first, uncounted process of each makes them.
+Each round imports `grpc` alone, the client's largest dependency, and then the client, so that the client's own part can
+be seen. The first process of each module compiles its files and is not counted.
 """
 
 import argparse
@@ -18,7 +18,7 @@ MEASURE = "import time; began = time.perf_counter(); import {}; print(time.perf_
 
 
 def seconds(module: str) -> float:
-    """How long one fresh process takes for the import, its own start not counted."""
+    """Returns the seconds that a fresh process takes for the import, its own start not counted."""
     command = [sys.executable, "-c", MEASURE.format(module)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -36,13 +36,13 @@ def main() -> int:
         parser.error(f"--rounds must be at least 1, got {rounds}")
     for module in MODULES:
         seconds(module)
-    found: dict[str, list[float]] = {module: [] for module in MODULES}
+    times_by_module: dict[str, list[float]] = {module: [] for module in MODULES}
     for _ in range(rounds):
         for module in MODULES:
-            found[module].append(seconds(module))
-    for module, times in found.items():
+            times_by_module[module].append(seconds(module))
+    for module, times in times_by_module.items():
         print(f"{module:20} median {statistics.median(times):.3f} s, least {min(times):.3f} s, most {max(times):.3f} s")
-    met = statistics.median(found["abstractllm_client"]) < TARGET
+    met = statistics.median(times_by_module["abstractllm_client"]) < TARGET
     print(f"{'target':20} median under {TARGET} s: {'met' if met else 'missed'}")
     return 0 if met else 1
 

@@ -30,35 +30,36 @@ from tests.interop.runner import Runner
 
 @dataclass(frozen=True)
 class Round:
-    """What one run of one client took."""
+    """The figures of one run of one client."""
 
     pieces_per_second: float
     first_piece_ms: float
     client_us: float
     """CPU time of the client for a piece, in microseconds."""
     server_us: float
+    """CPU time of the server for a piece, in microseconds."""
 
 
 @contextmanager
 def scripted_server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A server in a process of its own whose LLM `echo` says what it is told; yields its address, and the process."""
+    """Starts a server whose LLM `echo` says what it is told; yields the server's address and its process."""
     config, log = folder / "llms.yaml", folder / "server.log"
     config.write_text("llms:\n  echo: {provider: scripted}\nlisten: 127.0.0.1:0\n", "utf-8")
     command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", str(config)]
     with log.open("w") as output, subprocess.Popen(command, stderr=output) as server:
         try:
-            while not (found := re.search(r"listening on (\S+)", log.read_text("utf-8"))):
+            while not (announcement := re.search(r"listening on (\S+)", log.read_text("utf-8"))):
                 if server.poll() is not None:
                     raise RuntimeError(log.read_text("utf-8"))
                 time.sleep(0.1)
-            yield found[1], psutil.Process(server.pid)
+            yield announcement[1], psutil.Process(server.pid)
         finally:
             server.terminate()
             server.wait(60)
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time that a process has taken so far."""
+    """Returns the CPU time that a process has taken so far."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -71,39 +72,40 @@ def measure(runner: Runner, server: psutil.Process, address: str, streams: int, 
     """
     client = psutil.Process(runner.pid)
     before = cpu_seconds(client), cpu_seconds(server)
-    asked = {"llm": "echo", "streams": streams, "answers": answers, "words": words}
-    found = runner.run({"behaviour": "many", "input": asked, "servers": {"plain": address}}, lambda _: None)
-    if found["right"] != streams * answers:
-        raise RuntimeError(f"{found['right']} of {streams * answers} answers are right")
+    workload = {"llm": "echo", "streams": streams, "answers": answers, "words": words}
+    result = runner.run({"behaviour": "many", "input": workload, "servers": {"plain": address}}, lambda _: None)
+    if result["right"] != streams * answers:
+        raise RuntimeError(f"{result['right']} of {streams * answers} answers are right")
     after = cpu_seconds(client), cpu_seconds(server)
-    pieces = found["pieces"]
+    pieces = result["pieces"]
     return Round(
-        pieces_per_second=pieces / found["seconds"],
-        first_piece_ms=1e3 * found["first_piece_seconds"],
+        pieces_per_second=pieces / result["seconds"],
+        first_piece_ms=1e3 * result["first_piece_seconds"],
         client_us=1e6 * (after[0] - before[0]) / pieces,
         server_us=1e6 * (after[1] - before[1]) / pieces,
     )
 
 
 def table(rounds: dict[str, list[Round]], markdown: bool) -> list[str]:
-    """The medians, a line each."""
+    """Returns the lines of the table: a head, and the medians of each client."""
     heads = ("client", "pieces/s", "of the first", "first piece, ms", "client CPU, us", "server CPU, us")
     rows: list[tuple[str, ...]] = [heads]
     if markdown:
         rows.append(tuple("---" for _ in heads))
     first = next(iter(rounds))
-    for name, found in rounds.items():
+    for name, runs in rounds.items():
         ratio = statistics.median(
-            one.pieces_per_second / other.pieces_per_second for one, other in zip(found, rounds[first], strict=True)
+            run.pieces_per_second / first_run.pieces_per_second
+            for run, first_run in zip(runs, rounds[first], strict=True)
         )
         rows.append(
             (
                 name,
-                f"{statistics.median(one.pieces_per_second for one in found):,.0f}",
+                f"{statistics.median(run.pieces_per_second for run in runs):,.0f}",
                 f"{ratio:.2f}",
-                f"{statistics.median(one.first_piece_ms for one in found):.0f}",
-                f"{statistics.median(one.client_us for one in found):.0f}",
-                f"{statistics.median(one.server_us for one in found):.0f}",
+                f"{statistics.median(run.first_piece_ms for run in runs):.0f}",
+                f"{statistics.median(run.client_us for run in runs):.0f}",
+                f"{statistics.median(run.server_us for run in runs):.0f}",
             )
         )
     if markdown:

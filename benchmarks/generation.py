@@ -13,6 +13,7 @@ import statistics
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 
 from abstractllm_client import AsyncRemoteLLM, Finished, TextDelta
 from tools.demo import serving
@@ -50,11 +51,12 @@ async def measure(address: str, callers: int, answers: int, max_tokens: int) -> 
             return [await answer(llm, max_tokens) for _ in range(answers)]
 
         start = time.perf_counter()
-        found = [one for some in await asyncio.gather(*(caller() for _ in range(callers))) for one in some]
+        by_caller = await asyncio.gather(*(caller() for _ in range(callers)))
         seconds = time.perf_counter() - start
-    first = statistics.median(one.first_token for one in found) * 1000
-    rate = sum(one.output_tokens for one in found) / seconds
-    return f"{callers:>7} {len(found):>8} {first:>21.0f} {rate:>22.0f}"
+    measurements = list(chain.from_iterable(by_caller))
+    first = statistics.median(measurement.first_token for measurement in measurements) * 1000
+    rate = sum(measurement.output_tokens for measurement in measurements) / seconds
+    return f"{callers:>7} {len(measurements):>8} {first:>21.0f} {rate:>22.0f}"
 
 
 def main() -> None:

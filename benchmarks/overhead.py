@@ -1,11 +1,11 @@
-"""What the server adds to a hosted provider: its SDK called directly, and the same calls through the server.
+"""The time that the server adds to a hosted provider: its SDK called directly, and the same calls through the server.
 
     .venv/bin/python -m benchmarks.overhead                            # about two minutes on two cores
     .venv/bin/python -m benchmarks.overhead --litellm build/litellm    # also LiteLLM's proxy, in its own environment
 
-The upstream is `benchmarks.upstream`, a process of its own; so is whatever calls. The ways take turns, several rounds,
-and every figure is the median over the rounds. LiteLLM's proxy is called through the same SDK, as its users do; its
-environment is made, with pip, where there is none yet.
+The upstream is `benchmarks.upstream`, in a process of its own, and so is the caller. The ways take turns in several
+rounds, and every figure is the median over the rounds. LiteLLM's proxy is called through the same SDK, as its users do;
+its environment is made, with pip, where there is none yet.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from benchmarks.upstream import CHUNKS, USAGE
 LITELLM = "litellm[proxy]==1.106.2"
 WAYS = ("sdk", "server", "litellm")
 KEY = f"sk-{0x5EED:064x}"
-"""Every key here; LiteLLM refuses to start with a short one, and without any."""
+"""The key of every server and client; LiteLLM refuses to start with a short one, and without any."""
 Call = Callable[[], Awaitable[None]]
 
 
@@ -39,7 +39,7 @@ Call = Callable[[], Awaitable[None]]
 
 
 async def sdk_call(base_url: str, streaming: bool, clients: int) -> tuple[Call, Callable[[], Awaitable[Any]]]:
-    """A call of OpenAI's SDK, and what closes its client."""
+    """Returns a call of OpenAI's SDK, and the function that closes its client."""
     import httpx2
     import openai
 
@@ -64,7 +64,7 @@ async def sdk_call(base_url: str, streaming: bool, clients: int) -> tuple[Call, 
 
 
 async def server_call(address: str, streaming: bool) -> tuple[Call, Callable[[], Awaitable[Any]]]:
-    """A call of the generated stub, and what closes its channel."""
+    """Returns a call of the generated stub, and the function that closes its channel."""
     from grpc import aio
 
     from abstractllm_api.v1 import generation_pb2 as pb
@@ -87,7 +87,7 @@ async def server_call(address: str, streaming: bool) -> tuple[Call, Callable[[],
 
 
 async def measure(way: str, address: str, streaming: bool, clients: int, seconds: float) -> dict[str, float]:
-    """Calls for some seconds; calls a second, and the median of a call in milliseconds."""
+    """Calls for some seconds; returns calls per second, milliseconds of the median call, and CPU time of a call."""
     if way == "server":
         call, close = await server_call(address, streaming)
     else:
@@ -121,7 +121,7 @@ async def measure(way: str, address: str, streaming: bool, clients: int, seconds
 
 @contextmanager
 def process(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process, ended at the end."""
+    """Runs a process, and ends it at the end."""
     running = subprocess.Popen(command, text=True, **options)
     try:
         yield running
@@ -135,7 +135,7 @@ def process(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def upstream() -> Iterator[str]:
-    """The stand-in's base URL."""
+    """Runs the stand-in for a provider; yields its base URL."""
     with process(sys.executable, "-m", "benchmarks.upstream", stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         yield f"http://127.0.0.1:{int(running.stdout.readline())}/v1"
@@ -143,7 +143,7 @@ def upstream() -> Iterator[str]:
 
 @contextmanager
 def our_server(folder: Path, base_url: str) -> Iterator[tuple[str, int]]:
-    """The server's address and process id."""
+    """Runs our server; yields its address and process id."""
     file = folder / "llms.yaml"
     line = {"provider": "openai", "model": "m", "base_url": base_url, "api_key": KEY}
     settings = {"listen": "127.0.0.1:0", "log_level": "info", "llms": {"gpt": line}}
@@ -154,16 +154,16 @@ def our_server(folder: Path, base_url: str) -> Iterator[tuple[str, int]]:
         (folder / "server.log").open("w") as log,
         process(command, "serve", "--config", str(file), stderr=log) as running,
     ):
-        while not (found := re.search(r"listening on (\S+)", (folder / "server.log").read_text())):
+        while not (announcement := re.search(r"listening on (\S+)", (folder / "server.log").read_text())):
             if running.poll() is not None:
                 sys.exit(f"the server did not start:\n{(folder / 'server.log').read_text()[-2000:]}")
             time.sleep(0.1)
-        yield found[1], running.pid
+        yield announcement[1], running.pid
 
 
 @contextmanager
 def litellm(folder: Path, environment: Path, base_url: str) -> Iterator[tuple[str, int]]:
-    """LiteLLM's proxy: its base URL and process id."""
+    """Runs LiteLLM's proxy; yields its base URL and process id."""
     program = environment / "bin/litellm"
     if not program.exists():
         print(f"Installing {LITELLM} into {environment}", flush=True)
@@ -187,28 +187,28 @@ def litellm(folder: Path, environment: Path, base_url: str) -> Iterator[tuple[st
 
 
 def free_port() -> int:
-    """A port that nothing listens on just now."""
+    """Returns a port that nothing listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def cpu_seconds(pid: int | None) -> float:
-    """CPU time of a process and its children so far."""
+    """Returns the CPU time of a process and its children so far."""
     if pid is None:
         return 0.0
-    found = psutil.Process(pid)
-    return sum(sum(one.cpu_times()[:2]) for one in (found, *found.children(recursive=True)))
+    root = psutil.Process(pid)
+    return sum(sum(member.cpu_times()[:2]) for member in (root, *root.children(recursive=True)))
 
 
 def caller(way: str, address: str, streaming: bool, clients: int, seconds: float) -> dict[str, float]:
-    """Measures in a process of its own."""
+    """Measures in a process of its own; returns what `measure` does."""
     arguments = [sys.executable, "-m", "benchmarks.overhead", "--caller", way, "--address", address]
     arguments += ["--clients", str(clients), "--seconds", str(seconds), *["--streaming"] * streaming]
-    found = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        sys.exit(f"calling {way} failed:\n{found.stderr[-3000:]}")
-    result: dict[str, float] = json.loads(found.stdout)
+    completed = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if completed.returncode != 0:
+        sys.exit(f"calling {way} failed:\n{completed.stderr[-3000:]}")
+    result: dict[str, float] = json.loads(completed.stdout)
     return result
 
 
@@ -228,12 +228,14 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                 for _ in range(options.rounds):
                     for way, (address, pid) in places.items():
                         before = cpu_seconds(pid)
-                        found = caller(way, address, streaming, clients, options.seconds)
+                        figures = caller(way, address, streaming, clients, options.seconds)
                         # A third as many calls again warmed up.
-                        found["server_cpu_ms"] = (cpu_seconds(pid) - before) / found["calls"] * 1000 * 3 / 4
-                        rounds[way].append(found)
-                for way, all_found in rounds.items():
-                    medians = {key: statistics.median(one[key] for one in all_found) for key in all_found[0]}
+                        figures["server_cpu_ms"] = (cpu_seconds(pid) - before) / figures["calls"] * 1000 * 3 / 4
+                        rounds[way].append(figures)
+                for way, all_figures in rounds.items():
+                    medians = {
+                        key: statistics.median(figures[key] for figures in all_figures) for key in all_figures[0]
+                    }
                     rows.append({"way": way, "streaming": streaming, "clients": clients, **medians})
         return rows
 
@@ -271,8 +273,8 @@ def main() -> None:
     parser.add_argument("--streaming", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.caller:
-        found = measure(options.caller, options.address, options.streaming, options.clients[0], options.seconds)
-        print(json.dumps(asyncio.run(found)))
+        measurement = measure(options.caller, options.address, options.streaming, options.clients[0], options.seconds)
+        print(json.dumps(asyncio.run(measurement)))
         return
     rows = compare(options)
     show(rows)

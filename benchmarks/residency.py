@@ -4,9 +4,9 @@
 
 A server with the demo model is started; each round loads it, has it answer once, and unloads it. The figures are sums
 over the server and its descendants, read after the first rounds (`--warm-up`), in which caches fill, and after the last
-one: with the model unloaded, and with it loaded. `rss` is resident memory, `anonymous` what of it is no file's (where
-the system tells), `pss` counts what other processes have too in part: on a machine where such processes come and go, it
-says little. The last line says whether resident and anonymous memory are within 2 %.
+one: with the model unloaded, and with it loaded. `rss` is resident memory. `anonymous` is the part of it that belongs
+to no file, where the system tells. `pss` counts memory that is shared with other processes in part: on a machine where
+such processes come and go, it says little. The last line says whether resident and anonymous memory are within 2 %.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from abstractllm_client import RemoteLLM
 from tools.demo import serving
 
 LIMIT = 1.02
-"""What memory may grow to, as a multiple of the start."""
+"""The most that memory may grow to, as a multiple of the start."""
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a process tree holds."""
+    """The resources of a process tree; memory in bytes."""
 
     rss: int
     anonymous: int
@@ -36,7 +36,7 @@ class Holdings:
 
 
 def holdings(root: psutil.Process) -> Holdings:
-    """Reads what a process and its descendants hold."""
+    """Reads the resources of a process and its descendants together."""
     tree = [root, *root.children(recursive=True)]
     memory = [process.memory_full_info() for process in tree]
     return Holdings(
@@ -58,7 +58,7 @@ def _anonymous(process: psutil.Process) -> int:
 
 
 def one_round(llm: RemoteLLM, root: psutil.Process) -> tuple[Holdings, Holdings]:
-    """Loads, answers, unloads; returns what is held with the model loaded, and after it was unloaded."""
+    """Loads, answers, unloads; returns the resources with the model loaded, and after it was unloaded."""
     for _ in llm.load_model():
         pass
     llm.generate("What is the capital of France?", temperature=0)

@@ -1,4 +1,4 @@
-"""How long the server takes from its start to its first health answer, and to the demo model's first token.
+"""The time from the server's start to its first health answer, and to the demo model's first token.
 
 .venv/bin/python -m benchmarks.start [--times 5]
 """
@@ -42,8 +42,8 @@ def start_once(folder: Path) -> tuple[float, float, float]:
             while not address:
                 if server.poll() is not None or time.perf_counter() - start > _PATIENCE_SECONDS:
                     raise RuntimeError(log.read_text("utf-8"))
-                if found := re.search(r"listening on (\S+)", log.read_text("utf-8")):
-                    address = found[1]
+                if announcement := re.search(r"listening on (\S+)", log.read_text("utf-8")):
+                    address = announcement[1]
                 time.sleep(_POLL_SECONDS / 10)
             with grpc.insecure_channel(address) as channel:
                 health = health_pb2_grpc.HealthStub(channel)
@@ -78,8 +78,8 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=5, help="how often it is started (5)")
     times = parser.parse_args().times
     with tempfile.TemporaryDirectory() as folder:
-        found = [start_once(Path(folder)) for _ in range(times)]
-    for name, values in zip(("health answer", "ready", "first token"), zip(*found, strict=True), strict=True):
+        starts = [start_once(Path(folder)) for _ in range(times)]
+    for name, values in zip(("health answer", "ready", "first token"), zip(*starts, strict=True), strict=True):
         print(f"{name:14} median {statistics.median(values):6.2f} s, most {max(values):6.2f} s")
     return 0
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.upstream        # prints its port, serves until it is ended
 
-It is written on a bare `asyncio.Protocol`, so that what it costs does not hide what is measured in front of it.
+It is written on a bare `asyncio.Protocol`, so that its own cost does not hide the cost of the server in front of it.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ def _whole() -> bytes:
 
 
 def _pieces() -> list[bytes]:
-    """The head of a streamed answer, and its chunks."""
+    """Returns the head of a streamed answer, and its chunks."""
 
     def chunk(choices: list[object], **fields: object) -> bytes:
-        found = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-        return _framed(f"data: {json.dumps(found | {'choices': choices} | fields)}\n\n".encode())
+        event = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        return _framed(f"data: {json.dumps(event | {'choices': choices} | fields)}\n\n".encode())
 
     def choice(delta: dict[str, str], finish: str | None = None) -> list[object]:
         return [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
@@ -47,19 +47,19 @@ def _framed(data: bytes) -> bytes:
 
 
 class Upstream(asyncio.Protocol):
-    """One connection: answers each request as soon as its body is there."""
+    """One connection, on which each request is answered as soon as its body is there."""
 
     whole, pieces = _whole(), _pieces()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio."""
+        """Keeps the transport of the new connection."""
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
         self._received = b""
         self._writing: asyncio.Task[None] | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
+        """Answers a request once its body is there."""
         self._received += data
         head, separator, rest = self._received.partition(b"\r\n\r\n")
         if not separator:
@@ -74,7 +74,7 @@ class Upstream(asyncio.Protocol):
             self._transport.write(self.whole)
 
     async def _stream(self) -> None:
-        """Every chunk is a write of its own, as a model gives its tokens."""
+        """Writes every chunk on its own, as a model gives its tokens."""
         for piece in self.pieces:
             self._transport.write(piece)
             await asyncio.sleep(0)

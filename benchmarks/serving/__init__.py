@@ -1,4 +1,4 @@
-"""Serving a local model, measured: the batching engine alone, our server, and the peer, on one model in one run.
+"""A comparison on one model in one run: the batching engine alone, our server, and the peer.
 
 .venv/bin/python -m benchmarks.serving --help
 

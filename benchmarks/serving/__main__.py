@@ -28,7 +28,7 @@ from benchmarks.serving.workload import SHORT
 
 @contextmanager
 def systems(folder: Path, threads: int) -> Iterator[dict[str, System]]:
-    """All systems, started one after another."""
+    """Starts all systems one after another; yields them by name."""
     with ExitStack() as stack:
         yield {
             ALONE: stack.enter_context(engine_alone(folder, threads, sampled=False)),

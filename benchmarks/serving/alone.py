@@ -1,9 +1,9 @@
-"""The process of the engine alone: transformers' continuous batching, driven in process, without a server.
+"""The process that measures the engine alone: transformers' continuous batching, driven in process, without a server.
 
 python -m benchmarks.serving.alone MODEL THREADS BLOCKS [sampled]
 
-It is the stock engine, with the attention that it chooses itself. With `sampled` it is the one with settings for each
-request (`per_request_processors`), which cannot also be greedy.
+It is the stock engine, with the attention that it chooses itself. With `sampled` each request has its own settings
+(`per_request_processors`); an engine of that kind cannot be greedy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EngineAlone:
             generation_config=options, continuous_batching_config=config
         )
         self._steps: list[tuple[float, int, int]] = []
-        """When a step began, its requests, its tokens."""
+        """The time at which each step began, the number of its requests, the number of its tokens."""
         step = self._manager._generation_step
 
         def noted() -> None:
@@ -62,12 +62,12 @@ class EngineAlone:
         self._steps.clear()
         start, cpu = time.perf_counter(), time.process_time()
         requests = workload.clients * workload.answers
-        asked = done = tokens = 0
+        submitted = done = tokens = 0
         while done < requests:
-            while asked < min(requests, done + workload.clients):
-                options = settings(asked) if self._sampled else {}
-                self._manager.add_request(workload.prompt(asked), max_new_tokens=workload.new_tokens, **options)
-                asked += 1
+            while submitted < min(requests, done + workload.clients):
+                options = settings(submitted) if self._sampled else {}
+                self._manager.add_request(workload.prompt(submitted), max_new_tokens=workload.new_tokens, **options)
+                submitted += 1
             result = self._manager.get_result(timeout=60)
             if result is None or result.error:
                 raise RuntimeError(f"the engine gave no answer: {result}")

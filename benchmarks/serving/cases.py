@@ -1,4 +1,4 @@
-"""What is run on which system, and what is asked of the result."""
+"""The workloads that are run on each system, and the targets for the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The line of the table."""
+        """The name of its line in the table."""
         if self.system == ALONE_SAMPLED:
             return self.system
         kind = [] if self.system == ALONE else ["streaming" if self.workload.streaming else "unary"]
@@ -36,11 +36,11 @@ class Case:
     title: str
     runs: tuple[Run, ...]
     every: int = 1
-    """It is run in every so many-th repetition."""
+    """The number of repetitions in which it is run once."""
 
 
 def cases(quick: bool) -> list[Case]:
-    """All cases; of the quick ones, only the fewest and the most clients, and few long prompts without the peer."""
+    """Returns all cases or, if quick, the fewest and the most clients alone, and few long prompts without the peer."""
     if quick:
         return [_short(1), _short(64), _long(16, 1024, (ALONE, OURS))]
     long = [_long(clients, tokens, (ALONE, OURS, PEER)) for clients, tokens in ((16, 1024), (64, 256))]
@@ -48,17 +48,17 @@ def cases(quick: bool) -> list[Case]:
 
 
 def _short(clients: int) -> Case:
-    asked = Workload(clients, answers=4 if clients < 4 else 1)
-    unary, sampled = replace(asked, streaming=False), replace(asked, sampled=True)
+    greedy = Workload(clients, answers=4 if clients < 4 else 1)
+    unary, sampled = replace(greedy, streaming=False), replace(greedy, sampled=True)
     # Those that targets compare are neighbours.
-    runs = [Run(OURS, unary), Run(ALONE, asked), Run(OURS, asked), Run(OURS, sampled), Run(PEER, asked)]
+    runs = [Run(OURS, unary), Run(ALONE, greedy), Run(OURS, greedy), Run(OURS, sampled), Run(PEER, greedy)]
     runs += [Run(PEER, unary), Run(OURS, replace(unary, sampled=True)), Run(ALONE_SAMPLED, sampled)]
     return Case(f"{clients} x 16", tuple(runs))
 
 
 def _long(clients: int, prompt_tokens: int, systems: Sequence[str]) -> Case:
-    asked = Workload(clients, prompt_tokens=prompt_tokens)
-    return Case(f"{clients} x {prompt_tokens:,}", tuple(Run(system, asked) for system in systems))
+    workload = Workload(clients, prompt_tokens=prompt_tokens)
+    return Case(f"{clients} x {prompt_tokens:,}", tuple(Run(system, workload) for system in systems))
 
 
 @dataclass
@@ -68,16 +68,16 @@ class Results:
     figures: dict[tuple[str, str], list[Figures]] = field(default_factory=dict)
 
     def add(self, case: Case, run: Run, figures: Figures) -> None:
-        """Takes the figures of one run."""
+        """Adds the figures of one run."""
         self.figures.setdefault((case.title, run.title), []).append(figures)
 
     def median(self, case: str, run: str, value: Callable[[Figures], float | None]) -> float | None:
-        """The median of a figure over the repetitions."""
-        values = [found for figures in self.figures.get((case, run), ()) if (found := value(figures)) is not None]
+        """Returns the median of a figure over the repetitions, or `None` without a measurement."""
+        values = [number for figures in self.figures.get((case, run), ()) if (number := value(figures)) is not None]
         return statistics.median(values) if values else None
 
     def ratios(self, case: str, one: str, other: str, value: Callable[[Figures], float | None]) -> list[float]:
-        """A figure of one run over that of another, repetition by repetition."""
+        """Returns a figure of one run over that of another, repetition by repetition."""
         pairs = zip(self.figures.get((case, one), ()), self.figures.get((case, other), ()), strict=False)
         return [mine / theirs for a, b in pairs if (mine := value(a)) and (theirs := value(b))]
 
@@ -100,7 +100,7 @@ class Target:
         return f"at least {self.least}" if self.least is not None else f"at most {self.most}"
 
     def is_met_by(self, ratio: float) -> bool:
-        """Whether a ratio is within the bound."""
+        """Returns whether a ratio is within the bound."""
         return ratio >= self.least if self.least is not None else ratio <= (self.most or 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The client process of our server.
+"""The process that measures our server as its client.
 
 python -m benchmarks.serving.client_grpc ADDRESS
 """
@@ -16,8 +16,8 @@ from abstractllm_api.v1.generation_pb2_grpc import GenerationServiceStub
 from benchmarks.serving.workload import Figures, StreamTimes, Workload, serve_workloads, settings, summarize
 
 
-def request(workload: Workload, index: int) -> pb.GenerateRequest:
-    """One request."""
+def build_request(workload: Workload, index: int) -> pb.GenerateRequest:
+    """Builds one request."""
     chosen = settings(index) | {"seed": index} if workload.sampled else {"temperature": 0.0}
     return pb.GenerateRequest(
         prompt=workload.text(index),
@@ -29,15 +29,15 @@ async def measure(address: str, workload: Workload) -> Figures:
     """Runs a workload over one channel."""
     async with aio.insecure_channel(address) as channel:
         stub = GenerationServiceStub(channel)
-        requests = [request(workload, index) for index in range(workload.clients * workload.answers)]
+        requests = [build_request(workload, index) for index in range(workload.clients * workload.answers)]
 
-        async def unary(asked: pb.GenerateRequest) -> int:
-            answer = await stub.Generate(asked)
+        async def unary(request: pb.GenerateRequest) -> int:
+            answer = await stub.Generate(request)
             return int(answer.usage.output_tokens)
 
-        async def stream(asked: pb.GenerateRequest, times: StreamTimes) -> int:
+        async def stream(request: pb.GenerateRequest, times: StreamTimes) -> int:
             words = tokens = 0
-            async for event in stub.StreamGenerate(asked):
+            async for event in stub.StreamGenerate(request):
                 kind = event.WhichOneof("event")
                 if kind == "text_delta":
                     words += event.text_delta.text.count("w")
@@ -50,13 +50,13 @@ async def measure(address: str, workload: Workload) -> Figures:
 
         async def client(number: int) -> int:
             tokens = 0
-            for asked in requests[number :: workload.clients]:
+            for request in requests[number :: workload.clients]:
                 if workload.streaming:
                     streams.append(times := StreamTimes(time.perf_counter()))
-                    found = await stream(asked, times)
+                    generated = await stream(request, times)
                 else:
-                    found = await unary(asked)
-                tokens += found
+                    generated = await unary(request)
+                tokens += generated
             return tokens
 
         await channel.channel_ready()

@@ -1,4 +1,4 @@
-"""The client process of the peer, `transformers serve`.
+"""The process that measures the peer, `transformers serve`, as its client.
 
 python -m benchmarks.serving.client_http ADDRESS MODEL
 """
@@ -18,8 +18,14 @@ from benchmarks.serving.workload import Figures, StreamTimes, Workload, serve_wo
 _GREEDY = json.dumps({"do_sample": False, "eos_token_id": -1, "pad_token_id": 0})
 
 
-def body(workload: Workload, model: str, index: int) -> bytes:
-    """One request, greedy: with continuous batching the peer uses the first request's settings for all."""
+def build_body(workload: Workload, model: str, index: int) -> bytes:
+    """Builds the body of one request.
+
+    It is greedy, as with continuous batching the peer uses the first request's settings for all.
+
+    Raises:
+        ValueError: If the workload is sampled.
+    """
     if workload.sampled:
         raise ValueError("the peer does not take settings for each request")
     values: dict[str, Any] = {
@@ -34,21 +40,21 @@ def body(workload: Workload, model: str, index: int) -> bytes:
 
 async def measure(address: str, model: str, workload: Workload) -> Figures:
     """Runs a workload, each client with a connection that it keeps."""
-    bodies = [body(workload, model, index) for index in range(workload.clients * workload.answers)]
+    bodies = [build_body(workload, model, index) for index in range(workload.clients * workload.answers)]
     url = f"{address}/v1/completions"
     streams: list[StreamTimes] = []
     connector = aiohttp.TCPConnector(limit=0)
     headers = {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
 
-        async def unary(asked: bytes) -> int:
-            async with session.post(url, data=asked) as response:
+        async def unary(body: bytes) -> int:
+            async with session.post(url, data=body) as response:
                 response.raise_for_status()
                 return int((await response.json())["usage"]["completion_tokens"])
 
-        async def stream(asked: bytes, times: StreamTimes) -> int:
+        async def stream(body: bytes, times: StreamTimes) -> int:
             words = tokens = 0
-            async with session.post(url, data=asked) as response:
+            async with session.post(url, data=body) as response:
                 response.raise_for_status()
                 async for line in response.content:
                     if not line.startswith(b"data: {"):
@@ -65,13 +71,13 @@ async def measure(address: str, model: str, workload: Workload) -> Figures:
 
         async def client(number: int) -> int:
             tokens = 0
-            for asked in bodies[number :: workload.clients]:
+            for body in bodies[number :: workload.clients]:
                 if workload.streaming:
                     streams.append(times := StreamTimes(time.perf_counter()))
-                    found = await stream(asked, times)
+                    generated = await stream(body, times)
                 else:
-                    found = await unary(asked)
-                tokens += found
+                    generated = await unary(body)
+                tokens += generated
             return tokens
 
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What is shown of the results: tables, JSON, a plot."""
+"""Tables, JSON and a plot of the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Table = list[list[str]]
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """Returns what the figures depend on: the machine, the versions of packages, the load."""
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -33,14 +33,15 @@ def machine() -> dict[str, Any]:
 
 
 def figures_table(cases: Sequence[Case], results: Results) -> Table:
-    """Medians over the repetitions, one line a run; the ratios are medians of each repetition's."""
+    """Returns a line for each run: medians over the repetitions, and medians of the repetitions' ratios."""
     lines = [["clients x prompt", "what", "tokens/s", "of alone", "of peer", "first token, ms", "step, ms", "CPU, ms"]]
     for case in cases:
         for run in case.runs:
             kind = "streaming" if run.workload.streaming else "unary"
             others = (f"{ALONE}, greedy", f"{PEER}, {kind}, greedy")
             ratios = [
-                results.ratios(case.title, run.title, other, lambda found: found.tokens_per_second) for other in others
+                results.ratios(case.title, run.title, other, lambda figures: figures.tokens_per_second)
+                for other in others
             ]
             fields = ("tokens_per_second", "first_token_ms", "step_ms", "cpu_ms_per_token")
             rate, first, step, cpu = (_median(case, run.title, results, field) for field in fields)
@@ -49,7 +50,7 @@ def figures_table(cases: Sequence[Case], results: Results) -> Table:
                     case.title,
                     run.title,
                     _number(rate, 0),
-                    *(_number(statistics.median(found) if found else None, 2) for found in ratios),
+                    *(_number(statistics.median(values) if values else None, 2) for values in ratios),
                     _number(first, 0),
                     _number(step, 1),
                     _number(cpu, 2),
@@ -59,7 +60,7 @@ def figures_table(cases: Sequence[Case], results: Results) -> Table:
 
 
 def targets_table(results: Results) -> Table:
-    """Each target with what was measured: the median of the repetitions' ratios, and their range."""
+    """Returns each target with its measured value: the median of the repetitions' ratios, and their range."""
     lines = [["figure", "target", "measured", "range", "met"]]
     for target in TARGETS:
         ratios = results.ratios(target.case, target.one, target.other, target.value)
@@ -72,7 +73,7 @@ def targets_table(results: Results) -> Table:
 
 
 def show(table: Table, markdown: bool) -> str:
-    """A table as text, or in Markdown."""
+    """Returns a table as text, or in Markdown."""
     if markdown:
         head, *rest = [f"| {' | '.join(line)} |" for line in table]
         return "\n".join([head, f"|{'---|' * len(table[0])}", *rest])
@@ -89,7 +90,7 @@ def show(table: Table, markdown: bool) -> str:
 def save_json(file: Path, about: dict[str, Any], results: Results) -> None:
     """Writes the figures of every repetition, and the targets."""
     runs = [
-        {"case": case, "run": run, "repetitions": [dataclasses.asdict(found) for found in figures]}
+        {"case": case, "run": run, "repetitions": [dataclasses.asdict(repetition) for repetition in figures]}
         for (case, run), figures in results.figures.items()
     ]
     file.write_text(json.dumps({"machine": about, "targets": targets_table(results), "runs": runs}, indent=2) + "\n")
@@ -127,8 +128,8 @@ def save_plot(file: Path, cases: Sequence[Case], results: Results) -> None:
 
 def _median(case: Case, run: str, results: Results, field: str) -> float | None:
     def value(figures: Figures) -> float | None:
-        found: float | None = getattr(figures, field)
-        return found
+        number: float | None = getattr(figures, field)
+        return number
 
     return results.median(case.title, run, value)
 
@@ -138,7 +139,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _cpu_name() -> str:
-    """The processor's name where the system tells it, otherwise its architecture."""
+    """Returns the processor's name where the system tells it, otherwise its architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

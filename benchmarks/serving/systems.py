@@ -1,4 +1,4 @@
-"""The systems that are measured: each with the processes that make it up, and a process that measures it."""
+"""The systems that are measured, each with its own processes and with a process that measures it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class System:
 
     Args:
         client: The process that measures it.
-        server: The server's process, whose CPU time counts, with that of its children; none if the client is all.
+        server: The id of the server's process, whose CPU time counts, with that of its children; none if the client
+            itself is what is measured.
     """
 
     def __init__(self, client: Process, server: int | None = None) -> None:
@@ -60,7 +61,7 @@ class System:
 
 @contextmanager
 def engine_alone(folder: Path, threads: int, sampled: bool) -> Iterator[System]:
-    """The stock batching engine in a process of its own, without a server."""
+    """Starts the stock batching engine in a process of its own, without a server."""
     arguments = [str(folder), str(threads), str(BLOCKS), *["sampled"] * sampled]
     log = folder / f"alone{'-sampled' * sampled}.log"
     process = Process("benchmarks.serving.alone", *arguments, log=log, environment=_threads(threads))
@@ -70,7 +71,7 @@ def engine_alone(folder: Path, threads: int, sampled: bool) -> Iterator[System]:
 
 @contextmanager
 def ours(folder: Path, threads: int) -> Iterator[System]:
-    """Our server and its engine process, over gRPC."""
+    """Starts our server and its engine process, which are called over gRPC."""
     file, log = folder / "llms.yaml", folder / "server.log"
     llm = {
         "provider": "huggingface",
@@ -92,12 +93,12 @@ def ours(folder: Path, threads: int) -> Iterator[System]:
 
 @contextmanager
 def peer(folder: Path, threads: int, packages: Path) -> Iterator[System]:
-    """`transformers serve --continuous-batching`, over HTTP.
+    """Starts `transformers serve --continuous-batching`, which is called over HTTP.
 
     Args:
         folder: The model.
         threads: CPU threads of torch.
-        packages: Where `install_peer` put what it needs.
+        packages: The folder that `install_peer` returned.
     """
     log = folder / "peer.log"
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
@@ -119,7 +120,7 @@ def peer(folder: Path, threads: int, packages: Path) -> Iterator[System]:
 
 
 def install_peer() -> Path:
-    """Installs what the peer needs beside the engine's packages, once: where it is."""
+    """Installs once what the peer needs beside the engine's packages; returns the folder."""
     packages = ROOT / "build" / "peer"
     wanted = Path(__file__).with_name("peer.txt")
     mark = packages / ".installed"
@@ -154,11 +155,11 @@ def _server(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
 
 
 def _announced(server: subprocess.Popen[bytes], log: Path, pattern: str) -> str:
-    """What a server's log says about its address."""
+    """Returns the address that a server announces in its log."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
-        if found := re.search(pattern, log.read_text(errors="replace")):
-            return found[1]
+        if announcement := re.search(pattern, log.read_text(errors="replace")):
+            return announcement[1]
         time.sleep(0.1)
     return _give_up(log)
 

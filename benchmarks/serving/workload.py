@@ -1,4 +1,4 @@
-"""What is measured, and how the measuring processes are asked for it: one line of JSON in, one line out."""
+"""The workloads, and the protocol of the measuring processes: a line of JSON in, a line of JSON out."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Workload:
 
     clients: int
     answers: int = 1
-    """For each client."""
+    """Answers for each client."""
     prompt_tokens: int = SHORT
     new_tokens: int = 64
     streaming: bool = True
     sampled: bool = False
-    """Whether every request has a temperature, top-k, top-p and seed of its own; otherwise all are greedy."""
+    """True where every request has a temperature, top-k, top-p and seed of its own; otherwise all are greedy."""
     salt: int = 0
-    """Makes the prompts differ from those of other runs, so that no run finds its prompts in a prefix cache."""
+    """A number that makes the prompts differ from those of other runs, so that no prompt is in a prefix cache."""
 
     @property
     def tokens(self) -> int:
@@ -53,18 +53,18 @@ class Workload:
         return self.clients * self.answers * self.new_tokens
 
     def prompt(self, index: int) -> list[int]:
-        """The tokens of a request's prompt."""
+        """Returns the tokens of a request's prompt."""
         numbers = random.Random(f"{self.salt} {index}")
         return [numbers.randrange(1, VOCABULARY) for _ in range(self.prompt_tokens)]
 
     def text(self, index: int) -> str:
-        """The prompt as text: one word is one token."""
+        """Returns the prompt as text, in which one word is one token."""
         return " ".join(f"w{token}" for token in self.prompt(index))
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run of a workload took; `None` where it does not say."""
+    """The figures of one run of a workload; `None` where the run does not tell."""
 
     tokens_per_second: float
     first_token_ms: float | None = None
@@ -77,14 +77,16 @@ class Figures:
 
 @dataclass
 class StreamTimes:
-    """When the tokens of one streamed answer came: seconds, and tokens until then."""
+    """The times at which the tokens of one streamed answer came."""
 
-    asked: float
+    sent_at: float
+    """The time at which the request was sent, in seconds."""
     tokens: list[tuple[float, int]] = dataclasses.field(default_factory=list)
+    """The time at which each piece of text came, in seconds, and the number of tokens until then."""
 
 
 def settings(index: int) -> dict[str, Any]:
-    """Sampling settings that differ from request to request."""
+    """Returns sampling settings that differ from request to request."""
     return {
         "temperature": 0.5 + index % 10 / 10,
         "top_k": 20 + index % 60,
@@ -93,10 +95,10 @@ def settings(index: int) -> dict[str, Any]:
 
 
 def summarize(workload: Workload, seconds: float, tokens: int, streams: Sequence[StreamTimes]) -> Figures:
-    """The figures of a run.
+    """Computes the figures of a run.
 
     Args:
-        workload: What was run.
+        workload: The workload that was run.
         seconds: From the first request to the end of the last answer.
         tokens: New tokens as the server counts them.
         streams: The answers, if they were streamed.
@@ -108,7 +110,7 @@ def summarize(workload: Workload, seconds: float, tokens: int, streams: Sequence
         raise ValueError(f"{tokens} tokens came, {workload.tokens} were asked for")
     if not streams:
         return Figures(tokens / seconds)
-    first = statistics.median(stream.tokens[0][0] - stream.asked for stream in streams)
+    first = statistics.median(stream.tokens[0][0] - stream.sent_at for stream in streams)
     return Figures(tokens / seconds, first * 1000, _step_ms(streams) if workload.answers == 1 else None)
 
 
@@ -123,19 +125,19 @@ def _step_ms(streams: Sequence[StreamTimes]) -> float | None:
 
 
 def serve_workloads(measure: Callable[[Workload], Figures]) -> None:
-    """The life of a measuring process: says that it is ready, then answers each workload with its figures."""
+    """Runs a measuring process: says that it is ready, then answers each workload with its figures."""
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         print(json.dumps(dataclasses.asdict(measure(Workload(**json.loads(line))))), flush=True)
 
 
 class Process:
-    """A measuring process, seen from the one that asks.
+    """A measuring process, as the process that started it uses it.
 
     Args:
-        module: What it runs, with `serve_workloads`.
+        module: The module that it runs, which calls `serve_workloads`.
         arguments: Its arguments.
-        log: Takes what it prints beside its answers.
+        log: The file for its standard error.
         environment: Variables to add.
     """
 
