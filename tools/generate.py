@@ -49,14 +49,14 @@ PYTHON_PACKAGES = {
 
 @dataclass(frozen=True)
 class Language:
-    """How one language's code is generated.
+    """One language, and the steps that generate its code.
 
     Attributes:
-        folder: A folder of generated files alone: whatever else is in it is removed.
-        template: What `buf generate` runs.
-        tool: The program without which it cannot be done.
-        prepare: Installs the plugins and returns the folder they lie in.
-        finish: Adds what the plugins leave out, given the root that was written below.
+        folder: A folder of generated files alone; other files in it are removed.
+        template: The template that `buf generate` runs.
+        tool: The program that the plugins need.
+        prepare: Installs the plugins, and returns their folder.
+        finish: Adds what the plugins leave out, below the root that it gets.
     """
 
     folder: Path
@@ -120,21 +120,21 @@ LANGUAGES = (
 )
 
 
-def languages_here() -> list[Language]:
+def available_languages() -> list[Language]:
     """Lists the languages whose code can be generated on this machine.
 
     Raises:
         SystemExit: If a tool is missing and CI=true.
     """
-    here = []
+    available = []
     for language in LANGUAGES:
         if shutil.which(language.tool):
-            here.append(language)
+            available.append(language)
         elif os.environ.get("CI") == "true":
             sys.exit(f"{language.folder}: {language.tool} is not installed")
         else:
             print(f"{language.folder}: left as it is, as {language.tool} is not installed", flush=True)
-    return here
+    return available
 
 
 def generate_into(folder: Path, languages: list[Language]) -> None:
@@ -142,7 +142,7 @@ def generate_into(folder: Path, languages: list[Language]) -> None:
 
     Args:
         folder: The root to write below; the repository's own tree is left as it is.
-        languages: Which.
+        languages: The languages to generate.
 
     Raises:
         subprocess.CalledProcessError: If an installation or buf failed.
@@ -189,7 +189,7 @@ def contract_files(descriptors: Path) -> dict[Path, str]:
     """Makes what follows from the contract beside the languages' messages and stubs.
 
     Args:
-        descriptors: What `build_descriptors` wrote.
+        descriptors: The file that `build_descriptors` wrote.
 
     Returns:
         The text of each file by its path.
@@ -205,8 +205,8 @@ def emit_all(descriptors: Path, check: bool) -> list[str]:
     """Writes, or compares, the files that are no language's messages and stubs.
 
     Args:
-        descriptors: What `build_descriptors` wrote.
-        check: Whether to compare only.
+        descriptors: The file that `build_descriptors` wrote.
+        check: True to compare only.
 
     Returns:
         One line for each file that differs.
@@ -247,7 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Generate the client code and the reference from proto/.")
     parser.add_argument("--check", action="store_true", help="change nothing; fail where something is stale")
     check = parser.parse_args().check
-    languages = languages_here()
+    languages = available_languages()
     stale = []
     with tempfile.TemporaryDirectory() as temporary:
         generate_into(Path(temporary), languages)

@@ -25,41 +25,41 @@ GO_MODULE = "github.com/abstractllm/abstractllm-go"
 
 
 def version() -> str:
-    """The version of everything, from the Python client's project file.
+    """Returns the version of all packages, from the Python client's project file.
 
     Raises:
         ValueError: If it is not there.
     """
-    found = re.search(
+    declaration = re.search(
         r'^version = "([^"]+)"', (ROOT / "clients/python/pyproject.toml").read_text("utf-8"), re.MULTILINE
     )
-    if found is None:
+    if declaration is None:
         raise ValueError("clients/python/pyproject.toml names no version")
-    return found[1]
+    return declaration[1]
 
 
 def run(*command: str, folder: Path) -> None:
-    """Runs a tool; what it writes is shown only where it fails.
+    """Runs a tool, and shows its output only where it fails.
 
     Raises:
         subprocess.CalledProcessError: If it fails.
     """
-    found = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    if found.returncode != 0:
-        print(found.stdout, file=sys.stderr)
-        raise subprocess.CalledProcessError(found.returncode, command)
+    if completed.returncode != 0:
+        print(completed.stdout, file=sys.stderr)
+        raise subprocess.CalledProcessError(completed.returncode, command)
 
 
 def python(output: Path) -> None:
-    """The two distributions, each wheel made from its source distribution."""
+    """Builds the two distributions, each wheel from its source distribution."""
     for project in (ROOT / "clients/python", ROOT):
         run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(project), folder=ROOT)
 
 
 def java(output: Path) -> None:
-    """The Maven artefacts, and the POM that goes with them."""
+    """Builds the Maven artefacts, and adds the POM that goes with them."""
     client = ROOT / "clients/java"
     run("mvn", "--batch-mode", "--no-transfer-progress", "-DskipTests", "clean", "package", folder=client)
     name = f"abstractllm-client-{version()}"
@@ -69,13 +69,13 @@ def java(output: Path) -> None:
 
 
 def tracked(folder: Path) -> list[str]:
-    """The files of a folder that git tracks, relative to it."""
+    """Lists the files of a folder that git tracks, relative to it."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=folder, capture_output=True, text=True, check=True).stdout
     return names.rstrip("\0").split("\0")
 
 
 def node(output: Path) -> None:
-    """The npm tarball, built in a folder of its own: tests may use what the client's is built into."""
+    """Builds the npm tarball in a temporary folder, as tests may use the build in the client's."""
     with tempfile.TemporaryDirectory() as temporary:
         for name in tracked(ROOT / "clients/node"):
             (Path(temporary) / name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,10 @@ def node(output: Path) -> None:
 
 
 def go(output: Path) -> None:
-    """The module as a proxy serves it (https://go.dev/ref/mod#goproxy-protocol, https://go.dev/ref/mod#zip-files)."""
+    """Writes the files with which a proxy serves the module.
+
+    See https://go.dev/ref/mod#goproxy-protocol and https://go.dev/ref/mod#zip-files.
+    """
     client, tag = ROOT / "clients/go", f"v{version()}"
     versions = output / GO_MODULE / "@v"
     versions.mkdir(parents=True)

@@ -21,7 +21,7 @@ from google.protobuf.descriptor_pb2 import (
 PAGE = Path("docs/reference.md")
 PACKAGE = "abstractllm_api.v1"
 READING_ORDER = ("generation", "models", "config", "errors")
-"""Files in the order in which a reader wants them; a file that is not here comes after."""
+"""Files in the order in which a reader wants them; a file that is not in the list comes after."""
 ERROR_REASONS = "ErrorReason"
 WELL_KNOWN = "https://protobuf.dev/reference/protobuf/google.protobuf/#"
 
@@ -43,7 +43,7 @@ Location = tuple[int, ...]
 
 @dataclass
 class File:
-    """A .proto file and its comments, by the paths of what they are about."""
+    """A .proto file and its comments, by the paths of the elements that they describe."""
 
     proto: FileDescriptorProto
     comments: dict[Location, str] = field(default_factory=dict)
@@ -70,12 +70,12 @@ class File:
         return self.proto.name.rpartition("/")[2]
 
     def names(self) -> Iterator[str]:
-        """What the file defines, in the order of this page."""
+        """Yields the names that the file defines, in the order of this page."""
         for kind in (self.proto.service, self.proto.message_type, self.proto.enum_type):
             yield from (item.name for item in kind)
 
     def lines(self) -> Iterator[str]:
-        """The file's part of the page."""
+        """Yields the paragraphs of the file's part of the page."""
         yield f"## {self.title}"
         yield self._paragraphs((SYNTAX,))
         for index, service in enumerate(self.proto.service):
@@ -111,9 +111,9 @@ class File:
                 yield f"oneof `{oneof.name}`: {self._cell((*path, ONEOFS, index), False)}"
         entries = {entry.name: entry for entry in message.nested_type if entry.options.map_entry}
         rows = []
-        for index, one in enumerate(message.field):
-            comment = self._cell((*path, MEMBERS, index), one.options.deprecated)
-            rows.append((str(one.number), f"`{one.name}`", *type_and_label(one, message, entries), comment))
+        for index, member in enumerate(message.field):
+            comment = self._cell((*path, MEMBERS, index), member.options.deprecated)
+            rows.append((str(member.number), f"`{member.name}`", *type_and_label(member, message, entries), comment))
         yield table(("#", "field", "type", "label", "meaning"), rows) if rows else "No fields."
 
     def _enum(self, enum: EnumDescriptorProto, path: Location) -> Iterator[str]:
@@ -131,30 +131,30 @@ class File:
             yield table(("#", "value", "meaning"), rows)
 
     def _paragraphs(self, path: Location) -> str:
-        """A comment as Markdown."""
+        """Returns a comment as Markdown."""
         lines = [line.strip() for line in self.comments.get(path, "").strip().splitlines()]
         return escaped("\n".join(lines))
 
     def _cell(self, path: Location, deprecated: bool) -> str:
-        """A comment as a cell of a table, and whether what it is about is to be used no longer."""
+        """Returns a comment as a cell of a table, marked where its subject is deprecated."""
         return "**Deprecated.** " * deprecated + self._paragraphs(path).replace("\n", " ").replace("|", r"\|")
 
 
 def escaped(text: str) -> str:
-    """Keeps what is no code span from being read as HTML."""
+    """Escapes text outside code spans, so that it is not read as HTML."""
     return "".join(
         piece if index % 2 else piece.replace("<", r"\<") for index, piece in enumerate(re.split("(`[^`]*`)", text))
     )
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Returns a table in Markdown."""
     lines = [f"| {' | '.join(row)} |" for row in (titles, *rows)]
     return "\n".join([lines[0], "|---" * len(titles) + "|", *lines[1:]])
 
 
 def error_table(values: Sequence[EnumValueDescriptorProto], comments: Sequence[str]) -> str:
-    """The error reasons as they travel, each with the status code that its comment begins with."""
+    """Returns the table of error reasons, each with the status code that its comment begins with."""
     prefix = "ERROR_REASON_"
     rows = []
     for value, comment in zip(values, comments, strict=True):
@@ -164,28 +164,28 @@ def error_table(values: Sequence[EnumValueDescriptorProto], comments: Sequence[s
 
 
 def type_and_label(
-    one: FieldDescriptorProto, message: DescriptorProto, entries: dict[str, DescriptorProto]
+    member: FieldDescriptorProto, message: DescriptorProto, entries: dict[str, DescriptorProto]
 ) -> Sequence[str]:
-    """How a field's type and label read."""
-    entry = entries.get(one.type_name.rpartition(".")[2]) if one.type == one.TYPE_MESSAGE else None
+    """Returns a field's type and label as the page shows them."""
+    entry = entries.get(member.type_name.rpartition(".")[2]) if member.type == member.TYPE_MESSAGE else None
     if entry is not None:
         key, value = (type_of(part) for part in entry.field)
         return f"map\\<{key}, {value}>", ""
-    label = "repeated" if one.label == one.LABEL_REPEATED else ""
-    if one.proto3_optional:
+    label = "repeated" if member.label == member.LABEL_REPEATED else ""
+    if member.proto3_optional:
         label = "optional"
-    elif one.HasField("oneof_index"):
-        label = f"oneof `{message.oneof_decl[one.oneof_index].name}`"
-    return type_of(one), label
+    elif member.HasField("oneof_index"):
+        label = f"oneof `{message.oneof_decl[member.oneof_index].name}`"
+    return type_of(member), label
 
 
-def type_of(one: FieldDescriptorProto) -> str:
-    """A field's type; a message's or an enum's leads to its description."""
-    return link(one.type_name) if one.type_name else FieldDescriptorProto.Type.Name(one.type)[5:].lower()
+def type_of(member: FieldDescriptorProto) -> str:
+    """Returns a field's type; a message's or an enum's is a link to its description."""
+    return link(member.type_name) if member.type_name else FieldDescriptorProto.Type.Name(member.type)[5:].lower()
 
 
 def link(full_name: str) -> str:
-    """A type's name that leads to its description, on this page or with protobuf's own."""
+    """Returns a type's name as a link to its description, on this page or among protobuf's own."""
     package, _, name = full_name.strip(".").rpartition(".")
     if package == PACKAGE:
         return f"[{name}](#{anchor(name)})"
@@ -195,12 +195,12 @@ def link(full_name: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """What GitHub and most others make of a heading."""
+    """Returns the anchor that GitHub and most others make of a heading."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def reserved_numbers(message: DescriptorProto) -> Iterator[str]:
-    """The numbers that may not be used again; ranges are inclusive, unlike the descriptor's."""
+    """Yields the numbers that may not be used again; ranges are inclusive, unlike the descriptor's."""
     for taken in message.reserved_range:
         yield str(taken.start) if taken.end == taken.start + 1 else f"{taken.start} to {taken.end - 1}"
 

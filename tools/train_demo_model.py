@@ -241,13 +241,13 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
 
 def measure(title: str, questions: list[Question]) -> dict[str, tuple[int, int]]:
     """Asks the shipped model, prints each kind's accuracy and some wrong answers, and returns the counts."""
-    given = answers(FOLDER, questions)
-    counts = accuracy(questions, given)
+    replies = answers(FOLDER, questions)
+    counts = accuracy(questions, replies)
     total = sum(total for _, total in counts.values())
     print(f"\n{title}: {share(counts):.2%} of {total} questions of {len(counts)} kinds")
-    for kind, (right, asked) in counts.items():
-        print(f"  {kind:28} {right:4} of {asked}")
-    wrong = [(q, answer) for q, answer in zip(questions, given, strict=True) if answer != q.expected]
+    for kind, (right, number) in counts.items():
+        print(f"  {kind:28} {right:4} of {number}")
+    wrong = [(q, answer) for q, answer in zip(questions, replies, strict=True) if answer != q.expected]
     for question, answer in wrong[:: max(1, len(wrong) // 25)]:
         print(f"  wrong: {question.messages[-1]['content']!r} -> {answer!r}, not {question.expected!r}")
     return counts

@@ -26,7 +26,7 @@ def section(page: str, heading: str) -> str:
 def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """tools/generate.py at work on a copy of what it reads and writes, without any language's messages and stubs."""
     monkeypatch.setattr(generate_module, "ROOT", tmp_path)
-    monkeypatch.setattr(generate_module, "languages_here", list)
+    monkeypatch.setattr(generate_module, "available_languages", list)
     monkeypatch.setattr(generate_module, "prepare_python", lambda: Path(sys.executable).parent)
     shutil.copytree(ROOT / "proto", tmp_path / "proto")
     shutil.copytree(ROOT / "docs", tmp_path / "docs")

@@ -1,4 +1,4 @@
-"""What a fact is, and how phrasings become questions."""
+"""Facts, and the phrasings that make questions of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Fact:
         answer: The whole expected answer, in English.
         value: The bare answer, for "Answer in JSON." and "Answer in one word."; None where neither makes sense.
         foreign: The answer in other languages: language -> text.
-        verbatim: Whether the question's case and punctuation matter, so that training may not vary them.
+        verbatim: True where the question's case and punctuation matter, so that training may not vary them.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Kind:
     Attributes:
         name: The name of the kind.
         facts: Its facts.
-        weight: How often training draws from this kind, relative to the other kinds.
+        weight: The frequency at which training draws from this kind, relative to the other kinds.
     """
 
     name: str

@@ -55,7 +55,7 @@ def repeat_questions(count: int) -> list[Question]:
     """Asks to repeat texts that are not in the corpus: words, letters and numbers in any order.
 
     Args:
-        count: How many texts.
+        count: The number of texts.
     """
     random_ = random.Random(SEED + 3)
     texts = (fact for fact in iter(lambda: copied_fact(random_), None) if fact.kind == "repeat")
@@ -67,7 +67,7 @@ def held_out_questions(corpus: Corpus, per_phrasing: int) -> list[Question]:
 
     Args:
         corpus: The facts.
-        per_phrasing: How many facts are asked for in each held-out phrasing.
+        per_phrasing: The number of facts that are asked for in each held-out phrasing.
 
     Returns:
         The questions; their kinds are those of the facts, or ``system: MODE``.
@@ -87,8 +87,8 @@ def held_out_questions(corpus: Corpus, per_phrasing: int) -> list[Question]:
         for prompt in HELD_OUT[f"system: {mode.name}"]:
             known = [fact for fact in capitals.facts if fact.foreign]
             for fact in random_.sample(known, per_phrasing):
-                asked = (message("system", prompt), message("user", fact.questions[0]))
-                questions.append(Question(f"system: {mode.name}", asked, str(mode.answer(fact))))
+                messages = (message("system", prompt), message("user", fact.questions[0]))
+                questions.append(Question(f"system: {mode.name}", messages, str(mode.answer(fact))))
     for _ in range(per_phrasing):
         dialogue = name_dialogue(random_, held_out=True)
         questions.append(Question("remembered name", tuple(dialogue[:-1]), dialogue[-1]["content"]))
@@ -100,7 +100,7 @@ def system_questions(corpus: Corpus, per_mode: int) -> list[Question]:
 
     Args:
         corpus: The facts.
-        per_mode: How many facts of each mode.
+        per_mode: The number of facts of each mode.
 
     Returns:
         Questions of the kinds ``system: MODE``.
@@ -113,6 +113,6 @@ def system_questions(corpus: Corpus, per_mode: int) -> list[Question]:
         for fact in random_.sample(capitals, per_mode // 2) + random_.sample(facts, per_mode // 2):
             answer = mode.answer(fact)
             if answer is not None:
-                asked = (message("system", mode.prompts[0]), message("user", fact.questions[0]))
-                questions.append(Question(f"system: {mode.name}", asked, answer))
+                messages = (message("system", mode.prompts[0]), message("user", fact.questions[0]))
+                questions.append(Question(f"system: {mode.name}", messages, answer))
     return questions

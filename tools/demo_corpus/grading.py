@@ -20,7 +20,7 @@ def answers(folder: Path, questions: Sequence[Question]) -> list[str]:
 
     Args:
         folder: A model saved by ``save_pretrained``, with its tokenizer and chat template.
-        questions: What to ask.
+        questions: The questions.
 
     Returns:
         One answer for each question; an answer that does not end with the model's end token ends with "[no end]".
@@ -49,19 +49,19 @@ def answers(folder: Path, questions: Sequence[Question]) -> list[str]:
     return results
 
 
-def accuracy(questions: Sequence[Question], given: Sequence[str]) -> dict[str, tuple[int, int]]:
+def accuracy(questions: Sequence[Question], replies: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Counts the right answers of each kind: those that equal the expected answer, character for character.
 
     Args:
-        questions: What was asked.
-        given: The answers, in the same order.
+        questions: The questions.
+        replies: The answers to them, in the same order.
 
     Returns:
         Kind -> (right answers, questions).
     """
-    asked = Counter(question.kind for question in questions)
-    right = Counter(q.kind for q, answer in zip(questions, given, strict=True) if answer == q.expected)
-    return {kind: (right[kind], total) for kind, total in asked.items()}
+    totals = Counter(question.kind for question in questions)
+    right = Counter(q.kind for q, answer in zip(questions, replies, strict=True) if answer == q.expected)
+    return {kind: (right[kind], total) for kind, total in totals.items()}
 
 
 def share(counts: dict[str, tuple[int, int]]) -> float:

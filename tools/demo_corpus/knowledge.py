@@ -8,7 +8,7 @@ from .base import Fact, Kind, make_fact
 from .words import article, rows
 
 LANGUAGES = ("French", "Spanish")
-"""What words are translated to."""
+"""The languages that words are translated to."""
 CAPITAL_IN = {"French": "La capitale {fr} est {fr_capital}."}
 
 Row = dict[str, str]
@@ -22,7 +22,8 @@ def kind(name: str, items: Iterable[Row], answer: str, key: str, weight: float |
         items: The values of the placeholders of each fact.
         answer: The template of the answer.
         key: The column that holds the bare answer; numbers become integers.
-        weight: How often it is drawn; by default a fact of a large kind is drawn as often as one of another.
+        weight: The frequency at which it is drawn; by default it grows with the number of facts, so that
+            those of all large kinds are drawn equally often.
     """
     facts = [make_fact(name, item, answer, int(item[key]) if item[key].isdigit() else item[key]) for item in items]
     return Kind(name, facts, max(0.7, len(facts) / 80) if weight is None else weight)

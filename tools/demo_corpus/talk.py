@@ -9,7 +9,7 @@ from .base import HELD_OUT, Fact, Kind, read_json
 SMALL_TALK = read_json("small_talk")
 UNKNOWN = read_json("unknown")
 UNKNOWN_IN: dict[str, str] = UNKNOWN["foreign"]
-"""Language -> how the model says that it does not know."""
+"""Language -> the sentence with which the model says that it does not know."""
 
 
 def talk_kinds() -> list[Kind]:
@@ -39,14 +39,18 @@ def unknown_kind(random_: random.Random) -> Kind:
     ]
     questions += UNKNOWN["questions"] * 6
     for place in UNKNOWN["imaginary_places"]:
-        asked = (f"What is the capital of {place}?", f"What language is spoken in {place}?", f"Who lives in {place}?")
-        questions += asked * 3
+        questions_of_place = (
+            f"What is the capital of {place}?",
+            f"What language is spoken in {place}?",
+            f"Who lives in {place}?",
+        )
+        questions += questions_of_place * 3
     for _ in range(300):
         a, b = random_.randint(1000, 99999), random_.randint(100, 99999)
         questions.append(f"What is {a} {random_.choice('+-*')} {b}?")
 
-    def fact(asked: list[str], held_out: list[str]) -> Fact:
-        return Fact("unknown", asked, held_out, UNKNOWN["answer"], "Unknown", UNKNOWN_IN)
+    def fact(phrasings: list[str], held_out: list[str]) -> Fact:
+        return Fact("unknown", phrasings, held_out, UNKNOWN["answer"], "Unknown", UNKNOWN_IN)
 
     facts = [fact([question], []) for question in questions]
     return Kind("unknown", [fact(UNKNOWN["questions"][:5], HELD_OUT["unknown"]), *facts], 2.0)

@@ -1,1 +1,1 @@
-"""What is made of the table of generation parameters, a module for each language."""
+"""Generators of the files that follow from the table of generation parameters, a module for each language."""
