@@ -1,4 +1,4 @@
-"""How an answer's events are shown to a person as they come."""
+"""An answer's events, shown to a person as they come."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INCOMPLETE = {
 
 
 class Answer:
-    """An answer on its way to the standard output, and what has come of it so far."""
+    """An answer on its way to the standard output, and the part of it that has come so far."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -25,21 +25,21 @@ class Answer:
         """The whole answer as a message for the next turn, once it is there."""
 
     def show(self, events: Iterator[Event]) -> None:
-        """Writes one answer's text as it comes, and to a terminal what a reasoning model thinks before.
+        """Writes one answer's text as it comes, and to a terminal the reasoning before it.
 
-        However the answer ends, its last line does.
+        The last line is ended however the answer ends.
         """
-        thinking = False
+        is_reasoning = False
         try:
             for event in events:
                 kind = kind_of(event)
                 if kind == "reasoning_delta" and sys.stdout.isatty():
-                    thinking = True
+                    is_reasoning = True
                     print_dim(event.text)
                 elif kind == "text_delta":
-                    if thinking:
+                    if is_reasoning:
                         print_dim("\n\n")
-                        thinking = False
+                        is_reasoning = False
                     self.text += event.text
                     print_text(event.text)
                 elif kind == "finished":
@@ -52,12 +52,12 @@ class Answer:
 
 
 def end_line(text: str) -> None:
-    """Ends the last line of an answer, if the answer did not."""
+    """Ends the last line of an answer unless the answer itself ended it."""
     if not text.endswith("\n"):
         print_text("\n")
 
 
 def note_ending(ending: Event | Completion) -> None:
     """Notes on the standard error why an answer is not a whole one."""
-    if why := _INCOMPLETE.get(ending.finish_reason):
-        note(f"note: {why}")
+    if reason := _INCOMPLETE.get(ending.finish_reason):
+        note(f"note: {reason}")

@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 class Cache(Protocol):
-    """What the commands need of a cache."""
+    """The methods of a cache that the commands use."""
 
     def list(self) -> Sequence[Any]:
-        """Its models, as `CachedModel`s of the library or of the client."""
+        """Lists the models, as `CachedModel`s of the library or of the client."""
 
     def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
-        """Deletes one model, or all of them if `model` is None; gives their names and the bytes that it frees."""
+        """Deletes one model, or all of them if `model` is None; returns their names and the bytes that are freed."""
 
     def pull(self, model: str | None) -> Generator[Any, None, None]:
-        """Downloads a model, and reports progress as `PullProgress`; closing the generator gives it up."""
+        """Downloads a model, and reports progress as `PullProgress`; closing the generator stops the download."""
 
 
 @contextmanager
 def open_cache(provider: str | None, cache_dir: Path | None, server: Server | None, llm: str | None) -> Iterator[Cache]:
-    """The cache that the command line asks for.
+    """Opens the cache that the command line names.
 
     Raises:
         AbstractLLMError: The library's or the client's, if there is no such provider or no such server.
@@ -55,15 +55,15 @@ class LocalCache:
         self._llm = llm
 
     def list(self) -> Sequence[Any]:
-        """As `Cache.list`."""
+        """Lists the models; see `Cache.list`."""
         return _wait(self._llm.cached_models())
 
     def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
-        """As `Cache.clear`."""
+        """Deletes models; see `Cache.clear`."""
         return _wait(self._llm.clear_cache(model, dry_run=dry_run))
 
     def pull(self, model: str | None) -> Generator[Any, None, None]:
-        """As `Cache.pull`; here nobody has listed the models, so any can be named."""
+        """Downloads a model; any can be named, as no configuration lists the allowed ones. See `Cache.pull`."""
         import asyncio
 
         if model is not None:
@@ -84,16 +84,16 @@ class RemoteCache:
         self._remote = remote
 
     def list(self) -> Sequence[Any]:
-        """As `Cache.list`."""
+        """Lists the models; see `Cache.list`."""
         return self._remote.list_cached_models()
 
     def clear(self, model: str | None, *, dry_run: bool) -> tuple[Sequence[str], int]:
-        """As `Cache.clear`."""
+        """Deletes models; see `Cache.clear`."""
         cleared = self._remote.clear_model_cache(model, all_models=model is None, dry_run=dry_run)
         return cleared.removed, cleared.freed_bytes
 
     def pull(self, model: str | None) -> Generator[Any, None, None]:
-        """As `Cache.pull`."""
+        """Downloads a model; see `Cache.pull`."""
         yield from self._remote.pull_model(model)
 
 

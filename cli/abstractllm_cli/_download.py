@@ -1,4 +1,4 @@
-"""How a download is shown: a bar for the whole, and one for each file that is on its way."""
+"""A download, shown as a bar for the whole and one for each file that is on its way."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def follow(reports: Iterator[Any]) -> int:
             bars.update(whole, completed=done, total=report.bytes_total)
             if not report.file:
                 continue
-            is_there = report.file_bytes_done == report.file_bytes_total
-            if report.file not in files and not is_there:
+            is_complete = report.file_bytes_done == report.file_bytes_total
+            if report.file not in files and not is_complete:
                 files[report.file] = bars.add_task(_shortened(report.file), total=report.file_bytes_total)
             if report.file in files:
                 bars.update(files[report.file], completed=report.file_bytes_done, total=report.file_bytes_total)
-                if is_there:
+                if is_complete:
                     bars.remove_task(files.pop(report.file))
     return done
 

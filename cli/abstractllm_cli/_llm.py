@@ -36,7 +36,7 @@ class LLM(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Which LLM the command line asks for."""
+    """The LLM that the command line names."""
 
     provider: str | None
     model: str | None
@@ -48,7 +48,7 @@ class Target:
         """Refuses options that contradict each other.
 
         Raises:
-            typer.BadParameter: Naming the option that has no meaning beside the others.
+            typer.BadParameter: Naming the option that contradicts the others.
         """
         if self.server is not None:
             if self.provider is not None:
@@ -63,14 +63,14 @@ class Target:
             usage("only --address and --config have LLMs by name", "--llm")
 
     def parameters(self) -> dict[str, Any]:
-        """What every request to this LLM has to say: the model, where the LLM has a configuration of its own."""
+        """Returns the parameters of every request: the model, if a file or a server configures the LLM."""
         configured_elsewhere = self.server is not None or self.config is not None
         return {"model": self.model} if configured_elsewhere and self.model is not None else {}
 
 
 @contextmanager
 def open_llm(target: Target) -> Iterator[LLM]:
-    """The LLM that is asked for, loaded if it is in this process, closed at the end.
+    """Opens the LLM that the command line names, loads it if it is in this process, and closes it at the end.
 
     Raises:
         AbstractLLMError: The library's or the client's, if there is no such LLM or it cannot be loaded.
@@ -93,7 +93,7 @@ def open_llm(target: Target) -> Iterator[LLM]:
 
 
 def read_registry(path: Path) -> LLMRegistry:
-    """The LLMs of a configuration file; nothing is loaded or connected yet.
+    """Reads the LLMs of a configuration file; nothing is loaded or connected yet.
 
     Raises:
         ConfigurationError: Naming what is wrong in the file, and where.
@@ -122,7 +122,7 @@ def _load(llm: AbstractLLMInterface) -> None:
 
 
 async def _follow_load(llm: AbstractLLMInterface, show: Callable[[str], None]) -> None:
-    """Loads the LLM, and shows how far that is where the provider tells."""
+    """Loads the LLM, and shows the progress that the provider reports."""
     load_progress = getattr(llm, "load_progress", None)
     if load_progress is None:
         await llm.load()

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how `KEY=VALUE` is read."""
+"""Options that several commands share, and the reading of `KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-"""Where `abstractllm serve` listens if nothing else is said."""
+"""The address that `abstractllm serve` listens on by default."""
 
 DEFAULT_PROVIDER = "huggingface"
 SHORT_CALL_SECONDS = 120.0
-"""How long a server may take for an answer that asks no model."""
+"""The time limit of calls that need no model."""
 
 Provider = Annotated[
     str | None,
@@ -35,15 +35,17 @@ Config = Annotated[
 ]
 LLMName = Annotated[
     str | None,
-    typer.Option("--llm", metavar="NAME", help="Which LLM of --config or of the server; its default one if absent."),
+    typer.Option(
+        "--llm", metavar="NAME", help="The LLM of --config or of the server to use; the default one if absent."
+    ),
 ]
 Address = Annotated[
     str | None,
-    typer.Option("--address", metavar="HOST:PORT", help="Use the server at this address, not this process."),
+    typer.Option("--address", metavar="HOST:PORT", help="Use the server at this address instead of this process."),
 ]
 ServerAddress = Annotated[str, typer.Option("--address", metavar="HOST:PORT", help="The server's address.")]
 ServerLLM = Annotated[
-    str | None, typer.Option("--llm", metavar="NAME", help="Which LLM of the server; its default one if absent.")
+    str | None, typer.Option("--llm", metavar="NAME", help="The LLM of the server to use; the default one if absent.")
 ]
 Token = Annotated[
     str | None,
@@ -52,7 +54,7 @@ Token = Annotated[
         metavar="TOKEN",
         envvar="ABSTRACTLLM_TOKEN",
         show_envvar=True,
-        help="The server's token for you; safer in a file or the environment, as others can see a command's arguments.",
+        help="Your token; safer in a file or the environment, as others can see a command's arguments.",
     ),
 ]
 TokenFile = Annotated[
@@ -92,36 +94,6 @@ Key = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
 
 System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="The system prompt.")]
-Temperature = Annotated[
-    float | None, typer.Option("--temperature", metavar="NUMBER", help="0 to 2; 0 always takes the likeliest token.")
-]
-TopP = Annotated[
-    float | None, typer.Option("--top-p", metavar="NUMBER", help="Sample from the likeliest tokens of this total.")
-]
-TopK = Annotated[int | None, typer.Option("--top-k", metavar="COUNT", help="Sample from this many tokens; 0: all.")]
-MinP = Annotated[
-    float | None,
-    typer.Option("--min-p", metavar="NUMBER", help="Leave out tokens less likely than this times the likeliest."),
-]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", metavar="COUNT", help="New tokens at most.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="NUMBER", help="The same seed gives the same sample.")]
-Stop = Annotated[
-    list[str] | None, typer.Option("--stop", metavar="TEXT", help="End the answer before this text; repeatable.")
-]
-RepetitionPenalty = Annotated[
-    float | None, typer.Option("--repetition-penalty", metavar="NUMBER", help="Above 1 discourages repetition.")
-]
-PresencePenalty = Annotated[
-    float | None, typer.Option("--presence-penalty", metavar="NUMBER", help="-2 to 2; against tokens used already.")
-]
-FrequencyPenalty = Annotated[
-    float | None,
-    typer.Option("--frequency-penalty", metavar="NUMBER", help="-2 to 2; against tokens by how often they came."),
-]
-ReasoningEffort = Annotated[
-    str | None,
-    typer.Option("--reasoning-effort", metavar="LEVEL", help="none, minimal, low, medium, high or xhigh."),
-]
 ProviderOptions = Annotated[
     list[str] | None,
     typer.Option(
@@ -131,35 +103,8 @@ ProviderOptions = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up if the answer is not whole by then.")
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Give up if the answer is not complete by then.")
 ]
-
-_REQUEST_PARAMETERS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "max_tokens",
-    "seed",
-    "stop",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "reasoning_effort",
-    "timeout",
-)
-
-
-def request_parameters(context: typer.Context) -> dict[str, Any]:
-    """The parameters of a request that the command line sets, as `generate` of every LLM takes them.
-
-    They are read from the context, where the command's arguments are by name, so that each command need not spell
-    them a second time. Their limits are the library's and the server's matter.
-    """
-    given = {name: context.params[name] for name in _REQUEST_PARAMETERS if context.params[name] not in (None, [])}
-    if options := read_pairs(context.params["option"] or (), "--option"):
-        given["provider_options"] = options
-    return given
 
 
 def read_pairs(pairs: Sequence[str], name: str) -> dict[str, Any]:
@@ -167,7 +112,7 @@ def read_pairs(pairs: Sequence[str], name: str) -> dict[str, Any]:
 
     Args:
         pairs: The arguments.
-        name: What the command line calls them.
+        name: The name of the argument on the command line.
 
     Raises:
         typer.BadParameter: For an argument without a key or `=`, and for a key that comes twice.
@@ -191,7 +136,7 @@ def _read_value(text: str) -> Any:
 
 
 def _no_json(name: str) -> NoReturn:
-    """Python's parser takes NaN and Infinity, which are no JSON."""
+    """Refuses NaN and Infinity, which Python's parser takes though JSON has no such numbers."""
     raise ValueError(name)
 
 

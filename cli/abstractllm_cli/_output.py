@@ -1,4 +1,4 @@
-"""How results and failures are written: JSON for programs, text for people.
+"""Results and failures, written as JSON for programs and as text for people.
 
 The JSON has the contract's shape and field names: an event or a part of a message is an object whose one key says
 which it is (`{"text_delta": {"text": "Hi"}}`), times are seconds, bytes are base64, and what is not known is null.
@@ -21,7 +21,7 @@ import typer
 
 EXIT_FAILED = 1
 EXIT_BROKEN_PIPE = 141
-"""What a shell reports for a program that SIGPIPE ended, as most programs are when their reader leaves."""
+"""The code that a shell reports for a program that SIGPIPE ended, as most programs do when their reader leaves."""
 
 _EVENTS = {"Started", "TextDelta", "ReasoningDelta", "ToolCallDelta", "Finished"}
 _PARTS = {"Text", "Image", "ToolCall", "ToolResult", "Reasoning"}
@@ -47,23 +47,23 @@ _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(co
 
 @runtime_checkable
 class Failure(Protocol):
-    """What the errors of the library and those of the client have in common."""
+    """The properties that the errors of the library and those of the client share."""
 
     @property
     def reason(self) -> str:
-        """The contract's name for what went wrong."""
+        """The contract's name for the reason."""
 
     @property
     def message(self) -> str:
-        """What happened, for a person."""
+        """The description for a person."""
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed later."""
+        """True if the same request may succeed later."""
 
 
 def kind_of(value: object) -> str:
-    """The contract's name for an event or a part, from its class: `text_delta` for a `TextDelta`.
+    """Returns the contract's name for an event or a part, from its class: `text_delta` for a `TextDelta`.
 
     The library and the client have classes of their own, with the same names.
     """
@@ -71,7 +71,7 @@ def kind_of(value: object) -> str:
 
 
 def to_plain(value: Any) -> Any:
-    """A value of the library or of the client as what JSON can hold."""
+    """Converts a value of the library or of the client to values that JSON has."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         name = type(value).__name__
@@ -92,7 +92,7 @@ def to_plain(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """A text without its control characters, for a terminal."""
+    """Returns a text without its control characters, for a terminal."""
     return text.translate(_CONTROLS)
 
 
@@ -181,7 +181,7 @@ def working(message: str) -> Iterator[Callable[[str], None]]:
 
 
 def size(count: int | None) -> str:
-    """Bytes as a person reads them: `1.5 GiB`; empty if not known."""
+    """Returns a number of bytes as a person reads it: `1.5 GiB`; empty if not known."""
     if count is None:
         return ""
     amount, unit = float(count), "B"

@@ -1,4 +1,4 @@
-"""The server that a command line asks for: where it is, as whom to call it, and whom to trust."""
+"""The server that a command line names: its address, the caller's credentials, and the roots to trust."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HOST = re.compile(r"(?:(?:dns|ipv4|ipv6):(?://[^/]*/)?)?(\[[^]]*\]|[^:]*)(?::\w
 
 @dataclass(frozen=True)
 class Server:
-    """A server, and how to reach it; the fields are those of `RemoteLLM`."""
+    """The address of a server and the credentials to reach it; the fields are those of `RemoteLLM`."""
 
     address: str
     token: str | None = field(default=None, repr=False)
@@ -42,7 +42,7 @@ class Server:
     private_key: bytes | None = field(default=None, repr=False)
 
     def connect(self, llm: str | None = None, *, timeout: float | None = None) -> RemoteLLM:
-        """The client of an LLM on this server; nothing is sent yet.
+        """Makes the client of an LLM on this server; nothing is sent yet.
 
         Args:
             llm: The LLM's name; the server's default one if absent.
@@ -64,27 +64,27 @@ class Server:
         )
 
 
-def asked_server(context: typer.Context) -> Server | None:
-    """The server that the command's options describe; none without `--address`.
+def server_of(context: typer.Context) -> Server | None:
+    """Returns the server that the command's options describe; None without `--address`.
 
     The options are read from the context, where they are by name, so that each command need not spell them again.
 
     Raises:
-        typer.BadParameter: Naming the option that has no meaning beside the others, or whose file cannot be used.
+        typer.BadParameter: Naming the option that contradicts the others, or whose file cannot be used.
     """
     if context.params["address"] is not None:
         return server_at(context)
-    # A token of the environment is there for the commands that need it; the others pass it over.
+    # A token in the environment is for the commands that need it; the others ignore it.
     for name, flag in _FLAGS.items():
-        if _is_given(context, name):
-            usage("only a server is reached like this: say --address too", flag)
+        if _is_on_command_line(context, name):
+            usage("this concerns a server: set --address too", flag)
     return None
 
 
 def server_at(context: typer.Context) -> Server:
-    """As `asked_server`, for commands that always have an address."""
+    """Returns the server of a command that always has an address; see `server_of`."""
     roots, certificate, key = (_file(context, name) for name in ("root_certificates", "certificate", "key"))
-    chain, private_key = _own_pair(certificate, key)
+    chain, private_key = _key_pair(certificate, key)
     return Server(
         context.params["address"],
         token=_token(context),
@@ -95,8 +95,8 @@ def server_at(context: typer.Context) -> Server:
     )
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line, rather than in the environment or nowhere."""
+def _is_on_command_line(context: typer.Context, name: str) -> bool:
+    """Returns whether an option stands on the command line, rather than in the environment or nowhere."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
@@ -105,9 +105,9 @@ def _token(context: typer.Context) -> str | None:
     path: Path | None = context.params["token_file"]
     if path is None:
         token: str | None = context.params["token"]
-        name = "--token" if _is_given(context, "token") else "ABSTRACTLLM_TOKEN"
+        name = "--token" if _is_on_command_line(context, "token") else "ABSTRACTLLM_TOKEN"
     else:
-        if _is_given(context, "token"):
+        if _is_on_command_line(context, "token"):
             usage("the token is in --token-file: leave out one of the two", "--token")
         token, name = path.read_bytes().decode(errors="replace").strip(), "--token-file"
     if token is not None and not (token and token.isascii() and token.isprintable()):
@@ -130,13 +130,13 @@ def _roots(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _own_pair(certificate: Path | None, key: Path | None) -> tuple[bytes | None, bytes | None]:
+def _key_pair(certificate: Path | None, key: Path | None) -> tuple[bytes | None, bytes | None]:
     if certificate is None and key is None:
         return None, None
     if key is None:
-        usage("its key is missing: say --key too", "--certificate")
+        usage("its key is missing: set --key too", "--certificate")
     if certificate is None:
-        usage("its certificate is missing: say --certificate too", "--key")
+        usage("its certificate is missing: set --certificate too", "--key")
     _try(lambda tls: tls.load_verify_locations(certificate), "holds no certificate in PEM", "--certificate")
     _try(
         lambda tls: tls.load_cert_chain(certificate, key, password=""),
@@ -156,7 +156,7 @@ def _try(use: Callable[[ssl.SSLContext], None], refusal: str, name: str) -> None
 
 
 def _is_on_this_machine(address: str) -> bool:
-    """Whether a gRPC target is a unix socket or a loopback address; a name other than `localhost` may be anywhere."""
+    """Returns whether a gRPC target is a unix socket or a loopback address; a name but `localhost` may be anywhere."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
     host = _HOST.fullmatch(address)

@@ -11,7 +11,8 @@ from abstractllm_cli import _options as options
 from abstractllm_cli._answer import Answer
 from abstractllm_cli._llm import LLM, Message, Target, open_llm
 from abstractllm_cli._output import Failure, note, print_failure, reporting
-from abstractllm_cli._server import asked_server
+from abstractllm_cli._parameters import request_parameters
+from abstractllm_cli._server import server_of
 
 _HELP = """\
 /system TEXT   set the system prompt; without TEXT: remove it
@@ -35,17 +36,6 @@ def chat(
     root_certificates: options.RootCertificates = None,
     certificate: options.Certificate = None,
     key: options.Key = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    max_tokens: options.MaxTokens = None,
-    seed: options.Seed = None,
-    stop: options.Stop = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    presence_penalty: options.PresencePenalty = None,
-    frequency_penalty: options.FrequencyPenalty = None,
-    reasoning_effort: options.ReasoningEffort = None,
     option: options.ProviderOptions = None,
     timeout: options.Timeout = None,
 ) -> None:
@@ -54,16 +44,16 @@ def chat(
     Each line is sent together with the conversation before it. /help lists the commands inside. On a terminal a failed
     request is shown and the conversation goes on; where the standard input is no terminal, it ends the command.
     """
-    target = Target(provider, model, config, llm, asked_server(context))
+    target = Target(provider, model, config, llm, server_of(context))
     target.check()
-    parameters = options.request_parameters(context) | target.parameters()
+    parameters = request_parameters(context) | target.parameters()
     with reporting(as_json=False), open_llm(target) as opened:
         conversation = Conversation(opened, system, parameters)
         if sys.stdin.isatty() and sys.stdout.isatty():
             _talk(conversation)
         else:
             for line in sys.stdin:
-                if not conversation.take(line.removesuffix("\n")):
+                if not conversation.handle(line.removesuffix("\n")):
                     break
 
 
@@ -82,7 +72,7 @@ def _talk(conversation: Conversation) -> None:
             note("")
             continue
         try:
-            if not conversation.take(line):
+            if not conversation.handle(line):
                 return
         except KeyboardInterrupt:
             note("(stopped)")
@@ -93,12 +83,12 @@ def _talk(conversation: Conversation) -> None:
 
 
 class Conversation:
-    """What was said so far, and the LLM it is said to.
+    """A conversation with an LLM.
 
     Args:
         llm: The LLM.
         system: The system prompt.
-        parameters: What every request is sent with.
+        parameters: The parameters of every request.
     """
 
     def __init__(self, llm: LLM, system: str | None, parameters: dict[str, Any]) -> None:
@@ -107,15 +97,15 @@ class Conversation:
         self._parameters = parameters
         self._messages: list[Message] = []
 
-    def take(self, line: str) -> bool:
-        """Obeys a line that is a command, and answers any other; blank ones are passed over.
+    def handle(self, line: str) -> bool:
+        """Carries out a line that is a command, and answers any other; blank ones are ignored.
 
         Returns:
             Whether the conversation goes on.
 
         Raises:
             AbstractLLMError: The library's or the client's, if there is no answer; the line is forgotten then.
-            KeyboardInterrupt: If the answer is interrupted; what came of it stays part of the conversation.
+            KeyboardInterrupt: If the answer is interrupted; the part that came stays in the conversation.
         """
         if not line.strip():
             return True
@@ -139,13 +129,13 @@ class Conversation:
         return True
 
     def _answer(self, line: str) -> None:
-        said = [*self._messages, {"role": "user", "content": line}]
+        messages = [*self._messages, {"role": "user", "content": line}]
         answer = Answer()
         try:
-            answer.show(self._llm.stream(said, self._system, **self._parameters))
+            answer.show(self._llm.stream(messages, self._system, **self._parameters))
         except KeyboardInterrupt:
             if answer.text:
-                self._messages = [*said, {"role": "assistant", "content": answer.text}]
+                self._messages = [*messages, {"role": "assistant", "content": answer.text}]
             raise
         if answer.message is not None and answer.message.parts:
-            self._messages = [*said, answer.message]
+            self._messages = [*messages, answer.message]

@@ -11,7 +11,8 @@ from abstractllm_cli import _options as options
 from abstractllm_cli._answer import Answer, end_line, note_ending
 from abstractllm_cli._llm import Target, open_llm
 from abstractllm_cli._output import print_json, print_text, reporting
-from abstractllm_cli._server import asked_server
+from abstractllm_cli._parameters import request_parameters
+from abstractllm_cli._server import server_of
 
 
 def generate(
@@ -48,17 +49,6 @@ def generate(
         bool,
         typer.Option("--json", help="Write the whole completion as one JSON object; with --stream one for each event."),
     ] = False,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    top_k: options.TopK = None,
-    min_p: options.MinP = None,
-    max_tokens: options.MaxTokens = None,
-    seed: options.Seed = None,
-    stop: options.Stop = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    presence_penalty: options.PresencePenalty = None,
-    frequency_penalty: options.FrequencyPenalty = None,
-    reasoning_effort: options.ReasoningEffort = None,
     option: options.ProviderOptions = None,
     timeout: options.Timeout = None,
 ) -> None:
@@ -66,9 +56,9 @@ def generate(
 
     The answer goes to the standard output, everything else to the standard error.
     """
-    target = Target(provider, model, config, llm, asked_server(context))
+    target = Target(provider, model, config, llm, server_of(context))
     target.check()
-    parameters = options.request_parameters(context) | target.parameters()
+    parameters = request_parameters(context) | target.parameters()
     if prompt is None and sys.stdin.isatty():
         options.usage("missing; give it as an argument or on the standard input", "PROMPT")
     text = _read_prompt() if prompt is None or prompt == "-" else prompt

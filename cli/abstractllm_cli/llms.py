@@ -1,4 +1,4 @@
-"""`abstractllm llms`: which LLMs there are."""
+"""`abstractllm llms`: the LLMs of a server or of a configuration, or the providers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from abstractllm_cli import _options as options
 from abstractllm_cli._llm import read_registry
 from abstractllm_cli._output import print_json, print_table, reporting, size
-from abstractllm_cli._server import asked_server
+from abstractllm_cli._server import server_of
 
 _TITLES = ("name", "provider", "model", "state", "device", "memory", "running", "queued", "why")
 
@@ -31,7 +31,7 @@ def llms(
 
     The default LLM is marked with an asterisk.
     """
-    server = asked_server(context)
+    server = server_of(context)
     if server is not None and config is not None:
         options.usage("a server has its own configuration: leave out --config or --address", "--config")
     with reporting(as_json=as_json):
@@ -40,13 +40,13 @@ def llms(
             return
         if server is not None:
             with server.connect(timeout=options.SHORT_CALL_SECONDS) as remote:
-                found: Sequence[Any] = remote.list_llms()
+                infos: Sequence[Any] = remote.list_llms()
         elif config is not None:
-            found = read_registry(config).list()
+            infos = read_registry(config).list()
         if as_json:
-            print_json({"llms": found})
+            print_json({"llms": infos})
         else:
-            print_table(_TITLES, [_row(llm) for llm in found])
+            print_table(_TITLES, [_row(info) for info in infos])
 
 
 def _row(llm: Any) -> list[str]:
@@ -66,8 +66,8 @@ def _row(llm: Any) -> list[str]:
 def _print_providers(as_json: bool) -> None:
     from abstractllm import available_providers
 
-    found = available_providers()
+    providers = available_providers()
     if as_json:
-        print_json({"providers": [{"name": name} for name in found]})
+        print_json({"providers": [{"name": name} for name in providers]})
     else:
-        print_table(("provider",), [[name] for name in found])
+        print_table(("provider",), [[name] for name in providers])

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from abstractllm_cli import chat, config, generate, llms, models, serve
+from abstractllm_cli._parameters import ParameterCommand
 
 app = typer.Typer(
     name="abstractllm",
@@ -27,8 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve", short_help="Run the gRPC server.")(serve.serve)
-app.command("generate", short_help="Answer a prompt.")(generate.generate)
-app.command("chat", short_help="Talk with a model, line by line.")(chat.chat)
+app.command("generate", cls=ParameterCommand, short_help="Answer a prompt.")(generate.generate)
+app.command("chat", cls=ParameterCommand, short_help="Talk with a model, line by line.")(chat.chat)
 app.command("llms", short_help="List LLMs, or the providers of LLMs.")(llms.llms)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

@@ -15,7 +15,7 @@ from abstractllm_cli import _options as options
 from abstractllm_cli._cache import open_cache
 from abstractllm_cli._download import follow
 from abstractllm_cli._output import note, print_json, print_table, print_text, reporting, size
-from abstractllm_cli._server import Server, asked_server
+from abstractllm_cli._server import Server, server_of
 
 app = typer.Typer(
     help="The models in this machine's cache or, with --address, in a server's.",
@@ -54,14 +54,14 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List the cached models: name, size, last use and, on a server, the LLMs that use them."""
-    server = asked_server(context)
+    server = server_of(context)
     _check(provider, cache_dir, server, llm)
     with reporting(as_json=as_json), open_cache(provider, cache_dir, server, llm) as cache:
-        found = cache.list()
+        models = cache.list()
         if as_json:
-            print_json({"models": found})
+            print_json({"models": models})
         else:
-            print_table(_TITLES, [_row(model) for model in found])
+            print_table(_TITLES, [_row(model) for model in models])
 
 
 @app.command("pull")
@@ -88,7 +88,7 @@ def pull(
     as_json: options.AsJson = False,
 ) -> None:
     """Download a model into the cache; Ctrl-C stops it, and the next time goes on. With --json: a line a report."""
-    server = asked_server(context)
+    server = server_of(context)
     _check(provider, cache_dir, server, llm)
     if server is None and model is None:
         options.usage("name the model to download", "MODEL")
@@ -110,7 +110,7 @@ def clear(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", show_default=False, help="The model to delete.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Delete every model.")] = False,
+    all_models: Annotated[bool, typer.Option("--all", help="Delete every model.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     provider: CacheProvider = None,
@@ -129,12 +129,12 @@ def clear(
 
     A refusal ends with exit code 1.
     """
-    server = asked_server(context)
+    server = server_of(context)
     _check(provider, cache_dir, server, llm)
-    if (model is None) != everything:
-        options.usage("name one model, or say --all", "MODEL")
+    if (model is None) != all_models:
+        options.usage("name one model, or use --all", "MODEL")
     if not (yes or dry_run) and (as_json or not sys.stdin.isatty()):
-        options.usage("nobody can be asked here: say --yes or --dry-run", "--yes")
+        options.usage("there is no terminal to ask at: use --yes or --dry-run", "--yes")
     with reporting(as_json=as_json), open_cache(provider, cache_dir, server, llm) as cache:
         if not (yes or dry_run):
             removed, freed = cache.clear(model, dry_run=True)
@@ -153,7 +153,7 @@ def clear(
 def _check(provider: str | None, cache_dir: Path | None, server: Server | None, llm: str | None) -> None:
     """Refuses options that contradict each other."""
     if server is None and llm is not None:
-        options.usage("only a server has LLMs by name: say --address too", "--llm")
+        options.usage("only a server has LLMs by name: set --address too", "--llm")
     if server is not None:
         for name, value in (("--provider", provider), ("--cache-dir", cache_dir)):
             if value is not None:

@@ -62,7 +62,7 @@ def test_what_was_said_is_sent_along() -> None:
     llm = ScriptedProvider({"reply": "so I hear"})
     conversation = Conversation(llm, "be kind", {"seed": 1})
     for line in ("one", "/system", "two", "/reset", "three"):
-        assert conversation.take(line)
+        assert conversation.handle(line)
     sent = [[(str(turn.role), turn.text) for turn in request.conversation()] for request in llm.requests]
     assert sent == [
         [("system", "be kind"), ("user", "one")],
@@ -80,8 +80,8 @@ def test_a_failed_turn_is_forgotten() -> None:
     llm = ScriptedProvider(script=script)
     conversation = Conversation(llm, None, {})
     with pytest.raises(RateLimitedError):
-        conversation.take("fail")
-    conversation.take("next")
+        conversation.handle("fail")
+    conversation.handle("next")
     assert [turn.text for turn in llm.requests[-1].conversation()] == ["next"]
 
 
@@ -104,7 +104,7 @@ def test_an_interrupted_answer_stays_part_of_the_conversation() -> None:
     conversation = Conversation(llm, None, {})
     for line in ("one", "two"):
         with pytest.raises(KeyboardInterrupt):
-            conversation.take(line)
+            conversation.handle(line)
     assert llm.asked[-1] == [
         {"role": "user", "content": "one"},
         {"role": "assistant", "content": "half"},
