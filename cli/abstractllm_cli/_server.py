@@ -77,7 +77,7 @@ def server_of(context: typer.Context) -> Server | None:
     # A token in the environment is for the commands that need it; the others ignore it.
     for name, flag in _FLAGS.items():
         if _is_on_command_line(context, name):
-            usage("this concerns a server: set --address too", flag)
+            usage("only a server needs this: set --address too", flag)
     return None
 
 

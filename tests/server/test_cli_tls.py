@@ -188,7 +188,7 @@ def test_options_that_make_no_sense_together_are_named(files: Files) -> None:
     both = refusal(run(*to, "--token", "a", "--token-file", str(files.folder / "token")))
     assert "--token: the token is in --token-file" in both
     for option in ("--tls", f"--token={TOKEN}", f"--token-file={certificate}", f"--root-certificates={certificate}"):
-        assert f"{option.partition('=')[0]}: this concerns a server" in refusal(run("llms", option))
+        assert f"{option.partition('=')[0]}: only a server needs this" in refusal(run("llms", option))
         assert f"{option.partition('=')[0]}: only a server" in refusal(run("models", "list", option))
 
 
