@@ -1,16 +1,18 @@
-"""Tokens and roles: who may call what, and what a refused caller is told."""
+"""Tokens and roles: the methods that a caller may call, and the errors that a refused caller gets."""
 
 import asyncio
 import hashlib
+import re
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from abstractllm.errors import ConfigurationError
-from abstractllm_api.v1 import config_pb2, models_pb2
+from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
 from abstractllm_client import AsyncRemoteLLM, AuthenticationError, PermissionDeniedError
 from abstractllm_server.security.credentials import TokenFile
 from abstractllm_server.settings import ServerSettings
@@ -41,60 +43,56 @@ def bearer(token):
     return (("authorization", f"Bearer {token}"),) if token is not None else ()
 
 
-# Each method with a request that would be answered, and the least role that it needs.
+FILES = (generation_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, config_pb2.DESCRIPTOR)
 METHODS = {
-    "generation.Generate": (request("hi"), "inference"),
-    "generation.StreamGenerate": (request("hi"), "inference"),
-    "generation.CountTokens": (None, "inference"),
-    "models.GetCapabilities": (models_pb2.GetCapabilitiesRequest(), "inference"),
-    "models.ListLlms": (models_pb2.ListLlmsRequest(), "inference"),
-    "models.ListCachedModels": (models_pb2.ListCachedModelsRequest(), "admin"),
-    "models.PullModel": (models_pb2.PullModelRequest(), "admin"),
-    "models.LoadModel": (models_pb2.LoadModelRequest(), "admin"),
-    "models.UnloadModel": (models_pb2.UnloadModelRequest(), "admin"),
-    "models.ClearCache": (models_pb2.ClearCacheRequest(), "admin"),
-    "config.GetConfig": (config_pb2.GetConfigRequest(), "admin"),
-    "config.SetConfig": (config_pb2.SetConfigRequest(), "admin"),
+    f"/{service.full_name}/{method.name}": method
+    for file in FILES
+    for service in file.services_by_name.values()
+    for method in service.methods
 }
+"""Every method of the contract by its path."""
+GENERATE = "/abstractllm_api.v1.GenerationService/Generate"
 
 
-def test_the_table_names_every_method_of_the_contract():
-    from abstractllm_api.v1 import generation_pb2
+def role_in_the_contract(method, repository):
+    """The least role that a method needs, as the comment of its service in the contract says."""
+    text = (repository / "proto" / method.containing_service.file.name).read_text("utf-8")
+    comment = re.search(rf"((?:^//.*\n)+)service {method.containing_service.name} ", text, re.M)[1]
+    comment = " ".join(comment.replace("//", " ").split())
+    if "Every RPC here is open to the `inference` role" in comment:
+        return "inference"
+    if "Every RPC here needs the `admin` role" in comment:
+        return "admin"
+    open_methods = re.search(r"([\w, ]+) are open to the `inference` role; the others need the `admin` role", comment)[
+        1
+    ]
+    return "inference" if method.name in re.findall(r"\w+", open_methods) else "admin"
 
-    files = {"generation": generation_pb2, "models": models_pb2, "config": config_pb2}
-    named = {
-        f"{key}.{method.name}"
-        for key, file in files.items()
-        for service in file.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    }
-    assert named == set(METHODS)
 
-
-async def outcome(running, method, token):
+async def outcome(running, path, token):
     """The status code that a call with a token ends with, and its reason."""
-    service, name = method.split(".")
-    message = METHODS[method][0]
-    if message is None:
-        from abstractllm_api.v1 import generation_pb2
-
-        message = generation_pb2.CountTokensRequest(prompt="hi")
-    call = getattr(getattr(running, service), name)(message, metadata=bearer(token), timeout=HANG)
+    method = METHODS[path]
+    request_class, response_class = map(GetMessageClass, (method.input_type, method.output_type))
+    message = request_class(prompt="hi") if "prompt" in method.input_type.fields_by_name else request_class()
+    make = running.channel.unary_stream if method.server_streaming else running.channel.unary_unary
+    call = make(path, request_class.SerializeToString, response_class.FromString)(
+        message, metadata=bearer(token), timeout=HANG
+    )
     try:
-        if hasattr(call, "read"):
+        if method.server_streaming:
             while await call.read() is not grpc.aio.EOF:
                 pass
         else:
             await call
     except grpc.aio.AioRpcError as error:
-        found = failure_of(error)
-        return found.code, found.reason
+        ending = failure_of(error)
+        return ending.code, ending.reason
     return grpc.StatusCode.OK, ""
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_each_method_asks_for_its_role(tokens, method):
-    least = METHODS[method][1]
+async def test_each_method_needs_the_role_that_the_contract_says(tokens, method, repository):
+    least = role_in_the_contract(METHODS[method], repository)
     async with guarded(tokens) as running:
         unknown = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
         assert await outcome(running, method, None) == unknown
@@ -124,16 +122,25 @@ async def test_two_tokens_are_refused(tokens):
     assert failure_of(caught.value).reason == "UNAUTHENTICATED"
 
 
-@pytest.mark.parametrize("path", ["/abstractllm_api.v1.GenerationService/Nothing", "/x.Y/Z", "/abstractllm_api.v1./"])
-async def test_unknown_methods_are_denied_to_all_but_admins(tokens, path):
+@pytest.mark.parametrize(
+    ("path", "code_of_user"),
+    [
+        # An older server tells the callers of a service that it lacks a method of it.
+        ("/abstractllm_api.v1.GenerationService/Nothing", grpc.StatusCode.UNIMPLEMENTED),
+        ("/abstractllm_api.v1.ModelService/Nothing", grpc.StatusCode.PERMISSION_DENIED),
+        ("/x.Y/Z", grpc.StatusCode.PERMISSION_DENIED),
+        ("/abstractllm_api.v1./", grpc.StatusCode.PERMISSION_DENIED),
+    ],
+)
+async def test_unknown_methods_need_the_role_of_their_service(tokens, path, code_of_user):
     async with guarded(tokens) as running:
         call = running.channel.unary_unary(path, empty_pb2.Empty.SerializeToString, empty_pb2.Empty.FromString)
         codes = []
-        for token in (None, ADMIN):
+        for token in (None, USER, ADMIN):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call(empty_pb2.Empty(), metadata=bearer(token), timeout=HANG)
             codes.append(caught.value.code())
-    assert codes == [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED]
+    assert codes == [grpc.StatusCode.UNAUTHENTICATED, code_of_user, grpc.StatusCode.UNIMPLEMENTED]
 
 
 async def test_probes_need_no_credentials(tokens):
@@ -174,11 +181,11 @@ async def test_a_changed_file_is_taken_over_and_a_broken_one_changes_nothing(tok
     async with guarded(tokens) as running:
         tokens.write_text("nonsense\n")
         await until(lambda: running.server._access.watcher.failed_reloads == 1)
-        assert (await outcome(running, "generation.Generate", USER))[0] is grpc.StatusCode.OK
+        assert (await outcome(running, GENERATE, USER))[0] is grpc.StatusCode.OK
         tokens.write_text(line("another", "inference"))
         await until(lambda: running.server._access.tokens.find("another"))
-        assert (await outcome(running, "generation.Generate", "another"))[0] is grpc.StatusCode.OK
-        assert (await outcome(running, "generation.Generate", USER))[1] == "UNAUTHENTICATED"
+        assert (await outcome(running, GENERATE, "another"))[0] is grpc.StatusCode.OK
+        assert (await outcome(running, GENERATE, USER))[1] == "UNAUTHENTICATED"
 
 
 @pytest.mark.parametrize(
