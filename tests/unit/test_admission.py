@@ -66,7 +66,7 @@ class Process:
         return [message.id for message in self.sent if not isinstance(message, Cancel)]
 
 
-def ticket(number: int, caller: str = "", text: str = "hello", count: bool = False) -> PendingRequest:
+def pending(number: int, caller: str = "", text: str = "hello", count: bool = False) -> PendingRequest:
     conversation = Conversation((Turn("user", text),))
     return PendingRequest(Count(number, conversation) if count else Generate(number, conversation, Sampling()), caller)
 
@@ -90,10 +90,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 async def test_callers_take_turns_whatever_they_have_waiting() -> None:
     queue = FairQueue()
     for number in range(500):
-        queue.add(ticket(number, "many"))
+        queue.add(pending(number, "many"))
     for number in (500, 501):
-        queue.add(ticket(number, "few"))
-    queue.add(ticket(502, "one"))
+        queue.add(pending(number, "few"))
+    queue.add(pending(502, "one"))
     order = [queue.pop().id for _ in range(len(queue))]
     assert order[:8] == [0, 500, 502, 1, 501, 2, 3, 4]
     assert sorted(order) == list(range(503))
@@ -103,13 +103,13 @@ async def test_callers_take_turns_whatever_they_have_waiting() -> None:
 async def test_one_more_answer_looks_at_one_more_request_of_ten_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, process, model = AdmissionQueue(), Process(), loaded(16)
     for number in range(10_000):
-        queue.add(ticket(number, f"caller {number % 100}"), model, 20_000, UNBOUNDED)
-    queue.pump(model, process)  # type: ignore[arg-type]
+        queue.add(pending(number, f"caller {number % 100}"), model, 20_000, UNBOUNDED)
+    queue.dispatch(model, process)  # type: ignore[arg-type]
     looks: list[int] = []
     monkeypatch.setattr(PendingRequest, "is_orphaned", property(lambda self: bool(looks.append(self.id))))
     for number in process.ids[:10]:
         queue.receive([Begun(number), done(number)], process)  # type: ignore[arg-type]
-        queue.pump(model, process)  # type: ignore[arg-type]
+        queue.dispatch(model, process)  # type: ignore[arg-type]
     assert len(process.ids) == 30
     assert len(looks) <= 40
     assert queue.queued == 10_000 - 10
@@ -119,8 +119,8 @@ async def test_one_more_answer_looks_at_one_more_request_of_ten_thousand(monkeyp
 async def test_process_is_given_its_slots_and_an_eighth_more(slots: int, ahead: int) -> None:
     queue, process, model = AdmissionQueue(), Process(), loaded(slots)
     for number in range(slots + ahead + 5):
-        queue.add(ticket(number), model, 1000, UNBOUNDED)
-    queue.pump(model, process)  # type: ignore[arg-type]
+        queue.add(pending(number), model, 1000, UNBOUNDED)
+    queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == list(range(slots + ahead))
     queue.receive([Begun(number) for number in range(slots)], process)  # type: ignore[arg-type]
     assert (queue.running, queue.queued) == (slots, ahead + 5)
@@ -129,56 +129,56 @@ async def test_process_is_given_its_slots_and_an_eighth_more(slots: int, ahead: 
 async def test_long_prompts_are_sent_ahead_one_at_a_time() -> None:
     queue, process, model = AdmissionQueue(), Process(), loaded(8)
     for number in range(4):
-        queue.add(ticket(number, text="x" * (10 << 20)), model, 1000, UNBOUNDED)
-    queue.pump(model, process)  # type: ignore[arg-type]
+        queue.add(pending(number, text="x" * (10 << 20)), model, 1000, UNBOUNDED)
+    queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == [0]
     queue.receive([Begun(0)], process)  # type: ignore[arg-type]
-    queue.pump(model, process)  # type: ignore[arg-type]
+    queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == [0, 1]
 
 
 async def test_counting_tokens_does_not_wait_for_answers() -> None:
     queue, process, model = AdmissionQueue(), Process(), loaded(1)
     for number in range(10):
-        queue.add(ticket(number), model, 1000, UNBOUNDED)
+        queue.add(pending(number), model, 1000, UNBOUNDED)
     for number in range(10, 20):
-        queue.add(ticket(number, count=True), model, 1000, UNBOUNDED)
-    queue.pump(model, process)  # type: ignore[arg-type]
+        queue.add(pending(number, count=True), model, 1000, UNBOUNDED)
+    queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == [10, 11, 12, 13, 0, 1]
     queue.receive([Counted(10, 3)], process)  # type: ignore[arg-type]
-    queue.pump(model, process)  # type: ignore[arg-type]
+    queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids[6:] == [14]
 
 
-async def test_full_queue_names_its_limit_and_keeps_a_place_for_who_has_less() -> None:
+async def test_full_queue_names_its_limit_and_keeps_room_for_callers_with_less() -> None:
     queue = AdmissionQueue()
-    many = [ticket(number, "many") for number in range(5)]
-    for found in many:
-        queue.add(found, None, 5, UNBOUNDED)
+    many = [pending(number, "many") for number in range(5)]
+    for request in many:
+        queue.add(request, None, 5, UNBOUNDED)
     with pytest.raises(OverloadedError, match="5 requests wait already, max_queue is 5") as refused:
-        queue.add(ticket(5, "many"), None, 5, UNBOUNDED)
+        queue.add(pending(5, "many"), None, 5, UNBOUNDED)
     assert refused.value.limit == 5
     assert refused.value.retry_after is not None
-    queue.add(ticket(6, "one"), None, 5, UNBOUNDED)
+    queue.add(pending(6, "one"), None, 5, UNBOUNDED)
     displaced = await asyncio.wait_for(many[4].next_answer(), 10)
     assert isinstance(displaced, OverloadedError)
     assert displaced.retry_after is not None
-    queue.add(ticket(7, "one"), None, 5, UNBOUNDED)
+    queue.add(pending(7, "one"), None, 5, UNBOUNDED)
     with pytest.raises(OverloadedError):  # both have about the same now
-        queue.add(ticket(8, "one"), None, 5, UNBOUNDED)
+        queue.add(pending(8, "one"), None, 5, UNBOUNDED)
     process = Process()
-    queue.pump(loaded(8), process)  # type: ignore[arg-type]
+    queue.dispatch(loaded(8), process)  # type: ignore[arg-type]
     assert process.ids == [0, 6, 1, 7, 2]
     assert (queue.accepted, queue.released) == (7, 2)
 
 
 async def test_waiting_requests_are_bounded_in_bytes_too() -> None:
     queue = AdmissionQueue()
-    queue.add(ticket(0, text="x" * 5000), None, 100, 4000)  # nothing waits: who would else ever take it?
+    queue.add(pending(0, text="x" * 5000), None, 100, 4000)  # nothing waits: it must be taken now or never
     with pytest.raises(OverloadedError, match="max_queue_bytes is 4000") as refused:
-        queue.add(ticket(1), None, 100, 4000)
+        queue.add(pending(1), None, 100, 4000)
     assert refused.value.limit == 4000
-    queue.add(ticket(2, "other"), None, 100, 20_000)
+    queue.add(pending(2, "other"), None, 100, 20_000)
     assert queue.queued == 2
 
 
@@ -186,14 +186,14 @@ async def test_delay_follows_what_has_been_finished_lately(clock: Callable[[floa
     rate = CompletionRate()
     for _ in range(100):
         clock(0.5)
-        rate.finish()
+        rate.record()
     assert rate.per_second == pytest.approx(2, rel=0.05)
     clock(3600)  # nobody waited
     rate.resume()
     assert rate.per_second == pytest.approx(2, rel=0.05)
     for _ in range(4000):
         clock(0.01)
-        rate.finish()
+        rate.record()
     assert rate.per_second == pytest.approx(100, rel=0.1)
     clock(30)  # it is stuck
     assert rate.per_second < 10
@@ -202,31 +202,31 @@ async def test_delay_follows_what_has_been_finished_lately(clock: Callable[[floa
 async def test_overloaded_callers_are_told_when_there_will_be_room(clock: Callable[[float], None]) -> None:
     queue, process, model = AdmissionQueue(), Process(), loaded(1)
     for number in range(102):
-        queue.add(ticket(number), model, 100, UNBOUNDED)
-        queue.pump(model, process)  # type: ignore[arg-type]
+        queue.add(pending(number), model, 100, UNBOUNDED)
+        queue.dispatch(model, process)  # type: ignore[arg-type]
     for number in range(80):  # four a second
         clock(0.25)
         queue.receive([Begun(number), done(number)], process)  # type: ignore[arg-type]
-        queue.pump(model, process)  # type: ignore[arg-type]
-        queue.add(ticket(1000 + number), model, 100, UNBOUNDED)
+        queue.dispatch(model, process)  # type: ignore[arg-type]
+        queue.add(pending(1000 + number), model, 100, UNBOUNDED)
     with pytest.raises(OverloadedError) as refused:
-        queue.add(ticket(2000), model, 100, UNBOUNDED)
+        queue.add(pending(2000), model, 100, UNBOUNDED)
     assert refused.value.retry_after == pytest.approx(25, rel=0.3)
 
 
 async def test_cancelled_request_is_forgotten_or_its_process_told_which_one_it_was() -> None:
     queue, process, model = AdmissionQueue(), Process(), loaded(2)
-    tickets = [ticket(100 - number, f"caller {number}") for number in range(10)]
-    for found in tickets:
-        queue.add(found, model, 100, UNBOUNDED)
-    queue.pump(model, process)  # type: ignore[arg-type]
-    for found in (tickets[9], tickets[1], tickets[1]):
-        queue.cancel(found, process)  # type: ignore[arg-type]
+    requests = [pending(100 - number, f"caller {number}") for number in range(10)]
+    for request in requests:
+        queue.add(request, model, 100, UNBOUNDED)
+    queue.dispatch(model, process)  # type: ignore[arg-type]
+    for request in (requests[9], requests[1], requests[1]):
+        queue.cancel(request, process)  # type: ignore[arg-type]
     assert [message for message in process.sent if isinstance(message, Cancel)] == [Cancel(99, 2)]
     assert queue.released == 1
     queue.receive([Begun(99), Delta(99, "late"), Done(99, "cancelled", "", 1, 0)], process)  # type: ignore[arg-type]
     await asyncio.sleep(0.01)
-    assert not tickets[1]._answers
+    assert not requests[1]._answers
     assert (queue.released, queue.queued, queue.running) == (2, 8, 0)
 
 
@@ -234,25 +234,25 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
     chance = random.Random(5)
     for _ in range(30):
         queue, process, model = AdmissionQueue(), Process(), loaded(chance.choice([1, 4]))
-        tickets: dict[int, PendingRequest] = {}
+        requests: dict[int, PendingRequest] = {}
         refused = over = 0
         at_work: set[int] = set()
         for number in range(300):
             clock(chance.random())
             match chance.randrange(6):
                 case 0 | 1 | 2:
-                    new = ticket(number, f"caller {chance.randrange(4)}", count=chance.random() < 0.2)
+                    new = pending(number, f"caller {chance.randrange(4)}", count=chance.random() < 0.2)
                     try:
                         queue.add(new, model, 12, UNBOUNDED)
-                        tickets[number] = new
+                        requests[number] = new
                     except OverloadedError:
                         refused += 1
-                case 3 if tickets:
-                    queue.cancel(chance.choice(list(tickets.values())), process)  # type: ignore[arg-type]
+                case 3 if requests:
+                    queue.cancel(chance.choice(list(requests.values())), process)  # type: ignore[arg-type]
                 case 4 if at_work:
                     one = at_work.pop()
                     over += 1
-                    if tickets[one].is_count:
+                    if requests[one].is_count:
                         queue.receive([Counted(one, 1)], process)  # type: ignore[arg-type]
                     elif chance.random() < 0.5:
                         queue.receive([Begun(one), Delta(one, "x"), done(one)], process)  # type: ignore[arg-type]
@@ -262,34 +262,34 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
                     queue.fail_sent(EngineCrashedError("it died"))
                     at_work.clear()
             before = len(process.ids)
-            queue.pump(model, process)  # type: ignore[arg-type]
+            queue.dispatch(model, process)  # type: ignore[arg-type]
             at_work |= set(process.ids[before:])
             assert queue.accepted == queue.released + queue.queued + queue.running
         queue.fail_all(EngineCrashedError("it died"))
         assert refused > 0
         assert over > 0
-        assert queue.accepted == queue.released == len(tickets)
+        assert queue.accepted == queue.released == len(requests)
         assert queue.is_empty
 
 
-async def read(found: PendingRequest) -> list[Answer]:
+async def read(request: PendingRequest) -> list[Answer]:
     answers: list[Answer] = []
     while not answers or isinstance(answers[-1], Begun | Delta):
-        answers.append(await asyncio.wait_for(found.next_answer(), 10))
+        answers.append(await asyncio.wait_for(request.next_answer(), 10))
     return answers
 
 
 async def test_pieces_that_nobody_reads_are_joined_and_nothing_is_lost() -> None:
-    found = ticket(1)
+    request = pending(1)
     chosen = [Logprob(number, b"x", -1.0, ()) for number in range(10_000)]
-    found.put_here(Begun(1))
+    request.put_in_loop(Begun(1))
     longest = 0
     for number in range(10_000):
-        found.put_here(Delta(1, f"{number} ", (chosen[number],), output_tokens=number + 1))
-        longest = max(longest, len(found._answers))
-    found.put_here(done(1))
+        request.put_in_loop(Delta(1, f"{number} ", (chosen[number],), output_tokens=number + 1))
+        longest = max(longest, len(request._answers))
+    request.put_in_loop(done(1))
     assert longest < 50
-    begun, delta, end = await read(found)
+    begun, delta, end = await read(request)
     assert (begun, end) == (Begun(1), done(1))
     assert isinstance(delta, Delta)
     assert delta.text == "".join(f"{number} " for number in range(10_000))
@@ -298,11 +298,11 @@ async def test_pieces_that_nobody_reads_are_joined_and_nothing_is_lost() -> None
 
 
 async def test_pieces_that_are_read_in_time_come_as_they_are() -> None:
-    found = ticket(1)
-    reader = asyncio.create_task(read(found))
+    request = pending(1)
+    reader = asyncio.create_task(read(request))
     for number in range(5):
-        found.put_here(Delta(1, str(number)))
+        request.put_in_loop(Delta(1, str(number)))
         for _ in range(10):  # the reader has its turn
             await asyncio.sleep(0)
-    found.put_here(done(1))
+    request.put_in_loop(done(1))
     assert [answer.text for answer in await reader if isinstance(answer, Delta)] == list("01234")

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from abstractllm.config import Bytes, LLMConfig, Seconds
 from abstractllm.enums import Quantization
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.huggingface.engine.settings import EngineLimits, EngineSettings
 from abstractllm.providers.huggingface.protocol.messages import Load
 
 __all__ = ["DEFAULT_CACHE_DIR", "DEMO_MODEL", "HuggingFaceConfig", "without_replace"]
@@ -119,6 +120,15 @@ class HuggingFaceConfig(LLMConfig):
             kv_cache_bytes=self.kv_cache_bytes,
             prefix_sharing=self.prefix_sharing,
         )
+
+    def engine_settings(self, model: str = "") -> EngineSettings:
+        """Returns what the engine of a model is made from.
+
+        Args:
+            model: One of `models`; `model` if empty.
+        """
+        limits = EngineLimits(self.max_queue, self.max_queue_bytes, self.keep_alive)
+        return EngineSettings(model or self.model, self.load_settings(model), limits)
 
 
 def without_replace(changes: Mapping[Any, Any]) -> tuple[dict[str, Any], bool]:

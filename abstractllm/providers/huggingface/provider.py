@@ -89,9 +89,8 @@ class HuggingFaceProvider(ModelCache):
         chosen = request.parameters.set_fields()
         arrival = time.monotonic()
         sampling = Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
-        engine, ticket = self._pool.submit(
-            config,
-            chosen["model"],
+        engine, pending = self._pool.submit(
+            config.engine_settings(chosen["model"]),
             as_conversation(request),
             sampling,
             format=as_format(request),
@@ -101,7 +100,7 @@ class HuggingFaceProvider(ModelCache):
         queued: float | None = None
         try:
             while True:
-                match await ticket.next_answer():
+                match await pending.next_answer():
                     case Begun():
                         queued = time.monotonic() - arrival
                     case Delta() as delta:
@@ -124,7 +123,7 @@ class HuggingFaceProvider(ModelCache):
                     case AbstractLLMError() as error:
                         raise error
         finally:
-            engine.cancel(ticket)
+            engine.cancel(pending)
 
     async def check(
         self, request: GenerationRequest, config: HuggingFaceConfig
@@ -137,7 +136,7 @@ class HuggingFaceProvider(ModelCache):
         parts = (part for message in request.messages for part in message.parts)
         has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
         if has_tools or request.parameters.reasoning_effort is not None:
-            async with aclosing(self._pool.progress(config, request.parameters.model or "")) as steps:
+            async with aclosing(self._pool.progress(config.engine_settings(request.parameters.model or ""))) as steps:
                 async for _ in steps:
                     pass
         return await super().check(request, config)
@@ -145,9 +144,10 @@ class HuggingFaceProvider(ModelCache):
     async def count(self, request: GenerationRequest, config: HuggingFaceConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
         model = request.parameters.model or ""
-        engine, ticket = self._pool.submit(config, model, as_conversation(request), None, caller=request.caller)
+        settings = config.engine_settings(model)
+        engine, pending = self._pool.submit(settings, as_conversation(request), None, caller=request.caller)
         try:
-            match await ticket.next_answer():
+            match await pending.next_answer():
                 case Counted(tokens=tokens):
                     return tokens
                 case AbstractLLMError() as error:
@@ -155,7 +155,7 @@ class HuggingFaceProvider(ModelCache):
                 case other:
                     raise AssertionError(f"the engine answered a count with {other!r}")
         finally:
-            engine.cancel(ticket)
+            engine.cancel(pending)
 
     async def capabilities(self, config: HuggingFaceConfig, model: str) -> Capabilities:
         """What the model can do.
@@ -174,7 +174,7 @@ class HuggingFaceProvider(ModelCache):
             token_counting=True,
             parameters=(*_PARAMETERS, _EFFORT),
         )
-        engine = self._pool.find(config, model)
+        engine = self._pool.find(config.load_settings(model))
         if engine is None or engine.loaded is None:
             return known
         return dataclasses.replace(
@@ -196,10 +196,10 @@ class HuggingFaceProvider(ModelCache):
 
     async def preview(self, changes: Mapping[Any, Any]) -> HuggingFaceConfig:
         """As every LLM's; `replace` among the provider options is left out."""
-        asked, replace = without_replace(changes)
-        after = self.config.changed(asked)
-        swap = ModelReplacement(self._pool, self.config, after)
-        if swap.is_needed and not replace and (obstacle := await swap.obstacle()):
+        changes, replace = without_replace(changes)
+        after = self.config.changed(changes)
+        replacement = self._replacement(self.config, after)
+        if replacement.is_needed and not replace and (obstacle := await replacement.obstacle()):
             raise obstacle
         return after
 
@@ -223,21 +223,21 @@ class HuggingFaceProvider(ModelCache):
             ModelInUseError: If both models do not fit into memory.
             ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if it is nowhere.
         """
-        asked, replace = without_replace({**(config or {}), **changes})
+        changes, replace = without_replace({**(config or {}), **changes})
         before = self.config
-        after = before.changed(asked)
-        swap = ModelReplacement(self._pool, before, after)
+        after = before.changed(changes)
+        replacement = self._replacement(before, after)
         with self._named():
-            if not swap.is_needed:
-                return super().set_config(asked)
-            if not (obstacle := await swap.obstacle()):
-                async with swap.loaded_beside():
-                    return super().set_config(asked)
+            if not replacement.is_needed:
+                return super().set_config(changes)
+            if not (obstacle := await replacement.obstacle()):
+                async with replacement.loaded_beside():
+                    return super().set_config(changes)
             if not replace:
                 raise obstacle
-            super().set_config(asked)
+            super().set_config(changes)
             try:
-                await swap.load_after()
+                await replacement.load_after()
             except BaseException:
                 self._config = before
                 self.reconfigured(after, before)
@@ -246,7 +246,8 @@ class HuggingFaceProvider(ModelCache):
 
     def reconfigured(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
         """Lets former engines finish what they have."""
-        self._pool.follow(before, after)
+        listed = [after.load_settings(model) for model in after.models]
+        self._pool.reconfigure(before.engine_settings(), after.engine_settings(), listed)
         self._changed()
 
     # Life.
@@ -274,7 +275,7 @@ class HuggingFaceProvider(ModelCache):
         """
         config = self.config
         with self._named():
-            async with aclosing(self._pool.progress(config)) as steps:
+            async with aclosing(self._pool.progress(config.engine_settings())) as steps:
                 async for step in steps:
                     yield step
 
@@ -289,10 +290,10 @@ class HuggingFaceProvider(ModelCache):
                 raise ModelInUseError(
                     f"LLM {self.name}: {running} requests run or wait; end them, or force it", requested=running
                 )
-            departures = [engine.unload(force=force) for engine in engines]
+            unloads = [engine.unload(force=force) for engine in engines]
         yield UnloadProgress(state, running)
-        for departure in departures:
-            await asyncio.wrap_future(departure)
+        for unload in unloads:
+            await asyncio.wrap_future(unload)
         yield UnloadProgress(LlmState.UNLOADED, 0)
 
     @contextmanager
@@ -312,7 +313,7 @@ class HuggingFaceProvider(ModelCache):
     @property
     def state(self) -> tuple[LlmState, str]:
         """Whether the configured model is loaded, and why not."""
-        engine = self._pool.find(self.config)
+        engine = self._pool.find(self.config.load_settings())
         return engine.state if engine else (LlmState.UNLOADED, "")
 
     @property
@@ -328,30 +329,32 @@ class HuggingFaceProvider(ModelCache):
     @property
     def device(self) -> str:
         """Where the configured model is: `cpu`, `cuda:0`; empty while it is not loaded."""
-        engine = self._pool.find(self.config)
+        engine = self._pool.find(self.config.load_settings())
         return loaded.device if engine and (loaded := engine.loaded) else ""
 
     @property
     def memory_bytes(self) -> int | None:
         """What the loaded models take, weights and caches of keys and values; None while none is loaded."""
-        loaded = [found for engine in self._pool.engines if (found := engine.loaded) is not None]
-        return sum(found.memory_bytes + found.cache_bytes for found in loaded) or None
+        models = [model for engine in self._pool.engines if (model := engine.loaded) is not None]
+        return sum(model.memory_bytes + model.cache_bytes for model in models) or None
 
     @property
     def counters(self) -> Counters:
         """What its engines hold, and what they have done since their processes started: for tests and metrics."""
-        found = [asdict(engine.counters) for engine in self._pool.engines]
-        return Counters(**{name: sum(counters[name] for counters in found) for name in Counters.__struct_fields__})
+        all_counters = [asdict(engine.counters) for engine in self._pool.engines]
+        return Counters(**{name: sum(each[name] for each in all_counters) for name in Counters.__struct_fields__})
 
     @property
     def engine_pid(self) -> int | None:
         """The id of the configured model's engine process, while there is one."""
-        engine = self._pool.find(self.config)
+        engine = self._pool.find(self.config.load_settings())
         return engine.pid if engine else None
 
     def _kept_models(self) -> list[Load]:
-        kept = (LlmState.LOADING, LlmState.READY)
-        return [engine.settings for engine in self._pool.engines if engine.state[0] in kept]
+        return self._pool.models_in_use
+
+    def _replacement(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> ModelReplacement:
+        return ModelReplacement(self._pool, before.engine_settings(), after.engine_settings())
 
 
 def _timing(queued: float | None, total: float, since_first_token: float | None) -> Timing:

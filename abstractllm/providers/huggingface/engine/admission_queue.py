@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from abstractllm.errors import AbstractLLMError, OverloadedError
 from abstractllm.providers.huggingface.engine.fair_queue import CompletionRate, FairQueue
-from abstractllm.providers.huggingface.engine.pending_request import Answer, PendingRequest, as_error, copy_of, deliver
+from abstractllm.providers.huggingface.engine.pending_request import (
+    Answer,
+    PendingRequest,
+    as_error,
+    copy_error,
+    deliver,
+)
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
@@ -23,18 +29,19 @@ __all__ = ["AdmissionQueue"]
 
 _OfRequest = Begun | Delta | Done | Counted | Failed
 
-_LEAST_AHEAD = 4
-"""Requests given to a batching process beyond its slots, or an eighth of these: they are tokenized meanwhile."""
-_COUNTS_AHEAD = 4
-"""Prompts whose tokens are being counted at a time; these do not wait for answers."""
-_BYTES_AHEAD = 16 * 2**20
-"""Prompts that were sent and have not begun; one may always go."""
+_MIN_AHEAD = 4
+"""Requests sent to a batching process beyond its slots, or an eighth of these if that is more: it prepares them while
+others are answered."""
+_MAX_COUNTS = 4
+"""Prompts whose tokens are counted at a time; these do not wait for answers."""
+_MAX_BYTES_AHEAD = 16 * 2**20
+"""Bytes of the requests that were sent and have not begun; one request may always be sent."""
 
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 
 
 class AdmissionQueue:
-    """Gives requests to a process, a few at a time. The engine's lock is held in every method."""
+    """Takes requests in, and sends them to a process a few at a time. The engine's lock is held in every method."""
 
     def __init__(self) -> None:
         self._generations = FairQueue()
@@ -47,11 +54,11 @@ class AdmissionQueue:
 
     def _forget_process(self) -> None:
         self._order = 0
-        """How many answers this process was asked for."""
+        """The number of answers that this process was asked for."""
         self._answering = self._counting = 0
-        """Requests that it has."""
+        """The requests that it has, by kind."""
         self._ahead = self._bytes_ahead = 0
-        """Those that it has not begun, and what they hold."""
+        """The requests that it has not begun, and their bytes."""
 
     @property
     def queued(self) -> int:
@@ -65,26 +72,26 @@ class AdmissionQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no request is in it."""
+        """True while it has no request."""
         return not (self._sent or self.has_waiting)
 
     @property
     def has_waiting(self) -> bool:
-        """Whether a request has not been given to a process."""
+        """True while a request has not been sent to a process."""
         return bool(self._generations or self._counts)
 
     @property
     def has_sent(self) -> bool:
-        """Whether the process has a request."""
+        """True while the process has a request."""
         return bool(self._sent)
 
-    def add(self, ticket: PendingRequest, loaded: Loaded | None, limit: int, byte_limit: int) -> None:
+    def add(self, request: PendingRequest, loaded: Loaded | None, limit: int, byte_limit: int) -> None:
         """Takes a request in.
 
         Where the queue is full, the newest request of the caller who has most in it makes place for one who has less.
 
         Args:
-            ticket: The request.
+            request: The request.
             loaded: The model, if it is loaded.
             limit: Requests that may wait.
             byte_limit: Bytes that these may hold.
@@ -93,26 +100,26 @@ class AdmissionQueue:
             ContextLengthExceededError: If it certainly does not fit the loaded model's window.
             OverloadedError: If too much waits already.
         """
-        if too_long := ticket.too_long_for(loaded):
+        if too_long := request.too_long_for(loaded):
             raise too_long
-        queue = self._counts if ticket.is_count else self._generations
+        queue = self._counts if request.is_count else self._generations
         # What goes to the process at once does not wait.
-        if queue or not (loaded and self._has_room(ticket, loaded)):
-            while full := self._overload(ticket, limit, byte_limit):
-                displaced = queue.displace(ticket, limit, byte_limit)
+        if queue or not (loaded and self._has_room(request, loaded)):
+            while full := self._overload(request, limit, byte_limit):
+                displaced = queue.displace(request, limit, byte_limit)
                 if displaced is None:
                     raise full
                 self.released += 1
                 displaced.put(full)
         if not queue:
             self._rate.resume()
-        queue.add(ticket)
+        queue.add(request)
         self.accepted += 1
 
-    def _overload(self, ticket: PendingRequest, limit: int, byte_limit: int) -> OverloadedError | None:
+    def _overload(self, request: PendingRequest, limit: int, byte_limit: int) -> OverloadedError | None:
         waiting = len(self._generations) + len(self._counts)
         held = self._generations.bytes + self._counts.bytes
-        if waiting < limit and (not held or held + ticket.size <= byte_limit):
+        if waiting < limit and (not held or held + request.size <= byte_limit):
             return None
         delay = min(_LONGEST_DELAY, max(_SHORTEST_DELAY, waiting / self._rate.per_second))
         if waiting >= limit:
@@ -120,84 +127,84 @@ class AdmissionQueue:
                 f"{waiting} requests wait already, max_queue is {limit}", retry_after=delay, limit=limit
             )
         return OverloadedError(
-            f"requests of {held} bytes wait already and this one has {ticket.size}, max_queue_bytes is {byte_limit}",
+            f"requests of {held} bytes wait already and this one has {request.size}, max_queue_bytes is {byte_limit}",
             retry_after=delay,
             limit=byte_limit,
-            requested=ticket.size,
+            requested=request.size,
         )
 
-    def pump(self, loaded: Loaded, channel: Channel[FromEngine]) -> None:
+    def dispatch(self, loaded: Loaded, channel: Channel[FromEngine]) -> None:
         """Sends what waits, as far as there is room."""
         for queue in (self._counts, self._generations):
-            while (ticket := queue.first()) and (ticket.is_orphaned or self._has_room(ticket, loaded)):
+            while (request := queue.first()) and (request.is_orphaned or self._has_room(request, loaded)):
                 queue.pop()
-                if ticket.is_orphaned:
+                if request.is_orphaned:
                     self.released += 1
-                elif too_long := ticket.too_long_for(loaded):
+                elif too_long := request.too_long_for(loaded):
                     self.released += 1
-                    ticket.put(too_long)
+                    request.put(too_long)
                 else:
-                    self._send(ticket, channel)
+                    self._send(request, channel)
 
-    def _has_room(self, ticket: PendingRequest, loaded: Loaded) -> bool:
-        """Whether the process can have one more: as many as it has slots, and a few that it prepares meanwhile."""
-        if ticket.is_count:
-            return self._counting < _COUNTS_AHEAD
-        ahead = 1 if loaded.slots == 1 else max(_LEAST_AHEAD, loaded.slots // 8)
-        fits = not self._ahead or self._bytes_ahead + ticket.size <= _BYTES_AHEAD
+    def _has_room(self, request: PendingRequest, loaded: Loaded) -> bool:
+        """Returns True if the process can be sent one more: it gets as many as it has slots, and a few to prepare."""
+        if request.is_count:
+            return self._counting < _MAX_COUNTS
+        ahead = 1 if loaded.slots == 1 else max(_MIN_AHEAD, loaded.slots // 8)
+        fits = not self._ahead or self._bytes_ahead + request.size <= _MAX_BYTES_AHEAD
         return fits and self._answering < loaded.slots + ahead
 
-    def _send(self, ticket: PendingRequest, channel: Channel[FromEngine]) -> None:
-        self._sent[ticket.id] = ticket
+    def _send(self, request: PendingRequest, channel: Channel[FromEngine]) -> None:
+        self._sent[request.id] = request
         self._ahead += 1
-        self._bytes_ahead += ticket.size
-        if ticket.is_count:
+        self._bytes_ahead += request.size
+        if request.is_count:
             self._counting += 1
         else:
             self._answering += 1
             self._order += 1
-            ticket.order = self._order
-        channel.send(ticket.take_frame())
+            request.order = self._order
+        channel.send(request.take_frame())
 
-    def cancel(self, ticket: PendingRequest, channel: Channel[FromEngine] | None) -> None:
+    def cancel(self, request: PendingRequest, channel: Channel[FromEngine] | None) -> None:
         """Gives up a request; nothing happens if it is over."""
-        queue = self._counts if ticket.is_count else self._generations
-        if queue.discard(ticket):
+        queue = self._counts if request.is_count else self._generations
+        if queue.discard(request):
             self.released += 1
-        elif ticket.id in self._sent and channel and not ticket.is_count and not ticket.is_cancelled:
-            ticket.is_cancelled = True
-            channel.send(encode(Cancel(ticket.id, ticket.order)), urgent=True)
+        elif request.id in self._sent and channel and not request.is_count and not request.is_cancelled:
+            request.is_cancelled = True
+            channel.send(encode(Cancel(request.id, request.order)), urgent=True)
 
     def receive(self, messages: Sequence[_OfRequest], channel: Channel[FromEngine]) -> None:
-        """Hands on what the process says of its requests; what belongs to one that was given up is dropped."""
+        """Delivers what the process says of its requests; what belongs to one that was given up is dropped."""
         answers: list[tuple[PendingRequest, Answer]] = []
         for message in messages:
-            ticket = self._sent[message.id]
-            self._settle(ticket, message, channel)
-            if not ticket.is_cancelled:
-                answers.append((ticket, as_error(message) if isinstance(message, Failed) else message))
+            request = self._sent[message.id]
+            self._account(request, message, channel)
+            if not request.is_cancelled:
+                answers.append((request, as_error(message) if isinstance(message, Failed) else message))
         deliver(answers)
 
-    def _settle(self, ticket: PendingRequest, message: _OfRequest, channel: Channel[FromEngine]) -> None:
+    def _account(self, request: PendingRequest, message: _OfRequest, channel: Channel[FromEngine]) -> None:
         if isinstance(message, Delta):
-            ticket.output_tokens = message.output_tokens
-            if ticket.is_orphaned:
-                self.cancel(ticket, channel)
+            request.output_tokens = message.output_tokens
+            if request.is_orphaned:
+                self.cancel(request, channel)
             return
-        if not ticket.has_begun:
-            ticket.has_begun = True
+        if not request.has_begun:
+            request.has_begun = True
             self._ahead -= 1
-            self._bytes_ahead -= ticket.size
+            self._bytes_ahead -= request.size
         if isinstance(message, Begun):
             return
         del self._sent[message.id]
         self.released += 1
-        if ticket.is_count:
+        if request.is_count:
             self._counting -= 1
             return
         self._answering -= 1
         if self._generations:
-            self._rate.finish()
+            self._rate.record()
 
     def fail_sent(self, error: AbstractLLMError) -> None:
         """Fails what the process had; it has ended."""
@@ -210,9 +217,9 @@ class AdmissionQueue:
         self.fail_sent(error)
         self._fail([*self._generations.clear(), *self._counts.clear()], error)
 
-    def _fail(self, tickets: Iterable[PendingRequest], error: AbstractLLMError) -> None:
-        for ticket in tickets:
+    def _fail(self, requests: Iterable[PendingRequest], error: AbstractLLMError) -> None:
+        for request in requests:
             self.released += 1
-            failure = copy_of(error)
-            failure.output_tokens = ticket.output_tokens
-            ticket.put(failure)
+            failure = copy_error(error)
+            failure.output_tokens = request.output_tokens
+            request.put(failure)

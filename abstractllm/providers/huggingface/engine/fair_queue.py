@@ -1,4 +1,4 @@
-"""What waits for an engine, in turns by caller, and how fast it goes."""
+"""The requests that wait for an engine, in turns by caller, and the rate at which requests are completed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from abstractllm.providers.huggingface.engine.pending_request import PendingRequ
 
 __all__ = ["CompletionRate", "FairQueue"]
 
-_FIRST_GUESS = 10.0
-"""Requests finished per second, before any was."""
-_MEMORY = 10.0
+_INITIAL_RATE = 10.0
+"""Requests completed per second, before any was."""
+_TIME_CONSTANT = 10.0
 """Seconds after which what was measured counts for a third."""
 
 
 @dataclass(slots=True)
-class _Line:
-    """What one caller has waiting, oldest first."""
+class _CallerQueue:
+    """The waiting requests of one caller, oldest first."""
 
-    tickets: OrderedDict[int, PendingRequest] = field(default_factory=OrderedDict)
+    requests: OrderedDict[int, PendingRequest] = field(default_factory=OrderedDict)
     bytes: int = 0
 
 
@@ -32,50 +32,50 @@ class FairQueue:
     """
 
     def __init__(self) -> None:
-        self._lines: OrderedDict[str, _Line] = OrderedDict()
-        """By caller; the first one's turn is next."""
+        self._callers: OrderedDict[str, _CallerQueue] = OrderedDict()
+        """The queues by caller; the first caller's turn is next."""
         self._length = 0
         self.bytes = 0
-        """What the requests hold."""
+        """Bytes that the requests hold."""
 
     def __len__(self) -> int:
         return self._length
 
-    def add(self, ticket: PendingRequest) -> None:
-        """Takes a request in, at the end of its caller's line."""
-        line = self._lines.setdefault(ticket.caller, _Line())
-        line.tickets[ticket.id] = ticket
-        self._count(line, ticket, 1)
+    def add(self, request: PendingRequest) -> None:
+        """Takes a request in, behind the others of its caller."""
+        queue = self._callers.setdefault(request.caller, _CallerQueue())
+        queue.requests[request.id] = request
+        self._count(queue, request, 1)
 
     def first(self) -> PendingRequest | None:
-        """The request whose turn is next."""
-        for line in self._lines.values():
-            return next(iter(line.tickets.values()))
+        """Returns the request whose turn is next."""
+        for queue in self._callers.values():
+            return next(iter(queue.requests.values()))
         return None
 
     def pop(self) -> PendingRequest:
         """Takes the request whose turn is next; then it is the next caller's turn."""
-        caller, line = next(iter(self._lines.items()))
-        self._lines.move_to_end(caller)
-        ticket = next(iter(line.tickets.values()))
-        self.discard(ticket)
-        return ticket
+        caller, queue = next(iter(self._callers.items()))
+        self._callers.move_to_end(caller)
+        request = next(iter(queue.requests.values()))
+        self.discard(request)
+        return request
 
-    def discard(self, ticket: PendingRequest) -> bool:
-        """Takes a request out, if it is there; says whether it was."""
-        line = self._lines.get(ticket.caller)
-        if line is None or line.tickets.pop(ticket.id, None) is None:
+    def discard(self, request: PendingRequest) -> bool:
+        """Takes a request out; returns False if it is not in the queue."""
+        queue = self._callers.get(request.caller)
+        if queue is None or queue.requests.pop(request.id, None) is None:
             return False
-        self._count(line, ticket, -1)
-        if not line.tickets:
-            del self._lines[ticket.caller]
+        self._count(queue, request, -1)
+        if not queue.requests:
+            del self._callers[request.caller]
         return True
 
     def displace(self, newcomer: PendingRequest, limit: int, byte_limit: int) -> PendingRequest | None:
         """Takes out the newest request of the caller who has most of the queue, if that is more than the newcomer's.
 
         Args:
-            newcomer: Who wants to come in.
+            newcomer: The request that needs room.
             limit: Requests that may wait.
             byte_limit: Bytes that may wait.
 
@@ -86,52 +86,55 @@ class FairQueue:
         def share(requests: int, bytes_: int) -> float:
             return max(requests / limit if limit else 0.0, bytes_ / byte_limit)
 
-        own = self._lines.get(newcomer.caller, _Line())
-        greatest = max(self._lines.values(), key=lambda line: share(len(line.tickets), line.bytes), default=own)
-        if share(len(greatest.tickets), greatest.bytes) <= share(len(own.tickets) + 1, own.bytes + newcomer.size):
+        queue = self._callers.get(newcomer.caller, _CallerQueue())
+        largest = max(self._callers.values(), key=lambda other: share(len(other.requests), other.bytes), default=queue)
+        share_with_newcomer = share(len(queue.requests) + 1, queue.bytes + newcomer.size)
+        if share(len(largest.requests), largest.bytes) <= share_with_newcomer:
             return None
-        ticket = next(reversed(greatest.tickets.values()))
-        self.discard(ticket)
-        return ticket
+        request = next(reversed(largest.requests.values()))
+        self.discard(request)
+        return request
 
     def clear(self) -> list[PendingRequest]:
         """Takes everything out."""
-        tickets = [ticket for line in self._lines.values() for ticket in line.tickets.values()]
-        self.__init__()  # type: ignore[misc]
-        return tickets
+        requests = [request for queue in self._callers.values() for request in queue.requests.values()]
+        self._callers.clear()
+        self._length = self.bytes = 0
+        return requests
 
-    def _count(self, line: _Line, ticket: PendingRequest, sign: int) -> None:
-        line.bytes += sign * ticket.size
-        self.bytes += sign * ticket.size
+    def _count(self, queue: _CallerQueue, request: PendingRequest, sign: int) -> None:
+        queue.bytes += sign * request.size
+        self.bytes += sign * request.size
         self._length += sign
 
 
 class CompletionRate:
-    """Requests finished per second of late, measured while some wait: what happens in an idle engine tells nothing."""
+    """Requests completed per second of late, measured while some wait: an idle engine completes few."""
 
     def __init__(self) -> None:
-        self._finished, self._seconds = _FIRST_GUESS, 1.0
+        self._completed, self._seconds = _INITIAL_RATE, 1.0
         self._since = time.monotonic()
 
     @property
     def per_second(self) -> float:
         """The rate."""
-        self._pass_time()
-        return self._finished / self._seconds
+        self._decay()
+        return self._completed / self._seconds
 
     def resume(self) -> None:
-        """The first request begins to wait; what was known before counts as one second's worth."""
-        self._finished, self._seconds = self._finished / self._seconds, 1.0
+        """The first request begins to wait; what was measured before counts as one second's worth."""
+        self._completed, self._seconds = self._completed / self._seconds, 1.0
         self._since = time.monotonic()
 
-    def finish(self) -> None:
-        """A request has ended."""
-        self._pass_time()
-        self._finished += 1
+    def record(self) -> None:
+        """A request was completed."""
+        self._decay()
+        self._completed += 1
 
-    def _pass_time(self) -> None:
+    def _decay(self) -> None:
+        """Counts the time since the last measurement, and lets what is older count for less."""
         now = time.monotonic()
-        kept = math.exp((self._since - now) / _MEMORY)
-        self._finished *= kept
-        self._seconds = self._seconds * kept + _MEMORY * (1 - kept)
+        weight = math.exp((self._since - now) / _TIME_CONSTANT)
+        self._completed *= weight
+        self._seconds = self._seconds * weight + _TIME_CONSTANT * (1 - weight)
         self._since = now

@@ -1,19 +1,24 @@
-"""The handle of one engine: what the provider asks of it."""
+"""The handle of one engine: the interface that an LLM uses."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import itertools
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
 from msgspec.structs import replace
 
+from abstractllm._core.forks import forget_in_forked_child
+from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
 from abstractllm.errors import GenerationCancelledError, InvalidRequestError, ModelInUseError
-from abstractllm.providers.huggingface.engine.pending_request import PendingRequest, copy_of
-from abstractllm.providers.huggingface.engine.state import fulfil
+from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
+from abstractllm.providers.huggingface.engine.pending_request import PendingRequest, copy_error
+from abstractllm.providers.huggingface.engine.settings import EngineLimits, EngineSettings
+from abstractllm.providers.huggingface.engine.state import EngineState, Lifecycle, Tenure
 from abstractllm.providers.huggingface.engine.supervisor import EngineClosedError, EngineSupervisor
 from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
@@ -21,6 +26,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Counters,
     Format,
     Generate,
+    Loaded,
     Sampling,
 )
 from abstractllm.types import LoadProgress
@@ -28,60 +34,102 @@ from abstractllm.types import LoadProgress
 __all__ = ["Engine"]
 
 
-class Engine(EngineSupervisor):
+class Engine:
     """Keeps one model loaded in a process and gives it requests, from any thread and any event loop.
 
     The process starts with the first request or `progress`; see `EngineSupervisor`.
+
+    Args:
+        settings: The model, and how it is loaded and bounded.
+        memory: The memory that the process needs a share of.
+        on_change: Called, from any thread, when the state has changed.
     """
+
+    def __init__(self, settings: EngineSettings, *, memory: ModelMemory, on_change: Callable[[], None]) -> None:
+        self.name = settings.name
+        """The model's name in messages."""
+        self.load_settings = settings.load_settings
+        self._limits = settings.limits
+        self._on_change = on_change
+        self._request_ids = itertools.count(1)
+        self._assemble(memory)
+        forget_in_forked_child(self)
+
+    def _assemble(self, memory: ModelMemory) -> None:
+        """Makes the parts of an engine without a process."""
+        self._state = EngineState(self._on_change)
+        self._queue = AdmissionQueue()
+        self._supervisor = EngineSupervisor(self.name, self.load_settings, self._state, self._queue, memory)
+        self._supervisor.set_keep_alive(self._limits.keep_alive)
+
+    def forget(self) -> None:
+        """Called in a forked child: the parent's process, requests and locks are not the child's."""
+        process = self._supervisor.process
+        self._assemble(self._supervisor.memory)
+        if process:
+            process.forget()
+
+    # Facts.
+
+    @property
+    def resident(self) -> EngineSupervisor:
+        """The engine as the memory for models sees it."""
+        return self._supervisor
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """The state of the model, and the reason where it cannot answer."""
+        report = self._state.report
+        return report.state, report.reason
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The loaded model as its process describes it; None while there is none."""
+        model = self._state.model
+        return model.description if model else None
 
     @property
     def pid(self) -> int | None:
         """The id of the process, while there is one."""
-        process = self._process
+        process = self._supervisor.process
         return process.pid if process else None
 
     @property
     def queued(self) -> int:
         """Requests whose turn has not come."""
-        with self._lock:
-            return self._tickets.queued
+        with self._state.lock:
+            return self._queue.queued
 
     @property
     def requests(self) -> int:
         """Requests that run or wait."""
-        with self._lock:
-            return self._tickets.running + self._tickets.queued
+        with self._state.lock:
+            return self._queue.running + self._queue.queued
 
     @property
     def counters(self) -> Counters:
-        """What it has done and what it holds; as of the last step where that is the process's."""
-        with self._lock:
-            tickets = self._tickets
+        """The counters of the queue, and those of the process as of its last step."""
+        with self._state.lock:
+            model, queue = self._state.model, self._queue
             return replace(
-                self._counters,
-                queued=tickets.queued,
-                running=tickets.running,
-                accepted=tickets.accepted,
-                released=tickets.released,
+                model.counters if model else Counters(),
+                queued=queue.queued,
+                running=queue.running,
+                accepted=queue.accepted,
+                released=queue.released,
             )
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no request any more."""
-        return self._closed
+        """True once it takes no request any more."""
+        return self._state.tenure is Tenure.CLOSED
 
     @property
-    def has_ended(self) -> bool:
-        """Whether there is no process, nor will there be one unasked."""
-        return self._ended.is_set()
+    def is_down(self) -> bool:
+        """True while there is no process, nor will there be one unasked."""
+        return self._state.is_down
 
-    def configure(self, *, max_queue: int, max_queue_bytes: int, keep_alive: float | None) -> None:
-        """Sets the limits, from now on."""
-        with self._lock:
-            self.max_queue, self.max_queue_bytes, self.keep_alive = max_queue, max_queue_bytes, keep_alive
-            self._stop_idle_timer()
-            if self.is_idle:
-                self._watch_idleness()
+    # Requests.
 
     def submit(
         self,
@@ -92,14 +140,14 @@ class Engine(EngineSupervisor):
         whole: bool = False,
         caller: str = "",
     ) -> PendingRequest:
-        """Takes a request, starting the process if need be; to be called in the request's event loop.
+        """Takes a request, starting the process if need be; called in the request's event loop.
 
         Args:
-            conversation: What the model is given.
-            sampling: How to answer; None to count the conversation's tokens instead.
-            format: What the answer must be.
-            whole: Whether the answer's text may come in one piece.
-            caller: Who asks; callers take turns.
+            conversation: The messages and tools that the model is given.
+            sampling: The parameters of the answer; None to count the conversation's tokens instead.
+            format: The format that the answer must have.
+            whole: True if the answer's text may come in one piece.
+            caller: The caller's name; callers take turns.
 
         Raises:
             InvalidRequestError: If the request is too long to be sent to the engine.
@@ -107,29 +155,36 @@ class Engine(EngineSupervisor):
             OverloadedError: If too many requests wait already.
             EngineClosedError: If the engine was closed.
         """
-        with self._lock:
-            request_id, self._next_id = self._next_id, self._next_id + 1
+        request_id = next(self._request_ids)
         try:
             if sampling is None:
-                ticket = PendingRequest(Count(request_id, conversation), caller)
+                pending = PendingRequest(Count(request_id, conversation), caller)
             else:
-                ticket = PendingRequest(Generate(request_id, conversation, sampling, whole, format), caller)
+                pending = PendingRequest(Generate(request_id, conversation, sampling, whole, format), caller)
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
-        with self._lock:
-            if self._closed:
-                raise EngineClosedError(f"model {self.name} is closed")
-            self._tickets.add(ticket, self.loaded, self.max_queue, self.max_queue_bytes)
-            self.last_used = time.monotonic()
-            self._start()
-            self._pump()
-        return ticket
+        with self._state.lock:
+            self._require_open()
+            self._queue.add(pending, self.loaded, self._limits.max_queue, self._limits.max_queue_bytes)
+            self._state.last_used = time.monotonic()
+            self._supervisor.start()
+            self._supervisor.dispatch()
+        return pending
 
-    def cancel(self, ticket: PendingRequest) -> None:
+    def cancel(self, pending: PendingRequest) -> None:
         """Gives up a request; nothing happens if it is over."""
-        with self._lock:
-            self._tickets.cancel(ticket, self._process.channel if self._process else None)
-            self._rest()
+        with self._state.lock:
+            process = self._supervisor.process
+            self._queue.cancel(pending, process.channel if process else None)
+            self._supervisor.reconcile()
+
+    def configure(self, limits: EngineLimits) -> None:
+        """Sets the limits, from now on."""
+        with self._state.lock:
+            self._limits = limits
+            self._supervisor.set_keep_alive(limits.keep_alive)
+
+    # Loading and unloading.
 
     async def progress(self) -> AsyncGenerator[LoadProgress, None]:
         """Starts loading if need be, and follows it; the last state is READY. Leaving it does not stop the load.
@@ -137,50 +192,51 @@ class Engine(EngineSupervisor):
         Raises:
             AbstractLLMError: The reason, if the model cannot be loaded.
         """
-        with self.held():
-            async with aclosing(self._follow_loading()) as steps:
+        with self.pinned():
+            async with aclosing(self._watch_loading()) as steps:
                 async for step in steps:
                     yield step
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps it open meanwhile, even if it is retired."""
-        with self._lock:
-            self._holders += 1
+    def pinned(self) -> Iterator[None]:
+        """Keeps the engine open meanwhile, even if it is retired."""
+        with self._state.lock:
+            self._state.pins += 1
         try:
             yield
         finally:
-            with self._lock:
-                self._holders -= 1
-                self._rest()
+            with self._state.lock:
+                self._state.pins -= 1
+                self._supervisor.reconcile()
 
-    async def _follow_loading(self) -> AsyncGenerator[LoadProgress, None]:
-        with self._lock:
-            loads = self._loads
+    async def _watch_loading(self) -> AsyncGenerator[LoadProgress, None]:
+        loads = self._state.loads
         has_begun = False
         while True:
-            with self._lock:
-                if self._closed:
-                    raise EngineClosedError(f"model {self.name} is closed")
-                if not has_begun and not self.is_stopping:  # else it is loaded again afterwards
+            with self._state.lock:
+                self._require_open()
+                if not has_begun and self._state.lifecycle is not Lifecycle.STOPPING:  # else once that has ended
                     has_begun = True
-                    self._start()
-                status, failure = self._status.progress, self._status.failure
-                is_ready = status.state is LlmState.READY or self._loads > loads
-                change = self._status.watch()
+                    self._supervisor.start()
+                report = self._state.report
+                is_ready = report.state is LlmState.READY or self._state.loads > loads
+                change = self._state.watch()
             try:
-                if has_begun and is_ready:
+                if not has_begun:
+                    yield LoadProgress(LlmState.LOADING, "unloading")
+                elif is_ready:
                     yield LoadProgress(LlmState.READY)
                     return
-                if has_begun and failure:
-                    raise copy_of(failure)
-                if has_begun and status.state is LlmState.UNLOADED:
+                elif report.failure:
+                    raise copy_error(report.failure)
+                elif report.state is LlmState.UNLOADED:
                     raise GenerationCancelledError(f"model {self.name} was unloaded while it was loading")
-                yield status if has_begun else LoadProgress(LlmState.LOADING, "unloading")
+                else:
+                    yield LoadProgress(report.state, report.phase, report.fraction)
                 await asyncio.wrap_future(change)
             finally:
-                with self._lock:
-                    self._status.unwatch(change)
+                with self._state.lock:
+                    self._state.unwatch(change)
 
     def unload(self, *, force: bool) -> concurrent.futures.Future[None]:
         """Begins to end the process; requests that come meanwhile start it again afterwards.
@@ -189,43 +245,47 @@ class Engine(EngineSupervisor):
             force: Cancel the requests that run or wait.
 
         Returns:
-            What is done when the memory is free.
+            A future that is done when the memory is free.
 
         Raises:
             ModelInUseError: If requests run or wait, unless forced.
         """
-        with self._lock:
+        with self._state.lock:
             if self.requests and not force:
                 raise ModelInUseError(
                     f"model {self.name}: {self.requests} requests run or wait; end them, or force it",
                     requested=self.requests,
                 )
-            self._tickets.fail_all(GenerationCancelledError(f"model {self.name} was unloaded"))
-            departure: concurrent.futures.Future[None] = concurrent.futures.Future()
-            if self._ended.is_set():
-                self._status.become(LlmState.UNLOADED)
-                fulfil([departure])
-            else:
-                self._departures.append(departure)
-                self._stop()
-            return departure
+            self._queue.fail_all(GenerationCancelledError(f"model {self.name} was unloaded"))
+            self._supervisor.stop()
+            if self._state.lifecycle is Lifecycle.FAILED:
+                self._state.dismiss_failure()
+            return self._state.watch_end()
 
     def retire(self) -> None:
-        """Closes the engine as soon as it has answered its requests, and nobody holds it."""
-        with self._lock:
-            self._retired = True
-            self._rest()
+        """Closes the engine as soon as it has answered its requests and is not pinned."""
+        with self._state.lock:
+            self._state.retire()
+            self._supervisor.reconcile()
 
-    def keep(self) -> bool:
-        """Takes `retire` back; False if it is too late."""
-        with self._lock:
-            self._retired = False
-            return not self._closed
+    def reinstate(self) -> bool:
+        """Takes `retire` back; returns False if it is too late."""
+        with self._state.lock:
+            return self._state.reinstate()
 
     def close(self, wait: bool = True) -> None:
-        """Ends the process for good; requests in it fail. Waits for its end in the calling thread, if asked to."""
-        with self._lock:
-            self._closed = True
-            self._stop()
+        """Ends the process for good; requests in it fail.
+
+        Args:
+            wait: Wait for its end, in the calling thread.
+        """
+        with self._state.lock:
+            self._state.close()
+            self._supervisor.stop()
+            end = self._state.watch_end()
         if wait:
-            self._ended.wait()
+            end.result()
+
+    def _require_open(self) -> None:
+        if self.is_closed:
+            raise EngineClosedError(f"model {self.name} is closed")

@@ -1,4 +1,4 @@
-"""A request on its way through an engine, seen from the one who waits for its answer."""
+"""A request on its way through an engine, and the answers on their way back to the caller that waits for them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from abstractllm.providers.huggingface.protocol.messages import (
     join_deltas,
 )
 
-__all__ = ["Answer", "PendingRequest", "as_error", "copy_of", "deliver"]
+__all__ = ["Answer", "PendingRequest", "as_error", "copy_error", "deliver"]
 
 Answer = Begun | Delta | Done | Counted | AbstractLLMError
 
-_LOOSE_ANSWERS = 32
-"""Answers that are kept as they came; more that nobody has read are joined."""
+_MAX_UNREAD = 32
+"""Answers that are kept as they came; when there are more that nobody has read, they are joined."""
 
 _ERRORS: dict[str, type[AbstractLLMError]] = {
     kind.default_reason: kind
@@ -49,14 +49,14 @@ _ERRORS: dict[str, type[AbstractLLMError]] = {
 
 
 class PendingRequest:
-    """One request's place in an engine. It belongs to the event loop that it was made in.
+    """One request in an engine. It belongs to the event loop that it was made in.
 
-    Pieces of text that its reader does not take in time are joined, so that one who is slow gets fewer and larger ones,
+    Pieces of text that its reader does not take in time are joined, so that a slow reader gets fewer and larger ones,
     and no more memory is held than the answer takes.
 
     Args:
         message: The request.
-        caller: Who asks; callers take turns.
+        caller: The caller's name; callers take turns.
 
     Raises:
         ValueError: If it is too long for the channel.
@@ -70,93 +70,93 @@ class PendingRequest:
         self.size = len(self._frame)
         """Bytes of the request."""
         self.order = 0
-        """Which one it is of those that the process was sent, from 1."""
+        """Its position among the requests that the process was sent, from 1."""
         self.has_begun = self.is_cancelled = False
         self.output_tokens: int | None = None
         """Tokens generated so far; None where not known."""
         texts = (turn.text.strip() for turn in message.conversation.turns if turn.role == "user")
-        self._longest = max(map(len, texts), default=0)
+        self._longest_text = max(map(len, texts), default=0)
         self.loop = asyncio.get_running_loop()
         self._answers: deque[Answer] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[None] | None = None
 
     def take_frame(self) -> bytes:
-        """The request as it is sent, once: it is not kept."""
+        """Returns the request as it is sent, once: it is not kept."""
         frame, self._frame = self._frame, b""
         return frame
 
     def put(self, answer: Answer) -> None:
-        """Hands an answer to the waiting request, from any thread."""
+        """Hands an answer to the reader, from any thread."""
         deliver([(self, answer)])
 
     async def next_answer(self) -> Answer:
-        """Waits for the next answer; for one reader, in the ticket's event loop."""
+        """Waits for the next answer; for one reader, in the request's event loop."""
         if not self._answers:
-            self._waiter = self.loop.create_future()
+            self._reader = self.loop.create_future()
             try:
-                await self._waiter
+                await self._reader
             finally:
-                self._waiter = None
+                self._reader = None
         elif len(self._answers) > 1:
             self._answers = _joined(self._answers)
         return self._answers.popleft()
 
-    def put_here(self, answer: Answer) -> None:
-        """As `put`, in the ticket's event loop."""
+    def put_in_loop(self, answer: Answer) -> None:
+        """Hands an answer to the reader, in the request's event loop."""
         self._answers.append(answer)
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-        elif len(self._answers) > _LOOSE_ANSWERS:
+        if self._reader is not None:
+            if not self._reader.done():
+                self._reader.set_result(None)
+        elif len(self._answers) > _MAX_UNREAD:
             self._answers = _joined(self._answers)
 
     @property
     def is_orphaned(self) -> bool:
-        """Whether nobody can read the answers any more."""
+        """True once nobody can read the answers any more."""
         return self.loop.is_closed()
 
     def too_long_for(self, loaded: Loaded | None) -> ContextLengthExceededError | None:
-        """The error of a message that cannot fit the model's window, whatever its tokens are."""
-        if loaded is None or loaded.max_characters is None or self._longest <= loaded.max_characters:
+        """Returns the error of a message that cannot fit the model's window, whatever its tokens are."""
+        if loaded is None or loaded.max_characters is None or self._longest_text <= loaded.max_characters:
             return None
         return ContextLengthExceededError(
-            f"prompt: {self._longest} characters cannot fit the context window of {loaded.context_window} tokens",
+            f"prompt: {self._longest_text} characters cannot fit the context window of {loaded.context_window} tokens",
             field="prompt",
             limit=loaded.context_window,
-            requested=f"{self._longest} characters",
+            requested=f"{self._longest_text} characters",
         )
 
 
 def deliver(answers: Sequence[tuple[PendingRequest, Answer]]) -> None:
-    """Hands answers to the waiting requests, from any thread: each event loop is woken once.
+    """Hands answers to the readers of their requests, from any thread: each event loop is woken once.
 
     A request whose event loop has ended gets none.
     """
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[PendingRequest, Answer]]] = {}
-    for ticket, answer in answers:
-        loops.setdefault(ticket.loop, []).append((ticket, answer))
-    for loop, own in loops.items():
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[PendingRequest, Answer]]] = {}
+    for request, answer in answers:
+        by_loop.setdefault(request.loop, []).append((request, answer))
+    for loop, loop_answers in by_loop.items():
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_put_all, own)
+            loop.call_soon_threadsafe(_put_all, loop_answers)
 
 
 def _put_all(answers: Sequence[tuple[PendingRequest, Answer]]) -> None:
-    for ticket, answer in answers:
-        ticket.put_here(answer)
+    for request, answer in answers:
+        request.put_in_loop(answer)
 
 
 def _joined(answers: Iterable[Answer]) -> deque[Answer]:
-    """The same answers, with pieces of one kind that follow each other made one."""
+    """Returns the same answers, with consecutive pieces of one kind joined."""
     joined: deque[Answer] = deque()
-    for kind, found in groupby(answers, type):
-        group = list(found)
-        deltas = [answer for answer in group if isinstance(answer, Delta)]
-        joined.extend(join_deltas(deltas) if kind is Delta else group)
+    for kind, group in groupby(answers, type):
+        members = list(group)
+        deltas = [answer for answer in members if isinstance(answer, Delta)]
+        joined.extend(join_deltas(deltas) if kind is Delta else members)
     return joined
 
 
 def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
-    """The error that a process reports."""
+    """Returns the error that a process reports."""
     kind = _ERRORS.get(message.reason, errors.InternalError)
     if isinstance(message, LoadFailed):
         return kind(message.message, field=message.field)
@@ -169,8 +169,13 @@ def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
     )
 
 
-def copy_of(error: AbstractLLMError) -> AbstractLLMError:
-    """The same error for another request: each is filled with its own request id."""
+def copy_error(error: AbstractLLMError) -> AbstractLLMError:
+    """Returns the same error for another request: each is filled with its request's id, and has its own traceback."""
     return type(error)(
-        error.message, field=error.field, limit=error.limit, requested=error.requested, retry_after=error.retry_after
+        error.message,
+        field=error.field,
+        limit=error.limit,
+        requested=error.requested,
+        retry_after=error.retry_after,
+        upstream_status=error.upstream_status,
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
-from typing import Any
 
 from abstractllm._core.model_memory import ModelMemory
-from abstractllm.providers.huggingface.config import HuggingFaceConfig
+from abstractllm.enums import LlmState
 from abstractllm.providers.huggingface.engine.handle import Engine
 from abstractllm.providers.huggingface.engine.pending_request import PendingRequest
+from abstractllm.providers.huggingface.engine.settings import EngineSettings
 from abstractllm.providers.huggingface.engine.supervisor import EngineClosedError
+from abstractllm.providers.huggingface.protocol.messages import Conversation, Format, Load, Sampling
 from abstractllm.types import LoadProgress
 
 __all__ = ["EnginePool"]
@@ -38,7 +39,7 @@ class EnginePool:
 
     @property
     def memory(self) -> ModelMemory:
-        """Where the engines get their memory."""
+        """The memory that engines get a share of."""
         return self._memory
 
     def share(self, memory: ModelMemory) -> None:
@@ -46,59 +47,66 @@ class EnginePool:
         with self._lock:
             self._memory = memory
             for engine in self._engines:
-                engine.memory = memory
+                engine.resident.memory = memory
 
     @property
     def engines(self) -> list[Engine]:
-        """Those that have a process, or may get one."""
-        return [engine for engine in tuple(self._engines) if not (engine.is_closed and engine.has_ended)]
+        """The engines that have a process, or may get one."""
+        return [engine for engine in tuple(self._engines) if not (engine.is_closed and engine.is_down)]
 
-    def find(self, config: HuggingFaceConfig, model: str = "") -> Engine | None:
-        """The engine of a model, the configured one if none is named; None if there is none yet."""
-        settings = config.load_settings(model)
-        return next((engine for engine in self.engines if engine.settings == settings and not engine.is_closed), None)
+    @property
+    def models_in_use(self) -> list[Load]:
+        """The models that are loaded, or are being loaded."""
+        in_use = (LlmState.LOADING, LlmState.READY)
+        return [engine.load_settings for engine in self.engines if engine.state[0] in in_use]
 
-    def get(self, config: HuggingFaceConfig, model: str = "") -> Engine:
-        """The engine of a model, the configured one if none is named.
+    def find(self, load_settings: Load) -> Engine | None:
+        """Returns the engine of a model; None if there is none yet."""
+        return next(
+            (engine for engine in self.engines if engine.load_settings == load_settings and not engine.is_closed), None
+        )
+
+    def get(self, settings: EngineSettings) -> Engine:
+        """Returns the engine of a model; makes it if there is none yet.
 
         Raises:
             EngineClosedError: If the pool was closed.
         """
         with self._lock:
             if self._closed:
-                raise EngineClosedError(f"model {model or config.model} is closed")
-            if (engine := self.find(config, model)) is None:
-                engine = self.make(config, model)
+                raise EngineClosedError(f"model {settings.name} is closed")
+            if (engine := self.find(settings.load_settings)) is None:
+                engine = self.make(settings)
                 self._engines[:] = [*self.engines, engine]
             return engine
 
-    def make(self, config: HuggingFaceConfig, model: str = "") -> Engine:
-        """An engine that is not in the pool."""
-        engine = Engine(
-            config.load_settings(model),
-            name=model or config.model,
-            memory=self._memory,
-            on_change=self._on_change,
-        )
-        _configure(engine, config)
-        return engine
+    def make(self, settings: EngineSettings) -> Engine:
+        """Returns a new engine that is not in the pool."""
+        return Engine(settings, memory=self._memory, on_change=self._on_change)
 
     def submit(
-        self, config: HuggingFaceConfig, model: str, *arguments: Any, **options: Any
+        self,
+        settings: EngineSettings,
+        conversation: Conversation,
+        sampling: Sampling | None,
+        *,
+        format: Format | None = None,
+        whole: bool = False,
+        caller: str = "",
     ) -> tuple[Engine, PendingRequest]:
         """Gives a request to the engine of a model; see `Engine.submit`."""
         while True:
-            engine = self.get(config, model)
+            engine = self.get(settings)
             try:
-                return engine, engine.submit(*arguments, **options)
+                return engine, engine.submit(conversation, sampling, format=format, whole=whole, caller=caller)
             except EngineClosedError:
-                # A former one that closed itself just now; the next one is new.
+                # A retired one that closed itself just now; the next one is new.
                 continue
 
-    async def progress(self, config: HuggingFaceConfig, model: str = "") -> AsyncGenerator[LoadProgress, None]:
+    async def progress(self, settings: EngineSettings) -> AsyncGenerator[LoadProgress, None]:
         """Loads a model and follows it; see `Engine.progress`."""
         while True:
-            engine = self.get(config, model)
+            engine = self.get(settings)
             try:
                 async with aclosing(engine.progress()) as steps:
                     async for step in steps:
@@ -107,19 +115,22 @@ class EnginePool:
                 continue  # as in `submit`
             return
 
-    def follow(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
+    def reconfigure(self, before: EngineSettings, after: EngineSettings, listed: Collection[Load]) -> None:
         """Gives engines new limits; those of models that are not the LLM's any more answer what they have, and close.
 
         A model that is replaced is unloaded, although it may be listed and be loaded again by a request that names it.
+
+        Args:
+            before: The LLM's configured model, as it was.
+            after: The configured model, as it is now.
+            listed: The other models that the LLM now offers.
         """
-        chosen, replaced = after.load_settings(), before.load_settings()
-        listed = [after.load_settings(model) for model in after.models]
         for engine in self.engines:
-            if engine.settings == chosen:
-                engine.keep()
-            elif engine.settings == replaced or engine.settings not in listed:
+            if engine.load_settings == after.load_settings:
+                engine.reinstate()
+            elif engine.load_settings == before.load_settings or engine.load_settings not in listed:
                 engine.retire()
-            _configure(engine, after)
+            engine.configure(after.limits)
 
     def close(self) -> None:
         """Ends all processes and waits for their end; requests in them fail."""
@@ -131,21 +142,17 @@ class EnginePool:
             engine.close()
 
 
-def _configure(engine: Engine, config: HuggingFaceConfig) -> None:
-    engine.configure(max_queue=config.max_queue, max_queue_bytes=config.max_queue_bytes, keep_alive=config.keep_alive)
-
-
 def _abandon(engines: list[Engine]) -> None:
     for engine in engines:
         engine.close(wait=False)
 
 
 def _weak(method: Callable[[], None]) -> Callable[[], None]:
-    """The method, as long as its object lives."""
+    """Returns a function that calls the method as long as its object lives."""
     reference = weakref.WeakMethod(method)
 
     def call() -> None:
-        if (found := reference()) is not None:
-            found()
+        if (live_method := reference()) is not None:
+            live_method()
 
     return call

@@ -14,7 +14,7 @@ from abstractllm import errors
 from abstractllm.errors import AbstractLLMError, InternalError, ProviderUnavailableError
 from abstractllm.providers.huggingface.hub.downloader.messages import FromPuller, Pull, Pulled, PullFailed, Report
 from abstractllm.providers.huggingface.protocol.channel import encode
-from abstractllm.providers.huggingface.protocol.child_process import ChildProcess
+from abstractllm.providers.huggingface.protocol.child_process import ChildProcess, describe_exit
 from abstractllm.types import PullProgress
 
 __all__ = ["DownloadSubscriber", "follow", "running_pulls"]
@@ -142,9 +142,9 @@ class _Download:
         finally:
             status = process.end()
         if end is None:
-            how = f"ended with status {status}" if status >= 0 else f"ended by signal {-status}"
             end = ProviderUnavailableError(
-                f"model {self.settings.model}: the process of the download {how}; what is there is kept"
+                f"model {self.settings.model}: the process of the download {describe_exit(status)}; what is there is "
+                "kept"
             )
         if isinstance(end, AbstractLLMError) and self.followers:
             logger.warning("%s", end.message)

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from abstractllm.providers.huggingface.protocol.channel import Channel
 from abstractllm.providers.huggingface.protocol.messages import FromEngine
 
-__all__ = ["ChildProcess", "EngineProcess"]
+__all__ = ["ChildProcess", "EngineProcess", "describe_exit"]
 
 logger = logging.getLogger("abstractllm.engine")
 
@@ -123,3 +123,8 @@ class EngineProcess(ChildProcess[FromEngine]):
 
     def __init__(self) -> None:
         super().__init__("abstractllm.providers.huggingface.worker", FromEngine)
+
+
+def describe_exit(status: int) -> str:
+    """Says how a process ended, by its exit status, which is negative for a signal."""
+    return f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
