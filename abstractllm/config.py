@@ -9,13 +9,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from abstractllm._core.validation import error_from_validation
 from abstractllm.errors import ConfigurationError, InvalidRequestError
-from abstractllm.parameters import (
-    GENERATION_PARAMETERS,
-    GenerationParameters,
-    error_from_validation,
-    parse_parameters,
-)
+from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
 
 __all__ = ["Bytes", "LLMConfig", "Seconds"]
 

@@ -6,6 +6,7 @@ every language: see `docs/errors.md`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -297,3 +298,29 @@ class InternalError(AbstractLLMError):
     """A fault of this software; the full text is in the log, under the request's id."""
 
     default_reason = ErrorReason.INTERNAL
+
+
+_CLASSES: dict[str, type[AbstractLLMError]] = {
+    str(kind.default_reason): kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, type) and issubclass(kind, AbstractLLMError) and "default_reason" in vars(kind)
+} | {"MESSAGE_TOO_LARGE": InvalidRequestError}
+
+
+def error_class(reason: str) -> type[AbstractLLMError]:
+    """Returns the class of the errors that have a reason; `InternalError` for a reason that is not known.
+
+    Example:
+        raise error_class("RATE_LIMITED")("the provider asks to slow down", retry_after=2)
+    """
+    return _CLASSES.get(reason, InternalError)
+
+
+def cause_chain(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error and the errors that it was raised from, or while handling, the latest first."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -1,16 +1,16 @@
-"""Generation parameters and their limits, and how a bad value becomes an error that names it."""
+"""Generation parameters and their limits."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
+from abstractllm._core.validation import error_from_validation
 from abstractllm._generated.parameters import MOST_ITEMS, ParameterFields
-from abstractllm.errors import AbstractLLMError, InvalidRequestError, UnsupportedParameterError
 
-__all__ = ["GENERATION_PARAMETERS", "MOST_ITEMS", "GenerationParameters", "error_from_validation", "parse_parameters"]
+__all__ = ["GENERATION_PARAMETERS", "MOST_ITEMS", "GenerationParameters", "parse_parameters"]
 
 MAX_STOPS = MOST_ITEMS["stop"]
 MAX_LOGIT_BIASES = MOST_ITEMS["logit_bias"]
@@ -62,58 +62,3 @@ def parse_parameters(values: Mapping[str, Any], path: str = "parameters") -> Gen
         return GenerationParameters.model_validate(values)
     except ValidationError as error:
         raise error_from_validation(error, path) from None
-
-
-_LIMITS = {
-    "greater_than_equal": "at least {ge}",
-    "greater_than": "greater than {gt}",
-    "less_than_equal": "at most {le}",
-    "string_too_short": "at least {min_length} characters",
-    "string_too_long": "at most {max_length} characters",
-    "too_short": "at least {min_length} items",
-    "too_long": "at most {max_length} items",
-    "finite_number": "finite",
-}
-
-
-def error_from_validation(error: ValidationError, path: str = "", secrets: Collection[str] = ()) -> AbstractLLMError:
-    """Turns pydantic's report into one error that names the field, the limit and the value.
-
-    Args:
-        error: What pydantic raised.
-        path: The path of the object that was checked, such as `parameters`.
-        secrets: Top-level keys whose value must not be repeated.
-
-    Returns:
-        An UnsupportedParameterError for an unknown key, an InvalidRequestError for the rest.
-    """
-    fault = error.errors(include_url=False)[0]
-    context = {key: _plain(value) for key, value in fault.get("ctx", {}).items()}
-    field = path
-    for step in fault["loc"]:
-        if isinstance(step, int):
-            field += f"[{step}]"
-        elif step != "[key]":
-            field += f".{step}" if field else str(step)
-    if fault["type"] == "extra_forbidden":
-        return UnsupportedParameterError(f"{field} is not a known parameter", field=field)
-    rule = _LIMITS.get(fault["type"])
-    limit = rule.format(**context) if rule else None
-    value = fault["input"]
-    shown = f"{len(value)} items" if "items" in (limit or "") else _shown(value)
-    if fault["loc"] and fault["loc"][0] in secrets:
-        shown = "a value that is not shown"
-    if limit and "characters" in limit:
-        shown = f"{len(value)} characters"
-    wish = f"must be {limit}" if limit and "characters" not in limit and "items" not in limit else None
-    wish = wish or (f"must have {limit}" if limit else fault["msg"][:1].lower() + fault["msg"][1:])
-    return InvalidRequestError(f"{field}: {wish}, got {shown}", field=field, limit=limit, requested=shown)
-
-
-def _plain(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

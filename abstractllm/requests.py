@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from abstractllm._core.validation import at_most, check_text, require
 from abstractllm._generated.parameters import ParameterOptions
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import GenerationParameters, parse_parameters
@@ -29,7 +30,7 @@ from abstractllm.types import (
     ToolResult,
 )
 
-__all__ = ["GenerationOptions", "GenerationRequest", "as_messages", "at_most", "make_request"]
+__all__ = ["GenerationOptions", "GenerationRequest", "as_messages", "make_request"]
 
 MAX_MESSAGES = 4096
 MAX_PARTS = 8192
@@ -113,29 +114,29 @@ class GenerationRequest:
             InvalidRequestError: Naming the field that is empty, malformed or over its limit.
         """
         if self.prompt is not None:
-            _require(
+            require(
                 bool(self.prompt),
                 "prompt",
                 "must not be empty",
                 limit="at least 1 character",
                 got="0 characters",
             )
-            _check_text(self.prompt, "prompt")
+            check_text(self.prompt, "prompt")
         else:
-            _require(bool(self.messages), "prompt", "a prompt or a chat with messages is required", got="nothing")
+            require(bool(self.messages), "prompt", "a prompt or a chat with messages is required", got="nothing")
             at_most(len(self.messages), MAX_MESSAGES, "chat.messages", "messages")
             at_most(sum(len(message.parts) for message in self.messages), MAX_PARTS, "chat.messages", "parts")
             for index, message in enumerate(self.messages):
                 _check_message(message, f"chat.messages[{index}]")
             final = self.messages[-1].role
-            _require(
+            require(
                 final in (Role.USER, Role.TOOL, Role.ASSISTANT),
                 f"chat.messages[{len(self.messages) - 1}].role",
                 "the last message must not be a system message",
                 got=str(final),
             )
         if self.system_prompt is not None:
-            _check_text(self.system_prompt, "system_prompt")
+            check_text(self.system_prompt, "system_prompt")
         self._check_tools()
         self._check_format()
         at_most(len(self.labels), MAX_LABELS, "labels", "labels")
@@ -144,7 +145,7 @@ class GenerationRequest:
         at_most(len(self.request_id), MAX_LABEL_CHARACTERS, "request_id", "characters")
         at_most(len(self.provider_options), MAX_PROVIDER_OPTIONS, "provider_options", "keys")
         if self.timeout is not None:
-            _require(
+            require(
                 self.timeout > 0,
                 "timeout",
                 "must be greater than 0 seconds",
@@ -157,7 +158,7 @@ class GenerationRequest:
         names = [tool.name for tool in self.tools]
         for index, tool in enumerate(self.tools):
             path = f"tools[{index}]"
-            _require(
+            require(
                 0 < len(tool.name) <= 64
                 and tool.name.replace("_", "").replace("-", "").isalnum()
                 and tool.name.isascii(),
@@ -165,19 +166,19 @@ class GenerationRequest:
                 "must be 1 to 64 letters, digits, _ or -",
                 got=tool.name[:80],
             )
-            _require(names.index(tool.name) == index, f"{path}.name", "must be unique", got=tool.name)
+            require(names.index(tool.name) == index, f"{path}.name", "must be unique", got=tool.name)
             _check_schema(tool.parameters_json_schema, f"{path}.parameters_json_schema")
         choice = self.tool_choice
         if choice is None:
             return
         if choice.name is not None:
-            _require(
+            require(
                 choice.name in names,
                 "tool_choice.name",
                 "must name one of the request's tools",
                 got=choice.name[:80],
             )
-        _require(
+        require(
             bool(self.tools) or choice.mode is not ToolChoiceMode.REQUIRED,
             "tool_choice.mode",
             "requires tools",
@@ -189,10 +190,10 @@ class GenerationRequest:
             case JsonSchemaFormat(schema_json=schema):
                 _check_schema(schema, "response_format.json_schema.schema_json")
             case RegexFormat(regex=pattern):
-                _require(bool(pattern), "response_format.regex", "must not be empty", got="nothing")
+                require(bool(pattern), "response_format.regex", "must not be empty", got="nothing")
                 at_most(len(pattern), MAX_SCHEMA_CHARACTERS, "response_format.regex", "characters")
             case GrammarFormat(grammar=grammar):
-                _require(bool(grammar), "response_format.grammar", "must not be empty", got="nothing")
+                require(bool(grammar), "response_format.grammar", "must not be empty", got="nothing")
                 at_most(len(grammar), MAX_SCHEMA_CHARACTERS, "response_format.grammar", "characters")
 
 
@@ -219,7 +220,7 @@ def make_request(prompt: Prompt, system_prompt: str | None = None, **options: An
                 f"{name} is malformed: {given[name]!r:.80}", field=name, requested=f"{given[name]!r:.80}"
             )
     for index, tool in enumerate(given.get("tools", ())):
-        _require(isinstance(tool, Tool), f"tools[{index}]", "must be a Tool", got=type(tool).__name__)
+        require(isinstance(tool, Tool), f"tools[{index}]", "must be a Tool", got=type(tool).__name__)
     given["tools"] = tuple(given.get("tools", ()))
     given["prompt" if isinstance(prompt, str) else "messages"] = (
         prompt if isinstance(prompt, str) else as_messages(prompt)
@@ -288,39 +289,39 @@ def _as_message(message: object, index: int) -> ChatMessage:
 
 
 def _check_message(message: ChatMessage, path: str) -> None:
-    _require(isinstance(message.role, Role), f"{path}.role", "must be a role", got=message.role)
-    _require(bool(message.parts), f"{path}.parts", "must not be empty", got="nothing")
+    require(isinstance(message.role, Role), f"{path}.role", "must be a role", got=message.role)
+    require(bool(message.parts), f"{path}.parts", "must not be empty", got="nothing")
     for index, part in enumerate(message.parts):
         where = f"{path}.parts[{index}]"
         match part:
             case Image():
-                _require(
+                require(
                     message.role is Role.USER,
                     f"{where}.image",
                     "only a user's message may hold an image",
                     got=message.role,
                 )
-                _require(
+                require(
                     part.mime_type in IMAGE_TYPES,
                     f"{where}.image.mime_type",
                     f"must be one of {', '.join(IMAGE_TYPES)}",
                     got=part.mime_type[:80],
                 )
-                _require(bool(part.data), f"{where}.image.data", "must not be empty", got="0 bytes")
+                require(bool(part.data), f"{where}.image.data", "must not be empty", got="0 bytes")
             case ToolCall():
-                _require(bool(part.name), f"{where}.tool_call.name", "must not be empty", got="nothing")
+                require(bool(part.name), f"{where}.tool_call.name", "must not be empty", got="nothing")
                 _check_schema(part.arguments_json, f"{where}.tool_call.arguments_json")
             case ToolResult():
-                _require(
+                require(
                     bool(part.tool_call_id),
                     f"{where}.tool_result.tool_call_id",
                     "must not be empty",
                     got="nothing",
                 )
-                _check_text(part.content, f"{where}.tool_result.content")
+                check_text(part.content, f"{where}.tool_result.content")
             case _:
-                _require(isinstance(part, Part), where, "must be a part of a message", got=type(part).__name__)
-                _check_text(part.text, f"{where}.text")
+                require(isinstance(part, Part), where, "must be a part of a message", got=type(part).__name__)
+                check_text(part.text, f"{where}.text")
 
 
 def _check_schema(text: str, path: str) -> None:
@@ -329,27 +330,4 @@ def _check_schema(text: str, path: str) -> None:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{path} is not JSON: {error}", field=path, requested=text[:80]) from None
-    _require(isinstance(parsed, dict), path, "must be a JSON object", got=type(parsed).__name__)
-
-
-def _check_text(text: str, path: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"{path} holds a lone surrogate at character {error.start}, which is no Unicode text", field=path
-        ) from None
-
-
-def at_most(count: int, limit: int, field: str, unit: str) -> None:
-    """Checks a length or a number of items.
-
-    Raises:
-        InvalidRequestError: Naming the field, the limit and the count.
-    """
-    _require(count <= limit, field, f"must have at most {limit} {unit}", limit=limit, got=f"{count} {unit}")
-
-
-def _require(holds: bool, field: str, rule: str, *, limit: object = None, got: object) -> None:
-    if not holds:
-        raise InvalidRequestError(f"{field}: {rule}, got {got}", field=field, limit=limit or rule, requested=str(got))
+    require(isinstance(parsed, dict), path, "must be a JSON object", got=type(parsed).__name__)

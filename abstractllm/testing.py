@@ -29,10 +29,9 @@ from typing import Annotated, Any, TypeGuard, cast
 
 from pydantic import Field
 
-from abstractllm import errors
 from abstractllm._core.stop_scanner import StopScanner
 from abstractllm.config import LLMConfig
-from abstractllm.errors import AbstractLLMError, ErrorReason, InvalidRequestError, ModelLoadError
+from abstractllm.errors import ErrorReason, InvalidRequestError, ModelLoadError, error_class
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.requests import GenerationRequest
@@ -69,11 +68,6 @@ _CAPABILITIES = Capabilities(
     parameters=tuple(name for name in GENERATION_PARAMETERS if name != "model"),
     provider_options=("script", "reply", "delay"),
 )
-_BY_REASON = {
-    found.default_reason: found
-    for found in vars(errors).values()
-    if isinstance(found, type) and issubclass(found, AbstractLLMError) and "default_reason" in vars(found)
-} | {ErrorReason.MESSAGE_TOO_LARGE: InvalidRequestError}
 
 
 class ScriptedConfig(LLMConfig):
@@ -260,9 +254,9 @@ def _expand(step: object, calls: int) -> Iterable[object]:
                 ToolCallDelta(calls, call_id, name, arguments[:half]),
                 ToolCallDelta(calls, arguments_fragment=arguments[half:]),
             ]
-        case {"error": str(name), **facts} if name in _BY_REASON and _are_facts(facts):
-            reason = ErrorReason(name)
-            return [_BY_REASON[reason](facts.pop("message", f"scripted {name}"), reason=reason, **facts)]
+        case {"error": str(name), **facts} if name in list(ErrorReason) and _are_facts(facts):
+            message = facts.pop("message", f"scripted {name}")
+            return [error_class(name)(message, reason=ErrorReason(name), **facts)]
         case {"finish": str(finish)} if finish in list(FinishReason):
             return [Finished(FinishReason(finish))]
         case {"break_off": True}:

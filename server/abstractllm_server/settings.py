@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abstractllm.config import Bytes, Seconds
 from abstractllm.errors import ConfigurationError
-from abstractllm.parameters import error_from_validation
+from abstractllm._core.validation import error_from_validation
 
 __all__ = ["Role", "ServerSettings", "TlsSettings", "load_settings"]
 

@@ -10,6 +10,7 @@ from typing import Any
 from abstractllm.enums import FinishReason, Role
 from abstractllm.providers.anthropic.messages import STATE_MARK
 from abstractllm.providers.hosted import unknown_finish_reason
+from abstractllm.providers.hosted.json_values import read_count, read_optional_text, read_text
 from abstractllm.types import (
     ChatMessage,
     Event,
@@ -38,7 +39,6 @@ _FINISH_REASONS = {
 }
 _PROMPT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _USAGE = (*_PROMPT, "output_tokens", "thinking_tokens")
-_MOST_TOKENS = 10**12
 
 
 @dataclass(slots=True)
@@ -105,8 +105,8 @@ class AnswerReader:
                 return self._end(self._blocks[event["index"]])
             case "message_delta":
                 self._count(event.get("usage"))
-                self._stop_reason = _string(event["delta"].get("stop_reason")) or self._stop_reason
-                self._stop_sequence = _string(event["delta"].get("stop_sequence")) or self._stop_sequence
+                self._stop_reason = read_optional_text(event["delta"].get("stop_reason")) or self._stop_reason
+                self._stop_sequence = read_optional_text(event["delta"].get("stop_sequence")) or self._stop_sequence
             case "message_stop":
                 self.stopped = True
         return []
@@ -139,12 +139,12 @@ class AnswerReader:
             case "text":
                 return self._text(block, start.get("text"))
             case "thinking":
-                block.signature = _string(start.get("signature"))
+                block.signature = read_optional_text(start.get("signature"))
                 return self._thought(block, start.get("thinking"))
             case "redacted_thinking":
-                block.signature = _string(start["data"])
+                block.signature = read_text(start["data"])
             case "tool_use":
-                block.id, block.name, block.input = _string(start["id"]), _string(start["name"]), start.get("input")
+                block.id, block.name, block.input = read_text(start["id"]), read_text(start["name"]), start.get("input")
                 block.call = self._calls
                 self._calls += 1
                 return [ToolCallDelta(block.call, block.id, block.name)]
@@ -157,9 +157,9 @@ class AnswerReader:
             case "thinking_delta":
                 return self._thought(block, delta["thinking"])
             case "signature_delta":
-                block.signature += _string(delta["signature"])
+                block.signature += read_text(delta["signature"])
             case "input_json_delta" if block.kind == "tool_use":
-                return self._arguments(block, _string(delta["partial_json"]))
+                return self._arguments(block, read_text(delta["partial_json"]))
         return []
 
     def _end(self, block: _Block) -> list[Event]:
@@ -175,14 +175,14 @@ class AnswerReader:
 
     @staticmethod
     def _text(block: _Block, value: object) -> list[Event]:
-        if not (text := _string(value)):
+        if not (text := read_optional_text(value)):
             return []
         block.pieces.append(text)
         return [TextDelta(text)]
 
     @staticmethod
     def _thought(block: _Block, value: object) -> list[Event]:
-        if not (text := _string(value)):
+        if not (text := read_optional_text(value)):
             return []
         block.pieces.append(text)
         return [ReasoningDelta(text)]
@@ -190,19 +190,10 @@ class AnswerReader:
     def _count(self, usage: Mapping[str, Any] | None) -> None:
         """Takes over what is counted: numbers are totals so far, and the latest hold."""
         for name, value in (usage or {}).items():
-            if name in _USAGE and isinstance(value, int) and 0 <= value <= _MOST_TOKENS:
-                self._usage[name] = value
+            if name in _USAGE and (count := read_count(value)) is not None:
+                self._usage[name] = count
             elif name == "output_tokens_details":
                 self._count(value)
-
-
-def _string(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError(f"text is expected, not {type(value).__name__}")
-    # A lone surrogate is valid JSON, but no Unicode text.
-    return value.encode("utf-8", "replace").decode()
 
 
 def _state(**values: str) -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from abstractllm._core.validation import replace_surrogates
 from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
@@ -20,11 +21,11 @@ from abstractllm.errors import (
     ProviderUnavailableError,
     QuotaExceededError,
     RateLimitedError,
+    cause_chain,
 )
 
 __all__ = [
     "as_unicode",
-    "chain",
     "retry_after",
     "scrub",
     "status_error",
@@ -108,14 +109,14 @@ def status_error(
 def transport_error(error: BaseException) -> AbstractLLMError | None:
     """The error for a failure of `httpx`, `httpx2` or the socket, found in `error` or behind it."""
     libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    for link in chain(error):
+    for link in cause_chain(error):
         for name, kind, what in _TRANSPORT:
             if any(isinstance(link, getattr(library, name)) for library in libraries):
                 # A protocol error's own words may repeat a header, and with it the key.
                 detail = "" if name == "LocalProtocolError" else str(link).strip()[:MAX_MESSAGE]
                 field = "base_url" if kind is ConfigurationError else None
                 return kind(f"{what}: {detail}" if detail else what, field=field)
-    for link in chain(error):
+    for link in cause_chain(error):
         if isinstance(link, OSError):
             return ProviderUnavailableError(f"the connection failed: {str(link)[:MAX_MESSAGE]}")
     return None
@@ -134,27 +135,17 @@ def unknown_finish_reason(reason: str, source: str = "") -> IncompleteStreamErro
     return IncompleteStreamError(f"the answer ended with the unknown finish reason {reason[:80]!r}{where}")
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from, outermost first."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
-
-
 def as_unicode(error: AbstractLLMError) -> None:
-    """Replaces lone surrogates, which are valid in JSON but in no other text, in what a provider said."""
-    error.message = error.message.encode("utf-8", "replace").decode()
-    error.field = error.field and error.field.encode("utf-8", "replace").decode()
+    """Replaces surrogates in what a provider said."""
+    error.message = replace_surrogates(error.message)
+    error.field = error.field and replace_surrogates(error.field)
     error.args = (error.message,)
 
 
 def scrub(error: BaseException, secrets: Iterable[str]) -> None:
     """Removes secrets that the provider repeated in its message from an error and what it came from."""
     for secret in filter(None, secrets):
-        for link in chain(error):
+        for link in cause_chain(error):
             link.args = _without(link.args, secret)
             for name, value in list(vars(link).items()):
                 if isinstance(value, str | dict | list):

@@ -9,22 +9,17 @@ from typing import Any
 
 from abstractllm.enums import FinishReason
 from abstractllm.providers.hosted import unknown_finish_reason
+from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_text
 from abstractllm.types import (
     Event,
     Finished,
     ReasoningDelta,
     TextDelta,
-    TokenLogprob,
     ToolCallDelta,
-    TopLogprob,
     Usage,
 )
 
 __all__ = ["AnswerReader"]
-
-_UNKNOWN_TOKEN = -1
-"""The API tells a token's text, not its id."""
-_MOST_TOKENS = 10**12
 
 
 class AnswerReader:
@@ -51,11 +46,11 @@ class AnswerReader:
         self.began = True
         found: list[Event] = []
         message = line.get("message") or {}
-        logprobs = tuple(_logprob(token) for token in line.get("logprobs") or ())
+        logprobs = tuple(read_logprob(token) for token in line.get("logprobs") or ())
         self.logprobs = self.logprobs or bool(logprobs)
         if thinking := message.get("thinking"):
-            found.append(ReasoningDelta(_string(thinking)))
-        text = _string(message.get("content") or "")
+            found.append(ReasoningDelta(read_text(thinking)))
+        text = read_text(message.get("content") or "")
         if text or logprobs:
             found.append(TextDelta(text, logprobs))
         found += [self._call(call) for call in message.get("tool_calls") or ()]
@@ -76,7 +71,7 @@ class AnswerReader:
                 reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
             case unknown:
                 raise unknown_finish_reason(str(unknown))
-        usage = Usage(_count(last.get("prompt_eval_count")), _count(last.get("eval_count")))
+        usage = Usage(read_count(last.get("prompt_eval_count")), read_count(last.get("eval_count")))
         return Finished(reason, usage=usage)
 
     def _call(self, call: Mapping[str, Any]) -> ToolCallDelta:
@@ -86,28 +81,7 @@ class AnswerReader:
         if not isinstance(arguments, Mapping):
             raise TypeError("a tool call's arguments are no object")
         index, self._calls = self._calls, self._calls + 1
-        call_id = _string(call.get("id") or f"call_{uuid.uuid4().hex}")
+        call_id = read_text(call.get("id") or f"call_{uuid.uuid4().hex}")
         return ToolCallDelta(
-            index, call_id, _string(function["name"]), _string(json.dumps(arguments, ensure_ascii=False))
+            index, call_id, read_text(function["name"]), read_text(json.dumps(arguments, ensure_ascii=False))
         )
-
-
-def _logprob(token: Mapping[str, Any]) -> TokenLogprob:
-    top = tuple(TopLogprob(*_token(other)) for other in token.get("top_logprobs") or ())
-    return TokenLogprob(*_token(token), top)
-
-
-def _token(token: Mapping[str, Any]) -> tuple[int, str, bytes, float]:
-    text, raw = _string(token["token"]), token.get("bytes")
-    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token["logprob"])
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"text is expected, not {type(value).__name__}")
-    # A lone surrogate is valid JSON, but no Unicode text.
-    return value.encode("utf-8", "replace").decode()
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else None

@@ -11,6 +11,7 @@ from typing import Any
 
 from abstractllm.errors import IncompleteStreamError, ProviderProtocolError, ProviderUnavailableError
 from abstractllm.providers.hosted import unknown_finish_reason
+from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_optional_text
 from abstractllm.providers.openai.errors import error_of_body
 from abstractllm.types import (
     Event,
@@ -20,7 +21,6 @@ from abstractllm.types import (
     TextDelta,
     TokenLogprob,
     ToolCallDelta,
-    TopLogprob,
     Usage,
 )
 
@@ -37,8 +37,6 @@ _FINISH_REASONS = {
 }
 _FAILED = ("error", "abort")
 """Finish reasons of OpenRouter, Mistral and vLLM for an answer that could not be finished."""
-_UNKNOWN_TOKEN = -1
-"""The API tells a token's text, not its id."""
 
 
 class AnswerReader:
@@ -134,10 +132,10 @@ class AnswerReader:
 
     def _choice(self, choice: dict[str, Any]) -> list[Event]:
         delta, events = choice.get("delta") or choice.get("message") or {}, list[Event]()
-        if thought := _text(delta.get("reasoning_content")) or _text(delta.get("reasoning")):
+        if thought := read_optional_text(delta.get("reasoning_content")) or read_optional_text(delta.get("reasoning")):
             events.append(ReasoningDelta(thought))
-        text = _text(delta.get("content"))
-        if refusal := _text(delta.get("refusal")):
+        text = read_optional_text(delta.get("content"))
+        if refusal := read_optional_text(delta.get("refusal")):
             self._refused = True
             text += refusal
         logprobs = _logprobs(choice.get("logprobs"))
@@ -150,15 +148,15 @@ class AnswerReader:
         if (reason := choice.get("finish_reason")) is not None:
             self._finish = str(reason)
             stop = choice.get("stop_reason")  # vLLM and SGLang tell which sequence was found
-            self._stop = _text(stop) if isinstance(stop, str) else ""
+            self._stop = read_optional_text(stop) if isinstance(stop, str) else ""
         return events
 
     def _call(self, call: dict[str, Any]) -> ToolCallDelta:
         function = call.get("function") or {}
-        name, arguments = _text(function.get("name")), function.get("arguments")
+        name, arguments = read_optional_text(function.get("name")), function.get("arguments")
         if isinstance(arguments, dict):
             arguments = json.dumps(arguments)
-        fragment, call_id, place = _text(arguments), _text(call.get("id")), call.get("index")
+        fragment, call_id, place = read_optional_text(arguments), read_optional_text(call.get("id")), call.get("index")
         known = [at for at, (index, _) in enumerate(self._calls) if index == place]
         # Some servers give every call of an answer the same index, or none: then the id tells them apart.
         if known and call_id in ("", self._calls[known[-1]][1]):
@@ -168,15 +166,6 @@ class AnswerReader:
         call_id = call_id or f"call_{uuid.uuid4().hex}"
         self._calls.append((place, call_id))
         return ToolCallDelta(len(self._calls) - 1, call_id, name, fragment)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError(f"text is expected where {type(value).__name__} is")
-    # A lone surrogate is valid JSON, but no Unicode text.
-    return value.encode("utf-8", "replace").decode()
 
 
 def _usage(usage: dict[str, Any]) -> Usage:
@@ -189,18 +178,8 @@ def _usage(usage: dict[str, Any]) -> Usage:
 
 
 def _count(holder: dict[str, Any] | None, name: str) -> int | None:
-    value = (holder or {}).get(name)
-    return value if isinstance(value, int) and 0 <= value < 2**63 else None
+    return read_count((holder or {}).get(name))
 
 
 def _logprobs(logprobs: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
-    found = []
-    for token in (logprobs or {}).get("content") or ():
-        top = tuple(TopLogprob(*_token(other)) for other in token.get("top_logprobs") or ())
-        found.append(TokenLogprob(*_token(token), top))
-    return tuple(found)
-
-
-def _token(token: dict[str, Any]) -> tuple[int, str, bytes, float]:
-    text, raw = _text(token["token"]), token.get("bytes")
-    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token["logprob"])
+    return tuple(read_logprob(token) for token in (logprobs or {}).get("content") or ())

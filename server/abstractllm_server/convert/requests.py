@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from abstractllm._core.validation import at_most
 from abstractllm.enums import ParametersPolicy
 from abstractllm.parameters import parse_parameters
 from abstractllm.requests import (
@@ -13,7 +14,6 @@ from abstractllm.requests import (
     MAX_PARTS,
     MAX_TOOLS,
     GenerationRequest,
-    at_most,
 )
 from abstractllm.types import (
     ChatMessage,

@@ -1,0 +1,140 @@
+"""Checks of what callers hand in, and the errors that name what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from abstractllm.errors import AbstractLLMError, InvalidRequestError, UnsupportedParameterError
+
+__all__ = ["at_most", "check_text", "error_from_validation", "replace_surrogates", "require"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_VALUE = 80
+"""Characters that a message repeats of a value at most."""
+
+
+def require(holds: bool, field: str, rule: str, *, limit: object = None, got: object) -> None:
+    """Checks that a rule holds.
+
+    Args:
+        holds: True if it does.
+        field: The path of the field that the rule is about, such as `chat.messages[0].role`.
+        rule: The rule, in words that go on after the field, such as `must not be empty`.
+        limit: The value that the field may have at most or at least; the rule itself if absent.
+        got: The value that it has.
+
+    Raises:
+        InvalidRequestError: Naming the field, the rule and the value, if the rule does not hold.
+    """
+    if not holds:
+        raise InvalidRequestError(f"{field}: {rule}, got {got}", field=field, limit=limit or rule, requested=str(got))
+
+
+def at_most(count: int, limit: int, field: str, unit: str) -> None:
+    """Checks a length or a number of items.
+
+    Raises:
+        InvalidRequestError: Naming the field, the limit and the count.
+    """
+    require(count <= limit, field, f"must have at most {limit} {unit}", limit=limit, got=f"{count} {unit}")
+
+
+def check_text(text: str, field: str) -> None:
+    """Checks that a text can be sent as UTF-8.
+
+    Raises:
+        InvalidRequestError: If it holds a lone surrogate.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{field} holds a lone surrogate at character {error.start}, which is no Unicode text", field=field
+        ) from None
+
+
+def replace_surrogates(text: str) -> str:
+    """Replaces surrogates, which JSON and file names may hold but no UTF-8 text can, by U+FFFD.
+
+    Each is replaced by itself, also in a pair: a pair that was split between two pieces gives the same text as the
+    whole.
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The rule behind one type of pydantic's faults."""
+
+    limit: str
+    """The limit in words, with the names of pydantic's context in braces."""
+    counted: str = ""
+    """The unit of which the value has too few or too many; empty where the value itself is too small or too large."""
+
+
+_RULES = {
+    "greater_than_equal": _Rule("at least {ge}"),
+    "greater_than": _Rule("greater than {gt}"),
+    "less_than_equal": _Rule("at most {le}"),
+    "finite_number": _Rule("finite"),
+    "string_too_short": _Rule("at least {min_length} characters", "characters"),
+    "string_too_long": _Rule("at most {max_length} characters", "characters"),
+    "too_short": _Rule("at least {min_length} items", "items"),
+    "too_long": _Rule("at most {max_length} items", "items"),
+}
+
+
+def error_from_validation(error: ValidationError, path: str = "", secrets: Collection[str] = ()) -> AbstractLLMError:
+    """Turns pydantic's report into one error that names the field, the limit and the value.
+
+    Args:
+        error: The exception that pydantic raised.
+        path: The path of the object that was checked, such as `parameters`.
+        secrets: Top-level keys whose value must not be repeated.
+
+    Returns:
+        An UnsupportedParameterError for an unknown key, an InvalidRequestError for the rest.
+    """
+    fault = error.errors(include_url=False)[0]
+    field = _field_path(path, fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return UnsupportedParameterError(f"{field} is not a known parameter", field=field)
+    rule = _RULES.get(fault["type"])
+    if rule is None:
+        limit, demand = None, fault["msg"][:1].lower() + fault["msg"][1:]
+    else:
+        limit = rule.limit.format(**{name: _without_fraction(value) for name, value in fault.get("ctx", {}).items()})
+        demand = f"must {'have' if rule.counted else 'be'} {limit}"
+    is_secret = bool(fault["loc"]) and fault["loc"][0] in secrets
+    value = _describe(fault["input"], rule.counted if rule else "", is_secret)
+    return InvalidRequestError(f"{field}: {demand}, got {value}", field=field, limit=limit, requested=value)
+
+
+def _field_path(path: str, steps: Sequence[int | str]) -> str:
+    """Joins a path and pydantic's steps from there, such as `parameters` and `("stop", 0)` to `parameters.stop[0]`."""
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step != "[key]":
+            path += f".{step}" if path else step
+    return path
+
+
+def _describe(value: Any, counted: str, is_secret: bool) -> str:
+    """Says in a message what a value is: its length where that is wrong, else its text, shortened."""
+    if counted:
+        return f"{len(value)} {counted}"
+    if is_secret:
+        return "a value that is not shown"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _without_fraction(value: object) -> object:
+    """Turns `2.0` into `2`, as people write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
