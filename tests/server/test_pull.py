@@ -13,7 +13,7 @@ import pytest
 from grpc import aio
 
 from abstractllm import create_llm
-from abstractllm.providers.huggingface.hub.downloads import running_pulls
+from abstractllm.providers.huggingface.hub.downloads import downloads
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM, PullProgress
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
@@ -78,9 +78,9 @@ async def test_the_clients_share_it_and_the_last_one_leaving_stops_it(hub: FakeH
         for call in calls[:2]:
             call.cancel()
         await weights_have_come(calls[2])
-        assert len(running_pulls()) == 1
+        assert len(downloads.running) == 1
         calls[2].cancel()
-        await until(lambda: not running_pulls() and not hub.open)
+        await until(lambda: not downloads.running and not hub.open)
         assert await listed(served) == {MODEL: True}
         hub.pace = None
         async with AsyncRemoteLLM(served.server.address, "local") as llm:
@@ -99,24 +99,24 @@ async def test_a_failure_ends_the_stream_with_its_status(hub: FakeHub, root: Pat
             (Refusal(503), "UNAVAILABLE", "PROVIDER_UNAVAILABLE"),
         ]:
             hub.refuse = lambda request, refusal=refusal: refusal  # type: ignore[misc]
-            found = await failure(collect(pulling(served)))
-            assert (found.code.name, found.reason) == (code, reason)
-            assert found.metadata["upstream_status"] == str(refusal.status)
-            assert found.retry_delays == ([70.0] if refusal.status == 429 else found.retry_delays)
-            assert TOKEN not in found.message + str(found.metadata)
+            error = await failure(collect(pulling(served)))
+            assert (error.code.name, error.reason) == (code, reason)
+            assert error.metadata["upstream_status"] == str(refusal.status)
+            assert error.retry_delays == ([70.0] if refusal.status == 429 else error.retry_delays)
+            assert TOKEN not in error.message + str(error.metadata)
 
 
 async def test_only_a_listed_model_is_downloaded(hub: FakeHub, root: Path) -> None:
     async with serving(local(root), preload=()) as served:
-        found = await failure(collect(pulling(served, model="org/other")))
-        assert (found.code.name, found.reason, found.fields) == ("NOT_FOUND", "MODEL_NOT_FOUND", ["model"])
-        assert found.metadata["limit"] == MODEL
+        error = await failure(collect(pulling(served, model="org/other")))
+        assert (error.code.name, error.reason, error.fields) == ("NOT_FOUND", "MODEL_NOT_FOUND", ["model"])
+        assert error.metadata["limit"] == MODEL
     assert hub.requests == []
 
 
 async def test_an_llm_without_a_cache_is_unimplemented(served: Serving) -> None:
-    found = await failure(collect(pulling(served)))
-    assert (found.code.name, found.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
+    error = await failure(collect(pulling(served)))
+    assert (error.code.name, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
 
 
 async def test_a_model_that_is_downloaded_is_not_deleted(hub: FakeHub, root: Path) -> None:
@@ -127,11 +127,11 @@ async def test_a_model_that_is_downloaded_is_not_deleted(hub: FakeHub, root: Pat
         await weights_have_come(call)
         for target in ({"model": MODEL}, {"all": pb.AllModels()}):
             for dry_run in (False, True):
-                asked = pb.ClearCacheRequest(llm="local", dry_run=dry_run, **target)
-                found = await failure(served.models.ClearCache(asked))
-                assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
+                message = pb.ClearCacheRequest(llm="local", dry_run=dry_run, **target)
+                error = await failure(served.models.ClearCache(message))
+                assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
         call.cancel()
-        await until(lambda: not running_pulls() and not hub.open)
+        await until(lambda: not downloads.running and not hub.open)
         async with asyncio.timeout(HANG):
             while True:  # the process that downloaded may still be on its way out
                 try:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from abstractllm import ModelNotFoundError, ServerShuttingDownError, UnsupportedFeatureError
-from abstractllm.providers.huggingface.hub.downloads import running_pulls
+from abstractllm.providers.huggingface.hub.downloads import downloads
 from abstractllm.testing import ScriptedProvider
 from tests.fake_hub import FakeHub, model_files
 from tests.pull_support import HANG, MODEL, begun, break_off, listed, llm_of, pull, snapshot, wanted
@@ -188,7 +188,7 @@ async def test_callers_share_a_download_and_each_is_told_all(hub: FakeHub, root:
         assert {frozenset(report.file for report in reports) for reports in told} == {
             frozenset({"", *wanted(model_files())})
         }
-    assert running_pulls() == []
+    assert downloads.running == []
 
 
 async def test_a_caller_that_comes_late_is_told_what_it_missed(hub: FakeHub, root: Path) -> None:
@@ -207,7 +207,7 @@ async def test_a_caller_that_leaves_only_detaches_itself(hub: FakeHub, root: Pat
     async with llm_of(root) as llm, asyncio.timeout(HANG), aclosing(llm.pull()) as stays:
         await begun(stays)
         await break_off(llm)
-        assert len(running_pulls()) == 1
+        assert len(downloads.running) == 1
         assert [report async for report in stays][-1].done
     assert listed(root) == {MODEL: False}
 

@@ -87,7 +87,7 @@ async def test_what_another_process_has_loaded_is_not_deleted(
     hub.add(MODEL, files)
     async with llm_of(root) as llm:
         await llm.load()
-        monkeypatch.setattr(HuggingFaceProvider, "_kept_models", lambda self: [])
+        monkeypatch.setattr(HuggingFaceProvider, "models_in_use", [])
         with pytest.raises(ModelInUseError, match="another process uses it"):
             await llm.clear_cache(MODEL)
         assert listed(root) == {MODEL: False}

@@ -7,19 +7,21 @@ import dataclasses
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
 
-from abstractllm._core import sync_bridge
+from abstractllm._core import execution, sync_bridge
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import FinishReason, LlmState
-from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError
-from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_replace
+from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError, ServerShuttingDownError
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig, without_replace
 from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_format
 from abstractllm.providers.huggingface.engine.pool import EnginePool
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
-from abstractllm.providers.huggingface.model_cache import ModelCache
+from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
 from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
     Counted,
@@ -31,10 +33,13 @@ from abstractllm.providers.huggingface.protocol.messages import (
 )
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
+    CachedModel,
     Capabilities,
+    ClearedModels,
     Event,
     Finished,
     LoadProgress,
+    PullProgress,
     Timing,
     ToolCall,
     ToolResult,
@@ -50,7 +55,7 @@ _MOST_AT_A_TIME = 256
 """Requests that are answered at a time where the configuration does not say: on a GPU; fewer on a CPU."""
 
 
-class HuggingFaceProvider(ModelCache):
+class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     """A causal language model from a directory or the Hugging Face hub, run on this machine.
 
     The model is loaded by `load` or by the first request, in a process of its own; this process imports no torch. The
@@ -70,10 +75,13 @@ class HuggingFaceProvider(ModelCache):
 
     provider = "huggingface"
     config_type = HuggingFaceConfig
+    DEFAULT_CACHE_DIR = DEFAULT_CACHE_DIR
+    """The folder of the model cache where the configuration names none."""
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._pool = EnginePool(self._changed)
+        self._cache = ModelCache(self)
 
     async def events(self, request: GenerationRequest, config: HuggingFaceConfig) -> AsyncGenerator[Event, None]:
         """Answers a request; see `AbstractLLMInterface.events`.
@@ -250,7 +258,72 @@ class HuggingFaceProvider(ModelCache):
         self._pool.reconfigure(before.engine_settings(), after.engine_settings(), listed)
         self._changed()
 
-    # Life.
+    # The model cache.
+
+    async def pull(self, model: str | None = None) -> AsyncGenerator[PullProgress, None]:
+        """Downloads the model's files into `cache_dir`, as far as they are not there; see `AbstractLLMInterface.pull`.
+
+        All who want the same at the same time share one download. Of the files only those are fetched that loading the
+        model takes. There is nothing to do for a directory, nor for the demo model.
+
+        Raises:
+            ModelNotFoundError: If `model` is not listed, if the hub has no such model, or if the hub must not be asked
+                and the model is not whole in the cache.
+            ProviderCredentialsError: If the hub asks for a token that may read it.
+            ProviderUnavailableError: If the hub cannot be reached, or the disk is full.
+            RateLimitedError: If the hub asks to slow down.
+            ServerShuttingDownError: If the LLM is closed meanwhile.
+        """
+        config = self.config
+        chosen = execution.choose_model(self, config, model, "model")
+        with self._named(chosen):
+            async with aclosing(self._cache.pull(config.load_settings(chosen))) as reports:
+                async for report in reports:
+                    yield report
+
+    async def cached_models(self) -> list[CachedModel]:
+        """Returns the models in `cache_dir`, sorted by name."""
+        return await asyncio.to_thread(list_models, _expanded(self.config.cache_dir))
+
+    async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
+        """Deletes one model, or all of them if `model` is None, from `cache_dir`.
+
+        Returns:
+            The names of what was (or, in a dry run, would be) deleted, and the bytes that it frees.
+
+        Raises:
+            ModelNotFoundError: If the cache holds no such model.
+            ModelInUseError: If one of them is loaded or being downloaded, by this process or another one; nothing is
+                deleted then.
+        """
+        return await asyncio.to_thread(clear_models, _expanded(self.config.cache_dir), model, dry_run=dry_run)
+
+    @staticmethod
+    def list_cached_models(cache_dir: str | None = None) -> list[CachedModel]:
+        """Returns the models in the local cache, sorted by name; an empty list if there is no cache.
+
+        Args:
+            cache_dir: `DEFAULT_CACHE_DIR` if absent.
+        """
+        return list_models(_expanded(cache_dir))
+
+    @staticmethod
+    def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> ClearedModels:
+        """Deletes one model from the local cache, or all of them.
+
+        Args:
+            model_name: A name that `list_cached_models` gives; all models if absent.
+            cache_dir: `DEFAULT_CACHE_DIR` if absent.
+
+        Raises:
+            ModelNotFoundError: If the cache holds no such model.
+            ModelInUseError: If one of them is loaded or being downloaded, by this process or another one; nothing is
+                deleted then.
+        """
+        removed, freed = clear_models(_expanded(cache_dir), model_name)
+        return ClearedModels(tuple(removed), freed)
+
+    # Loading and unloading.
 
     def share(self, memory: ModelMemory) -> None:
         """Gets memory that several LLMs share; a model that is loaded counts from its next load."""
@@ -297,17 +370,17 @@ class HuggingFaceProvider(ModelCache):
         yield UnloadProgress(LlmState.UNLOADED, 0)
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Says in errors which LLM they are about."""
+    def _named(self, model: str = "") -> Iterator[None]:
+        """Names the LLM in errors, and the model: the configured one if none is given."""
         try:
             yield
         except AbstractLLMError as error:
-            error.fill(provider=self.provider, llm=self.name, model=self.config.model)
+            error.fill(provider=self.provider, llm=self.name, model=model or self.config.model)
             raise
 
     async def close_async(self) -> None:
         """Ends the engine processes; running requests end with a ServerShuttingDownError."""
-        self._end_pulls()
+        self._cache.end_pulls(ServerShuttingDownError(f"LLM {self.name} was closed"))
         await asyncio.to_thread(self._pool.close)
 
     @property
@@ -350,11 +423,17 @@ class HuggingFaceProvider(ModelCache):
         engine = self._pool.find(self.config.load_settings())
         return engine.pid if engine else None
 
-    def _kept_models(self) -> list[Load]:
+    @property
+    def models_in_use(self) -> list[Load]:
+        """The models that are loaded, or are being loaded."""
         return self._pool.models_in_use
 
     def _replacement(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> ModelReplacement:
         return ModelReplacement(self._pool, before.engine_settings(), after.engine_settings())
+
+
+def _expanded(cache_dir: str | None) -> str:
+    return str(Path(cache_dir or DEFAULT_CACHE_DIR).expanduser())
 
 
 def _timing(queued: float | None, total: float, since_first_token: float | None) -> Timing:

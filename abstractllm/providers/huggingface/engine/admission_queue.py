@@ -10,10 +10,10 @@ from abstractllm.providers.huggingface.engine.pending_request import (
     Answer,
     PendingRequest,
     as_error,
-    copy_error,
     deliver,
 )
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
+from abstractllm.providers.huggingface.protocol.errors import copy_error
 from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
     Cancel,

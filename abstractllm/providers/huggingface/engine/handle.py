@@ -16,10 +16,11 @@ from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
 from abstractllm.errors import GenerationCancelledError, InvalidRequestError, ModelInUseError
 from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
-from abstractllm.providers.huggingface.engine.pending_request import PendingRequest, copy_error
+from abstractllm.providers.huggingface.engine.pending_request import PendingRequest
 from abstractllm.providers.huggingface.engine.settings import EngineLimits, EngineSettings
 from abstractllm.providers.huggingface.engine.state import EngineState, Lifecycle, Tenure
 from abstractllm.providers.huggingface.engine.supervisor import EngineClosedError, EngineSupervisor
+from abstractllm.providers.huggingface.protocol.errors import copy_error
 from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Count,

@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from abstractllm import errors
-from abstractllm.errors import AbstractLLMError, ContextLengthExceededError
+from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, error_class
 from abstractllm.providers.huggingface.protocol.channel import encode
 from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
@@ -24,28 +23,12 @@ from abstractllm.providers.huggingface.protocol.messages import (
     join_deltas,
 )
 
-__all__ = ["Answer", "PendingRequest", "as_error", "copy_error", "deliver"]
+__all__ = ["Answer", "PendingRequest", "as_error", "deliver"]
 
 Answer = Begun | Delta | Done | Counted | AbstractLLMError
 
 _MAX_UNREAD = 32
 """Answers that are kept as they came; when there are more that nobody has read, they are joined."""
-
-_ERRORS: dict[str, type[AbstractLLMError]] = {
-    kind.default_reason: kind
-    for kind in (
-        errors.InternalError,
-        errors.InvalidRequestError,
-        errors.ContextLengthExceededError,
-        errors.UnsupportedFeatureError,
-        errors.UnsupportedParameterError,
-        errors.ConfigurationError,
-        errors.ModelNotFoundError,
-        errors.ModelLoadError,
-        errors.ProviderCredentialsError,
-    )
-}
-"""What an engine process reports in `Failed` and `LoadFailed`."""
 
 
 class PendingRequest:
@@ -157,7 +140,7 @@ def _joined(answers: Iterable[Answer]) -> deque[Answer]:
 
 def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
     """Returns the error that a process reports."""
-    kind = _ERRORS.get(message.reason, errors.InternalError)
+    kind = error_class(message.reason)
     if isinstance(message, LoadFailed):
         return kind(message.message, field=message.field)
     return kind(
@@ -166,16 +149,4 @@ def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
         limit=message.limit,
         requested=message.requested,
         output_tokens=message.output_tokens,
-    )
-
-
-def copy_error(error: AbstractLLMError) -> AbstractLLMError:
-    """Returns the same error for another request: each is filled with its request's id, and has its own traceback."""
-    return type(error)(
-        error.message,
-        field=error.field,
-        limit=error.limit,
-        requested=error.requested,
-        retry_after=error.retry_after,
-        upstream_status=error.upstream_status,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["FromPuller", "Pull", "PullFailed", "Pulled", "Report"]
+__all__ = ["FromDownloader", "Pull", "PullFailed", "Pulled", "Report"]
 
 
 class Pull(Struct, tag=True, frozen=True, kw_only=True):
@@ -48,4 +48,4 @@ class PullFailed(Struct, tag=True, frozen=True):
     retry_after: float | None = None
 
 
-FromPuller = Report | Pulled | PullFailed
+FromDownloader = Report | Pulled | PullFailed
