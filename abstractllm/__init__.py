@@ -8,6 +8,7 @@
 Importing this package imports no provider's SDK and no torch; those come with the first LLM that needs them.
 """
 
+from abstractllm.config import ConfigValues
 from abstractllm.errors import *  # noqa: F403
 from abstractllm.errors import __all__ as _errors
 from abstractllm.factory import available_providers, create_llm
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LLM",
     "AbstractLLMInterface",
+    "ConfigValues",
     "GenerationOptions",
     "GenerationParameters",
     "GenerationRequest",

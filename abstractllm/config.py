@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from abstractllm._core.validation import error_from_validation
-from abstractllm.errors import ConfigurationError, InvalidRequestError
+from abstractllm._core.validation import OTHER_NAMES, error_from_validation, rename_keys
+from abstractllm._generated.parameters import ParameterValues
+from abstractllm.enums import Quantization
+from abstractllm.errors import AbstractLLMError, ConfigurationError, InvalidRequestError, UnsupportedParameterError
 from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
 
-__all__ = ["Bytes", "LLMConfig", "Seconds"]
+__all__ = ["Bytes", "ConfigValues", "LLMConfig", "Seconds"]
 
 REDACTED = "**********"
 _SIZES = {"": 1, "B": 1} | {
@@ -50,6 +52,59 @@ def _parse_bytes(value: object) -> object:
 
 Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(ge=1, le=1 << 60)]
 """A number of bytes; text such as `8GiB` is read too."""
+
+
+class ConfigValues(ParameterValues, total=False):
+    """The configuration of an LLM: a dictionary without unset keys, the defaults of the parameters among them.
+
+    It holds the keys of every provider of this package; an LLM has those of its own provider. Secrets are asterisks.
+    """
+
+    model: str
+    models: list[str]
+    system_prompt: str
+    timeout: float
+    """Seconds."""
+    max_retries: int
+    provider_options: dict[str, Any]
+    log_content: bool
+
+    # Of hosted LLMs.
+    api_key: str
+    base_url: str
+    max_concurrent_requests: int
+    organization: str
+    project: str
+    max_tokens_parameter: str
+    accepted_parameters: list[str]
+    extra_body: dict[str, Any]
+    sampling_parameters: bool
+
+    # Of local LLMs, and of those on an Ollama server.
+    keep_alive: float
+    """Seconds."""
+    cache_dir: str
+    revision: str
+    dtype: str
+    quantization: Quantization
+    device_map: str | dict[str, int | str]
+    attn_implementation: str
+    cuda_graphs: bool
+    trust_remote_code: bool
+    local_files_only: bool
+    max_queue: int
+    max_queue_bytes: int
+    max_batch_size: int
+    kv_cache_bytes: int
+    prefix_sharing: bool
+    threads: int
+
+    # Of a fallback.
+    llms: list[str]
+    strategy: str
+    failure_threshold: int
+    cooldown_time: float
+    """Seconds."""
 
 
 class LLMConfig(BaseModel):
@@ -95,8 +150,8 @@ class LLMConfig(BaseModel):
         values |= nested
         return self._build({name: value for name, value in values.items() if value is not None})
 
-    def public(self) -> dict[str, Any]:
-        """A deep copy as plain values, flat, without unset keys, secrets replaced by asterisks."""
+    def public(self) -> ConfigValues:
+        """Returns a deep copy as plain values, flat, without unset keys, secrets replaced by asterisks."""
         values: dict[str, Any] = {}
         for name, value in self.model_copy(deep=True):
             if name == "parameters":
@@ -107,7 +162,8 @@ class LLMConfig(BaseModel):
                 values[name] = list(value) if isinstance(value, tuple) else value
         parameters = self.parameters.set_fields()
         parameters.pop("model", None)
-        return values | {name: list(v) if isinstance(v, tuple) else v for name, v in parameters.items()}
+        values |= {name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()}
+        return cast(ConfigValues, values)
 
     @classmethod
     def _nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,9 +174,13 @@ class LLMConfig(BaseModel):
             parameters = parameters.set_fields()
         if not isinstance(parameters, Mapping):
             raise ConfigurationError("parameters must be a mapping of generation parameters", field="parameters")
-        flat = {name: nested.pop(name) for name in GENERATION_PARAMETERS if name in nested and name != "model"}
+        names = (*GENERATION_PARAMETERS, *OTHER_NAMES)
+        flat = {name: nested.pop(name) for name in names if name in nested and name != "model"}
         if flat or parameters:
-            nested["parameters"] = {**parameters, **flat}
+            try:
+                nested["parameters"] = rename_keys({**parameters, **flat})
+            except InvalidRequestError as error:
+                raise _as_configuration_error(error) from None
         return nested
 
     @classmethod
@@ -134,16 +194,17 @@ class LLMConfig(BaseModel):
         except ValidationError as error:
             secrets = [name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)]
             fault = error_from_validation(error, secrets=secrets)
-            known = f"; known are {', '.join(cls.known_keys())}" if "not a known" in fault.message else ""
-            raise ConfigurationError(
-                fault.message + known, field=fault.field, limit=fault.limit, requested=fault.requested
-            ) from None
+            if isinstance(fault, UnsupportedParameterError):
+                fault.message += f"; known are {', '.join(cls.known_keys())}"
+            raise _as_configuration_error(fault) from None
         except InvalidRequestError as error:
-            raise ConfigurationError(
-                error.message, field=error.field, limit=error.limit, requested=error.requested
-            ) from None
+            raise _as_configuration_error(error) from None
 
     @classmethod
     def known_keys(cls) -> list[str]:
-        """Every key that a configuration of this kind may hold."""
-        return sorted({*cls.model_fields, *GENERATION_PARAMETERS})
+        """Returns every key that a configuration of this kind may hold, in alphabetical order."""
+        return sorted({*cls.model_fields, *GENERATION_PARAMETERS, *OTHER_NAMES})
+
+
+def _as_configuration_error(error: AbstractLLMError) -> ConfigurationError:
+    return ConfigurationError(error.message, field=error.field, limit=error.limit, requested=error.requested)

@@ -110,3 +110,7 @@ class ModelCapability(StrEnum):
     QUANTIZATION = "quantization"
     DEVICE = "device"
     MAX_CONCURRENT_REQUESTS = "max_concurrent_requests"
+    MAX_TOKENS = "max_tokens"
+    """Another name of `max_output_tokens`."""
+    SUPPORTS_SYSTEM_PROMPT = "supports_system_prompt"
+    """Another name of `system_prompt`."""

@@ -188,7 +188,7 @@ class PermissionDeniedError(AbstractLLMError):
     default_reason = ErrorReason.NOT_ALLOWED
 
 
-class ProviderCredentialsError(AbstractLLMError):
+class ProviderCredentialsError(AbstractLLMError, ValueError):
     """The provider's key is missing or refused."""
 
     default_reason = ErrorReason.PROVIDER_CREDENTIALS

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from abstractllm.errors import ConfigurationError, UnknownProviderError
-from abstractllm.interface import LLM, AbstractLLMInterface
+from abstractllm.interface import AbstractLLMInterface
 
 __all__ = ["ENTRY_POINT_GROUP", "available_providers", "create_llm", "provider_class"]
 
@@ -24,7 +24,7 @@ _PROVIDERS = {
 }
 
 
-def create_llm(provider: str, **config: Any) -> LLM:
+def create_llm(provider: str, **config: Any) -> AbstractLLMInterface:
     """Creates an LLM.
 
     Args:

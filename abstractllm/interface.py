@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, ClassVar, Generic, cast
+from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
 from abstractllm._core import execution
 from abstractllm._core.model_memory import ModelMemory
-from abstractllm.config import LLMConfig
+from abstractllm.config import ConfigValues, LLMConfig
 from abstractllm.enums import ModelCapability, ModelParameter
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.llm import LLM
@@ -22,10 +21,7 @@ from abstractllm.types import (
     Capabilities,
     Completion,
     Event,
-    LlmState,
-    LoadProgress,
     PullProgress,
-    UnloadProgress,
 )
 
 __all__ = ["LLM", "AbstractLLMInterface", "ModelCapability", "ModelParameter"]
@@ -63,8 +59,6 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         ConfigurationError: If a key is unknown or its value malformed.
     """
 
-    provider: ClassVar[str]
-    """The provider's name, as given to `create_llm`."""
     config_type: type[ConfigT] = cast("type[ConfigT]", LLMConfig)
     """The class of its configuration."""
 
@@ -129,7 +123,7 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
     async def close_async(self) -> None:
         """Releases everything: connections, processes, memory. Running requests end with an error."""
 
-    # A provider with models on a disk, or in memory, overrides these.
+    # A provider with models on a disk, or in memory, overrides these, and `state`, `load`, `load_progress`, `unload`.
 
     async def cached_models(self) -> list[CachedModel]:
         """Lists the models that the provider keeps on a disk, this machine's or its own server's, sorted by name."""
@@ -156,44 +150,6 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
 
     def share(self, memory: ModelMemory) -> None:
         """Called by a registry, before the LLM is used: where its models, if it loads any, get their memory."""
-
-    async def load(self) -> None:
-        """Makes the LLM ready for its first request; a hosted one has nothing to do.
-
-        Raises:
-            ModelLoadError: If a local model cannot be loaded.
-        """
-
-    async def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
-        """Loads as `load` does and reports progress; the last report's state is READY.
-
-        Leaving the generator does not stop the loading of a local model.
-        """
-        state, reason = self.state
-        if state is not LlmState.READY:
-            yield LoadProgress(LlmState.LOADING, reason)
-        await self.load()
-        yield LoadProgress(LlmState.READY)
-
-    async def unload(self, *, force: bool = False) -> AsyncGenerator[UnloadProgress, None]:
-        """Unloads a local model and reports progress; the last report's state is UNLOADED.
-
-        The next request loads it again. Leaving the generator does not stop the unloading.
-
-        Args:
-            force: Cancel the requests that run or wait: they end with a GenerationCancelledError.
-
-        Raises:
-            ModelInUseError: If requests run or wait, unless forced.
-            UnsupportedFeatureError: If there is nothing to unload: the model is a hosted one.
-        """
-        raise UnsupportedFeatureError(f"{self.provider} keeps no model in memory to be unloaded", field="llm")
-        yield  # makes this a generator
-
-    @property
-    def state(self) -> tuple[LlmState, str]:
-        """Whether the LLM can answer, and why not."""
-        return LlmState.READY, ""
 
     @property
     def queued(self) -> int:
@@ -249,21 +205,16 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
 
     # The callers' face.
 
-    async def describe(self, model: str | None = None) -> Capabilities:
-        """Returns what the LLM can do, as a `Capabilities` value."""
+    async def get_capabilities_async(self, model: str | None = None) -> Capabilities:
+        """Returns the abilities and limits of the LLM; see `LLM.get_capabilities_async`."""
         config = self._config
         return await self.capabilities(config, execution.choose_model(self, config, model, "model"))
 
-    async def get_capabilities_async(self, model: str | None = None) -> dict[str, Any]:
-        """Returns what the LLM can do, by the names of `ModelCapability`."""
-        capabilities = await self.describe(model)
-        return {field.name: getattr(capabilities, field.name) for field in dataclasses.fields(capabilities)}
-
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> ConfigValues:
         """Returns a deep copy of the configuration: flat, without unset keys, secrets replaced by asterisks."""
         return self._config.public()
 
-    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> ConfigValues:
         """Merges changes into the configuration; see `LLM.set_config`."""
         with self._lock:
             before = self._config

@@ -6,19 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, ClassVar, Literal, Self, Unpack, overload
 
 from abstractllm._core import sync_bridge
 from abstractllm._core.execution import Executor
 from abstractllm._core.sync_bridge import blocking
+from abstractllm.config import ConfigValues
+from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.requests import GenerationOptions, make_request
-from abstractllm.types import Completion, Event, Prompt, TextDelta, Tool
+from abstractllm.types import (
+    Capabilities,
+    Completion,
+    Event,
+    LlmState,
+    LoadProgress,
+    Prompt,
+    TextDelta,
+    Tool,
+    UnloadProgress,
+)
 
 __all__ = ["LLM"]
 
 
 class LLM(ABC):
-    """One LLM, as `create_llm` makes it: a provider with a configuration.
+    """One LLM as a program uses it: a provider with a configuration.
 
     Every method has an asynchronous twin named `*_async`. Both may be used from any thread and any event loop; the
     synchronous ones also work inside a running event loop, as in a notebook. As a context manager an LLM closes itself
@@ -29,6 +41,8 @@ class LLM(ABC):
             print(llm.generate("What is the capital of France?", temperature=0))
     """
 
+    provider: ClassVar[str]
+    """The provider's name, as given to `create_llm`."""
     name: str
     """The LLM's name: the one it has in a registry, elsewhere its provider's."""
     _executor: Executor[Any]
@@ -194,8 +208,8 @@ class LLM(ABC):
     count_tokens = blocking(count_tokens_async)
 
     @abstractmethod
-    async def get_capabilities_async(self, model: str | None = None) -> dict[str, Any]:
-        """Returns what the LLM can do, by the names of `ModelCapability`.
+    async def get_capabilities_async(self, model: str | None = None) -> Capabilities:
+        """Returns the abilities and limits of the LLM, as attributes and by the names of `ModelCapability`.
 
         Args:
             model: One of the models that the configuration lists; the default one if absent.
@@ -206,15 +220,15 @@ class LLM(ABC):
     # Configuration.
 
     @abstractmethod
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> ConfigValues:
         """Returns a deep copy of the configuration: flat, without unset keys, secrets replaced by asterisks."""
 
-    async def get_config_async(self) -> dict[str, Any]:
+    async def get_config_async(self) -> ConfigValues:
         """The asynchronous `get_config`."""
         return self.get_config()
 
     @abstractmethod
-    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> ConfigValues:
         """Merges changes into the configuration; requests that run already keep theirs.
 
         Args:
@@ -228,11 +242,49 @@ class LLM(ABC):
             ConfigurationError: If a key is unknown or its value malformed; nothing is changed then.
         """
 
-    async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> ConfigValues:
         """The asynchronous `set_config`."""
         return self.set_config(config, **changes)
 
     # Life.
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """The LLM's state, and the reason where it is not READY."""
+        return LlmState.READY, ""
+
+    async def load(self) -> None:
+        """Makes the LLM ready for its first request; a hosted one has nothing to do.
+
+        Raises:
+            ModelLoadError: If a local model cannot be loaded.
+        """
+
+    async def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
+        """Loads as `load` does and reports progress; the last report's state is READY.
+
+        Leaving the generator does not stop the loading of a local model.
+        """
+        state, reason = self.state
+        if state is not LlmState.READY:
+            yield LoadProgress(LlmState.LOADING, reason)
+        await self.load()
+        yield LoadProgress(LlmState.READY)
+
+    async def unload(self, *, force: bool = False) -> AsyncGenerator[UnloadProgress, None]:
+        """Unloads a local model and reports progress; the last report's state is UNLOADED.
+
+        The next request loads it again. Leaving the generator does not stop the unloading.
+
+        Args:
+            force: Cancel the requests that run or wait: they end with a GenerationCancelledError.
+
+        Raises:
+            ModelInUseError: If requests run or wait, unless forced.
+            UnsupportedFeatureError: If there is nothing to unload: the model is a hosted one.
+        """
+        raise UnsupportedFeatureError(f"{self.provider} keeps no model in memory to be unloaded", field="llm")
+        yield  # makes this a generator
 
     @abstractmethod
     async def close_async(self) -> None:

@@ -1,13 +1,14 @@
-"""A request in the library's own words, and how a Python call becomes one."""
+"""One request to an LLM, its checks, and the making of one from a Python call."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from abstractllm._core.validation import at_most, check_text, require
+from abstractllm._core.validation import at_most, check_text, rename_keys, require
 from abstractllm._generated.parameters import ParameterOptions
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import GenerationParameters, parse_parameters
@@ -50,6 +51,8 @@ class GenerationOptions(ParameterOptions, total=False):
             return llm.generate(question, "Answer in one sentence.", **options)
     """
 
+    max_new_tokens: int | None
+    """Another name of `max_tokens`."""
     response_format: ResponseFormat | None
     """The form that the answer must have; free text if unset."""
     tools: Sequence[Tool] | None
@@ -70,7 +73,17 @@ class GenerationOptions(ParameterOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One request to one LLM. Exactly one of `prompt` and `messages` is set."""
+    """One request to one LLM; exactly one of `prompt` and `messages` is set.
+
+    `make_request` builds one from the arguments of a call and checks it. Its fields are those of `GenerationOptions`,
+    the parameters under `parameters`, and the fields that only servers and other LLMs set: `whole`, `caller`, `retry`.
+
+    Example:
+        request = make_request("What is the capital of France?", temperature=0)
+        assert request.parameters.temperature == 0
+        async for event in llm.run(request):
+            ...
+    """
 
     prompt: str | None = None
     messages: tuple[ChatMessage, ...] = ()
@@ -86,14 +99,14 @@ class GenerationRequest:
     timeout: float | None = None
     """Seconds in which the whole answer must be there."""
     whole: bool = False
-    """Nobody reads the answer before it is complete, so a provider may give it in one piece."""
+    """True if the answer is read as a whole, so that a provider may give it in one piece."""
     caller: str = ""
-    """Who asks, for an LLM whose callers take turns; set by a server, the same for all who ask in this process."""
+    """The caller's name, for an LLM whose callers take turns; a server sets it, calls in this process share one."""
     retry: bool = True
-    """Whether the LLM may try again by itself, as often as it is configured to."""
+    """True if the LLM may try again by itself, as often as it is configured to."""
 
     def conversation(self) -> tuple[ChatMessage, ...]:
-        """The request as chat messages, the system prompt in its place.
+        """Returns the request as chat messages, the system prompt in its place.
 
         `system_prompt`, where set, replaces the conversation's own system messages; an empty one removes them.
         """
@@ -108,93 +121,26 @@ class GenerationRequest:
         return (ChatMessage(Role.SYSTEM, (Text(self.system_prompt),)), *rest)
 
     def check(self) -> None:
-        """Checks what holds for every LLM.
+        """Checks the rules that hold for every LLM.
 
         Raises:
             InvalidRequestError: Naming the field that is empty, malformed or over its limit.
         """
-        if self.prompt is not None:
-            require(
-                bool(self.prompt),
-                "prompt",
-                "must not be empty",
-                limit="at least 1 character",
-                got="0 characters",
-            )
-            check_text(self.prompt, "prompt")
+        if self.prompt is None:
+            _check_messages(self.messages)
         else:
-            require(bool(self.messages), "prompt", "a prompt or a chat with messages is required", got="nothing")
-            at_most(len(self.messages), MAX_MESSAGES, "chat.messages", "messages")
-            at_most(sum(len(message.parts) for message in self.messages), MAX_PARTS, "chat.messages", "parts")
-            for index, message in enumerate(self.messages):
-                _check_message(message, f"chat.messages[{index}]")
-            final = self.messages[-1].role
-            require(
-                final in (Role.USER, Role.TOOL, Role.ASSISTANT),
-                f"chat.messages[{len(self.messages) - 1}].role",
-                "the last message must not be a system message",
-                got=str(final),
-            )
+            require(bool(self.prompt), "prompt", "must not be empty", limit="at least 1 character", got="0 characters")
+            check_text(self.prompt, "prompt")
         if self.system_prompt is not None:
             check_text(self.system_prompt, "system_prompt")
-        self._check_tools()
-        self._check_format()
-        at_most(len(self.labels), MAX_LABELS, "labels", "labels")
-        for key, value in self.labels.items():
-            at_most(max(len(key), len(value)), MAX_LABEL_CHARACTERS, f"labels.{key[:64]}", "characters")
+        _check_tools(self.tools)
+        _check_tool_choice(self.tool_choice, self.tools)
+        _check_format(self.response_format)
+        _check_labels(self.labels)
         at_most(len(self.request_id), MAX_LABEL_CHARACTERS, "request_id", "characters")
         at_most(len(self.provider_options), MAX_PROVIDER_OPTIONS, "provider_options", "keys")
-        if self.timeout is not None:
-            require(
-                self.timeout > 0,
-                "timeout",
-                "must be greater than 0 seconds",
-                limit="greater than 0",
-                got=self.timeout,
-            )
-
-    def _check_tools(self) -> None:
-        at_most(len(self.tools), MAX_TOOLS, "tools", "tools")
-        names = [tool.name for tool in self.tools]
-        for index, tool in enumerate(self.tools):
-            path = f"tools[{index}]"
-            require(
-                0 < len(tool.name) <= 64
-                and tool.name.replace("_", "").replace("-", "").isalnum()
-                and tool.name.isascii(),
-                f"{path}.name",
-                "must be 1 to 64 letters, digits, _ or -",
-                got=tool.name[:80],
-            )
-            require(names.index(tool.name) == index, f"{path}.name", "must be unique", got=tool.name)
-            _check_schema(tool.parameters_json_schema, f"{path}.parameters_json_schema")
-        choice = self.tool_choice
-        if choice is None:
-            return
-        if choice.name is not None:
-            require(
-                choice.name in names,
-                "tool_choice.name",
-                "must name one of the request's tools",
-                got=choice.name[:80],
-            )
-        require(
-            bool(self.tools) or choice.mode is not ToolChoiceMode.REQUIRED,
-            "tool_choice.mode",
-            "requires tools",
-            got=choice.mode,
-        )
-
-    def _check_format(self) -> None:
-        match self.response_format:
-            case JsonSchemaFormat(schema_json=schema):
-                _check_schema(schema, "response_format.json_schema.schema_json")
-            case RegexFormat(regex=pattern):
-                require(bool(pattern), "response_format.regex", "must not be empty", got="nothing")
-                at_most(len(pattern), MAX_SCHEMA_CHARACTERS, "response_format.regex", "characters")
-            case GrammarFormat(grammar=grammar):
-                require(bool(grammar), "response_format.grammar", "must not be empty", got="nothing")
-                at_most(len(grammar), MAX_SCHEMA_CHARACTERS, "response_format.grammar", "characters")
+        if (seconds := self.timeout) is not None:
+            require(seconds > 0, "timeout", "must be greater than 0 seconds", limit="greater than 0", got=seconds)
 
 
 def make_request(prompt: Prompt, system_prompt: str | None = None, **options: Any) -> GenerationRequest:
@@ -206,54 +152,52 @@ def make_request(prompt: Prompt, system_prompt: str | None = None, **options: An
         **options: Generation parameters by name, and any of `response_format`, `tools`, `tool_choice`,
             `provider_options`, `request_id`, `labels`, `parameters_policy`, `timeout`. `None` means unset.
 
+    Returns:
+        A request for `AbstractLLMInterface.run`, `run_to_end` or `run_count`.
+
     Raises:
         InvalidRequestError: For a value that is malformed or out of range.
         UnsupportedParameterError: For a name that is not known.
     """
     options = {str(name): value for name, value in options.items() if value is not None}
-    given: dict[str, Any] = {name: options.pop(name) for name in _REQUEST_OPTIONS if name in options}
-    if given.get("parameters_policy") in list(ParametersPolicy):
-        given["parameters_policy"] = ParametersPolicy(given["parameters_policy"])
-    for name, kind in _OPTION_TYPES.items():
-        if name in given and not isinstance(given[name], kind):
-            raise InvalidRequestError(
-                f"{name} is malformed: {given[name]!r:.80}", field=name, requested=f"{given[name]!r:.80}"
-            )
-    for index, tool in enumerate(given.get("tools", ())):
-        require(isinstance(tool, Tool), f"tools[{index}]", "must be a Tool", got=type(tool).__name__)
-    given["tools"] = tuple(given.get("tools", ()))
-    given["prompt" if isinstance(prompt, str) else "messages"] = (
-        prompt if isinstance(prompt, str) else as_messages(prompt)
-    )
+    fields = {name: _read_option(name, options.pop(name)) for name in _OPTION_TYPES if name in options}
+    if isinstance(prompt, str):
+        fields["prompt"] = prompt
+    else:
+        fields["messages"] = as_messages(prompt)
     if system_prompt is not None and not isinstance(system_prompt, str):
         raise InvalidRequestError(
             "system_prompt must be a string", field="system_prompt", requested=type(system_prompt).__name__
         )
-    request = GenerationRequest(system_prompt=system_prompt, parameters=parse_parameters(options), **given)
+    parameters = parse_parameters(rename_keys(options))
+    request = GenerationRequest(system_prompt=system_prompt, parameters=parameters, **fields)
     request.check()
     return request
 
 
-_REQUEST_OPTIONS = (
-    "response_format",
-    "tools",
-    "tool_choice",
-    "provider_options",
-    "request_id",
-    "labels",
-    "parameters_policy",
-    "timeout",
-)
 _OPTION_TYPES: dict[str, Any] = {
     "response_format": ResponseFormat,
+    "tools": (list, tuple),
     "tool_choice": ToolChoice,
     "provider_options": Mapping,
     "request_id": str,
     "labels": Mapping,
-    "tools": (list, tuple),
     "parameters_policy": ParametersPolicy,
     "timeout": (int, float),
 }
+"""The options of a call that are no generation parameters, and the types of their values."""
+
+
+def _read_option(name: str, value: Any) -> Any:
+    if name == "parameters_policy" and value in list(ParametersPolicy):
+        value = ParametersPolicy(value)
+    if not isinstance(value, _OPTION_TYPES[name]):
+        raise InvalidRequestError(f"{name} is malformed: {value!r:.80}", field=name, requested=f"{value!r:.80}")
+    if name == "tools":
+        for index, tool in enumerate(value):
+            require(isinstance(tool, Tool), f"tools[{index}]", "must be a Tool", got=type(tool).__name__)
+        return tuple(value)
+    return value
 
 
 def as_messages(prompt: Prompt) -> tuple[ChatMessage, ...]:
@@ -288,46 +232,89 @@ def _as_message(message: object, index: int) -> ChatMessage:
     return ChatMessage(role, parts)
 
 
-def _check_message(message: ChatMessage, path: str) -> None:
-    require(isinstance(message.role, Role), f"{path}.role", "must be a role", got=message.role)
-    require(bool(message.parts), f"{path}.parts", "must not be empty", got="nothing")
-    for index, part in enumerate(message.parts):
-        where = f"{path}.parts[{index}]"
-        match part:
-            case Image():
-                require(
-                    message.role is Role.USER,
-                    f"{where}.image",
-                    "only a user's message may hold an image",
-                    got=message.role,
-                )
-                require(
-                    part.mime_type in IMAGE_TYPES,
-                    f"{where}.image.mime_type",
-                    f"must be one of {', '.join(IMAGE_TYPES)}",
-                    got=part.mime_type[:80],
-                )
-                require(bool(part.data), f"{where}.image.data", "must not be empty", got="0 bytes")
-            case ToolCall():
-                require(bool(part.name), f"{where}.tool_call.name", "must not be empty", got="nothing")
-                _check_schema(part.arguments_json, f"{where}.tool_call.arguments_json")
-            case ToolResult():
-                require(
-                    bool(part.tool_call_id),
-                    f"{where}.tool_result.tool_call_id",
-                    "must not be empty",
-                    got="nothing",
-                )
-                check_text(part.content, f"{where}.tool_result.content")
-            case _:
-                require(isinstance(part, Part), where, "must be a part of a message", got=type(part).__name__)
-                check_text(part.text, f"{where}.text")
+def _check_messages(messages: Sequence[ChatMessage]) -> None:
+    require(bool(messages), "prompt", "a prompt or a chat with messages is required", got="nothing")
+    at_most(len(messages), MAX_MESSAGES, "chat.messages", "messages")
+    at_most(sum(len(message.parts) for message in messages), MAX_PARTS, "chat.messages", "parts")
+    for index, message in enumerate(messages):
+        path = f"chat.messages[{index}]"
+        require(isinstance(message.role, Role), f"{path}.role", "must be a role", got=message.role)
+        require(bool(message.parts), f"{path}.parts", "must not be empty", got="nothing")
+        for place, part in enumerate(message.parts):
+            _check_part(part, message.role, f"{path}.parts[{place}]")
+    require(
+        messages[-1].role is not Role.SYSTEM,
+        f"chat.messages[{len(messages) - 1}].role",
+        "the last message must not be a system message",
+        got=str(messages[-1].role),
+    )
+
+
+def _check_part(part: Part, role: Role, path: str) -> None:
+    match part:
+        case Image():
+            _check_image(part, role, f"{path}.image")
+        case ToolCall():
+            require(bool(part.name), f"{path}.tool_call.name", "must not be empty", got="nothing")
+            _check_schema(part.arguments_json, f"{path}.tool_call.arguments_json")
+        case ToolResult():
+            require(bool(part.tool_call_id), f"{path}.tool_result.tool_call_id", "must not be empty", got="nothing")
+            check_text(part.content, f"{path}.tool_result.content")
+        case _:
+            require(isinstance(part, Part), path, "must be a part of a message", got=type(part).__name__)
+            check_text(part.text, f"{path}.text")
+
+
+def _check_image(image: Image, role: Role, path: str) -> None:
+    require(role is Role.USER, path, "only a user's message may hold an image", got=role)
+    types = f"must be one of {', '.join(IMAGE_TYPES)}"
+    require(image.mime_type in IMAGE_TYPES, f"{path}.mime_type", types, got=image.mime_type[:80])
+    require(bool(image.data), f"{path}.data", "must not be empty", got="0 bytes")
+
+
+def _check_tools(tools: Sequence[Tool]) -> None:
+    at_most(len(tools), MAX_TOOLS, "tools", "tools")
+    names = [tool.name for tool in tools]
+    for index, tool in enumerate(tools):
+        path = f"tools[{index}]"
+        is_name = re.fullmatch(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_-]{1,64}", tool.name) is not None
+        require(is_name, f"{path}.name", "must be 1 to 64 letters, digits, _ or -", got=tool.name[:80])
+        require(names.index(tool.name) == index, f"{path}.name", "must be unique", got=tool.name)
+        _check_schema(tool.parameters_json_schema, f"{path}.parameters_json_schema")
+
+
+def _check_tool_choice(choice: ToolChoice | None, tools: Sequence[Tool]) -> None:
+    if choice is None:
+        return
+    if choice.name is not None:
+        is_tool = any(tool.name == choice.name for tool in tools)
+        require(is_tool, "tool_choice.name", "must name one of the request's tools", got=choice.name[:80])
+    can_call = bool(tools) or choice.mode is not ToolChoiceMode.REQUIRED
+    require(can_call, "tool_choice.mode", "requires tools", got=choice.mode)
+
+
+def _check_format(response_format: ResponseFormat | None) -> None:
+    match response_format:
+        case JsonSchemaFormat(schema_json=schema):
+            _check_schema(schema, "response_format.json_schema.schema_json")
+        case RegexFormat(regex=pattern):
+            require(bool(pattern), "response_format.regex", "must not be empty", got="nothing")
+            at_most(len(pattern), MAX_SCHEMA_CHARACTERS, "response_format.regex", "characters")
+        case GrammarFormat(grammar=grammar):
+            require(bool(grammar), "response_format.grammar", "must not be empty", got="nothing")
+            at_most(len(grammar), MAX_SCHEMA_CHARACTERS, "response_format.grammar", "characters")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    at_most(len(labels), MAX_LABELS, "labels", "labels")
+    for key, value in labels.items():
+        at_most(max(len(key), len(value)), MAX_LABEL_CHARACTERS, f"labels.{key[:64]}", "characters")
 
 
 def _check_schema(text: str, path: str) -> None:
     at_most(len(text), MAX_SCHEMA_CHARACTERS, path, "characters")
     try:
-        parsed = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{path} is not JSON: {error}", field=path, requested=text[:80]) from None
-    require(isinstance(parsed, dict), path, "must be a JSON object", got=type(parsed).__name__)
+    require(isinstance(value, dict), path, "must be a JSON object", got=type(value).__name__)

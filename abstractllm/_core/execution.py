@@ -8,6 +8,7 @@ import itertools
 import random
 import time
 import uuid
+import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
@@ -93,21 +94,31 @@ class Executor(Generic[ConfigT]):
     """
 
     def __init__(self, llm: Answerer[ConfigT]) -> None:
-        self._llm = llm
+        # The LLM holds its executor: without a circle, one that is dropped ends its engine at once.
+        self._llm_reference = weakref.ref(llm)
         self._running = 0
+
+    @property
+    def _llm(self) -> Answerer[ConfigT]:
+        llm = self._llm_reference()
+        assert llm is not None, "an LLM calls its own executor"
+        return llm
 
     @property
     def running(self) -> int:
         """Requests being answered now, waiting ones included."""
         return self._running
 
-    async def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
+    def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """Answers a request: `Started`, then the LLM's events, then `Finished` with message, attempts and timing.
 
         Raises:
             AbstractLLMError: Whatever goes wrong, filled with provider, model, request id and the partial text.
         """
-        execution = _Execution(self._llm, request)
+        return self._run(self._llm, request)
+
+    async def _run(self, llm: Answerer[ConfigT], request: GenerationRequest) -> AsyncGenerator[Event, None]:
+        execution = _Execution(llm, request)
         self._running += 1
         try:
             events, event = await execution.open()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,18 @@ from pydantic import ValidationError
 
 from abstractllm.errors import AbstractLLMError, InvalidRequestError, UnsupportedParameterError
 
-__all__ = ["at_most", "check_text", "error_from_validation", "replace_surrogates", "require"]
+__all__ = [
+    "OTHER_NAMES",
+    "at_most",
+    "check_text",
+    "error_from_validation",
+    "rename_keys",
+    "replace_surrogates",
+    "require",
+]
+
+OTHER_NAMES = {"max_new_tokens": "max_tokens"}
+"""Other names of generation parameters, for callers who know them by these."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_VALUE = 80
@@ -65,6 +76,26 @@ def replace_surrogates(text: str) -> str:
     whole.
     """
     return _SURROGATE.sub("\ufffd", text)
+
+
+def rename_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values in which each generation parameter has its own name, whichever of its names it had.
+
+    Raises:
+        InvalidRequestError: If a parameter has two names with different values.
+    """
+    renamed = dict(values)
+    for other, name in OTHER_NAMES.items():
+        if other in renamed:
+            value = renamed.pop(other)
+            if renamed.setdefault(name, value) != value:
+                raise InvalidRequestError(
+                    f"parameters.{other}: is another name of {name}, which is {renamed[name]!r:.80}, got {value!r:.80}",
+                    field=f"parameters.{other}",
+                    limit=renamed[name],
+                    requested=value,
+                )
+    return renamed
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
 
-from abstractllm.enums import LlmState
+from abstractllm.enums import LlmState, ModelCapability
 
 __all__ = [
     "CachedModel",
@@ -18,9 +18,29 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What an LLM can do; a request can be checked against it before it is sent."""
+class _FrozenDict(dict[str, Any]):
+    """A dictionary that refuses every change."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be changed; dict(...) makes a copy that can")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
+@dataclass(frozen=True, eq=False)
+class Capabilities(_FrozenDict):
+    """The abilities and limits of an LLM; a request can be checked against them before it is sent.
+
+    Each is an attribute, and an entry of the dictionary that this is too, under the names of `ModelCapability`. It
+    equals a plain dictionary of the same entries, and serializes like one.
+
+    Example:
+        ```python
+        capabilities = llm.get_capabilities()
+        if capabilities.tools and "seed" in capabilities["parameters"]:
+            ...
+        ```
+    """
 
     streaming: bool = True
     system_prompt: bool = True
@@ -44,6 +64,23 @@ class Capabilities:
     quantization: str = ""
     device: str = ""
     max_concurrent_requests: int | None = None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Another name of `max_output_tokens`."""
+        return self.max_output_tokens
+
+    @property
+    def supports_system_prompt(self) -> bool:
+        """Another name of `system_prompt`."""
+        return self.system_prompt
+
+    def __post_init__(self) -> None:
+        dict.update(self, {name.value: getattr(self, name) for name in ModelCapability})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The copies of a dictionary's subclass are otherwise filled entry by entry, which this one refuses.
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Subject:
 
     async def can(self, ability):
         """Whether it says that it can honour a capability, or `parameters.NAME`."""
-        return _can(await self.llm.describe(), ability)
+        return _can(await self.llm.get_capabilities_async(), ability)
 
     def was_sent(self, words):
         """Whether words of the last request reached the model."""

@@ -132,7 +132,7 @@ async def test_a_reasoning_model_s_parameters_are_refused_by_name_or_dropped_and
     with pytest.raises(UnsupportedParameterError) as caught:
         await llm.complete_async("Hi", **{name: values.get(name, 0.5)})
     assert caught.value.field == f"parameters.{name}"
-    assert (await llm.describe()).parameters == ("max_tokens", "seed", "reasoning_effort")
+    assert (await llm.get_capabilities_async()).parameters == ("max_tokens", "seed", "reasoning_effort")
 
 
 async def test_a_model_whose_reasoning_is_optional_takes_a_temperature_only_without_it():
@@ -140,7 +140,7 @@ async def test_a_model_whose_reasoning_is_optional_takes_a_temperature_only_with
     with pytest.raises(InvalidRequestError, match="only with reasoning_effort none, got high") as caught:
         await llm.complete_async("Hi", temperature=0.5, reasoning_effort="high")
     assert caught.value.field == "parameters.temperature"
-    assert "temperature" in (await llm.describe()).parameters
+    assert "temperature" in (await llm.get_capabilities_async()).parameters
 
 
 def test_the_default_model_is_among_the_sdk_s_names_and_every_family_knows_a_name_of_the_sdk():

@@ -129,7 +129,7 @@ async def test_an_idle_client_of_an_old_configuration_is_closed_at_once():
 
 async def test_capabilities_follow_the_table_and_the_configuration():
     async with create_llm("openai", model="gpt-4o", api_key="sk-1", max_concurrent_requests=7) as llm:
-        found = await llm.describe()
+        found = await llm.get_capabilities_async()
     assert (found.tools, found.image_input, found.json_schema, found.logprobs, found.seed) == (True,) * 5
     assert (found.context_window, found.max_output_tokens, found.max_concurrent_requests) == (128_000, 16_384, 7)
     assert (found.regex, found.token_counting) == (False, True)
@@ -151,7 +151,7 @@ async def test_openai_counts_a_conversation_s_tokens():
         ChatMessage(Role.TOOL, (ToolResult("c1", "sunny"),)),
     ]
     async with asking_openai(answering({"object": "response.input_tokens", "input_tokens": 42})) as (llm, server):
-        assert (await llm.describe()).token_counting
+        assert (await llm.get_capabilities_async()).token_counting
         assert await llm.count_tokens_async(conversation, "Be brief", tools=[WEATHER]) == 42
     (sent,) = server.requests
     assert sent.path == "http://api.openai.com/v1/responses/input_tokens"
@@ -202,7 +202,7 @@ async def test_a_compatible_server_is_not_asked_to_count():
     async with asking(saying("ok")) as (llm, server):
         with pytest.raises(UnsupportedFeatureError):
             await llm.count_tokens_async("Hi")
-        assert (server.requests, (await llm.describe()).token_counting) == ([], False)
+        assert (server.requests, (await llm.get_capabilities_async()).token_counting) == ([], False)
 
 
 @pytest.mark.real_key("OPENAI_API_KEY")

@@ -14,7 +14,8 @@ import abstractllm.errors
 import abstractllm.types
 import abstractllm_client
 import abstractllm_client.errors
-from abstractllm import LLM
+from abstractllm import LLM, GenerationOptions
+from abstractllm._core.validation import OTHER_NAMES
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm_client import AsyncRemoteLLM, RemoteLLM, _parameters, _requests
 
@@ -41,7 +42,9 @@ SERVER_METHODS = {
     "load_model",
     "unload_model",
 }
-# What a client tells of its connection.
+# Only an LLM in this process has these; a server's are loaded and unloaded by the methods above.
+LOCAL = {"load", "load_progress", "provider", "state", "unload"}
+# The client's connection.
 CONNECTION = {"address", "channel", "llm"}
 # Keywords that only the client's method takes.
 EXTRA = {"set_config": {"etag", "validate_only"}}
@@ -71,7 +74,8 @@ ERRORS = {name: kind for name, kind in values(abstractllm.errors, Exception).ite
 def test_the_same_types_and_errors_are_exported() -> None:
     exported = {*abstractllm.types.__all__, *abstractllm.types.__all__, *abstractllm.errors.__all__}
     library = exported - {"UnknownProviderError"}
-    assert set(abstractllm_client.__all__) == library | {"AsyncRemoteLLM", "RemoteLLM", "__version__"}
+    options = {"ClientDefaults", "ConfigValues", "GenerationOptions"}
+    assert set(abstractllm_client.__all__) == library | options | {"AsyncRemoteLLM", "RemoteLLM", "__version__"}
     assert abstractllm_client.__version__ == abstractllm.__version__
 
 
@@ -148,7 +152,7 @@ def test_what_only_a_server_has_comes_in_three_kinds_too(name: str) -> None:
 
 
 def test_no_method_is_missing_or_left_over() -> None:
-    library = public(LLM)
+    library = public(LLM) - LOCAL
     assert library == {*METHODS, *TWINS}
     server = SERVER_METHODS | {f"{name}_async" for name in SERVER_METHODS}
     assert public(RemoteLLM) == library | server | CONNECTION
@@ -157,6 +161,8 @@ def test_no_method_is_missing_or_left_over() -> None:
 
 def test_generate_takes_the_same_parameters_and_options() -> None:
     assert _parameters.NAMES == GENERATION_PARAMETERS
+    assert _parameters.OTHER_NAMES == OTHER_NAMES
+    assert GenerationOptions.__annotations__.keys() == abstractllm_client.GenerationOptions.__annotations__.keys()
     request = {field.name for field in dataclasses.fields(abstractllm.GenerationRequest)}
     # Not options: `whole` says which of the two methods was called, `caller` who asks, `retry` whether another LLM
     # stands by.
@@ -175,6 +181,7 @@ REFUSED: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
     (([{"role": "user"}],), {}),
     (("Hi",), {"temprature": 1}),
     (("Hi",), {"temperature": "hot"}),
+    (("Hi",), {"max_tokens": 5, "max_new_tokens": 6}),
     (("Hi",), {"temperature": float("nan")}),
     (("Hi",), {"max_tokens": 1.5}),
     (("Hi",), {"max_tokens": True}),

@@ -12,6 +12,7 @@ import pytest
 from abstractllm.errors import ConfigurationError, ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.hub import cache, locks
+from abstractllm.providers.huggingface.hub.model_cache import clear_models
 from abstractllm.types import CachedModel, ClearedModels
 
 
@@ -108,8 +109,9 @@ def test_name_that_is_not_listed_is_refused(tmp_path: Path, name: str) -> None:
     add_model(tmp_path, "victim")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ModelNotFoundError) as failure:
-        HuggingFaceProvider.clear_model_cache(name, cache_dir=str(root))
+        clear_models(str(root), name)
     assert failure.value.field == "model"
+    assert HuggingFaceProvider.clear_model_cache(name, cache_dir=str(root)) == ClearedModels((), 0)
     assert sorted(tmp_path.rglob("*")) == before
     assert names(root) == ["org/one"]
 
@@ -123,7 +125,8 @@ def test_links_out_of_the_cache_are_not_followed(tmp_path: Path) -> None:
     (root / ".removed-linked").symlink_to(victim)
     assert names(root) == ["org/one"]
     with pytest.raises(ModelNotFoundError):
-        HuggingFaceProvider.clear_model_cache("org/linked", cache_dir=str(root))
+        clear_models(str(root), "org/linked")
+    assert HuggingFaceProvider.clear_model_cache("org/linked", cache_dir=str(root)) == ClearedModels((), 0)
     HuggingFaceProvider.clear_model_cache(cache_dir=str(root))
     assert (victim / "blobs" / "weights").exists()
     assert (root / "models--org--linked").is_symlink()

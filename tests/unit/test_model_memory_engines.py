@@ -160,7 +160,7 @@ async def test_models_of_one_llm_each_have_an_engine(registries: Registries, dir
     assert one.text != two.text
     assert await llm.generate_async("hello", max_tokens=6) == one.text
     assert await llm.count_tokens_async("hello", model=names[1]) == one.usage.input_tokens
-    assert (await llm.describe(names[1])).device == "cpu"
+    assert (await llm.get_capabilities_async(names[1])).device == "cpu"
     engines = llm._pool.engines
     assert sorted(engine.name for engine in engines) == names
     assert llm.memory_bytes == sum(e.loaded.memory_bytes + e.loaded.cache_bytes for e in engines if e.loaded)

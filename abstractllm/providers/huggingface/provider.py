@@ -14,8 +14,15 @@ from msgspec.structs import asdict
 
 from abstractllm._core import execution, sync_bridge
 from abstractllm._core.model_memory import ModelMemory
+from abstractllm.config import ConfigValues
 from abstractllm.enums import FinishReason, LlmState
-from abstractllm.errors import AbstractLLMError, GenerationCancelledError, ModelInUseError, ServerShuttingDownError
+from abstractllm.errors import (
+    AbstractLLMError,
+    GenerationCancelledError,
+    ModelInUseError,
+    ModelNotFoundError,
+    ServerShuttingDownError,
+)
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig, without_replace
 from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_format
@@ -211,11 +218,11 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             raise obstacle
         return after
 
-    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
-        """As `set_config_async`."""
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> ConfigValues:
+        """Merges changes into the configuration; see `set_config_async`."""
         return sync_bridge.call(lambda: self.set_config_async(config, **changes))
 
-    async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    async def set_config_async(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> ConfigValues:
         """Merges changes into the configuration; requests that run already keep theirs.
 
         If the model, or how it is loaded, changes while it is loaded, the new one is loaded first and the old one
@@ -309,18 +316,20 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
 
     @staticmethod
     def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> ClearedModels:
-        """Deletes one model from the local cache, or all of them.
+        """Deletes one model from the local cache, or all of them; there is nothing to do for one that is not there.
 
         Args:
             model_name: A name that `list_cached_models` gives; all models if absent.
             cache_dir: `DEFAULT_CACHE_DIR` if absent.
 
         Raises:
-            ModelNotFoundError: If the cache holds no such model.
             ModelInUseError: If one of them is loaded or being downloaded, by this process or another one; nothing is
                 deleted then.
         """
-        removed, freed = clear_models(_expanded(cache_dir), model_name)
+        try:
+            removed, freed = clear_models(_expanded(cache_dir), model_name)
+        except ModelNotFoundError:
+            return ClearedModels((), 0)
         return ClearedModels(tuple(removed), freed)
 
     # Loading and unloading.

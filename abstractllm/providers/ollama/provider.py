@@ -88,8 +88,8 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             facts = ModelFacts()
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
-    async def describe(self, model: str | None = None) -> Capabilities:
-        """As `capabilities`, but every failure is an error."""
+    async def get_capabilities_async(self, model: str | None = None) -> Capabilities:
+        """Returns what the server says that the model can do; every failure is an error here."""
         config = self.config
         facts = await self._model_facts(config, execution.choose_model(self, config, model, "model"))
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)

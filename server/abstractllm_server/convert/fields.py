@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -78,7 +77,7 @@ def write_fields(message: Message, values: Any) -> None:
         message: The message to change.
         values: A dataclass, or a mapping of values by name; those that are None stay absent.
     """
-    by_name = values if isinstance(values, Mapping) else _fields_of(values)
+    by_name = _fields_of(values) if dataclasses.is_dataclass(values) else values
     for name, value in by_name.items():
         if value is not None:
             _write(message, cast(FieldDescriptor, message.DESCRIPTOR.fields_by_name[name]), value)

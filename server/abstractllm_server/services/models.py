@@ -38,7 +38,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Any) -> pb.GetCapabilitiesResponse:
         """Returns the capabilities of an LLM."""
         model = request.model if request.HasField("model") else None
-        capabilities = await self._registry[request.llm].describe(model)
+        capabilities = await self._registry[request.llm].get_capabilities_async(model)
         return pb.GetCapabilitiesResponse(capabilities=to_message(pb.Capabilities, capabilities))
 
     async def ListCachedModels(self, request: pb.ListCachedModelsRequest, context: Any) -> pb.ListCachedModelsResponse:

@@ -54,11 +54,14 @@ async def test_counting_tokens_capabilities_and_llms(server: Any) -> None:
 
 def test_capabilities_are_a_typed_value_and_the_dictionary_they_were() -> None:
     known = client.Capabilities(tools=True, parameters=("seed",), context_window=512)
-    assert list(known) == [field.name for field in dataclasses.fields(known)] == list(client.ModelCapability)
+    assert list(known) == list(client.ModelCapability)
+    other_names = {"max_tokens", "supports_system_prompt"}
+    assert {field.name for field in dataclasses.fields(known)} == set(known) - other_names
+    assert (known.max_tokens, known.supports_system_prompt) == (known.max_output_tokens, known.system_prompt)
     assert isinstance(known, dict)
     assert all(getattr(known, name) == known[name] == known.get(name) for name in known)
     assert known[client.ModelCapability.TOOLS] is known.tools is True
-    assert known == dict(known) == {**known} == client.Capabilities(**known)
+    assert known == dict(known) == {**known} == dataclasses.replace(known)
     assert dict(known) == known != client.Capabilities()
     assert json.loads(json.dumps(known)) == dict(known) | {"parameters": ["seed"], "provider_options": []}
     assert repr(known).startswith("Capabilities(streaming=True, ")

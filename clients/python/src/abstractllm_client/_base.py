@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from google.protobuf.message import Message
 
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
-from abstractllm_client import _answers, _check, _config, _requests
+from abstractllm_client import _answers, _check, _config, _parameters, _requests
 from abstractllm_client._channel import Connection, Metadata
 from abstractllm_client.answers import Event, Finished, TextDelta
 from abstractllm_client.errors import (
@@ -49,7 +49,7 @@ class Client:
         self._system_prompt: str | None = defaults.pop("system_prompt", None)
         timeout = defaults.pop("timeout", None)
         self._timeout = None if timeout is None else _check.seconds(timeout, "timeout")
-        self._defaults = defaults
+        self._defaults = _parameters.rename_keys(defaults)
         self._generate_request("checks the defaults", None, {})
         self._prepare()
 
@@ -77,7 +77,10 @@ class Client:
         chosen = {str(name): value for name, value in options.items() if value is not None}
         timeout = chosen.pop("timeout", None)
         request = _requests.generate_request(
-            self._llm, prompt, self._choose_system_prompt(system_prompt), self._defaults | chosen
+            self._llm,
+            prompt,
+            self._choose_system_prompt(system_prompt),
+            self._defaults | _parameters.rename_keys(chosen),
         )
         self._check_size(request)
         return request, self._timeout if timeout is None else _check.seconds(timeout, "timeout")

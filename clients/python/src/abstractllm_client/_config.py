@@ -10,7 +10,7 @@ from abstractllm_client import _check, _fields, _parameters
 from abstractllm_client.errors import AbstractLLMError, ConfigurationError
 from abstractllm_client.options import ConfigValues
 
-_PARAMETERS = tuple(name for name in _parameters.NAMES if name != "model")
+_PARAMETERS = tuple(name for name in (*_parameters.NAMES, *_parameters.OTHER_NAMES) if name != "model")
 _SETTINGS = tuple(field.name for field in pb.LlmConfig.DESCRIPTOR.fields if field.name != "parameters")
 
 
@@ -35,6 +35,7 @@ def set_config_request(llm: str, changes: Mapping[str, Any], etag: str, validate
             raise _check.refuse("parameters", "must be a mapping of generation parameters", nested)
         parameters = {str(name): value for name, value in nested.items()}
         parameters |= {name: flat.pop(name) for name in _PARAMETERS if name in flat}
+        parameters = _parameters.rename_keys(parameters)
         for name, value in flat.items():
             if name not in _SETTINGS:
                 known = ", ".join((*_SETTINGS, *_PARAMETERS))

@@ -26,7 +26,9 @@ from abstractllm_client.messages import (
 from abstractllm_client.options import GenerationOptions
 
 OPTIONS = tuple(
-    name for name in GenerationOptions.__annotations__ if name not in _parameters.NAMES and name != "timeout"
+    name
+    for name in GenerationOptions.__annotations__
+    if name not in (*_parameters.NAMES, *_parameters.OTHER_NAMES, "timeout")
 )
 """The names of the options of a call beside generation parameters and its timeout."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from abstractllm_client.enums import FinishReason, LlmState
+from abstractllm_client.enums import FinishReason, LlmState, ModelCapability
 from abstractllm_client.messages import ChatMessage, Reasoning, ToolCall
 
 __all__ = [
@@ -216,12 +216,22 @@ class Capabilities(_FrozenDict):
     device: str = ""
     max_concurrent_requests: int | None = None
 
+    @property
+    def max_tokens(self) -> int | None:
+        """Another name of `max_output_tokens`."""
+        return self.max_output_tokens
+
+    @property
+    def supports_system_prompt(self) -> bool:
+        """Another name of `system_prompt`."""
+        return self.system_prompt
+
     def __post_init__(self) -> None:
-        dict.update(self, {field.name: getattr(self, field.name) for field in fields(self)})
+        dict.update(self, {name.value: getattr(self, name) for name in ModelCapability})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The copies of a dictionary's subclass are otherwise filled entry by entry, which this one refuses.
-        return type(self), tuple(self.values())
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True, slots=True)

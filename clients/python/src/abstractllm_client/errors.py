@@ -175,7 +175,7 @@ class PermissionDeniedError(AbstractLLMError):
     default_reason = ErrorReason.NOT_ALLOWED
 
 
-class ProviderCredentialsError(AbstractLLMError):
+class ProviderCredentialsError(AbstractLLMError, ValueError):
     """The provider's key is missing or refused."""
 
     default_reason = ErrorReason.PROVIDER_CREDENTIALS

@@ -22,6 +22,8 @@ class GenerationOptions(ParameterOptions, total=False):
         ```
     """
 
+    max_new_tokens: int | None
+    """Another name of `max_tokens`."""
     response_format: ResponseFormat | None
     """The form that the answer must have; free text if unset."""
     tools: Sequence[Tool] | None
