@@ -118,7 +118,9 @@ async def test_a_wait_is_asked_for_only_if_every_llm_that_may_recover_asks_for_o
     assert await wait(failing("a", "OVERLOADED", retry_after=9), failing("b", "QUOTA_EXCEEDED")) == 9
 
 
-async def test_an_llm_does_not_try_again_while_another_stands_by_but_all_are_asked_again():
+async def test_an_llm_does_not_try_again_while_another_stands_by_but_all_are_asked_again(monkeypatch):
+    # The wait is a random part of half a second, which could be shorter than what the first LLM asks for.
+    monkeypatch.setattr("abstractllm._core.execution.random.uniform", lambda low, high: high / 10)
     left = [RateLimitedError("slow", retry_after=0.01), ProviderUnavailableError("down")]
 
     def script(request):
@@ -240,7 +242,7 @@ async def test_what_the_fallback_sets_goes_before_an_llm_s_own_defaults_and_a_re
 
 async def test_an_llm_that_cannot_honour_the_request_is_passed_over_and_does_not_rest():
     plain, able = scripted("a", capabilities=NOTHING, reply="a says"), saying("b")
-    llm = falling_back(plain, able, max_failures=1)
+    llm = falling_back(plain, able, failure_threshold=1)
     for options in ({"temperature": 0.5}, {"response_format": JsonObjectFormat()}, {"provider_options": {"delay": 0}}):
         answer = await llm.complete_async("Hi", **options)
         assert [attempt.llm for attempt in answer.attempts] == ["a", "b"]
@@ -293,7 +295,7 @@ async def test_its_capabilities_are_what_all_its_llms_have_together():
         max_concurrent_requests=6,
     )
     llm = falling_back(scripted("a", capabilities=small), scripted("b", capabilities=large))
-    assert await llm.describe() == Capabilities(
+    assert await llm.get_capabilities_async() == Capabilities(
         tools=True,
         token_counting=True,
         parameters=("seed", "max_tokens"),
@@ -307,9 +309,9 @@ async def test_an_llm_that_cannot_tell_its_capabilities_is_left_out_of_them():
         async def capabilities(self, config, model):
             raise ProviderUnavailableError("down")
 
-    assert await falling_back(Unknown(), scripted("b", capabilities=NOTHING)).describe() == NOTHING
+    assert await falling_back(Unknown(), scripted("b", capabilities=NOTHING)).get_capabilities_async() == NOTHING
     with pytest.raises(ProviderUnavailableError):
-        await falling_back(Unknown()).describe()
+        await falling_back(Unknown()).get_capabilities_async()
 
 
 async def test_tokens_are_counted_by_the_first_llm_that_can():

@@ -17,8 +17,8 @@ from tests.unit.fallbacks import falling_back, saying, scripted
         ({"llms": [scripted("a")], "strategy": "random"}, "strategy"),
         ({"llms": [scripted("a")], "model": "gpt"}, "model"),
         ({"llms": [scripted("a")], "models": ["gpt"]}, "models"),
-        ({"llms": [scripted("a")], "max_failures": 0}, "max_failures"),
-        ({"llms": [scripted("a")], "rest_time": 0}, "rest_time"),
+        ({"llms": [scripted("a")], "failure_threshold": 0}, "failure_threshold"),
+        ({"llms": [scripted("a")], "cooldown_time": 0}, "cooldown_time"),
         ({"llms": [scripted("a")], "retries": 3}, "retries"),
     ],
 )

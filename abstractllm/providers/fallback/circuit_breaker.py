@@ -1,4 +1,7 @@
-"""A circuit breaker: an LLM that keeps failing rests, until one request shows that it is well again."""
+"""A circuit breaker: an LLM that keeps failing is not asked for a while, until one request shows that it is well again.
+
+It is closed while the LLM may be asked, open while it cools down, and half-open while one request tries it.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,32 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["LONGEST_REST", "CircuitBreaker"]
+__all__ = ["LONGEST_RETRY_AFTER", "CircuitBreaker"]
 
-LONGEST_REST = 300.0
-"""Seconds for which an LLM rests at most because its provider asks for it: the provider may be wrong."""
+LONGEST_RETRY_AFTER = 300.0
+"""Seconds for which an LLM cools down at most because its provider asks for it: the provider may be wrong."""
 
 
 class CircuitBreaker:
-    """Whether one LLM may be asked, from any thread.
+    """The circuit breaker of one LLM; it may be used from any thread.
 
     Args:
-        clock: Seconds that only grow.
+        clock: Returns seconds that only grow.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
-        self._until: float | None = None
+        self._opened_until: float | None = None
+        """The time at which it becomes half-open; None while it is closed."""
         self._probe: object | None = None
+        """The permit of the request that tries the LLM while it is half-open."""
 
     @property
-    def rest(self) -> float:
-        """Seconds for which it rests still; 0 once it may be asked."""
-        until = self._until
+    def cooldown(self) -> float:
+        """Seconds until a request may try the LLM again; 0 once one may."""
+        until = self._opened_until
         return 0.0 if until is None else max(0.0, until - self._clock())
 
     @property
@@ -37,51 +42,54 @@ class CircuitBreaker:
         """Failures in a row."""
         return self._failures
 
-    def admit(self) -> object | None:
-        """A token for `released` if a request may ask now, else `None`.
+    def acquire(self) -> object | None:
+        """Asks for a permit for one request, to be given back to `release`.
 
-        After a rest only one may, until that is `released`, or something is told of the LLM.
+        After a cooldown only one request gets one, until it is released, or its outcome is recorded.
+
+        Returns:
+            The permit; None if the LLM must not be asked now.
         """
-        token = object()
+        permit = object()
         with self._lock:
-            if self._until is not None:
-                if self._probe is not None or self._clock() < self._until:
+            if self._opened_until is not None:
+                if self._probe is not None or self._clock() < self._opened_until:
                     return None
-                self._probe = token
-            return token
+                self._probe = permit
+            return permit
 
-    def answered(self) -> None:
-        """The first sign of an answer: the rest is over, but failures are forgotten only by `succeeded`.
+    def release(self, permit: object | None) -> None:
+        """Ends the request of a permit, whether or not its outcome was recorded."""
+        with self._lock:
+            if self._probe is permit:
+                self._probe = None
 
-        So an LLM whose answers always break off rests, too.
+    def record_answer(self) -> None:
+        """Records the first sign of an answer: the breaker closes, but failures are forgotten only by a whole answer.
+
+        So an LLM whose answers always break off is not asked for a while, too.
         """
         with self._lock:
-            self._until = self._probe = None
+            self._opened_until = self._probe = None
 
-    def succeeded(self) -> None:
-        """A whole answer."""
+    def record_success(self) -> None:
+        """Records a whole answer."""
         with self._lock:
-            self._failures, self._until, self._probe = 0, None, None
+            self._failures, self._opened_until, self._probe = 0, None, None
 
-    def failed(self, max_failures: int, rest_time: float, retry_after: float | None = None) -> None:
-        """A failure.
+    def record_failure(self, failure_threshold: int, cooldown_time: float, retry_after: float | None = None) -> None:
+        """Records a failure.
 
         Args:
-            max_failures: Failures in a row after which the LLM rests.
-            rest_time: Seconds that it rests then.
+            failure_threshold: Failures in a row after which the LLM cools down.
+            cooldown_time: Seconds for which it cools down then.
             retry_after: Seconds for which the LLM itself asks not to be asked again, from its first failure on.
         """
-        rest = min(retry_after or 0.0, LONGEST_REST)
+        cooldown = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
         with self._lock:
             self._failures += 1
             self._probe = None
-            if self._failures >= max_failures:
-                rest = max(rest, rest_time)
-            if rest > 0:
-                self._until = max(self._until or 0.0, self._clock() + rest)
-
-    def released(self, token: object | None) -> None:
-        """The request that was admitted with this token has ended, whether or not anything was told of the LLM."""
-        with self._lock:
-            if self._probe is token:
-                self._probe = None
+            if self._failures >= failure_threshold:
+                cooldown = max(cooldown, cooldown_time)
+            if cooldown > 0:
+                self._opened_until = max(self._opened_until or 0.0, self._clock() + cooldown)

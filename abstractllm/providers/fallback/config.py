@@ -1,4 +1,4 @@
-"""What a fallback can be configured with."""
+"""The configuration of a fallback."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class FallbackConfig(LLMConfig):
     max_retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often all LLMs are asked again, if none of them answered and an error may pass; their own `max_retries` do
     not count here."""
-    max_failures: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Failures in a row after which an LLM rests."""
-    rest_time: Seconds = 30.0
-    """Seconds that it rests; then one request tries whether it is well again."""
+    failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Failures in a row after which an LLM is not asked for a while."""
+    cooldown_time: Seconds = 30.0
+    """Seconds for which it is not asked; then one request tries whether it is well again."""
 
     @classmethod
     def _build(cls, values: dict[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""What went wrong while one LLM after another was asked, and the one error that tells it."""
+"""The failures of one LLM after another, and the one error that tells them."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ class Failures:
         self.attempts: tuple[Attempt, ...] = ()
         """Every one of them, oldest first."""
         self._errors: list[AbstractLLMError] = []
-        self._told: list[str] = []
+        self._messages: list[str] = []
 
     def add(self, name: str, error: AbstractLLMError, message: str, attempts: tuple[Attempt, ...]) -> None:
-        """Takes the next failure.
+        """Adds the next failure.
 
         Args:
             name: The LLM that failed.
-            error: How.
-            message: What may be told of it.
+            error: Its error.
+            message: The error's message, as callers may see it.
             attempts: The failure as attempts; several if the LLM is a fallback itself.
         """
         self.attempts += attempts
         self._errors.append(error)
-        self._told.append(f"{name}: {error.reason}: {message[:_MAX_MESSAGE]}")
+        self._messages.append(f"{name}: {error.reason}: {message[:_MAX_MESSAGE]}")
 
     def last(self) -> AbstractLLMError:
-        """The last of the errors, as it is, with `attempts`."""
-        found = copy.copy(self._errors[-1])
-        found.attempts = self.attempts
-        return found
+        """Returns the last of the errors, with `attempts`."""
+        last = copy.copy(self._errors[-1])
+        last.attempts = self.attempts
+        return last
 
     def error(self) -> AbstractLLMError:
-        """The most telling of the errors, with all of them in its message and `attempts`.
+        """Returns the most telling of the errors, with all of them in its message and `attempts`.
 
-        One that may pass tells most, as the request may succeed later; then one of an LLM that could have honoured the
-        request; of several the last. It asks to wait only if every LLM whose error may pass asks for that.
+        A retryable one tells most, as the request may succeed later; then one of an LLM that could have honoured the
+        request; of several the last. It asks to wait only if every LLM with a retryable error asks for that.
         """
         errors = self._errors
-        passing = [error for error in errors if error.retryable]
+        retryable = [error for error in errors if error.retryable]
         able = [error for error in errors if VERDICTS[error.reason] is Verdict.NEXT]
-        telling = (passing or able or errors)[-1]
-        found = copy.copy(telling)
-        found.message = f"no LLM could answer; {'; '.join(self._told)}"
-        found.args = (found.message,)
-        found.attempts = self.attempts
-        waits = [error.retry_after for error in passing]
-        found.retry_after = None if None in waits else min((wait for wait in waits if wait is not None), default=None)
-        found.__cause__ = telling
-        return found
+        cause = (retryable or able or errors)[-1]
+        error = copy.copy(cause)
+        error.message = f"no LLM could answer; {'; '.join(self._messages)}"
+        error.args = (error.message,)
+        error.attempts = self.attempts
+        waits = [error.retry_after for error in retryable]
+        error.retry_after = None if None in waits else min((wait for wait in waits if wait is not None), default=None)
+        error.__cause__ = cause
+        return error

@@ -1,4 +1,4 @@
-"""The provider."""
+"""The provider `fallback`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, NoReturn
 
+from abstractllm.config import ConfigValues
 from abstractllm.enums import LlmState
 from abstractllm.errors import AbstractLLMError, ConfigurationError, ErrorReason, ServerShuttingDownError
 from abstractllm.interface import AbstractLLMInterface
@@ -29,7 +30,7 @@ _BEST_FIRST = (LlmState.READY, LlmState.LOADING, LlmState.UNLOADED, LlmState.FAI
 
 
 class _Member:
-    """One of the LLMs, and whether it rests."""
+    """One of the LLMs, and its circuit breaker."""
 
     def __init__(self, llm: AbstractLLMInterface[Any]) -> None:
         self.llm = llm
@@ -65,7 +66,7 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
     async def check(
         self, request: GenerationRequest, config: FallbackConfig
     ) -> tuple[GenerationRequest, tuple[str, ...]]:
-        """Leaves it to the LLMs: one that cannot honour the request is passed over."""
+        """Leaves the check to the LLMs: one that cannot honour the request is passed over."""
         return request, ()
 
     async def events(self, request: GenerationRequest, config: FallbackConfig) -> AsyncGenerator[Event, None]:
@@ -77,7 +78,7 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
         """
         request = self._for_members(request)
         failures = Failures()
-        for member, token in self._candidates(config.strategy):
+        for member, permit in self._candidates(config.strategy):
             began = time.monotonic()
             has_answered = False
             try:
@@ -85,130 +86,135 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
                     async for event in events:
                         if not has_answered:
                             has_answered = True
-                            member.breaker.answered()
+                            member.breaker.record_answer()
                         if isinstance(event, Finished):
-                            member.breaker.succeeded()
+                            member.breaker.record_success()
                             event = dataclasses.replace(event, attempts=(*failures.attempts, *event.attempts))
                         yield event
                 return
             except AbstractLLMError as error:
-                self._take(member, error, failures, config, time.monotonic() - began)
+                self._record_failure(member, error, failures, config, time.monotonic() - began)
                 if has_answered or VERDICTS[error.reason] is Verdict.STOP:
                     raise failures.last() from error
             finally:
-                member.breaker.released(token)
+                member.breaker.release(permit)
         raise failures.error()
 
     async def count(self, request: GenerationRequest, config: FallbackConfig) -> int:
         """Asks the LLMs in their order, until one can count; the number is that of its tokens."""
         request = self._for_members(request)
         failures = Failures()
-        for member, token in self._candidates(Strategy.ORDERED):
+        for member, permit in self._candidates(Strategy.ORDERED):
             began = time.monotonic()
             try:
                 return await member.llm.run_count(request)
             except AbstractLLMError as error:
-                self._take(member, error, failures, config, time.monotonic() - began)
+                self._record_failure(member, error, failures, config, time.monotonic() - began)
                 if VERDICTS[error.reason] is Verdict.STOP:
                     raise
             finally:
-                member.breaker.released(token)
+                member.breaker.release(permit)
         raise failures.error()
 
     def _for_members(self, request: GenerationRequest) -> GenerationRequest:
-        """The request as an LLM gets it: with its own model; its deadline and further tries are ours to watch."""
+        """Returns the request as an LLM gets it: with its own model, and with neither a deadline nor retries.
+
+        The deadline and the retries are those of the fallback.
+        """
         if self._closed:
             raise ServerShuttingDownError("the LLM is closed")
         parameters = request.parameters.model_copy(update={"model": None})
         return dataclasses.replace(request, parameters=parameters, timeout=None, retry=False)
 
-    def _take(
+    def _record_failure(
         self, member: _Member, error: AbstractLLMError, failures: Failures, config: FallbackConfig, seconds: float
     ) -> None:
-        """Notes a failure, for the message and for the LLM's rest."""
+        """Records a failure of an LLM, for the final message and with its circuit breaker."""
         llm = member.llm
         message = error.message
         if error.reason is ErrorReason.INTERNAL:
-            # Attempts go to callers, to whom the text of a fault in here is no business.
+            # Attempts go to callers, who must not see the text of a fault of this software.
             _logger.error("LLM %s failed, request id %s", llm.name, error.request_id, exc_info=error)
             message = f"internal error; the log tells more under request id {error.request_id}"
         attempt = Attempt(llm.name, llm.provider, llm.config.model, str(error.reason), message, seconds)
         failures.add(llm.name, error, message, error.attempts or (attempt,))
         if VERDICTS[error.reason] is Verdict.NEXT:
-            member.breaker.failed(config.max_failures, config.rest_time, error.retry_after)
+            member.breaker.record_failure(config.failure_threshold, config.cooldown_time, error.retry_after)
 
-    # Who is asked.
+    # The order of the LLMs.
 
     def _candidates(self, strategy: Strategy) -> Iterator[tuple[_Member, object | None]]:
-        """The LLMs in the order in which they are asked: those that do not rest, then the first to be up again.
+        """Yields the LLMs in the order in which they are tried, each with its circuit breaker's permit.
 
-        Beside each is its breaker's token. Asking a resting one may be in vain, but giving up without it surely would
-        be.
+        Those that cool down come last, and of them only the one whose cooldown ends first, without a permit: asking it
+        may be in vain, but giving up without it surely would be.
         """
-        asked: list[_Member] = []
+        tried: list[_Member] = []
         for member in self._in_order(strategy):
-            if (token := member.breaker.admit()) is not None:
-                asked.append(member)
-                yield member, token
-        if resting := [member for member in self._members if member not in asked]:
-            yield min(resting, key=lambda member: member.breaker.rest), None
+            if (permit := member.breaker.acquire()) is not None:
+                tried.append(member)
+                yield member, permit
+        if left_out := [member for member in self._members if member not in tried]:
+            yield min(left_out, key=lambda member: member.breaker.cooldown), None
 
     def _in_order(self, strategy: Strategy) -> list[_Member]:
-        awake = [member for member in self._members if not member.breaker.rest]
+        available = [member for member in self._members if not member.breaker.cooldown]
         match strategy:
-            case Strategy.ROUND_ROBIN if awake:
+            case Strategy.ROUND_ROBIN if available:
                 # A count gives each number once, whichever threads ask.
-                first = next(self._turns) % len(awake)
-                return awake[first:] + awake[:first]
+                first = next(self._turns) % len(available)
+                return available[first:] + available[:first]
             case Strategy.LEAST_BUSY:
-                return sorted(awake, key=lambda member: member.llm.running)
-        return awake
+                return sorted(available, key=lambda member: member.llm.running)
+        return available
 
-    # What it is and how it is.
+    # Capabilities, configuration, state.
 
     async def capabilities(self, config: FallbackConfig, model: str) -> Capabilities:
-        """What all its LLMs have together; one that cannot tell now is left out.
+        """Returns what all its LLMs have together; one that cannot tell now is left out.
 
         Raises:
             AbstractLLMError: If none can tell.
         """
-        found = await asyncio.gather(*(member.llm.describe() for member in self._members), return_exceptions=True)
-        known = [one for one in found if isinstance(one, Capabilities)]
+        results = await asyncio.gather(
+            *(member.llm.get_capabilities_async() for member in self._members), return_exceptions=True
+        )
+        known = [result for result in results if isinstance(result, Capabilities)]
         if not known:
-            raise next(one for one in found if isinstance(one, BaseException))
+            raise next(result for result in results if isinstance(result, BaseException))
         return together(known)
 
-    def get_config(self) -> dict[str, Any]:
-        """As every LLM's; `llms` are the names of its LLMs."""
-        return super().get_config() | {"llms": [member.llm.name for member in self._members]}
+    def get_config(self) -> ConfigValues:
+        """Returns the configuration as every LLM does; `llms` are the names of its LLMs."""
+        return {**super().get_config(), "llms": [member.llm.name for member in self._members]}
 
-    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> dict[str, Any]:
-        """As every LLM's; `llms` cannot be changed."""
+    def set_config(self, config: Mapping[Any, Any] | None = None, **changes: Any) -> ConfigValues:
+        """Merges changes into the configuration as every LLM does; `llms` cannot be changed."""
         if "llms" in {str(key) for key in (*(config or {}), *changes)}:
             raise ConfigurationError("llms: cannot be changed; make another fallback", field="llms")
         return super().set_config(config, **changes)
 
     @property
     def state(self) -> tuple[LlmState, str]:
-        """READY if any of its LLMs is, with those that are not, or that rest, in the reason."""
+        """READY if any of its LLMs is, with those that are not, or that cool down, in the reason."""
         states = [member.llm.state for member in self._members]
         best = min((state for state, _ in states), key=_BEST_FIRST.index)
         troubles = [
             f"{member.llm.name} {_trouble(member, *state)}"
             for member, state in zip(self._members, states, strict=True)
-            if state[0] is not LlmState.READY or member.breaker.rest
+            if state[0] is not LlmState.READY or member.breaker.cooldown
         ]
         return best, "; ".join(troubles)
 
     async def load(self) -> None:
-        """Loads all its LLMs, so that the one that is fallen back on need not be loaded first.
+        """Loads all its LLMs, so that none need be loaded first when it is asked instead of another.
 
         Raises:
             AbstractLLMError: The first one's, if none can be loaded.
         """
-        found = await asyncio.gather(*(member.llm.load() for member in self._members), return_exceptions=True)
-        if all(found):
-            _raise_first(found)
+        errors = await asyncio.gather(*(member.llm.load() for member in self._members), return_exceptions=True)
+        if all(errors):
+            _raise_first(errors)
 
     async def close_async(self) -> None:
         """Refuses further requests; its LLMs are their maker's to close."""
@@ -216,13 +222,13 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
 
 
 def _trouble(member: _Member, state: LlmState, reason: str) -> str:
-    if member.breaker.rest:
-        return f"rests for {member.breaker.rest:.0f} s after {member.breaker.failures} failures"
+    if member.breaker.cooldown:
+        return f"cools down for {member.breaker.cooldown:.0f} s after {member.breaker.failures} failures"
     return f"is {state}: {reason}" if reason else f"is {state}"
 
 
-def _raise_first(found: list[BaseException | None]) -> NoReturn:
-    raise next(error for error in found if error is not None)
+def _raise_first(errors: list[BaseException | None]) -> NoReturn:
+    raise next(error for error in errors if error is not None)
 
 
 def _checked(llms: object) -> list[AbstractLLMInterface[Any]]:

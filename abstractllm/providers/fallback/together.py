@@ -1,4 +1,4 @@
-"""What several LLMs have together."""
+"""The capabilities that several LLMs have together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["together"]
 
 
 def together(known: Sequence[Capabilities]) -> Capabilities:
-    """What holds whichever LLM answers.
+    """Returns the capabilities that hold whichever LLM answers.
 
     An ability, a parameter or an option that all have; the smallest window and output limit, unknown if any of them is;
     the quantization and the device if they are the same. Tokens can be counted if any LLM can, since that one is asked;
@@ -22,17 +22,17 @@ def together(known: Sequence[Capabilities]) -> Capabilities:
         known: The capabilities of at least one LLM.
     """
     first = known[0]
-    found: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for field in dataclasses.fields(Capabilities):
         values = [getattr(one, field.name) for one in known]
         match values[0]:
             case bool():
-                found[field.name] = all(values)
+                shared[field.name] = all(values)
             case tuple():
-                found[field.name] = tuple(name for name in values[0] if all(name in value for value in values))
+                shared[field.name] = tuple(name for name in values[0] if all(name in value for value in values))
             case str():
-                found[field.name] = values[0] if len(set(values)) == 1 else ""
+                shared[field.name] = values[0] if len(set(values)) == 1 else ""
     for name, fold in (("context_window", min), ("max_output_tokens", min), ("max_concurrent_requests", sum)):
         values = [getattr(one, name) for one in known]
-        found[name] = None if None in values else fold(values)
-    return dataclasses.replace(first, **found | {"token_counting": any(one.token_counting for one in known)})
+        shared[name] = None if None in values else fold(values)
+    return dataclasses.replace(first, **shared | {"token_counting": any(one.token_counting for one in known)})

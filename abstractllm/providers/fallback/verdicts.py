@@ -1,4 +1,4 @@
-"""What an error of one LLM means for the others: the one table, by reason."""
+"""The one table of what an error of one LLM means for the others, by reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["VERDICTS", "Verdict"]
 
 
 class Verdict(StrEnum):
-    """What a fallback does with an error that came before the first event."""
+    """The treatment of an error that came before the first event."""
 
     NEXT = "next"
     """Asks the next LLM, and counts a failure of this one: it is this LLM that cannot answer now."""
@@ -34,7 +34,7 @@ VERDICTS: dict[ErrorReason, Verdict] = {
     ErrorReason.NOT_CONFIGURED: Verdict.NEXT,
     ErrorReason.MODEL_LOAD_FAILED: Verdict.NEXT,
     ErrorReason.MODEL_IN_USE: Verdict.NEXT,
-    # Another provider might answer; but what one refuses is not to be shopped around until somebody does.
+    # Another provider might answer; but a refused request is not to be offered around until somebody takes it.
     ErrorReason.CONTENT_BLOCKED: Verdict.STOP,
     ErrorReason.RATE_LIMITED: Verdict.NEXT,
     ErrorReason.OVERLOADED: Verdict.NEXT,

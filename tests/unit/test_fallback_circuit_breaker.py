@@ -1,4 +1,4 @@
-"""What each error means for the other LLMs, and when an LLM that keeps failing is asked again."""
+"""The meaning of each error for the other LLMs, and the time at which an LLM that keeps failing is asked again."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ import random
 import pytest
 
 from abstractllm import AbstractLLMError, ErrorReason, InternalError
-from abstractllm.providers.fallback.circuit_breaker import LONGEST_REST, CircuitBreaker
+from abstractllm.providers.fallback.circuit_breaker import LONGEST_RETRY_AFTER, CircuitBreaker
 from abstractllm.providers.fallback.verdicts import VERDICTS, Verdict
 from abstractllm.testing import ScriptedProvider
 from tests.unit.fallbacks import failing, falling_back, saying, scripted
@@ -25,9 +25,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    found = Clock()
-    monkeypatch.setattr(CircuitBreaker.__init__, "__defaults__", (found,))
-    return found
+    clock = Clock()
+    monkeypatch.setattr(CircuitBreaker.__init__, "__defaults__", (clock,))
+    return clock
 
 
 def flaky(name, *steps):
@@ -42,7 +42,7 @@ ERROR, ANSWER = {"error": "PROVIDER_UNAVAILABLE"}, {"text": "ok"}
 @pytest.mark.parametrize("reason", list(ErrorReason))
 async def test_each_reason_goes_to_the_next_llm_or_to_the_caller_as_the_table_says(reason):
     first, second = failing("a", str(reason), message="no"), saying("b")
-    llm = falling_back(first, second, max_failures=1)
+    llm = falling_back(first, second, failure_threshold=1)
     if VERDICTS[reason] is Verdict.STOP:
         with pytest.raises(AbstractLLMError) as caught:
             await llm.complete_async("Hi")
@@ -50,8 +50,8 @@ async def test_each_reason_goes_to_the_next_llm_or_to_the_caller_as_the_table_sa
     else:
         answer = await llm.complete_async("Hi")
         assert [(attempt.llm, attempt.error_reason) for attempt in answer.attempts] == [("a", reason), ("b", "")]
-    rests = "a rests" in llm.state[1]
-    assert rests is (VERDICTS[reason] is Verdict.NEXT)
+    cools_down = "a cools down" in llm.state[1]
+    assert cools_down is (VERDICTS[reason] is Verdict.NEXT)
 
 
 def test_the_page_s_table_says_what_is_done_about_each_reason(repository):
@@ -75,16 +75,16 @@ async def test_the_text_of_a_fault_of_the_software_goes_to_the_log_and_not_to_th
     assert "secret detail" not in caught.value.message
 
 
-async def test_an_llm_that_keeps_failing_rests_and_then_one_request_tries_it(clock):
+async def test_an_llm_that_keeps_failing_cools_down_and_then_one_request_tries_it(clock):
     first, second = flaky("a", ERROR, ERROR, ERROR, ANSWER), saying("b")
-    llm = falling_back(first, second, max_failures=2, rest_time=30)
+    llm = falling_back(first, second, failure_threshold=2, cooldown_time=30)
     for _ in range(5):
         assert (await llm.complete_async("Hi")).llm == "b"
     assert len(first.requests) == 2
-    assert llm.state[1] == "a rests for 30 s after 2 failures"
+    assert llm.state[1] == "a cools down for 30 s after 2 failures"
     clock.now += 30
     assert (await llm.complete_async("Hi")).attempts[0].llm == "a"
-    assert len(first.requests) == 3  # it failed again, and rests again
+    assert len(first.requests) == 3  # it failed again, and cools down again
     assert len((await llm.complete_async("Hi")).attempts) == 1
     clock.now += 30
     assert (await llm.complete_async("Hi")).llm == "a"
@@ -92,7 +92,7 @@ async def test_an_llm_that_keeps_failing_rests_and_then_one_request_tries_it(clo
     assert llm.state[1] == ""
 
 
-async def test_only_one_request_at_a_time_tries_an_llm_that_has_rested(clock):
+async def test_only_one_request_at_a_time_tries_an_llm_that_has_cooled_down(clock):
     released = asyncio.Event()
 
     class Slow(ScriptedProvider):
@@ -103,8 +103,8 @@ async def test_only_one_request_at_a_time_tries_an_llm_that_has_rested(clock):
 
     first, second = Slow(), saying("b")
     first.name = "a"
-    llm = falling_back(first, second, max_failures=1)
-    llm._members[0].breaker.failed(1, 30)
+    llm = falling_back(first, second, failure_threshold=1)
+    llm._members[0].breaker.record_failure(1, 30)
     clock.now += 31
     trial = asyncio.create_task(llm.complete_async("Hi"))
     while not first.running:  # noqa: ASYNC110
@@ -117,15 +117,15 @@ async def test_only_one_request_at_a_time_tries_an_llm_that_has_rested(clock):
 
 def test_an_older_request_that_ends_does_not_let_a_second_one_try(clock):
     breaker = CircuitBreaker()
-    older = breaker.admit()
-    breaker.failed(1, 30)
+    older = breaker.acquire()
+    breaker.record_failure(1, 30)
     clock.now += 31
-    probe = breaker.admit()
+    probe = breaker.acquire()
     assert probe is not None
-    breaker.released(older)
-    assert breaker.admit() is None
-    breaker.released(probe)
-    assert breaker.admit() is not None
+    breaker.release(older)
+    assert breaker.acquire() is None
+    breaker.release(probe)
+    assert breaker.acquire() is not None
 
 
 async def test_a_trial_that_tells_nothing_leaves_the_next_request_to_try(clock):
@@ -135,8 +135,8 @@ async def test_a_trial_that_tells_nothing_leaves_the_next_request_to_try(clock):
             yield
 
     first = Hanging()
-    llm = falling_back(first, saying("b"), max_failures=1)
-    llm._members[0].breaker.failed(1, 30)
+    llm = falling_back(first, saying("b"), failure_threshold=1)
+    llm._members[0].breaker.record_failure(1, 30)
     clock.now += 31
     for _ in range(2):
         trial = asyncio.create_task(llm.complete_async("Hi"))
@@ -147,7 +147,7 @@ async def test_a_trial_that_tells_nothing_leaves_the_next_request_to_try(clock):
             await trial
 
 
-async def test_an_llm_that_asks_for_time_rests_from_its_first_failure_on(clock):
+async def test_an_llm_that_asks_for_time_cools_down_from_its_first_failure_on(clock):
     first = failing("a", "RATE_LIMITED", retry_after=12)
     llm = falling_back(first, saying("b"))
     for _ in range(3):
@@ -158,31 +158,31 @@ async def test_an_llm_that_asks_for_time_rests_from_its_first_failure_on(clock):
     assert len(first.requests) == 2
 
 
-async def test_no_provider_can_make_itself_rest_for_a_day(clock):
+async def test_no_provider_can_make_itself_cool_down_for_a_day(clock):
     first = failing("a", "RATE_LIMITED", retry_after=86400)
     llm = falling_back(first, saying("b"))
     await llm.complete_async("Hi")
-    clock.now += LONGEST_REST
+    clock.now += LONGEST_RETRY_AFTER
     await llm.complete_async("Hi")
     assert len(first.requests) == 2
 
 
-async def test_if_all_rest_the_one_whose_rest_ends_first_is_asked(clock):
+async def test_if_all_cool_down_the_one_whose_cooldown_ends_first_is_asked(clock):
     first, second = flaky("a", ERROR, ANSWER), flaky("b", ERROR)
-    llm = falling_back(second, first, max_failures=1, rest_time=30)
+    llm = falling_back(second, first, failure_threshold=1, cooldown_time=30)
     for member, seconds in zip(llm._members, (60, 30), strict=True):
-        member.breaker.failed(1, seconds)
+        member.breaker.record_failure(1, seconds)
     with pytest.raises(AbstractLLMError):
         await llm.complete_async("Hi")
     assert (await llm.complete_async("Hi")).llm == "a"
     assert len(second.requests) == 0
 
 
-async def test_if_no_other_can_answer_the_one_whose_rest_ends_first_is_asked_last(clock):
-    resting, other = saying("a"), saying("b")
-    llm = falling_back(failing("c", "QUOTA_EXCEEDED"), resting, other, max_failures=9)
+async def test_if_no_other_can_answer_the_one_whose_cooldown_ends_first_is_asked_last(clock):
+    cooling, other = saying("a"), saying("b")
+    llm = falling_back(failing("c", "QUOTA_EXCEEDED"), cooling, other, failure_threshold=9)
     for member, seconds in zip(llm._members[1:], (30, 60), strict=True):
-        member.breaker.failed(1, seconds)
+        member.breaker.record_failure(1, seconds)
     answer = await llm.complete_async("Hi")
     assert [attempt.llm for attempt in answer.attempts] == ["c", "a"]
     assert not other.requests
@@ -192,7 +192,7 @@ async def test_answers_that_break_off_count_as_failures_and_whole_ones_wipe_them
     half = [{"text": "half"}, ERROR]
     scripts = [half, [ANSWER], half, half]
     first = scripted("a", script=lambda request: scripts.pop(0))
-    llm = falling_back(first, saying("b"), max_failures=2)
+    llm = falling_back(first, saying("b"), failure_threshold=2)
     for fails in (True, False, True, True):
         if fails:
             with pytest.raises(AbstractLLMError):
@@ -216,7 +216,7 @@ async def test_whatever_goes_wrong_at_once_every_request_ends_and_nothing_is_lef
         [{"delay": 0.01}, ANSWER],
     )
     llms = [scripted(name, script=lambda request: dice.choice(faults), timeout=0.2) for name in "abc"]
-    llm = falling_back(*llms, strategy=strategy, max_retries=1, max_failures=2, rest_time=0.02)
+    llm = falling_back(*llms, strategy=strategy, max_retries=1, failure_threshold=2, cooldown_time=0.02)
 
     async def ask():
         await asyncio.sleep(dice.random() * 0.5)
@@ -240,4 +240,4 @@ async def test_whatever_goes_wrong_at_once_every_request_ends_and_nothing_is_lef
     for one in llms:
         one._script = [ANSWER]
     await asyncio.sleep(0.05)
-    assert all(member.breaker.admit() is not None for member in llm._members)
+    assert all(member.breaker.acquire() is not None for member in llm._members)
