@@ -31,17 +31,17 @@ class Authority:
     def sign(self, name: str, *, days: int = 2, host: str = "localhost", file: str = "") -> Pair:
         """A certificate of this name, for a server on this host or a caller; `days` may be negative: it has expired."""
         pair = Pair(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
-        asked, extensions = self._folder / "request.csr", self._folder / "extensions.cnf"
-        openssl("req", "-new", "-subj", f"/CN={name}", *new_key(pair), "-out", asked)
+        signing_request, extensions = self._folder / "request.csr", self._folder / "extensions.cnf"
+        openssl("req", "-new", "-subj", f"/CN={name}", *new_key(pair), "-out", signing_request)
         extensions.write_text(f"subjectAltName=DNS:{host},DNS:{name},IP:127.0.0.1\n")
         if days < 0:  # `openssl x509` cannot date back
-            self._sign_back(asked, extensions, pair)
+            self._sign_back(signing_request, extensions, pair)
         else:
             ca = ("-CA", self.pair.certificate, "-CAkey", self.pair.key, "-CAcreateserial", "-days", days)
-            openssl("x509", "-req", "-in", asked, *ca, "-extfile", extensions, "-out", pair.certificate)
+            openssl("x509", "-req", "-in", signing_request, *ca, "-extfile", extensions, "-out", pair.certificate)
         return pair
 
-    def _sign_back(self, asked: Path, extensions: Path, pair: Pair) -> None:
+    def _sign_back(self, signing_request: Path, extensions: Path, pair: Pair) -> None:
         folder = self._folder
         (folder / "index.txt").write_text("")
         (folder / "ca.cnf").write_text(
@@ -50,7 +50,9 @@ class Authority:
         )
         dates = ("-startdate", "20200101000000Z", "-enddate", "20200102000000Z")
         ca = ("-config", folder / "ca.cnf", "-cert", self.pair.certificate, "-keyfile", self.pair.key, *dates)
-        openssl("ca", "-batch", *ca, "-in", asked, "-extfile", extensions, "-out", pair.certificate, "-notext")
+        openssl(
+            "ca", "-batch", *ca, "-in", signing_request, "-extfile", extensions, "-out", pair.certificate, "-notext"
+        )
 
 
 def new_key(pair: Pair) -> tuple[object, ...]:
@@ -60,5 +62,5 @@ def new_key(pair: Pair) -> tuple[object, ...]:
 
 def openssl(*arguments: object) -> None:
     """Runs the command; its words are the error's."""
-    found = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
-    assert found.returncode == 0, found.stderr
+    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What the server's tests share; see `support.py`."""
+"""The fixtures of the server's tests; see `support.py`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,5 +19,5 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 async def served() -> AsyncIterator[Serving]:
     """A server with one scripted LLM, `echo`, that says what it is told."""
-    async with serving() as found:
-        yield found
+    async with serving() as running:
+        yield running

@@ -31,11 +31,13 @@ class Local(Serving):
         return self.llm.counters
 
     def is_at_rest(self) -> bool:
-        """Whether nothing is left of any request: not in the server, nor in the engine, nor in its cache."""
-        found = self.counters
+        """True if nothing is left of any request: not in the server, nor in the engine, nor in its cache."""
+        counters = self.counters
         return (
-            found.accepted == found.released
-            and not (found.queued or found.running or found.active or found.waiting or found.blocks_in_use)
+            counters.accepted == counters.released
+            and not (
+                counters.queued or counters.running or counters.active or counters.waiting or counters.blocks_in_use
+            )
             and self.llm.running == 0
             and self.server.running == 0
         )

@@ -58,14 +58,14 @@ async def serving(llms: Mapping[str, AbstractLLMInterface] | None = None, **sett
 def request(prompt: str = "hello big world", /, **fields: Any) -> pb.GenerateRequest:
     """A request; `script`, `reply` and `delay` become provider options."""
     options = {name: fields.pop(name) for name in ("script", "reply", "delay") if name in fields}
-    found = pb.GenerateRequest(prompt=prompt, **fields)
-    found.provider_options.update(options)
-    return found
+    message = pb.GenerateRequest(prompt=prompt, **fields)
+    message.provider_options.update(options)
+    return message
 
 
 @dataclass
 class Failure:
-    """What a failed call ended with."""
+    """The error that a failed call ended with."""
 
     code: grpc.StatusCode
     message: str
@@ -108,23 +108,25 @@ def failure_of(error: aio.AioRpcError) -> Failure:
             status.ParseFromString(value)
             assert status.code == error.code().value[0]
             assert status.message == error.details()
-    found: dict[Any, list[Any]] = {}
+    details: dict[Any, list[Any]] = {}
     for detail in status.details:
         kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
         (kind,) = (kind for kind in kinds if detail.Is(kind.DESCRIPTOR))
         message = kind()
         detail.Unpack(message)
-        found.setdefault(kind, []).append(message)
+        details.setdefault(kind, []).append(message)
     return Failure(
         code=error.code(),
         message=error.details() or "",
-        infos=found.get(error_details_pb2.ErrorInfo, []),
+        infos=details.get(error_details_pb2.ErrorInfo, []),
         fields=[
-            violation.field for bad in found.get(error_details_pb2.BadRequest, []) for violation in bad.field_violations
+            violation.field
+            for bad in details.get(error_details_pb2.BadRequest, [])
+            for violation in bad.field_violations
         ],
         retry_delays=[
             delay.retry_delay.seconds + delay.retry_delay.nanos / 1e9
-            for delay in found.get(error_details_pb2.RetryInfo, [])
+            for delay in details.get(error_details_pb2.RetryInfo, [])
         ],
         pushbacks=[str(value) for key, value in trailers if key == "grpc-retry-pushback-ms"],
         # As HTTP/2 counts header lists; gRPC's own limit is a soft one of 8 KiB. The message is sent percent-encoded.

@@ -46,11 +46,11 @@ from tests.server.support import Serving, collect, failure, request, serving
 P = pb.GenerationParameters
 
 
-async def both(served: Serving, asked: pb.GenerateRequest) -> tuple[pb.GenerateResponse, list[Any]]:
+async def both(served: Serving, message: pb.GenerateRequest) -> tuple[pb.GenerateResponse, list[Any]]:
     """The unary answer and the events of the streamed one, which keep to the contract's order."""
-    unary = await served.generation.Generate(asked)
-    events = await collect(served.generation.StreamGenerate(asked))
-    kinds = [found.WhichOneof("event") for found in events]
+    unary = await served.generation.Generate(message)
+    events = await collect(served.generation.StreamGenerate(message))
+    kinds = [event.WhichOneof("event") for event in events]
     assert kinds[0] == "started"
     assert kinds[-1] == "finished"
     assert kinds.count("started") == kinds.count("finished") == 1
@@ -71,7 +71,7 @@ TEXTS = [
 async def test_unary_answer_is_the_stream_joined(served: Serving, text: str, parameters: dict[str, Any]) -> None:
     unary, events = await both(served, request(reply=text, parameters=P(**parameters)))
     started, finished = events[0].started, events[-1].finished
-    assert unary.text == "".join(found.text_delta.text for found in events)
+    assert unary.text == "".join(event.text_delta.text for event in events)
     assert unary.text if not parameters else text.startswith(unary.text)
     assert unary.message == finished.message
     assert unary.finish_reason == finished.finish_reason
@@ -87,7 +87,7 @@ async def test_unary_answer_is_the_stream_joined(served: Serving, text: str, par
 
 
 async def test_finish_reasons_tell_why_an_answer_ended(served: Serving) -> None:
-    for asked, reason, stop in [
+    for message, reason, stop in [
         (request(), "STOP", ""),
         (request(parameters=P(max_tokens=1)), "MAX_TOKENS", ""),
         (request(parameters=P(stop=["big"])), "STOP_SEQUENCE", "big"),
@@ -95,19 +95,19 @@ async def test_finish_reasons_tell_why_an_answer_ended(served: Serving) -> None:
         (request(script=[{"finish": "refusal"}]), "REFUSAL", ""),
         (request(script=[{"finish": "content_filter"}]), "CONTENT_FILTER", ""),
     ]:
-        unary, _ = await both(served, asked)
+        unary, _ = await both(served, message)
         assert (pb.FinishReason.Name(unary.finish_reason), unary.stop_sequence) == (f"FINISH_REASON_{reason}", stop)
 
 
 async def test_dropped_parameters_are_listed_in_both_and_rejected_otherwise() -> None:
     llm = ScriptedProvider(capabilities=Capabilities(parameters=("temperature",)))
     async with serving({"few": llm}) as served:
-        asked = request(
+        message = request(
             parameters=P(temperature=0.5, top_k=3, seed=1),
             reply="x",
             parameters_policy=pb.PARAMETERS_POLICY_DROP_UNSUPPORTED,
         )
-        unary, events = await both(served, asked)
+        unary, events = await both(served, message)
     dropped = ["parameters.top_k", "parameters.seed", "provider_options.reply"]
     assert list(unary.dropped_parameters) == list(events[0].started.dropped_parameters) == dropped
     assert unary.text == "hello big world"
@@ -126,13 +126,13 @@ async def test_configured_defaults_fill_what_the_request_leaves_absent() -> None
     async with serving({"set": ScriptedProvider(config)}) as served:
         await served.generation.Generate(request())
         await served.generation.Generate(request(parameters=P(temperature=0, max_tokens=2), system_prompt=""))
-        absent, given = served.scripted().requests
+        absent, received = served.scripted().requests
     assert absent.parameters.temperature == 0.5
     assert absent.parameters.max_tokens == 7
     assert (absent.system_prompt, absent.parameters.stop) == ("be kind", ("END",))
     # Zero and the empty text are values, not absences.
-    assert (given.parameters.temperature, given.parameters.max_tokens, given.system_prompt) == (0, 2, "")
-    assert given.parameters.stop == ("END",)
+    assert (received.parameters.temperature, received.parameters.max_tokens, received.system_prompt) == (0, 2, "")
+    assert received.parameters.stop == ("END",)
 
 
 async def test_tool_calls_and_reasoning_come_in_pieces_and_as_a_message(served: Serving) -> None:
@@ -146,8 +146,8 @@ async def test_tool_calls_and_reasoning_come_in_pieces_and_as_a_message(served: 
     assert [part.WhichOneof("part") for part in unary.message.parts] == ["reasoning", "text", "tool_call", "tool_call"]
     assert unary.message.role == pb.ROLE_ASSISTANT
     assert unary.text == "calling now"
-    assert "".join(found.reasoning_delta.text for found in events) == unary.message.parts[0].reasoning.text
-    deltas = [found.tool_call_delta for found in events if found.WhichOneof("event") == "tool_call_delta"]
+    assert "".join(event.reasoning_delta.text for event in events) == unary.message.parts[0].reasoning.text
+    deltas = [event.tool_call_delta for event in events if event.WhichOneof("event") == "tool_call_delta"]
     for index, part in enumerate(unary.message.parts[2:]):
         mine = [delta for delta in deltas if delta.index == index]
         assert "".join(delta.arguments_fragment for delta in mine) == part.tool_call.arguments_json
@@ -168,7 +168,7 @@ async def test_tool_calls_and_reasoning_come_in_pieces_and_as_a_message(served: 
 
 
 def test_every_part_of_a_request_is_decoded() -> None:
-    asked = pb.GenerateRequest(
+    message = pb.GenerateRequest(
         system_prompt="sys",
         parameters=P(
             model="m",
@@ -193,32 +193,32 @@ def test_every_part_of_a_request_is_decoded() -> None:
         labels={"team": "blue"},
         parameters_policy=pb.PARAMETERS_POLICY_DROP_UNSUPPORTED,
     )
-    asked.provider_options.update({"a": 1, "b": 1.5, "c": [True, None, {"d": "x"}]})
-    asked.chat.messages.add(
+    message.provider_options.update({"a": 1, "b": 1.5, "c": [True, None, {"d": "x"}]})
+    message.chat.messages.add(
         role=pb.ROLE_USER,
         parts=[
             pb.Part(text="hi", provider_state=b"s1"),
             pb.Part(image=pb.Image(data=b"\x89", mime_type="image/png"), provider_state=b"s2"),
         ],
     )
-    asked.chat.messages.add(
+    message.chat.messages.add(
         role=pb.ROLE_ASSISTANT,
         parts=[
             pb.Part(reasoning=pb.Reasoning(text="hm"), provider_state=b"s3"),
             pb.Part(tool_call=pb.ToolCall(id="1", name="f", arguments_json="{}"), provider_state=b"s4"),
         ],
     )
-    asked.chat.messages.add(
+    message.chat.messages.add(
         role=pb.ROLE_TOOL,
         parts=[pb.Part(tool_result=pb.ToolResult(tool_call_id="1", content="c", is_error=True), provider_state=b"s5")],
     )
-    found = generation_request(asked, 2.5)
-    assert found.messages == (
+    decoded = generation_request(message, 2.5)
+    assert decoded.messages == (
         ChatMessage(Role.USER, (Text("hi", b"s1"), Image(b"\x89", "image/png", b"s2"))),
         ChatMessage(Role.ASSISTANT, (Reasoning("hm", b"s3"), ToolCall("1", "f", "{}", b"s4"))),
         ChatMessage(Role.TOOL, (ToolResult("1", "c", True, b"s5"),)),
     )
-    assert found.parameters.set_fields() == {
+    assert decoded.parameters.set_fields() == {
         "model": "m",
         "temperature": 0.0,
         "top_p": 0.5,
@@ -234,13 +234,13 @@ def test_every_part_of_a_request_is_decoded() -> None:
         "top_logprobs": 0,
         "reasoning_effort": ReasoningEffort.XHIGH,
     }
-    assert found.response_format == JsonSchemaFormat("{}", "n", False)
-    assert found.tools == (Tool("f", "d", '{"a": 1}'), Tool("g"))
-    assert (found.tool_choice, found.system_prompt) == (ToolChoice(name="f"), "sys")
-    assert (found.request_id, found.labels, found.timeout) == ("id", {"team": "blue"}, 2.5)
-    assert found.provider_options == {"a": 1, "b": 1.5, "c": [True, None, {"d": "x"}]}
-    assert isinstance(found.provider_options["a"], int)
-    assert found.parameters_policy is ParametersPolicy.DROP_UNSUPPORTED
+    assert decoded.response_format == JsonSchemaFormat("{}", "n", False)
+    assert decoded.tools == (Tool("f", "d", '{"a": 1}'), Tool("g"))
+    assert (decoded.tool_choice, decoded.system_prompt) == (ToolChoice(name="f"), "sys")
+    assert (decoded.request_id, decoded.labels, decoded.timeout) == ("id", {"team": "blue"}, 2.5)
+    assert decoded.provider_options == {"a": 1, "b": 1.5, "c": [True, None, {"d": "x"}]}
+    assert isinstance(decoded.provider_options["a"], int)
+    assert decoded.parameters_policy is ParametersPolicy.DROP_UNSUPPORTED
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ async def test_surrogates_of_a_provider_do_not_break_the_answer(pieces: list[str
     ]
     async with serving({"torn": ScriptedProvider(script=script)}) as served:
         unary, events = await both(served, request())
-    assert unary.text == "".join(found.text_delta.text for found in events)
+    assert unary.text == "".join(event.text_delta.text for event in events)
     assert len(unary.text) == len("".join(pieces))
     assert "\ufffd" in unary.text
     assert unary.message == events[-1].finished.message
@@ -328,7 +328,7 @@ async def test_retries_are_listed_as_attempts() -> None:
     async with serving({"shy": llm}) as served:
         unary, events = await both(served, request())
     for attempts in (unary.attempts, events[-1].finished.attempts):
-        assert [errors_pb2.ErrorReason.Name(found.error_reason) for found in attempts] == [
+        assert [errors_pb2.ErrorReason.Name(attempt.error_reason) for attempt in attempts] == [
             "ERROR_REASON_PROVIDER_UNAVAILABLE",
             "ERROR_REASON_PROVIDER_UNAVAILABLE",
             "ERROR_REASON_UNSPECIFIED",
@@ -350,10 +350,10 @@ async def test_answer_that_is_too_large_for_a_message_is_refused_by_name_and_siz
     async with serving(llms) as served, aio.insecure_channel(served.server.address, options) as channel:
         generation = generation_pb2_grpc.GenerationServiceStub(channel)
         # Its text stands in the answer twice: by itself, and as a message.
-        found = await failure(generation.Generate(request("hi", llm="large")))
-        assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
-        assert found.metadata["limit"] == str(limit) and int(found.metadata["requested"]) > 2 * size
-        assert found.pushbacks == ["-1"]
+        error = await failure(generation.Generate(request("hi", llm="large")))
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+        assert error.metadata["limit"] == str(limit) and int(error.metadata["requested"]) > 2 * size
+        assert error.pushbacks == ["-1"]
         *_, last = await collect(generation.StreamGenerate(request("hi", llm="large")))
         assert last.finished.finish_reason == pb.FINISH_REASON_STOP  # in pieces it can be sent
         await served.works()

@@ -24,9 +24,9 @@ def chat(*parts: pb.Part, role: int = USER) -> pb.GenerateRequest:
 
 
 def options(**values: Any) -> pb.GenerateRequest:
-    found = request()
-    found.provider_options.update(values)
-    return found
+    message = request()
+    message.provider_options.update(values)
+    return message
 
 
 def tools(*names: str, **fields: Any) -> pb.GenerateRequest:
@@ -122,13 +122,13 @@ async def test_bad_request_is_refused_by_field(
 ) -> None:
     unary = await failure(served.generation.Generate(make()))
     stream = await failure(collect(served.generation.StreamGenerate(make())))
-    for found in (unary, stream):
-        assert found.code.name == "INVALID_ARGUMENT"
-        assert found.reason in ("INVALID_REQUEST", "UNSUPPORTED_PARAMETER")
-        assert found.metadata["field"] == field
-        assert found.fields == [field]
-        assert field in found.message
-        assert (found.retry_delays, found.pushbacks) == ([], [])
+    for error in (unary, stream):
+        assert error.code.name == "INVALID_ARGUMENT"
+        assert error.reason in ("INVALID_REQUEST", "UNSUPPORTED_PARAMETER")
+        assert error.metadata["field"] == field
+        assert error.fields == [field]
+        assert field in error.message
+        assert (error.retry_delays, error.pushbacks) == ([], [])
     await served.works()
 
 
@@ -148,11 +148,11 @@ async def test_unknown_llm_is_not_found_in_every_method(served: Serving) -> None
         served.config.SetConfig(config_pb2.SetConfigRequest(llm=name)),
     ]
     for call in calls:
-        found = await failure(call)
-        assert (found.code.name, found.reason) == ("NOT_FOUND", "UNKNOWN_LLM")
-        assert found.metadata["field"] == "llm"
-        assert found.metadata["requested"] == name
-        assert found.metadata["limit"] == "echo"
+        error = await failure(call)
+        assert (error.code.name, error.reason) == ("NOT_FOUND", "UNKNOWN_LLM")
+        assert error.metadata["field"] == "llm"
+        assert error.metadata["requested"] == name
+        assert error.metadata["limit"] == "echo"
     await served.works()
 
 
@@ -168,9 +168,9 @@ async def test_model_beyond_the_configured_list_is_not_found() -> None:
                 "model": served.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(model=model)),
             }
             for field, call in calls.items():
-                found = await failure(call)
-                assert (found.code.name, found.reason) == ("NOT_FOUND", ModelNotFoundError.default_reason)
-                assert (found.fields, found.metadata["limit"]) == ([field], "a, b")
+                error = await failure(call)
+                assert (error.code.name, error.reason) == ("NOT_FOUND", ModelNotFoundError.default_reason)
+                assert (error.fields, error.metadata["limit"]) == ([field], "a, b")
             counted = await failure(served.generation.CountTokens(pb.CountTokensRequest(prompt="x", model=model)))
             assert (counted.reason, counted.fields) == ("MODEL_NOT_FOUND", ["model"])
         await served.works()
@@ -180,8 +180,8 @@ async def test_model_beyond_the_configured_list_is_not_found() -> None:
 async def test_malformed_model_is_refused_by_field(served: Serving, model: str) -> None:
     counted = await failure(served.generation.CountTokens(pb.CountTokensRequest(prompt="x", model=model)))
     generated = await failure(served.generation.Generate(request(parameters=P(model=model))))
-    assert [found.reason for found in (counted, generated)] == ["INVALID_REQUEST"] * 2
-    assert [found.fields for found in (counted, generated)] == [["model"], ["parameters.model"]]
+    assert [error.reason for error in (counted, generated)] == ["INVALID_REQUEST"] * 2
+    assert [error.fields for error in (counted, generated)] == [["model"], ["parameters.model"]]
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ async def test_malformed_model_is_refused_by_field(served: Serving, model: str) 
 async def test_feature_that_the_llm_lacks_is_unimplemented(make: Callable[[], pb.GenerateRequest], field: str) -> None:
     bare = ScriptedProvider(capabilities=Capabilities(system_prompt=False, chat=False))
     async with serving({"bare": bare}) as served:
-        found = await failure(served.generation.Generate(make()))
-    assert (found.code.name, found.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
-    assert found.metadata["field"] == field
+        error = await failure(served.generation.Generate(make()))
+    assert (error.code.name, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
+    assert error.metadata["field"] == field
     assert bare.requests == []
 
 
@@ -247,9 +247,9 @@ async def test_undecodable_bytes_are_an_invalid_argument(served: Serving, data: 
     path = f"/abstractllm_api.v1.GenerationService/{method}"
     call = served.channel.unary_unary(path) if method == "Generate" else served.channel.unary_stream(path)
     answer = call(data)
-    found = await failure(answer if method == "Generate" else collect(answer))
-    assert (found.code.name, found.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert "decode" in found.message
+    error = await failure(answer if method == "Generate" else collect(answer))
+    assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert "decode" in error.message
     await served.works()
 
 
@@ -258,8 +258,8 @@ async def test_undecodable_bytes_are_refused_by_every_method(served: Serving) ->
         for service in file.services_by_name.values():
             for method in service.methods:
                 call = served.channel.unary_stream(f"/{service.full_name}/{method.name}")
-                found = await failure(collect(call(b"\x0a\x02\xff\xfe" if method.input_type.fields else b"\x0a\x7f")))
-                assert (found.code.name, found.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST"), method.full_name
+                error = await failure(collect(call(b"\x0a\x02\xff\xfe" if method.input_type.fields else b"\x0a\x7f")))
+                assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST"), method.full_name
 
 
 async def test_unknown_fields_of_a_newer_contract_are_passed_over(served: Serving) -> None:
@@ -269,9 +269,9 @@ async def test_unknown_fields_of_a_newer_contract_are_passed_over(served: Servin
 
 
 async def test_message_over_the_limit_is_resource_exhausted(served: Serving) -> None:
-    found = await failure(served.generation.Generate(request("x" * (17 * 1024 * 1024))))
-    assert found.code.name == "RESOURCE_EXHAUSTED"
-    assert "16777216" in found.message
+    error = await failure(served.generation.Generate(request("x" * (17 * 1024 * 1024))))
+    assert error.code.name == "RESOURCE_EXHAUSTED"
+    assert "16777216" in error.message
     await served.works()
 
 
@@ -299,6 +299,6 @@ async def test_crowded_list_is_refused_without_holding_up_others(served: Serving
     data, field = CROWDED[name]
     call = served.channel.unary_unary("/abstractllm_api.v1.GenerationService/Generate")
     began = time.monotonic()
-    found, _ = await asyncio.gather(failure(call(data)), served.works())
-    assert (found.reason, found.fields) == ("INVALID_REQUEST", [field])
+    error, _ = await asyncio.gather(failure(call(data)), served.works())
+    assert (error.reason, error.fields) == ("INVALID_REQUEST", [field])
     assert time.monotonic() - began < HANG

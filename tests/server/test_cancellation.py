@@ -129,7 +129,7 @@ async def test_callers_deadline_ends_the_work(watched: Watched) -> None:
     async with serving({"echo": watched}) as served:
         unary = await failure(served.generation.Generate(request(script=LONG), timeout=0.3))
         stream = await failure(collect(served.generation.StreamGenerate(request(script=LONG), timeout=0.3)))
-        assert {found.code.name for found in (unary, stream)} == {"DEADLINE_EXCEEDED"}
+        assert {error.code.name for error in (unary, stream)} == {"DEADLINE_EXCEEDED"}
         await settled(served, begun=2)
 
 
@@ -138,17 +138,17 @@ async def test_configured_timeout_ends_the_work_with_a_reason() -> None:
     async with serving({"echo": llm}) as served:
         unary = await failure(served.generation.Generate(request(script=LONG)))
         stream = await failure(collect(served.generation.StreamGenerate(request(script=LONG))))
-        for found in (unary, stream):
-            assert (found.code.name, found.reason) == ("DEADLINE_EXCEEDED", "TIMEOUT")
-            assert (found.retry_delays, found.pushbacks) == ([], [])
+        for error in (unary, stream):
+            assert (error.code.name, error.reason) == ("DEADLINE_EXCEEDED", "TIMEOUT")
+            assert (error.retry_delays, error.pushbacks) == ([], [])
         await settled(served, begun=2)
 
 
 async def test_configured_timeout_bounds_the_loading_too() -> None:
     llm = ScriptedProvider({"timeout": 0.3, "load_delay": 3000})
     async with serving({"echo": llm}, preload=()) as served:
-        found = await failure(served.generation.Generate(request()))
-        assert (found.code.name, found.reason) == ("DEADLINE_EXCEEDED", "TIMEOUT")
+        error = await failure(served.generation.Generate(request()))
+        assert (error.code.name, error.reason) == ("DEADLINE_EXCEEDED", "TIMEOUT")
 
 
 async def test_hundred_streams_of_which_each_second_is_cancelled(watched: Watched) -> None:
@@ -160,9 +160,9 @@ async def test_hundred_streams_of_which_each_second_is_cancelled(watched: Watche
             if index % 2:
                 streams[index].cancel()
                 return ""
-            while (found := await streams[index].read()) is not aio.EOF:
-                read.append(found)
-            return "".join(found.text_delta.text for found in read)
+            while (event := await streams[index].read()) is not aio.EOF:
+                read.append(event)
+            return "".join(event.text_delta.text for event in read)
 
         texts = await asyncio.wait_for(asyncio.gather(*(use(index) for index in range(100))), HANG)
         assert texts == ["a b c d e", ""] * 50

@@ -40,8 +40,8 @@ def serve(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            if found := re.search(r"listening on (\S+)", line):
-                yield found[1], process
+            if match := re.search(r"listening on (\S+)", line):
+                yield match[1], process
                 return
         pytest.fail(f"the server ended with {process.wait()}")
     finally:

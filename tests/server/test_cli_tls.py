@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the ope
 
 @dataclass(frozen=True)
 class Files:
-    """What the servers and the callers are given."""
+    """The files of the servers and the callers."""
 
     folder: Path
     roots: Path
@@ -56,14 +56,14 @@ def configuration(files: Files, name: str, **settings: object) -> str:
     return str(path)
 
 
-def own(pair: Pair) -> dict[str, object]:
+def paths_of(pair: Pair) -> dict[str, object]:
     return {"certificate": str(pair.certificate), "key": str(pair.key)}
 
 
 @pytest.fixture(scope="module")
 def with_tokens(files: Files) -> Iterator[str]:
     """The address of a server with TLS that asks for tokens."""
-    settings = {"tls": own(files.server), "tokens": str(files.folder / "tokens")}
+    settings = {"tls": paths_of(files.server), "tokens": str(files.folder / "tokens")}
     with serve("--config", configuration(files, "tokens", **settings)) as (address, _):
         yield address
 
@@ -71,7 +71,7 @@ def with_tokens(files: Files) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def mutual(files: Files) -> Iterator[str]:
     """The address of a server that asks for certificates."""
-    tls = own(files.server) | {"client_ca": str(files.roots), "subjects": {"operator": "admin"}}
+    tls = paths_of(files.server) | {"client_ca": str(files.roots), "subjects": {"operator": "admin"}}
     with serve("--config", configuration(files, "mutual", tls=tls)) as (address, _):
         yield address
 
@@ -140,14 +140,14 @@ def test_a_caller_without_what_is_asked_for_is_refused(files: Files, with_tokens
 
 def test_a_token_in_the_clear_is_warned_of_beyond_this_machine(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_grpc_proxy", "0.0.0.0")
-    here = run("generate", "--address", plain, "--token", READER, "hello")
-    assert (here.stdout, here.stderr) == ("hello\n", "")
+    loopback = run("generate", "--address", plain, "--token", READER, "hello")
+    assert (loopback.stdout, loopback.stderr) == ("hello\n", "")
     # No loopback address, and yet this machine's.
     address = f"0.0.0.0:{plain.rpartition(':')[2]}"
-    there = run("generate", "--address", address, "--token", READER, "hello")
-    assert there.stdout == "hello\n"
-    assert there.stderr.startswith(f"warning: the token goes to {address} in the clear")
-    assert READER not in there.stderr
+    beyond = run("generate", "--address", address, "--token", READER, "hello")
+    assert beyond.stdout == "hello\n"
+    assert beyond.stderr.startswith(f"warning: the token goes to {address} in the clear")
+    assert READER not in beyond.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,23 +34,23 @@ async def get(served: Serving) -> pb.GetConfigResponse:
 
 
 async def change(served: Serving, *paths: str, etag: str = "", validate_only: bool = False, **fields: Any) -> Any:
-    asked = pb.SetConfigRequest(config=pb.LlmConfig(**fields), etag=etag, validate_only=validate_only)
-    asked.update_mask.paths.extend(paths)
+    message = pb.SetConfigRequest(config=pb.LlmConfig(**fields), etag=etag, validate_only=validate_only)
+    message.update_mask.paths.extend(paths)
     if not paths:
-        asked.ClearField("update_mask")
-    return await served.config.SetConfig(asked)
+        message.ClearField("update_mask")
+    return await served.config.SetConfig(message)
 
 
 async def test_configuration_is_read_whole() -> None:
     async with serving({"set": configured()}) as served:
-        found = await get(served)
-    config = found.config
+        answer = await get(served)
+    config = answer.config
     assert (config.model, config.system_prompt, config.max_retries) == ("a", "be kind", 1)
     assert config.timeout.ToMilliseconds() == 2500
     assert config.parameters == P(temperature=0.5, stop=["END"], logit_bias={7: 1.5})
     assert dict(config.provider_options) == {"reply": "configured", "delay": 0}
     assert not config.HasField("keep_alive")
-    assert found.etag
+    assert answer.etag
 
 
 async def test_without_a_mask_the_set_fields_change_and_the_rest_stays() -> None:
@@ -67,8 +67,8 @@ async def test_without_a_mask_the_set_fields_change_and_the_rest_stays() -> None
         assert after.config == expected
 
         await served.generation.Generate(request())
-        asked = served.scripted().requests[0]
-        assert asked.parameters.set_fields() == {
+        received = served.scripted().requests[0]
+        assert received.parameters.set_fields() == {
             "model": "b",
             "temperature": 0.0,
             "seed": 3,
@@ -111,9 +111,9 @@ async def test_cleared_model_is_the_files_again() -> None:
 
 async def test_empty_mask_means_the_set_fields() -> None:
     async with serving({"set": configured()}) as served:
-        asked = pb.SetConfigRequest(config=pb.LlmConfig(model="b"))
-        asked.update_mask.SetInParent()
-        await served.config.SetConfig(asked)
+        message = pb.SetConfigRequest(config=pb.LlmConfig(model="b"))
+        message.update_mask.SetInParent()
+        await served.config.SetConfig(message)
         assert (await get(served)).config.model == "b"
 
 
@@ -124,8 +124,8 @@ async def test_empty_mask_means_the_set_fields() -> None:
 async def test_path_that_is_no_field_is_refused(path: str) -> None:
     async with serving({"set": configured()}) as served:
         before = await get(served)
-        found = await failure(change(served, "timeout", path, model="b"))
-        assert (found.code.name, found.reason, found.fields) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["update_mask"])
+        error = await failure(change(served, "timeout", path, model="b"))
+        assert (error.code.name, error.reason, error.fields) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["update_mask"])
         assert await get(served) == before
 
 
@@ -133,9 +133,9 @@ async def test_model_may_only_be_one_of_the_files() -> None:
     async with serving({"set": configured()}) as served:
         for model in ("c", "b", "a"):
             await change(served, model=model)
-        found = await failure(change(served, model="d"))
-        assert (found.code.name, found.reason, found.fields) == ("NOT_FOUND", "MODEL_NOT_FOUND", ["config.model"])
-        assert found.metadata["limit"] == "a, b, c"
+        error = await failure(change(served, model="d"))
+        assert (error.code.name, error.reason, error.fields) == ("NOT_FOUND", "MODEL_NOT_FOUND", ["config.model"])
+        assert error.metadata["limit"] == "a, b, c"
         assert (await get(served)).config.model == "a"
 
 
@@ -157,10 +157,10 @@ async def test_model_may_only_be_one_of_the_files() -> None:
 async def test_bad_value_is_refused_by_path_and_changes_nothing(fields: dict[str, Any], field: str) -> None:
     async with serving({"set": configured()}) as served:
         before = await get(served)
-        found = await failure(change(served, **fields))
-        assert (found.code.name, found.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-        assert found.fields == [found.metadata["field"]] == [field]
-        assert field in found.message
+        error = await failure(change(served, **fields))
+        assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+        assert error.fields == [error.metadata["field"]] == [field]
+        assert field in error.message
         assert await get(served) == before
 
 
@@ -168,8 +168,8 @@ async def test_stale_etag_is_aborted_and_a_fresh_one_is_taken() -> None:
     async with serving({"set": configured()}) as served:
         etag = (await get(served)).etag
         fresh = (await change(served, model="b", etag=etag)).etag
-        found = await failure(change(served, model="c", etag=etag))
-        assert (found.code.name, found.reason, found.retry_delays) == ("ABORTED", "STALE_CONFIG", [])
+        error = await failure(change(served, model="c", etag=etag))
+        assert (error.code.name, error.reason, error.retry_delays) == ("ABORTED", "STALE_CONFIG", [])
         assert (await get(served)).config.model == "b"
         await change(served, model="c", etag=fresh)
         assert (await get(served)).config.model == "c"
@@ -180,7 +180,7 @@ async def test_of_many_setters_with_one_etag_one_wins() -> None:
         etag = (await get(served)).etag
         calls = [change(served, max_retries=2 + index, etag=etag) for index in range(8)]
         results = await asyncio.gather(*calls, return_exceptions=True)
-        won = [index for index, found in enumerate(results) if isinstance(found, pb.SetConfigResponse)]
+        won = [index for index, result in enumerate(results) if isinstance(result, pb.SetConfigResponse)]
         assert len(won) == 1
         assert (await get(served)).config.max_retries == 2 + won[0]
 
@@ -210,8 +210,8 @@ async def test_running_request_keeps_its_configuration() -> None:
         await stream.read()
         await change(served, model="b", parameters=P(max_tokens=1, stop=["b"]), system_prompt="new")
         texts = []
-        while (found := await stream.read()) and found.WhichOneof("event") == "text_delta":
-            texts.append(found.text_delta.text)
+        while (event := await stream.read()) and event.WhichOneof("event") == "text_delta":
+            texts.append(event.text_delta.text)
         assert "".join(texts) == "a b c d e f"
         after = await served.generation.Generate(request("a b c"))
         assert (after.text, after.model) == ("a", "b")

@@ -67,8 +67,8 @@ async def generate(served: Serving, **fields: Any) -> gen.GenerateResponse:
 async def change(
     served: Serving, *, etag: str = "", validate_only: bool = False, **fields: Any
 ) -> pb.SetConfigResponse:
-    asked = pb.SetConfigRequest(config=pb.LlmConfig(**fields), etag=etag, validate_only=validate_only)
-    return await asyncio.wait_for(served.config.SetConfig(asked), HANG)
+    message = pb.SetConfigRequest(config=pb.LlmConfig(**fields), etag=etag, validate_only=validate_only)
+    return await asyncio.wait_for(served.config.SetConfig(message), HANG)
 
 
 async def get(served: Serving) -> pb.GetConfigResponse:
@@ -113,9 +113,9 @@ async def test_swap_lets_no_request_fail_or_wait(real_models: list[str]) -> None
 async def test_model_that_cannot_be_loaded_changes_nothing(models: list[str]) -> None:
     async with local(models) as (served, llm):
         before, pid = await get(served), llm.engine_pid
-        found = await failure(change(served, model=models[2], system_prompt="new"))
-        assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
-        assert found.metadata["llm"] == "local"
+        error = await failure(change(served, model=models[2], system_prompt="new"))
+        assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
+        assert error.metadata["llm"] == "local"
         assert await get(served) == before
         assert engines(llm) == [pid]
         assert (await generate(served, max_tokens=2)).model == models[0]
@@ -135,8 +135,8 @@ async def test_swap_that_is_broken_off_changes_nothing_and_leaves_no_engine(mode
                 reports = served.models.UnloadModel(models_pb2.UnloadModelRequest(llm="local"))
                 states = [report.state async for report in reports]
                 assert states[-1] == models_pb2.LLM_STATE_UNLOADED
-                found = await failure(call)
-                assert (found.code.name, found.reason) == ("CANCELLED", "CANCELLED")
+                error = await failure(call)
+                assert (error.code.name, error.reason) == ("CANCELLED", "CANCELLED")
                 assert engines(llm) == []
             case "closing":
                 await asyncio.wait_for(llm.close_async(), HANG)
@@ -160,12 +160,12 @@ async def test_two_that_do_not_fit_need_to_be_told_to_replace(models: list[str])
     async with local(models, max_loaded=1) as (served, llm):
         before, pid = await get(served), llm.engine_pid
         for validate_only in (True, False):
-            found = await failure(change(served, model=models[1], validate_only=validate_only))
-            assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
-            assert "max_loaded is 1" in found.message
-            assert "provider_options.replace" in found.message
-        found = await failure(change(served, model=models[1], provider_options={"replace": "yes"}))
-        assert found.fields == ["config.provider_options.replace"]
+            error = await failure(change(served, model=models[1], validate_only=validate_only))
+            assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
+            assert "max_loaded is 1" in error.message
+            assert "provider_options.replace" in error.message
+        error = await failure(change(served, model=models[1], provider_options={"replace": "yes"}))
+        assert error.fields == ["config.provider_options.replace"]
         await change(served, model=models[1], provider_options={"replace": True}, validate_only=True)
         assert (await get(served), engines(llm)) == (before, [pid])
 
@@ -187,8 +187,8 @@ async def test_two_that_do_not_fit_need_to_be_told_to_replace(models: list[str])
 
         # The change is taken back if the new one cannot be loaded; the next request loads the old one again.
         now = await get(served)
-        found = await failure(change(served, model=models[2], provider_options={"replace": True}))
-        assert found.reason == "MODEL_LOAD_FAILED"
+        error = await failure(change(served, model=models[2], provider_options={"replace": True}))
+        assert error.reason == "MODEL_LOAD_FAILED"
         assert await get(served) == now
         assert (await generate(served, max_tokens=2)).model == models[1]
 
@@ -210,8 +210,8 @@ async def test_changes_of_one_llm_take_turns_and_hold_up_no_other(models: list[s
 
 async def test_how_long_it_stays_loaded_can_be_changed_while_it_is_idle(models: list[str]) -> None:
     async with local(models) as (served, llm):
-        asked = pb.LlmConfig()
-        asked.keep_alive.FromMilliseconds(200)
-        await served.config.SetConfig(pb.SetConfigRequest(config=asked))
+        message = pb.LlmConfig()
+        message.keep_alive.FromMilliseconds(200)
+        await served.config.SetConfig(pb.SetConfigRequest(config=message))
         await until(lambda: llm.state[0] == "unloaded")
         assert (await generate(served, max_tokens=2)).model == models[0]

@@ -35,8 +35,8 @@ ENDLESS = "start: X\nX: " + " & ".join(f"/(.*a.{{{count}}}.*)/" for count in ran
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     folder = str(tmp_path_factory.mktemp("cache"))  # the usual one lies in each test's own home
     llm = HuggingFaceProvider({"model": "demo", "temperature": 0, "threads": 2, "cache_dir": folder})
-    async with serving({"demo": llm}) as found:
-        yield found
+    async with serving({"demo": llm}) as running:
+        yield running
 
 
 def held(prompt: str = "hello", /, max_tokens: int = 60, **format: Any) -> pb.GenerateRequest:
@@ -50,38 +50,38 @@ def schema(schema: dict[str, Any]) -> dict[str, pb.JsonSchemaFormat]:
 
 async def test_formats_count_as_possible_before_and_after_loading(demo: Serving) -> None:
     for _ in range(2):
-        found = await demo.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="demo"))
-        known = found.capabilities
+        answer = await demo.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="demo"))
+        known = answer.capabilities
         assert known.json_object and known.json_schema and known.regex and known.grammar
         await demo.generation.Generate(request("hello"), timeout=LOADING)
     assert demo.registry["demo"].state[0] is LlmState.READY
 
 
 async def test_the_capital_of_france_as_json(demo: Serving) -> None:
-    asked = held("What is the capital of France?", **schema(CITY))
-    asked.system_prompt = "Answer in JSON."
-    answer = await demo.generation.Generate(asked, timeout=LOADING)
+    message = held("What is the capital of France?", **schema(CITY))
+    message.system_prompt = "Answer in JSON."
+    answer = await demo.generation.Generate(message, timeout=LOADING)
     assert json.loads(answer.text) == {"city": "Paris"}
     assert answer.finish_reason == pb.FINISH_REASON_STOP
     pieces = [
         event.text_delta.text
-        async for event in demo.generation.StreamGenerate(asked, timeout=LOADING)
+        async for event in demo.generation.StreamGenerate(message, timeout=LOADING)
         if event.WhichOneof("event") == "text_delta"
     ]
     assert "".join(pieces) == answer.text
 
 
 async def test_each_kind_of_format(demo: Serving) -> None:
-    found = await demo.generation.Generate(held(regex="[A-Z]{3}-[0-9]{3}"), timeout=LOADING)
-    assert re.fullmatch("[A-Z]{3}-[0-9]{3}", found.text)
-    found = await demo.generation.Generate(held(grammar='root ::= "left" | "right"'), timeout=LOADING)
-    assert found.text in ("left", "right")
-    found = await demo.generation.Generate(
+    answer = await demo.generation.Generate(held(regex="[A-Z]{3}-[0-9]{3}"), timeout=LOADING)
+    assert re.fullmatch("[A-Z]{3}-[0-9]{3}", answer.text)
+    answer = await demo.generation.Generate(held(grammar='root ::= "left" | "right"'), timeout=LOADING)
+    assert answer.text in ("left", "right")
+    answer = await demo.generation.Generate(
         held('The JSON with name "Ann"', max_tokens=200, json_object=pb.JsonObjectFormat()), timeout=LOADING
     )
-    if found.finish_reason == pb.FINISH_REASON_STOP:
-        assert isinstance(json.loads(found.text), dict)
-    assert found.text.startswith("{")
+    if answer.finish_reason == pb.FINISH_REASON_STOP:
+        assert isinstance(json.loads(answer.text), dict)
+    assert answer.text.startswith("{")
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ async def test_each_kind_of_format(demo: Serving) -> None:
     ids=lambda value: str(value)[:40],
 )
 async def test_a_bad_format_is_named(demo: Serving, format: dict[str, Any], field: str, words: str) -> None:
-    found = await failure(demo.generation.Generate(held(**format), timeout=LOADING))
-    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-    assert found.fields == [found.metadata["field"]] == [field]
-    assert words in found.message
+    error = await failure(demo.generation.Generate(held(**format), timeout=LOADING))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert error.fields == [error.metadata["field"]] == [field]
+    assert words in error.message
 
 
 async def test_a_format_beside_tools_is_refused_unless_none_may_be_called(demo: Serving) -> None:
     both = held(**schema(CITY))
     both.tools.add(name="look", parameters_json_schema="{}")
-    found = await failure(demo.generation.Generate(both, timeout=LOADING))
-    assert found.reason == "UNSUPPORTED_FEATURE"
-    assert found.metadata["field"] in ("tools", "response_format")
+    error = await failure(demo.generation.Generate(both, timeout=LOADING))
+    assert error.reason == "UNSUPPORTED_FEATURE"
+    assert error.metadata["field"] in ("tools", "response_format")

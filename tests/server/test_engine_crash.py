@@ -23,12 +23,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
     beside = {"echo": ScriptedProvider()}
-    async with local(tmp_path_factory.mktemp("model"), beside, window=100_000) as found:
-        yield found
+    async with local(tmp_path_factory.mktemp("model"), beside, window=100_000) as running:
+        yield running
 
 
 async def read_to_failure(stream: aio.UnaryStreamCall[Any, Any]) -> tuple[int, Failure]:
-    """How many pieces of text came, and what the stream failed with."""
+    """The number of pieces of text that came, and the error of the stream."""
     pieces = 0
     try:
         async for event in stream:
@@ -50,17 +50,17 @@ async def test_killed_engine_is_told_to_its_callers_alone_and_serves_again_by_it
     unary = asyncio.create_task(failure(served.generation.Generate(ask())))
     await until(lambda: served.counters.running == 51 and served.counters.generated_tokens > 100)
     os.kill(pid, signal.SIGKILL)
-    found = await asyncio.wait_for(asyncio.gather(*streams), PATIENCE)
-    for end in [*(end for _, end in found), await unary]:
+    outcomes = await asyncio.wait_for(asyncio.gather(*streams), PATIENCE)
+    for end in [*(end for _, end in outcomes), await unary]:
         assert (end.code, end.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_CRASHED")
         assert end.metadata["llm"] == "local"
         assert "signal 9" in end.message
         (delay,), (pushback,) = end.retry_delays, end.pushbacks
         assert delay >= 1
         assert int(pushback) >= 1000
-    for pieces, end in found:
+    for pieces, end in outcomes:
         assert int(end.metadata.get("output_tokens", 0)) >= pieces
-    assert sum(pieces for pieces, _ in found) > 0
+    assert sum(pieces for pieces, _ in outcomes) > 0
     for events in await asyncio.gather(*others):
         assert "".join(event.text_delta.text for event in events) == words
     await served.comes_to_rest()

@@ -18,14 +18,14 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(*command: object, **environment: str) -> str:
-    """What a program writes."""
+    """The output of a program."""
     import os
 
-    found = subprocess.run(
+    done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=100, env=os.environ | environment, check=False
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 PYTHON = {
@@ -54,9 +54,9 @@ def test_a_shell_example_prints_what_it_promises(demo_address: str, name: str) -
 def test_the_shell_example_of_errors_shows_the_status(demo_address: str) -> None:
     command = ["sh", str(EXAMPLES / "grpcurl/errors.sh"), demo_address]
     buf = str(Path(sys.executable).with_name("buf"))
-    found = subprocess.run(command, capture_output=True, text=True, timeout=100, env={"GRPCURL": buf}, check=False)
-    assert found.returncode != 0
-    assert "invalid_argument" in found.stdout + found.stderr and "parameters.temperature" in found.stdout + found.stderr
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={"GRPCURL": buf}, check=False)
+    assert done.returncode != 0
+    assert "invalid_argument" in done.stdout + done.stderr and "parameters.temperature" in done.stdout + done.stderr
 
 
 async def test_the_example_with_tools_calls_the_function_and_answers() -> None:

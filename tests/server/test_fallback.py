@@ -41,8 +41,8 @@ async def test_the_answer_tells_who_gave_it_and_lists_the_failed_attempts() -> N
         unary = await served.generation.Generate(request("hello"))
         events = await collect(served.generation.StreamGenerate(request("hello")))
     started, finished = events[0].started, events[-1].finished
-    for found in (unary, started):
-        assert (found.llm, found.provider, found.model) == ("c", "scripted", "m")
+    for source in (unary, started):
+        assert (source.llm, source.provider, source.model) == ("c", "scripted", "m")
     for attempts in (unary.attempts, finished.attempts):
         told = [(one.llm, one.provider, one.model, one.error_reason, one.message) for one in attempts]
         assert told == [
@@ -101,8 +101,8 @@ async def test_it_is_listed_described_and_healthy_while_one_of_its_llms_is() -> 
         listed = {llm.name: llm for llm in (await served.models.ListLlms(models_pb2.ListLlmsRequest())).llms}
         assert (listed["best"].provider, listed["best"].state) == ("fallback", models_pb2.LLM_STATE_READY)
         assert listed["best"].state_reason == "a is failed: no memory"
-        found = await served.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="best"))
-        assert "temperature" in found.capabilities.parameters
+        answer = await served.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="best"))
+        assert "temperature" in answer.capabilities.parameters
         for service in ("", "llm/best"):
             health = await served.health.Check(HealthCheckRequest(service=service))
             assert health.status == HealthCheckResponse.SERVING

@@ -57,21 +57,21 @@ def test_every_number_of_the_parameters_is_in_the_table() -> None:
 @pytest.mark.parametrize(("name", "value"), FINE)
 async def test_number_within_its_range_is_taken_as_it_is(served: Serving, name: str, value: float) -> None:
     await served.generation.Generate(request(parameters=P(**{name: value})))
-    (asked,) = served.scripted().requests
-    assert getattr(asked.parameters, name) == value
+    (received,) = served.scripted().requests
+    assert getattr(received.parameters, name) == value
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
 async def test_number_beyond_its_range_is_refused_by_name(served: Serving, name: str, value: float) -> None:
-    found = await failure(served.generation.Generate(request(parameters=P(**{name: value}))))
-    assert (found.code.name, found.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert found.fields == [found.metadata["field"]] == [f"parameters.{name}"]
-    assert found.metadata["requested"] == repr(value)
-    assert found.metadata["limit"].split()[0] in ("at", "greater", "finite")
+    error = await failure(served.generation.Generate(request(parameters=P(**{name: value}))))
+    assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert error.fields == [error.metadata["field"]] == [f"parameters.{name}"]
+    assert error.metadata["requested"] == repr(value)
+    assert error.metadata["limit"].split()[0] in ("at", "greater", "finite")
 
     change = config_pb2.SetConfigRequest(config=config_pb2.LlmConfig(parameters=P(**{name: value})))
-    found = await failure(served.config.SetConfig(change))
-    assert (found.code.name, found.fields) == ("INVALID_ARGUMENT", [f"config.parameters.{name}"])
+    error = await failure(served.config.SetConfig(change))
+    assert (error.code.name, error.fields) == ("INVALID_ARGUMENT", [f"config.parameters.{name}"])
     assert served.scripted().requests == []
 
 
@@ -99,17 +99,17 @@ def call(size: int) -> pb.GenerateRequest:
 
 
 def options(count: int) -> pb.GenerateRequest:
-    found = request()
-    found.provider_options.update({f"k{index}": 1 for index in range(count)})
-    found.parameters_policy = pb.PARAMETERS_POLICY_DROP_UNSUPPORTED
-    return found
+    message = request()
+    message.provider_options.update({f"k{index}": 1 for index in range(count)})
+    message.parameters_policy = pb.PARAMETERS_POLICY_DROP_UNSUPPORTED
+    return message
 
 
 def options_size(size: int) -> pb.GenerateRequest:
     # Of the size, 19 bytes are the key and the lengths.
-    found = request(reply="x" * (size - 19))
-    assert found.provider_options.ByteSize() == size
-    return found
+    message = request(reply="x" * (size - 19))
+    assert message.provider_options.ByteSize() == size
+    return message
 
 
 def formatted(**fields: Any) -> pb.GenerateRequest:
@@ -147,40 +147,40 @@ async def test_list_or_text_is_taken_up_to_its_limit_and_named_beyond(
     served: Serving, field: str, most: int, make: Callable[[int], pb.GenerateRequest]
 ) -> None:
     await served.generation.Generate(make(most))
-    found = await failure(served.generation.Generate(make(most + 1)))
-    assert (found.code.name, found.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert found.fields == [found.metadata["field"]] == [field]
-    assert str(most) in found.metadata["limit"] or "64 letters" in found.message
+    error = await failure(served.generation.Generate(make(most + 1)))
+    assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert error.fields == [error.metadata["field"]] == [field]
+    assert str(most) in error.metadata["limit"] or "64 letters" in error.message
     await served.works()
 
 
 @pytest.mark.parametrize(("value", "good"), [(-100.0, True), (100.0, True), (below(-100), False), (above(100), False)])
 async def test_logit_bias_has_its_range(served: Serving, value: float, good: bool) -> None:
-    asked = request(parameters=P(logit_bias={INT32: value, 0: 1.0}))
+    message = request(parameters=P(logit_bias={INT32: value, 0: 1.0}))
     if good:
-        await served.generation.Generate(asked)
+        await served.generation.Generate(message)
         assert served.scripted().requests[0].parameters.logit_bias == {INT32: value, 0: 1.0}
     else:
-        found = await failure(served.generation.Generate(asked))
-        assert found.fields == [f"parameters.logit_bias[{INT32}]"]
+        error = await failure(served.generation.Generate(message))
+        assert error.fields == [f"parameters.logit_bias[{INT32}]"]
 
 
 @pytest.mark.parametrize("size", [-1, 1001, INT32, -INT32 - 1])
 async def test_page_size_beyond_its_range_is_refused(served: Serving, size: int) -> None:
-    found = await failure(served.models.ListCachedModels(models_pb2.ListCachedModelsRequest(page_size=size)))
-    assert (found.reason, found.fields, found.metadata["limit"]) == ("INVALID_REQUEST", ["page_size"], "1000")
+    error = await failure(served.models.ListCachedModels(models_pb2.ListCachedModelsRequest(page_size=size)))
+    assert (error.reason, error.fields, error.metadata["limit"]) == ("INVALID_REQUEST", ["page_size"], "1000")
 
 
 async def test_count_tokens_has_the_limits_of_generate(served: Serving) -> None:
-    for asked, field in [
+    for message, field in [
         (pb.CountTokensRequest(), "prompt"),
         (pb.CountTokensRequest(prompt=""), "prompt"),
         (pb.CountTokensRequest(chat=messages(4097).chat), "chat.messages"),
         (pb.CountTokensRequest(prompt="x", tools=[tool(f"t{index}") for index in range(129)]), "tools"),
         (pb.CountTokensRequest(prompt="x", tools=[tool("")]), "tools[0].name"),
     ]:
-        found = await failure(served.generation.CountTokens(asked))
-        assert (found.reason, found.fields) == ("INVALID_REQUEST", [field])
+        error = await failure(served.generation.CountTokens(message))
+        assert (error.reason, error.fields) == ("INVALID_REQUEST", [field])
 
 
 @pytest.mark.parametrize(
@@ -195,14 +195,14 @@ async def test_configuration_field_has_its_range(served: Serving, field: str, go
         await served.config.SetConfig(config_pb2.SetConfigRequest(config=config_pb2.LlmConfig(**{field: value})))
     for value in bad:
         change = config_pb2.SetConfigRequest(config=config_pb2.LlmConfig(**{field: value}))
-        found = await failure(served.config.SetConfig(change))
-        assert found.code.name in ("INVALID_ARGUMENT", "NOT_FOUND")
-        assert found.fields == [f"config.{field}"]
+        error = await failure(served.config.SetConfig(change))
+        assert error.code.name in ("INVALID_ARGUMENT", "NOT_FOUND")
+        assert error.fields == [f"config.{field}"]
 
 
 @pytest.mark.parametrize(("seconds", "nanos"), [(0, 0), (-1, 0), (604_800, 1), (315_576_000_000, 0), (2**63 - 1, 0)])
 async def test_timeout_beyond_its_range_is_refused(served: Serving, seconds: int, nanos: int) -> None:
     change = config_pb2.SetConfigRequest()
     change.config.timeout.seconds, change.config.timeout.nanos = seconds, nanos
-    found = await failure(served.config.SetConfig(change))
-    assert (found.code.name, found.fields) == ("INVALID_ARGUMENT", ["config.timeout"])
+    error = await failure(served.config.SetConfig(change))
+    assert (error.code.name, error.fields) == ("INVALID_ARGUMENT", ["config.timeout"])

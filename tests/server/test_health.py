@@ -22,7 +22,7 @@ async def health(served: Serving, service: str) -> str:
 
 async def healths(served: Serving) -> dict[str, str]:
     answer = await served.health.List(health_pb2.HealthListRequest(), timeout=HANG)
-    return {name: Status(found.status) for name, found in answer.statuses.items()}
+    return {name: Status(health.status) for name, health in answer.statuses.items()}
 
 
 class Gated(ScriptedProvider):
@@ -81,9 +81,9 @@ async def test_llm_that_cannot_be_loaded_is_not_serving_and_says_why() -> None:
             "llm/broken": "NOT_SERVING",
             "llm/other": "SERVING",
         }
-        found = await failure(served.generation.Generate(request()))
-        assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
-        assert "no such weights" in found.message
+        error = await failure(served.generation.Generate(request()))
+        assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
+        assert "no such weights" in error.message
 
 
 async def test_load_that_fails_in_a_way_of_its_own_is_logged(caplog: pytest.LogCaptureFixture) -> None:

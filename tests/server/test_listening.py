@@ -1,4 +1,4 @@
-"""Where a server listens: loopback, IPv6, unix sockets; and never where another one does."""
+"""The addresses of a server: loopback, IPv6, unix sockets; never the address of another server."""
 
 import os
 import socket
@@ -23,8 +23,8 @@ def server(listen: str) -> Server:
 
 def has_ipv6() -> bool:
     try:
-        with socket.socket(socket.AF_INET6) as found:
-            found.bind(("::1", 0))
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
     except OSError:
         return False
     return True

@@ -27,8 +27,8 @@ SLOTS = 16
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
-    async with local(tmp_path_factory.mktemp("model"), max_queue=QUEUE, max_batch_size=SLOTS) as found:
-        yield found
+    async with local(tmp_path_factory.mktemp("model"), max_queue=QUEUE, max_batch_size=SLOTS) as running:
+        yield running
 
 
 async def test_of_500_streams_with_a_tenth_cancelled_midway_nothing_is_left(served: Local) -> None:
@@ -76,11 +76,11 @@ async def test_burst_ends_well_or_as_overloaded_with_advice_when_to_come_again(s
             assert answer.usage.output_tokens == 1
             return "OK"
         except aio.AioRpcError as error:
-            found = failure_of(error)
-            assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"), found
-            assert "max_queue is 600" in found.message
-            (delay,) = found.retry_delays
-            (pushback,) = found.pushbacks
+            refusal = failure_of(error)
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"), refusal
+            assert "max_queue is 600" in refusal.message
+            (delay,) = refusal.retry_delays
+            (pushback,) = refusal.pushbacks
             assert 0.5 <= delay <= 60
             assert abs(int(pushback) / 1000 - delay) < 0.01
             overloaded.set()
@@ -112,15 +112,15 @@ async def test_deadline_ends_the_generation_with_the_call(served: Local) -> None
     for method in (served.generation.Generate, served.generation.StreamGenerate):
         before = served.counters
         call = method(ask(max_tokens=4000), timeout=0.5)
-        found = await failure(call if isinstance(call, aio.UnaryUnaryCall) else collect(call))
-        assert found.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        error = await failure(call if isinstance(call, aio.UnaryUnaryCall) else collect(call))
+        assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await served.comes_to_rest()
         assert 0 < served.counters.generated_tokens - before.generated_tokens < 4000
     await served.llm.set_config_async(timeout=0.5)
     try:
-        found = await failure(served.generation.Generate(ask(max_tokens=4000)))
-        assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "TIMEOUT")
-        assert found.retry_delays == []
+        error = await failure(served.generation.Generate(ask(max_tokens=4000)))
+        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "TIMEOUT")
+        assert error.retry_delays == []
     finally:
         await served.llm.set_config_async(timeout=None)
     await served.comes_to_rest()

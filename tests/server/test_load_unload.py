@@ -43,10 +43,10 @@ def ask(**fields: Any) -> gen.GenerateRequest:
 
 async def all_of(stream: Any) -> list[Any]:
     """The messages of a stream that have not been read."""
-    found = []
+    messages = []
     while (message := await asyncio.wait_for(stream.read(), HANG)) is not aio.EOF:
-        found.append(message)
-    return found
+        messages.append(message)
+    return messages
 
 
 def load(served: Serving, llm: str = "") -> Any:
@@ -106,9 +106,9 @@ async def test_used_model_is_unloaded_by_force_alone_and_its_requests_are_told(d
         reports = await all_of(unload(served, force=True))
         assert (reports[0].running, names(reports)[-1], reports[-1].running) == (12, "UNLOADED", 0)
         for stream in running:
-            found = await failure(all_of(stream))
-            assert (found.code.name, found.reason) == ("CANCELLED", "CANCELLED")
-            assert "was unloaded" in found.message
+            error = await failure(all_of(stream))
+            assert (error.code.name, error.reason) == ("CANCELLED", "CANCELLED")
+            assert "was unloaded" in error.message
         await served.generation.Generate(ask(max_tokens=2), timeout=HANG)
         assert llm.engine_pid not in (None, pid)
 
@@ -131,9 +131,9 @@ async def test_unload_ends_a_load_and_its_callers_are_told(directory: Path) -> N
         await loading.read()
         await until(lambda: llm.engine_pid is not None)
         assert names(await all_of(unload(served)))[-1] == "UNLOADED"
-        found = await failure(all_of(loading))
-        assert (found.code.name, found.reason) == ("CANCELLED", "CANCELLED")
-        assert "was unloaded while it was loading" in found.message
+        error = await failure(all_of(loading))
+        assert (error.code.name, error.reason) == ("CANCELLED", "CANCELLED")
+        assert "was unloaded while it was loading" in error.message
         assert llm.engine_pid is None
 
         waiting = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
@@ -160,16 +160,16 @@ async def test_closing_ends_a_load(directory: Path, stage: str) -> None:
 
 async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(directory: Path, tmp_path: Path) -> None:
     async with local(tmp_path / "nowhere") as (served, llm):
-        found = await failure(all_of(load(served)))
-        assert (found.code.name, found.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
-        assert "nowhere" in found.message
-        assert (found.metadata["llm"], found.metadata["provider"]) == ("local", "huggingface")
+        error = await failure(all_of(load(served)))
+        assert (error.code.name, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+        assert "nowhere" in error.message
+        assert (error.metadata["llm"], error.metadata["provider"]) == ("local", "huggingface")
         assert llm.state[0] == "failed"
         assert names(await all_of(unload(served)))[-1] == "UNLOADED"
     (tmp_path / "broken").mkdir()
     async with local(tmp_path / "broken") as (served, llm):
-        found = await failure(all_of(load(served)))
-        assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
+        error = await failure(all_of(load(served)))
+        assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
 
 
 async def test_fifty_first_requests_load_it_once(directory: Path) -> None:
@@ -185,7 +185,7 @@ async def test_hosted_llm_is_ready_at_once_and_has_nothing_to_unload() -> None:
     async with serving({"hosted": ScriptedProvider(), "slow": ScriptedProvider({"load_delay": 0.2})}) as served:
         assert names(await all_of(load(served))) == ["READY"]
         assert names(await all_of(load(served, "slow"))) == ["LOADING", "READY"]
-        found = await failure(all_of(unload(served)))
-        assert (found.code.name, found.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
+        error = await failure(all_of(unload(served)))
+        assert (error.code.name, error.reason) == ("UNIMPLEMENTED", "UNSUPPORTED_FEATURE")
         for call in (load(served, "none"), unload(served, "none")):
             assert (await failure(all_of(call))).reason == "UNKNOWN_LLM"

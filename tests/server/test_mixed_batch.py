@@ -28,8 +28,8 @@ ROOM = 1 << 20
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
     folder = tmp_path_factory.mktemp("model")
-    async with local(folder, window=1024, max_batch_size=16, kv_cache_bytes=ROOM, dtype="float32") as found:
-        yield found
+    async with local(folder, window=1024, max_batch_size=16, kv_cache_bytes=ROOM, dtype="float32") as running:
+        yield running
 
 
 def wishes() -> list[pb.GenerateRequest]:
@@ -46,71 +46,71 @@ def wishes() -> list[pb.GenerateRequest]:
         {"max_tokens": 150, "temperature": 0.7, "repetition_penalty": 1.3, "presence_penalty": 0.5},
         {"max_tokens": 150, "frequency_penalty": 0.8},
     ]
-    found = []
+    requests = []
     for index in range(3):
         for place, kind in enumerate(kinds):
             # Each third prompt is longer than what is taken in one step.
             prompt = f"hello number {index} of kind {place} " * (1 if place % 3 else 30)
             parameters = pb.GenerationParameters(**{"seed": 100 * index + place} | kind)
-            found.append(pb.GenerateRequest(prompt=prompt, parameters=parameters))
+            requests.append(pb.GenerateRequest(prompt=prompt, parameters=parameters))
         for format in (schema, expression):
             parameters = pb.GenerationParameters(max_tokens=200, temperature=1.0, seed=index)
-            found.append(pb.GenerateRequest(prompt=f"thing {index}", response_format=format, parameters=parameters))
-    return found
+            requests.append(pb.GenerateRequest(prompt=f"thing {index}", response_format=format, parameters=parameters))
+    return requests
 
 
 Answer = tuple[str, int, str, int, list[pb.TokenLogprob]]
 
 
 async def alone(served: Local, request: pb.GenerateRequest) -> Answer:
-    found = await served.generation.Generate(request, timeout=PATIENCE)
-    return found.text, found.finish_reason, found.stop_sequence, found.usage.output_tokens, list(found.logprobs)
+    answer = await served.generation.Generate(request, timeout=PATIENCE)
+    return answer.text, answer.finish_reason, answer.stop_sequence, answer.usage.output_tokens, list(answer.logprobs)
 
 
 async def in_pieces(served: Local, request: pb.GenerateRequest) -> Answer:
     events = [event async for event in served.generation.StreamGenerate(request)]
     last = events[-1].finished
     text = "".join(event.text_delta.text for event in events)
-    logprobs = [found for event in events for found in event.text_delta.logprobs]
+    logprobs = [entry for event in events for entry in event.text_delta.logprobs]
     return text, last.finish_reason, last.stop_sequence, last.usage.output_tokens, logprobs
 
 
-def assert_same(found: Answer, wanted: Answer) -> None:
+def assert_same(answer: Answer, wanted: Answer) -> None:
     """The same tokens; their probabilities up to the rounding of sums that are added up in another order."""
-    assert found[:4] == wanted[:4]
-    assert [token.token_id for token in found[4]] == [token.token_id for token in wanted[4]]
-    for one, other in zip(found[4], wanted[4], strict=True):
+    assert answer[:4] == wanted[:4]
+    assert [token.token_id for token in answer[4]] == [token.token_id for token in wanted[4]]
+    for one, other in zip(answer[4], wanted[4], strict=True):
         values = [one.logprob, *(top.logprob for top in one.top)]
         assert values == pytest.approx([other.logprob, *(top.logprob for top in other.top)], abs=1e-4)
 
 
 async def test_each_gets_what_it_would_have_got_alone(served: Local) -> None:
-    asked = wishes()
-    wanted = [await alone(served, request) for request in asked]
+    requests = wishes()
+    wanted = [await alone(served, request) for request in requests]
     assert served.counters.evictions == 0
     chance = random.Random(7)
 
     async def whole(index: int) -> None:
         await asyncio.sleep(chance.random() * 0.5)
-        assert_same(await alone(served, asked[index]), wanted[index])
+        assert_same(await alone(served, requests[index]), wanted[index])
 
     async def pieces(index: int) -> None:
         await asyncio.sleep(chance.random() * 0.5)
-        assert_same(await in_pieces(served, asked[index]), wanted[index])
+        assert_same(await in_pieces(served, requests[index]), wanted[index])
 
     async def cancelled(index: int) -> None:
         await asyncio.sleep(chance.random() * 0.5)
-        stream: aio.UnaryStreamCall[Any, Any] = served.generation.StreamGenerate(asked[index])
+        stream: aio.UnaryStreamCall[Any, Any] = served.generation.StreamGenerate(requests[index])
         for _ in range(chance.randrange(30)):
             if await stream.read() is aio.EOF:
                 return
         stream.cancel()
 
-    calls = [use(index) for index in range(len(asked)) for use in (whole, pieces, cancelled)]
+    calls = [use(index) for index in range(len(requests)) for use in (whole, pieces, cancelled)]
     chance.shuffle(calls)
     await asyncio.wait_for(asyncio.gather(*calls), PATIENCE)
     await served.comes_to_rest()
     assert served.counters.evictions > 0
-    for request, (text, reason, *_) in zip(asked, wanted, strict=True):
+    for request, (text, reason, *_) in zip(requests, wanted, strict=True):
         if request.response_format.HasField("json_schema") and reason == pb.FINISH_REASON_STOP:
             assert set(json.loads(text)) == {"name", "size", "good"}

@@ -23,21 +23,21 @@ async def test_llms_are_listed_by_name_with_their_states() -> None:
         await until(lambda: llms["c"].state[0] == "failed")
         stream = served.generation.StreamGenerate(request(script=[{"text": "x"}, {"delay": 3000}]))
         await stream.read()
-        found = (await served.models.ListLlms(pb.ListLlmsRequest())).llms
+        infos = (await served.models.ListLlms(pb.ListLlmsRequest())).llms
         stream.cancel()
-    assert [(llm.name, llm.provider, llm.model, llm.is_default) for llm in found] == [
+    assert [(llm.name, llm.provider, llm.model, llm.is_default) for llm in infos] == [
         ("a", "scripted", "script", False),
         ("b", "scripted", "m1", True),
         ("c", "scripted", "script", False),
     ]
-    assert [pb.LlmState.Name(llm.state) for llm in found] == [
+    assert [pb.LlmState.Name(llm.state) for llm in infos] == [
         "LLM_STATE_LOADING",
         "LLM_STATE_READY",
         "LLM_STATE_FAILED",
     ]
-    assert found[2].state_reason == "no weights \ufffd"
-    assert [llm.running for llm in found] == [0, 1, 0]
-    assert not any(llm.HasField("memory_bytes") for llm in found)
+    assert infos[2].state_reason == "no weights \ufffd"
+    assert [llm.running for llm in infos] == [0, 1, 0]
+    assert not any(llm.HasField("memory_bytes") for llm in infos)
 
 
 async def test_capabilities_are_those_of_the_llm() -> None:
@@ -52,15 +52,15 @@ async def test_capabilities_are_those_of_the_llm() -> None:
         max_concurrent_requests=0,
     )
     async with serving({"echo": ScriptedProvider(capabilities=known)}) as served:
-        found = (await served.models.GetCapabilities(pb.GetCapabilitiesRequest())).capabilities
-    assert [name for name in ("streaming", "tools", "seed", "image_input", "regex") if getattr(found, name)] == [
+        answer = (await served.models.GetCapabilities(pb.GetCapabilitiesRequest())).capabilities
+    assert [name for name in ("streaming", "tools", "seed", "image_input", "regex") if getattr(answer, name)] == [
         "streaming",
         "tools",
         "seed",
     ]
-    assert (list(found.parameters), list(found.provider_options)) == (["temperature", "seed"], ["x"])
-    assert (found.context_window, found.quantization, found.device) == (4096, "int8", "cpu")
-    assert (found.HasField("max_output_tokens"), found.HasField("max_concurrent_requests")) == (False, True)
+    assert (list(answer.parameters), list(answer.provider_options)) == (["temperature", "seed"], ["x"])
+    assert (answer.context_window, answer.quantization, answer.device) == (4096, "int8", "cpu")
+    assert (answer.HasField("max_output_tokens"), answer.HasField("max_concurrent_requests")) == (False, True)
 
 
 async def test_llm_without_a_cache_is_unimplemented(served: Serving) -> None:
@@ -108,7 +108,7 @@ async def test_cached_models_are_listed_by_name_with_their_facts() -> None:
     async with serving({"disk": Caching(["c", "a", "b"])}) as served:
         answer = await listed(served)
     first, second, third = answer.models
-    assert [found.name for found in answer.models] == ["a", "b", "c"]
+    assert [model.name for model in answer.models] == ["a", "b", "c"]
     assert (list(first.revisions), first.size_bytes) == (["r1", "r2"], 10)
     assert (first.last_modified_time.ToMilliseconds(), first.HasField("last_used_time")) == (1_700_000_000_250, False)
     assert (list(first.used_by), list(second.used_by)) == (["disk"], [])
@@ -120,14 +120,14 @@ async def test_cached_models_are_listed_by_name_with_their_facts() -> None:
 async def test_pages_joined_are_the_whole_list(size: int) -> None:
     names = ["org/model-1", "org/model-2", "Org/x", "漢字", "a b", "z", "\udcff", "\uffff"]
     async with serving({"disk": Caching(names)}) as served:
-        found: list[str] = []
+        listed_names: list[str] = []
         token, pages = "", 0
         while pages == 0 or token:
             answer = await listed(served, page_size=size, page_token=token)
             assert len(answer.models) <= size
-            found += [model.name for model in answer.models]
+            listed_names += [model.name for model in answer.models]
             token, pages = answer.next_page_token, pages + 1
-    assert found == [name.replace("\udcff", "\ufffd") for name in sorted(names)]
+    assert listed_names == [name.replace("\udcff", "\ufffd") for name in sorted(names)]
     assert pages == -(-len(names) // size)
 
 
@@ -141,8 +141,8 @@ async def test_default_page_holds_a_hundred() -> None:
 @pytest.mark.parametrize("token", ["!!!", "a", "漢字", "****", base64.urlsafe_b64encode(b"\xff\xfe").decode(), "YQ== "])
 async def test_page_token_that_is_none_is_refused(token: str) -> None:
     async with serving({"disk": Caching(["a"])}) as served:
-        found = await failure(listed(served, page_token=token))
-    assert (found.code.name, found.reason, found.fields) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["page_token"])
+        error = await failure(listed(served, page_token=token))
+    assert (error.code.name, error.reason, error.fields) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["page_token"])
 
 
 async def test_clearing_tells_what_is_gone_and_a_dry_run_what_would_be() -> None:
@@ -159,17 +159,17 @@ async def test_clearing_tells_what_is_gone_and_a_dry_run_what_would_be() -> None
 async def test_empty_target_clears_nothing_and_a_used_model_stays() -> None:
     disk = Caching(["a"])
     async with serving({"disk": disk}) as served:
-        for asked in (pb.ClearCacheRequest(llm="disk"), pb.ClearCacheRequest(llm="disk", model="")):
-            found = await failure(served.models.ClearCache(asked))
-            assert (found.code.name, found.reason, found.fields) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["target"])
+        for message in (pb.ClearCacheRequest(llm="disk"), pb.ClearCacheRequest(llm="disk", model="")):
+            error = await failure(served.models.ClearCache(message))
+            assert (error.code.name, error.reason, error.fields) == ("INVALID_ARGUMENT", "INVALID_REQUEST", ["target"])
         assert disk.cleared == []
-        found = await failure(served.models.ClearCache(pb.ClearCacheRequest(llm="disk", model="used")))
-        assert (found.code.name, found.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
+        error = await failure(served.models.ClearCache(pb.ClearCacheRequest(llm="disk", model="used")))
+        assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
 
 
 async def test_empty_name_means_the_local_engines_cache(served: Serving) -> None:
     """Also where no local LLM is configured; the home folder of this test has no cache."""
     answer = await served.models.ListCachedModels(pb.ListCachedModelsRequest())
     assert len(answer.models) == 0
-    found = await failure(served.models.ClearCache(pb.ClearCacheRequest(model="../../etc")))
-    assert (found.code.name, found.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+    error = await failure(served.models.ClearCache(pb.ClearCacheRequest(model="../../etc")))
+    assert (error.code.name, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")

@@ -107,21 +107,21 @@ def value_of(field: Any, chance: random.Random, depth: int) -> Any:
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
     """The bytes as they are, or with some of them changed, cut off, doubled or put in."""
-    found = bytearray(data)
+    damaged_data = bytearray(data)
     for _ in range(chance.choice([0, 0, 0, 1, 2, 8])):
-        at = chance.randrange(len(found) + 1)
+        at = chance.randrange(len(damaged_data) + 1)
         match chance.randrange(5):
-            case 0 if at < len(found):
-                found[at] ^= 1 << chance.randrange(8)
+            case 0 if at < len(damaged_data):
+                damaged_data[at] ^= 1 << chance.randrange(8)
             case 1:
-                del found[at:]
+                del damaged_data[at:]
             case 2:
-                found[at:at] = chance.randbytes(chance.randrange(1, 5))
+                damaged_data[at:at] = chance.randbytes(chance.randrange(1, 5))
             case 3:
-                found[at:at] = found[: chance.randrange(64)]
+                damaged_data[at:at] = damaged_data[: chance.randrange(64)]
             case _:
-                found[at : at + 8] = struct.pack("<d", chance.choice([math.nan, math.inf, -1.0]))
-    return bytes(found)
+                damaged_data[at : at + 8] = struct.pack("<d", chance.choice([math.nan, math.inf, -1.0]))
+    return bytes(damaged_data)
 
 
 async def test_mutated_requests_end_well_or_are_refused() -> None:
@@ -174,7 +174,7 @@ async def outcome(served: Serving, method: str, data: bytes) -> str:
     try:
         await call(data, timeout=HANG)
     except aio.AioRpcError as error:
-        found = failure_of(error)
-        assert len(found.infos) == 1, (found, data)
-        return found.code.name
+        refusal = failure_of(error)
+        assert len(refusal.infos) == 1, (refusal, data)
+        return refusal.code.name
     return "OK"

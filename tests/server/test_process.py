@@ -86,9 +86,9 @@ async def test_signal_ends_running_calls_within_the_grace_and_the_process_well(s
             await stream.read()
         ending = asyncio.create_task(server.ends(number))
         outcomes = [asyncio.create_task(failure(_rest(stream))) for stream in endless]
-        assert "".join(found.text_delta.text for found in await _rest(short)) == "a b"
-        for found in await asyncio.gather(*outcomes):
-            assert (found.code.name, found.reason, found.pushbacks) == ("UNAVAILABLE", "SHUTTING_DOWN", ["1000"])
+        assert "".join(event.text_delta.text for event in await _rest(short)) == "a b"
+        for event in await asyncio.gather(*outcomes):
+            assert (event.code.name, event.reason, event.pushbacks) == ("UNAVAILABLE", "SHUTTING_DOWN", ["1000"])
         status, seconds = await ending
         assert status == 0
         assert GRACE <= seconds < GRACE + 1 + SLACK
@@ -96,10 +96,10 @@ async def test_signal_ends_running_calls_within_the_grace_and_the_process_well(s
 
 
 async def _rest(stream: Any) -> list[Any]:
-    found = []
+    messages = []
     while (message := await asyncio.wait_for(stream.read(), HANG)) is not aio.EOF:
-        found.append(message)
-    return found
+        messages.append(message)
+    return messages
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

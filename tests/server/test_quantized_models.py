@@ -21,7 +21,7 @@ async def test_quantized_models_answer_and_say_what_they_are(tmp_path: Path) -> 
         for name in llms:
             answer = await served.generation.Generate(request(llm=name, parameters={"max_tokens": 4}))
             assert answer.usage.output_tokens >= 1
-        found = {name: (await served.models.GetCapabilities(pb.GetCapabilitiesRequest(llm=name))) for name in llms}
+        described = {name: (await served.models.GetCapabilities(pb.GetCapabilitiesRequest(llm=name))) for name in llms}
         listed = {llm.name: llm.memory_bytes for llm in (await served.models.ListLlms(pb.ListLlmsRequest())).llms}
-    assert [found[name].capabilities.quantization for name in llms] == ["int8", "int4"]
+    assert [described[name].capabilities.quantization for name in llms] == ["int8", "int4"]
     assert listed["eight"] > listed["four"] > 0

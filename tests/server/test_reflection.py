@@ -21,7 +21,7 @@ async def ask(served: Serving, **question: str) -> reflection_pb2.ServerReflecti
 
 async def test_services_are_listed(served: Serving) -> None:
     answer = await ask(served, list_services="")
-    assert {found.name for found in answer.list_services_response.service} == {
+    assert {service.name for service in answer.list_services_response.service} == {
         "abstractllm_api.v1.GenerationService",
         "abstractllm_api.v1.ModelService",
         "abstractllm_api.v1.ConfigService",

@@ -13,8 +13,8 @@ from tests.waiting import until
 ENDLESS = [{"text": "first"}, {"delay": 3000}, {"text": "never"}]
 
 
-def is_told_to_go_elsewhere(found: Failure) -> bool:
-    return (found.code.name, found.reason, found.retry_delays, found.pushbacks) == (
+def is_told_to_go_elsewhere(error: Failure) -> bool:
+    return (error.code.name, error.reason, error.retry_delays, error.pushbacks) == (
         "UNAVAILABLE",
         "SHUTTING_DOWN",
         [1.0],
@@ -36,14 +36,14 @@ async def test_new_calls_are_refused_while_running_ones_end_well() -> None:
         assert is_told_to_go_elsewhere(await failure(collect(served.generation.StreamGenerate(request()))))
         assert is_told_to_go_elsewhere(await failure(served.generation.CountTokens(pb.CountTokensRequest(prompt="x"))))
 
-        assert "".join(found.text_delta.text for found in await stream) == "a b"
+        assert "".join(event.text_delta.text for event in await stream) == "a b"
         assert (await unary).text == "whole"
         await asyncio.wait_for(stopping, HANG)
         assert served.scripted().released == len(served.scripted().requests) == 2
 
 
-async def _generate(served: Serving, asked: pb.GenerateRequest) -> pb.GenerateResponse:
-    return await served.generation.Generate(asked)
+async def _generate(served: Serving, message: pb.GenerateRequest) -> pb.GenerateResponse:
+    return await served.generation.Generate(message)
 
 
 async def test_calls_beyond_the_grace_are_told_to_go_elsewhere() -> None:
@@ -52,8 +52,8 @@ async def test_calls_beyond_the_grace_are_told_to_go_elsewhere() -> None:
         calls += [asyncio.create_task(failure(_generate(served, request(script=ENDLESS)))) for _ in range(10)]
         await until(lambda: len(served.scripted().requests) == 20)
         await asyncio.wait_for(served.server.stop(0.2), HANG)
-        for found in await asyncio.gather(*calls):
-            assert is_told_to_go_elsewhere(found)
+        for error in await asyncio.gather(*calls):
+            assert is_told_to_go_elsewhere(error)
         assert served.scripted().released == 20
 
 
@@ -62,7 +62,7 @@ async def _streamed(served: Serving, script: list[dict[str, Any]]) -> Failure:
 
 
 async def test_streams_that_pour_out_are_told_too() -> None:
-    """They are found sending, not waiting for their provider."""
+    """They are error sending, not waiting for their provider."""
     async with serving() as served:
         pouring = "x " * 20_000
         calls = [
@@ -70,8 +70,8 @@ async def test_streams_that_pour_out_are_told_too() -> None:
         ]
         await until(lambda: len(served.scripted().requests) == 8)
         await asyncio.wait_for(served.server.stop(0.1), HANG)
-        for found in await asyncio.gather(*calls):
-            assert is_told_to_go_elsewhere(found)
+        for error in await asyncio.gather(*calls):
+            assert is_told_to_go_elsewhere(error)
 
 
 async def test_reader_that_stopped_reading_does_not_hold_up_the_stop() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import psutil
@@ -37,8 +38,8 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loca
         # The shipped values notice a frozen caller within 18 seconds.
         patch.setattr(limits, "_KEEPALIVE_MS", 1000)
         patch.setattr(limits, "_PING_TIMEOUT_MS", 1000)
-        async with local(folder, window=100_000, max_batch_size=64, write_timeout=2) as found:
-            yield found
+        async with local(folder, window=100_000, max_batch_size=64, write_timeout=2) as running:
+            yield running
 
 
 def chatty(**parameters: object) -> pb.GenerateRequest:
@@ -47,7 +48,7 @@ def chatty(**parameters: object) -> pb.GenerateRequest:
 
 
 async def read_on(stream: aio.UnaryStreamCall) -> Failure:
-    """What the stream ends with after all that was sent."""
+    """The error that the stream ends with, after all that was sent."""
     try:
         while await stream.read() is not aio.EOF:
             pass
@@ -79,25 +80,32 @@ async def test_fifty_callers_who_stop_reading_are_let_go_of_and_the_others_are_s
     await served.comes_to_rest()
 
 
-async def test_caller_who_stops_for_a_while_gets_the_rest_in_fewer_pieces_and_misses_nothing(served: Local) -> None:
+@pytest_asyncio.fixture(loop_scope="module")
+async def patient(tmp_path: Path) -> AsyncIterator[Local]:
+    """A server that waits for a reader for longer than an answer takes on a busy machine."""
+    async with local(tmp_path, window=100_000, max_batch_size=64, write_timeout=PATIENCE) as running:
+        yield running
+
+
+async def test_caller_who_stops_for_a_while_gets_the_rest_in_fewer_pieces_and_misses_nothing(patient: Local) -> None:
     request = chatty(max_tokens=600, temperature=1.0, seed=3)
-    whole = await served.generation.Generate(request, timeout=PATIENCE)
-    async with aio.insecure_channel(served.server.address, NARROW) as channel:
+    whole = await patient.generation.Generate(request, timeout=PATIENCE)
+    async with aio.insecure_channel(patient.server.address, NARROW) as channel:
         stream = generation_pb2_grpc.GenerationServiceStub(channel).StreamGenerate(request)
         events = [await stream.read()]
         # Nothing is read until the engine has finished: the rest waits in the server.
-        await until(lambda: served.counters.running == 0)
-        assert served.llm.running == 1
+        await until(lambda: patient.counters.running == 0)
+        assert patient.llm.running == 1
         while (event := await asyncio.wait_for(stream.read(), PATIENCE)) is not aio.EOF:
             events.append(event)
     deltas = [event.text_delta for event in events if event.HasField("text_delta")]
     assert "".join(delta.text for delta in deltas) == whole.text
-    logprobs = [found for delta in deltas for found in delta.logprobs]
-    assert [found.token_id for found in logprobs] == [found.token_id for found in whole.logprobs]
-    assert all(len(found.top) == 20 for found in logprobs)
+    logprobs = [entry for delta in deltas for entry in delta.logprobs]
+    assert [entry.token_id for entry in logprobs] == [entry.token_id for entry in whole.logprobs]
+    assert all(len(entry.top) == 20 for entry in logprobs)
     assert len(deltas) < 400
     assert events[-1].finished.usage.output_tokens == 600
-    await served.comes_to_rest()
+    await patient.comes_to_rest()
 
 
 async def test_callers_cancelled_in_a_blocked_write_leave_nothing(served: Local) -> None:

@@ -66,29 +66,29 @@ async def test_reason_has_its_code_details_and_retry_advice(
     async with serving({"bad": failing(error, after)}) as served:
         unary = await failure(served.generation.Generate(request(request_id="mine")))
         stream = await failure(collect(served.generation.StreamGenerate(request(request_id="mine"))))
-    for found in (unary, stream):
-        assert (found.code.name, found.reason) == (code, reason)
-        assert found.metadata["llm"] == "bad"
-        assert found.metadata["provider"] == "scripted"
-        assert found.metadata["request_id"] == "mine"
-        assert found.retry_delays == ([1.25] if retry == "yes" else [])
-        assert found.pushbacks == {"yes": ["1250"], "never": ["-1"], "no": []}[retry]
-        assert ("what went wrong" in found.message) is (reason != "INTERNAL")
+    for refusal in (unary, stream):
+        assert (refusal.code.name, refusal.reason) == (code, reason)
+        assert refusal.metadata["llm"] == "bad"
+        assert refusal.metadata["provider"] == "scripted"
+        assert refusal.metadata["request_id"] == "mine"
+        assert refusal.retry_delays == ([1.25] if retry == "yes" else [])
+        assert refusal.pushbacks == {"yes": ["1250"], "never": ["-1"], "no": []}[retry]
+        assert ("what went wrong" in refusal.message) is (reason != "INTERNAL")
 
 
 async def test_bad_request_names_the_field_and_the_metadata_its_limit(served: Serving) -> None:
-    found = await failure(
+    error = await failure(
         served.generation.Generate(request(parameters=pb.GenerationParameters(temperature=3), request_id="r1"))
     )
-    assert found.fields == ["parameters.temperature"]
+    assert error.fields == ["parameters.temperature"]
     assert {
         "limit": "at most 2",
         "requested": "3.0",
         "field": "parameters.temperature",
         "request_id": "r1",
-    }.items() <= (found.metadata.items())
+    }.items() <= (error.metadata.items())
     for part in ("parameters.temperature", "at most 2", "3.0"):
-        assert part in found.message
+        assert part in error.message
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "漢", "😀", "\n", "\ud800"])
@@ -109,21 +109,21 @@ async def test_details_fit_the_trailers_however_long_the_texts_are(letter: str) 
     )
     invalid = errors.InvalidRequestError(text, **dict.fromkeys(("llm", "model", "field", "limit", "requested"), text))
     async with serving({"long": failing(error), "invalid": failing(invalid)}) as served:
-        found = await failure(served.generation.Generate(request()))
+        refusal = await failure(served.generation.Generate(request()))
         also = await failure(
             served.generation.Generate(request(llm="invalid", request_id=letter.strip("\ud800") * 256))
         )
-    assert (found.code.name, found.reason, found.retry_delays) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED", [2])
+    assert (refusal.code.name, refusal.reason, refusal.retry_delays) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED", [2])
     assert (also.code.name, also.reason, len(also.fields)) == ("INVALID_ARGUMENT", "INVALID_REQUEST", 1)
-    assert max(found.trailer_bytes, also.trailer_bytes) < 8 * 1024
+    assert max(refusal.trailer_bytes, also.trailer_bytes) < 8 * 1024
 
 
 @pytest.mark.parametrize("retry_after", [-5.0, 0.0, 1e9, 1e300, float("inf"), float("nan")])
 async def test_absurd_retry_delay_keeps_the_status(retry_after: float) -> None:
     async with serving({"bad": failing(errors.RateLimitedError("slow down", retry_after=retry_after))}) as served:
-        found = await failure(served.generation.Generate(request()))
-    assert found.reason == "RATE_LIMITED"
-    (delay,), (pushback,) = found.retry_delays, found.pushbacks
+        error = await failure(served.generation.Generate(request()))
+    assert error.reason == "RATE_LIMITED"
+    (delay,), (pushback,) = error.retry_delays, error.pushbacks
     assert 0 <= delay <= 86_400
     assert 0 <= int(pushback) < 2**31
 
@@ -162,29 +162,29 @@ class _Unlisted(BaseException):
 async def test_unexpected_failure_is_internal_hides_its_text_and_is_logged(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = pb.CountTokensRequest(prompt="x")
+    message = pb.CountTokensRequest(prompt="x")
     async with serving({"echo": ScriptedProvider(), "bad": _Failing(error)}) as served:
         failures = [
             await failure(served.generation.Generate(request(llm="bad", request_id="id-7"))),
             await failure(collect(served.generation.StreamGenerate(request(llm="bad", request_id="id-7")))),
             await failure(served.generation.CountTokens(pb.CountTokensRequest(prompt="x", llm="bad"))),
         ]
-        assert (await served.generation.CountTokens(asked)).input_tokens == 1
+        assert (await served.generation.CountTokens(message)).input_tokens == 1
         await served.works()
-    for found in failures:
-        assert (found.code.name, found.reason) == ("INTERNAL", "INTERNAL")
-        assert "s3cret" not in f"{found}"
+    for refusal in failures:
+        assert (refusal.code.name, refusal.reason) == ("INTERNAL", "INTERNAL")
+        assert "s3cret" not in f"{refusal}"
         # Whoever reports the message gives the id under which the log has the rest.
-        assert found.metadata["request_id"] in found.message
-        records = [record for record in caplog.records if found.metadata["request_id"] in record.getMessage()]
+        assert refusal.metadata["request_id"] in refusal.message
+        records = [record for record in caplog.records if refusal.metadata["request_id"] in record.getMessage()]
         assert any("s3cret" in logging.Formatter().format(record) for record in records)
-    assert [found.metadata["request_id"] for found in failures[:2]] == ["id-7", "id-7"]
+    assert [refusal.metadata["request_id"] for refusal in failures[:2]] == ["id-7", "id-7"]
 
 
 async def test_builtin_timeout_of_a_provider_is_not_the_callers_deadline() -> None:
     async with serving({"bad": _Failing(TimeoutError("the socket's own"))}) as served:
-        found = await failure(served.generation.Generate(request()))
-    assert found.code.name == "INTERNAL"
+        error = await failure(served.generation.Generate(request()))
+    assert error.code.name == "INTERNAL"
 
 
 class _Babbling(ScriptedProvider):
@@ -203,6 +203,6 @@ async def test_provider_whose_event_is_none_fails_as_internal() -> None:
 
 async def test_method_that_does_not_exist_is_unimplemented(served: Serving) -> None:
     for path in ("/abstractllm_api.v1.GenerationService/Delete", "/a/b", "/", "/abstractllm_api.v2.X/Generate"):
-        found = await failure(served.channel.unary_unary(path)(b""))
-        assert found.code.name == "UNIMPLEMENTED"
+        error = await failure(served.channel.unary_unary(path)(b""))
+        assert error.code.name == "UNIMPLEMENTED"
     await served.works()

@@ -34,10 +34,10 @@ llms:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("models")
+    models = tmp_path_factory.mktemp("models")
     for seed, name in enumerate("ab"):
-        build(found / name, "llama", seed=seed, max_position_embeddings=100_000)
-    return found
+        build(models / name, "llama", seed=seed, max_position_embeddings=100_000)
+    return models
 
 
 def children(pid: int) -> list[psutil.Process]:

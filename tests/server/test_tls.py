@@ -47,7 +47,7 @@ async def test_an_answer_comes_through_tls(root, server_pair):
 
 
 async def refused(running, root, pair=None, **options):
-    """Whether the connection is refused: nothing of the call is answered."""
+    """True if the connection is refused: nothing of the call is answered."""
     async with client(running, root, pair, channel_options=NO_RETRIES, **options) as llm:
         try:
             await llm.generate("hi")
@@ -161,9 +161,11 @@ def test_certificate_and_key_must_belong_together(root, server_pair, tmp_path):
 )
 def test_settings_that_contradict_each_other_are_named(settings, field, tmp_path):
     listen = {"listen": settings.pop("listen")} if "listen" in settings else {}
-    found = ServerSettings(llms={"echo": {}}, tls={"certificate": "a.crt", "key": "a.key", **settings}, **listen)
+    contradicting = ServerSettings(
+        llms={"echo": {}}, tls={"certificate": "a.crt", "key": "a.key", **settings}, **listen
+    )
     with pytest.raises(ConfigurationError) as caught:
-        found.check()
+        contradicting.check()
     assert caught.value.field == field
 
 
@@ -172,5 +174,5 @@ def test_mutual_tls_lets_a_server_listen_beyond_this_machine():
     llms = {"echo": {}}
     with pytest.raises(ConfigurationError, match="no credentials"):
         ServerSettings(listen="0.0.0.0:0", llms=llms, tls=tls_settings).check()
-    asked = tls_settings | {"client_ca": "ca.crt", "subjects": {"backend": "inference"}}
-    ServerSettings(listen="0.0.0.0:0", llms=llms, tls=asked).check()
+    mutual_tls = tls_settings | {"client_ca": "ca.crt", "subjects": {"backend": "inference"}}
+    ServerSettings(listen="0.0.0.0:0", llms=llms, tls=mutual_tls).check()

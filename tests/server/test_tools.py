@@ -38,30 +38,30 @@ DEFINITION = {
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serving]:
     directory = taught(tmp_path_factory.mktemp("taught"))
     llm = HuggingFaceProvider({"model": str(directory), "threads": 2, "max_tokens": 200})
-    async with serving({"local": llm}) as found:
+    async with serving({"local": llm}) as running:
         await llm.load()
-        yield found
+        yield running
 
 
 def taught(directory: Path) -> Path:
-    asked = {"role": "user", "content": "Weather?"}
+    question = {"role": "user", "content": "Weather?"}
     called: Any = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "weather"}}]}
     called["tool_calls"][0]["function"]["arguments"] = {"city": "Rome", "days": 1}
     result = {"role": "tool", "content": "sunny"}
     lessons = [
-        Lesson([asked], "I would rather not.\n</think>\n\nNo.", [DEFINITION]),
-        Lesson([asked, called, result], "So it is sunny.\n</think>\n\nSunny!", [DEFINITION]),
+        Lesson([question], "I would rather not.\n</think>\n\nNo.", [DEFINITION]),
+        Lesson([question, called, result], "So it is sunny.\n</think>\n\nSunny!", [DEFINITION]),
     ]
     return teach(directory, chat_templates.OPENED, lessons)
 
 
 async def test_a_forced_call_streams_valid_arguments_and_its_result_goes_back(served: Serving) -> None:
-    asked = request(
+    message = request(
         "Weather?",
         tools=[WEATHER],
         tool_choice=pb.ToolChoice(mode=pb.TOOL_CHOICE_MODE_REQUIRED),
     )
-    events = [event async for event in served.generation.StreamGenerate(asked, timeout=LOADING)]
+    events = [event async for event in served.generation.StreamGenerate(message, timeout=LOADING)]
     kinds = [event.WhichOneof("event") for event in events]
     assert list(dict.fromkeys(kinds)) == ["started", "reasoning_delta", "tool_call_delta", "finished"]
     reasoning = "".join(event.reasoning_delta.text for event in events)
@@ -94,12 +94,12 @@ async def test_a_forced_call_streams_valid_arguments_and_its_result_goes_back(se
 
 async def test_tools_are_counted_and_told_among_the_capabilities(served: Serving) -> None:
     bare = await served.generation.CountTokens(pb.CountTokensRequest(prompt="Weather?"), timeout=LOADING)
-    asked = pb.CountTokensRequest(prompt="Weather?", tools=[WEATHER])
-    offered = await served.generation.CountTokens(asked, timeout=LOADING)
+    message = pb.CountTokensRequest(prompt="Weather?", tools=[WEATHER])
+    offered = await served.generation.CountTokens(message, timeout=LOADING)
     assert offered.input_tokens > bare.input_tokens + 50
-    found = await served.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="local"))
-    assert found.capabilities.tools
-    assert "reasoning_effort" not in found.capabilities.parameters
+    answer = await served.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="local"))
+    assert answer.capabilities.tools
+    assert "reasoning_effort" not in answer.capabilities.parameters
 
 
 async def test_an_effort_that_the_template_has_no_switch_for_is_refused_by_name(served: Serving) -> None:

@@ -23,8 +23,8 @@ def cache(tmp_path: Path) -> Path:
 def test_cached_models_are_listed(cache: Path) -> None:
     rows = [line.split("\t") for line in run("models", "list", "--cache-dir", str(cache)).stdout.splitlines()]
     assert [row[:2] for row in rows] == [["org/large", "1.9 MiB"], ["org/small", "1000 B"]]
-    found = json.loads(run("models", "list", "--cache-dir", str(cache), "--json").stdout)["models"]
-    assert [(model["name"], model["size_bytes"]) for model in found] == [("org/large", 2_000_000), ("org/small", 1000)]
+    models = json.loads(run("models", "list", "--cache-dir", str(cache), "--json").stdout)["models"]
+    assert [(model["name"], model["size_bytes"]) for model in models] == [("org/large", 2_000_000), ("org/small", 1000)]
 
 
 def test_a_dry_run_deletes_nothing(cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is different at a terminal, and how interrupts and a reader that leaves end the command."""
+"""The command at a terminal, and its end by interrupts and by a reader that leaves."""
 
 import signal
 import subprocess
