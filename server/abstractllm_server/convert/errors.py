@@ -10,6 +10,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from abstractllm._core.validation import replace_surrogates
 from abstractllm.errors import AbstractLLMError, ErrorReason
 
 __all__ = ["DOMAIN", "Status", "status_of"]
@@ -114,6 +115,6 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Shortens a text to `limit` bytes of UTF-8 and replaces what UTF-8 cannot carry."""
-    data = text.encode("utf-8", "replace")
+    """Shortens a text to `limit` bytes of UTF-8 and replaces the surrogates, which UTF-8 cannot carry."""
+    data = replace_surrogates(text).encode()
     return data.decode() if len(data) <= limit else data[: limit - 3].decode("utf-8", "ignore") + "..."

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -21,14 +20,13 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from abstractllm import enums
-from abstractllm._core.validation import at_most
+from abstractllm._core.validation import at_most, replace_surrogates
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import MOST_ITEMS
 from abstractllm.requests import MAX_PROVIDER_OPTIONS
 from abstractllm_api.v1.generation_pb2 import GenerationParameters
 
 __all__ = [
-    "clean",
     "duration",
     "enum_number",
     "invalid",
@@ -44,7 +42,6 @@ M = TypeVar("M", bound=Message)
 _MOST_STRUCT_BYTES = 262_144
 _MOST_ITEMS = {f"{GenerationParameters.DESCRIPTOR.full_name}.{name}": most for name, most in MOST_ITEMS.items()}
 """The most items of lists and maps, counted before they are decoded: a long one would hold up everybody meanwhile."""
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def read_fields(message: Message, path: str) -> dict[str, Any]:
@@ -120,14 +117,6 @@ def duration(seconds: float | None) -> Duration | None:
     return message
 
 
-def clean(text: str) -> str:
-    """Replaces surrogates, which a provider's JSON or a file's name may hold and no message can, by U+FFFD.
-
-    Each by itself, also in a pair: a pair that was split between two pieces must give the same text as the whole.
-    """
-    return _SURROGATE.sub("\ufffd", text)
-
-
 def invalid(path: str, rule: str, value: object) -> InvalidRequestError:
     """Makes the error for a field that breaks a rule."""
     return InvalidRequestError(f"{path}: {rule}, got {value}", field=path, limit=rule, requested=value)
@@ -176,7 +165,7 @@ def _write(message: Message, field: FieldDescriptor, value: Any) -> None:
     if _is_map(field):
         content.update(value)
     elif field.is_repeated:
-        content.extend(clean(item) if isinstance(item, str) else item for item in value)
+        content.extend(replace_surrogates(item) if isinstance(item, str) else item for item in value)
     elif isinstance(content, Duration | Timestamp):
         # Whole seconds by themselves: in nanoseconds the time of day is beyond a double's precision.
         content.FromNanoseconds(int(value) * 10**9 + int(value % 1 * 1e9))
@@ -188,7 +177,7 @@ def _write(message: Message, field: FieldDescriptor, value: Any) -> None:
     elif field.enum_type:
         setattr(message, field.name, enum_number(field.enum_type, value))
     else:
-        setattr(message, field.name, clean(value) if isinstance(value, str) else value)
+        setattr(message, field.name, replace_surrogates(value) if isinstance(value, str) else value)
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from abstractllm._core.validation import replace_surrogates
 from abstractllm.types import (
     Attempt,
     ChatMessage,
@@ -24,7 +25,7 @@ from abstractllm.types import (
     ToolResult,
 )
 from abstractllm_api.v1 import generation_pb2 as pb
-from abstractllm_server.convert.fields import clean, duration, enum_number, to_message
+from abstractllm_server.convert.fields import duration, enum_number, to_message
 
 __all__ = ["completion", "event"]
 
@@ -33,10 +34,10 @@ def event(value: Event) -> pb.StreamGenerateResponse:
     """Encodes one event of a stream."""
     match value:
         case TextDelta():
-            delta = pb.TextDelta(text=clean(value.text), logprobs=_logprobs(value.logprobs))
+            delta = pb.TextDelta(text=replace_surrogates(value.text), logprobs=_logprobs(value.logprobs))
             return pb.StreamGenerateResponse(text_delta=delta)
         case ReasoningDelta():
-            return pb.StreamGenerateResponse(reasoning_delta=pb.ReasoningDelta(text=clean(value.text)))
+            return pb.StreamGenerateResponse(reasoning_delta=pb.ReasoningDelta(text=replace_surrogates(value.text)))
         case ToolCallDelta():
             return pb.StreamGenerateResponse(tool_call_delta=to_message(pb.ToolCallDelta, value))
         case Started():
@@ -59,7 +60,7 @@ def completion(value: Completion) -> pb.GenerateResponse:
     """Encodes a whole answer."""
     return pb.GenerateResponse(
         id=value.id,
-        text=clean(value.text),
+        text=replace_surrogates(value.text),
         message=_chat_message(value.message),
         finish_reason=enum_number(pb.FinishReason.DESCRIPTOR, value.finish_reason),
         stop_sequence=value.stop_sequence,
@@ -83,15 +84,21 @@ def _part(value: Part) -> pb.Part:
     state = value.provider_state
     match value:
         case Text():
-            return pb.Part(text=clean(value.text), provider_state=state)
+            return pb.Part(text=replace_surrogates(value.text), provider_state=state)
         case Reasoning():
-            return pb.Part(reasoning=pb.Reasoning(text=clean(value.text)), provider_state=state)
+            return pb.Part(reasoning=pb.Reasoning(text=replace_surrogates(value.text)), provider_state=state)
         case ToolCall():
-            call = pb.ToolCall(id=clean(value.id), name=clean(value.name), arguments_json=clean(value.arguments_json))
+            call = pb.ToolCall(
+                id=replace_surrogates(value.id),
+                name=replace_surrogates(value.name),
+                arguments_json=replace_surrogates(value.arguments_json),
+            )
             return pb.Part(tool_call=call, provider_state=state)
         case ToolResult():
             result = pb.ToolResult(
-                tool_call_id=clean(value.tool_call_id), content=clean(value.content), is_error=value.is_error
+                tool_call_id=replace_surrogates(value.tool_call_id),
+                content=replace_surrogates(value.content),
+                is_error=value.is_error,
             )
             return pb.Part(tool_result=result, provider_state=state)
         case Image():
@@ -105,7 +112,7 @@ def _attempts(values: Iterable[Attempt]) -> list[pb.Attempt]:
             provider=attempt.provider,
             model=attempt.model,
             error_reason=f"ERROR_REASON_{attempt.error_reason or 'UNSPECIFIED'}",
-            message=clean(attempt.message),
+            message=replace_surrogates(attempt.message),
             duration=duration(attempt.duration),
         )
         for attempt in values
@@ -116,12 +123,15 @@ def _logprobs(values: Iterable[TokenLogprob]) -> list[pb.TokenLogprob]:
     return [
         pb.TokenLogprob(
             token_id=item.token_id,
-            token=clean(item.token),
+            token=replace_surrogates(item.token),
             token_bytes=item.token_bytes,
             logprob=item.logprob,
             top=[
                 pb.TopLogprob(
-                    token_id=top.token_id, token=clean(top.token), token_bytes=top.token_bytes, logprob=top.logprob
+                    token_id=top.token_id,
+                    token=replace_surrogates(top.token),
+                    token_bytes=top.token_bytes,
+                    logprob=top.logprob,
                 )
                 for top in item.top
             ],
