@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
 from abstractllm._core.accumulator import AnswerAccumulator, fold
+from abstractllm._core.request_log import log_outcome, log_start
 from abstractllm.config import LLMConfig
 from abstractllm.errors import (
     AbstractLLMError,
@@ -41,7 +42,6 @@ from abstractllm.types import (
     Started,
     ToolCall,
 )
-from abstractllm.utils.logging import log_request, log_response
 
 __all__ = ["Answerer", "Executor", "Named", "check", "choose_model"]
 
@@ -192,13 +192,12 @@ class _Execution(Generic[ConfigT]):
             The stream and its first event.
         """
         await self._prepare()
-        log_request(
-            self._llm.provider,
+        log_start(
             self._request,
-            self._config.log_content,
-            request_id=self._request_id,
-            model=self._model,
+            with_content=self._config.log_content,
+            provider=self._llm.provider,
             llm=self._llm.name,
+            model=self._model,
         )
         events, event = await self._open_stream()
         self._first_token = time.monotonic() - self._arrival
@@ -300,13 +299,13 @@ class _Execution(Generic[ConfigT]):
 
     def log(self) -> None:
         """Logs the outcome."""
-        log_response(
-            self._llm.provider,
+        log_outcome(
             self.answer.text,
-            self._config.log_content,
-            request_id=self._request_id,
-            outcome=self._outcome,
+            self._outcome,
+            with_content=self._config.log_content,
             seconds=time.monotonic() - self._arrival,
+            provider=self._llm.provider,
+            request_id=self._request_id,
         )
 
 

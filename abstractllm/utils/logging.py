@@ -1,81 +1,52 @@
-"""Logging of requests and answers: ids, tokens, times and outcomes always, their content only when asked for.
+"""Logging for providers and programs.
 
 The package's logger is named `abstractllm` and stays silent until the program configures logging, for example with
-`setup_logging`. Keys are never logged: they live in `SecretStr` values.
+`setup_logging`. Every request that goes through an LLM is logged already: ids, tokens, times and outcomes always, its
+content only where the configuration says `log_content`. `log_request` and `log_response` are for code that asks a
+provider by itself; they write the content, at DEBUG level.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from abstractllm.requests import GenerationRequest
-    from abstractllm.types import Finished
-
-__all__ = ["log_request", "log_response", "setup_logging"]
+__all__ = ["log_request", "log_response", "logger", "setup_logging"]
 
 logger = logging.getLogger("abstractllm")
 logger.addHandler(logging.NullHandler())
 
-
-def log_request(provider: str, request: GenerationRequest, content: bool = False, /, **facts: Any) -> None:
-    """Logs a request at DEBUG level.
-
-    Args:
-        provider: The provider's name.
-        request: The request; its prompt is written only if `content` is set.
-        content: Whether to write the prompt.
-        **facts: What else is known, such as `request_id`, `llm`, `model`.
-    """
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
-    names = ",".join(name for name in request.parameters.set_fields() if name != "model") or "-"
-    labels = ",".join(f"{key}={value}" for key, value in request.labels.items())
-    logger.debug("request provider=%s %s parameters=%s labels=%s", provider, _facts(facts), names, labels or "-")
-    if content:
-        logger.debug("request %s messages=%r", _facts(facts), request.conversation())
+_SECRETS = ("api_key",)
 
 
-def log_response(
-    provider: str,
-    text: str,
-    content: bool = False,
-    /,
-    *,
-    outcome: Finished | BaseException | None = None,
-    seconds: float,
-    **facts: Any,
-) -> None:
-    """Logs an answer's outcome: at INFO level when it came, at WARNING when it failed.
+def log_request(provider: str, prompt: str, parameters: Mapping[str, Any]) -> None:
+    """Logs a request at DEBUG level, its prompt included.
+
+    Example:
+        log_request("openai", "Hello", {"model": "gpt-6", "temperature": 0})
 
     Args:
         provider: The provider's name.
-        text: The answer's text, or what came of it; written only if `content` is set.
-        content: Whether to write the text.
-        outcome: The final event, or the error.
-        seconds: From the request's arrival to its end.
-        **facts: What else is known, such as `request_id`.
+        prompt: The prompt.
+        parameters: The parameters by name; an `api_key` among them is not written.
     """
-    from abstractllm.errors import AbstractLLMError
+    shown = {str(name): "**********" if name in _SECRETS else value for name, value in parameters.items()}
+    logger.debug("request provider=%s parameters=%s prompt=%r", provider, shown, prompt)
 
-    level = logging.WARNING if isinstance(outcome, AbstractLLMError) else logging.INFO
-    if not logger.isEnabledFor(level):
-        return
-    if isinstance(outcome, AbstractLLMError):
-        result = f"error={outcome.reason}"
-    elif isinstance(outcome, BaseException) or outcome is None:
-        result = "cancelled"
-    else:
-        usage = outcome.usage
-        result = f"finish_reason={outcome.finish_reason} input={usage.input_tokens} output={usage.output_tokens}"
-    logger.log(level, "response provider=%s %s %s seconds=%.3f", provider, _facts(facts), result, seconds)
-    if content:
-        logger.debug("response %s text=%r", _facts(facts), text)
+
+def log_response(provider: str, response: str) -> None:
+    """Logs a response at DEBUG level, its text included.
+
+    Args:
+        provider: The provider's name.
+        response: The response's text.
+    """
+    logger.debug("response provider=%s text=%r", provider, response)
 
 
 def setup_logging(level: int | str = logging.INFO) -> None:
-    """Writes the program's log to standard error, one line a record; of other packages only what they warn of.
+    """Writes the program's log to standard error, one line a record; of other packages only warnings and errors.
 
     Args:
         level: The least level that is written of this package's own records.
@@ -83,7 +54,3 @@ def setup_logging(level: int | str = logging.INFO) -> None:
     # An HTTP client's line for each request tells nothing that ours does not, and takes longer.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logger.setLevel(level)
-
-
-def _facts(facts: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in facts.items())
