@@ -12,11 +12,19 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as PackedAny
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from abstractllm_api.v1 import config_pb2_grpc, generation_pb2_grpc, models_pb2_grpc
+from abstractllm_api.v1 import (
+    config_pb2,
+    config_pb2_grpc,
+    generation_pb2,
+    generation_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+)
 from abstractllm_api.v1 import generation_pb2 as pb
 
 Handler = Callable[[Any, grpc.aio.ServicerContext], Any]
@@ -104,18 +112,21 @@ class Server:
         limit = 16 * 1024 * 1024
         options = [("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit)]
         self._server = grpc.aio.server(options=options)
-        for module in (generation_pb2_grpc, models_pb2_grpc, config_pb2_grpc):
-            for name in [name for name in vars(module) if name.startswith("add_") and name.endswith("_to_server")]:
-                service = name.removeprefix("add_").removesuffix("_to_server")
-                kind = type(service, (getattr(module, service),), dict(self._methods(getattr(module, service))))
-                getattr(module, name)(kind(), self._server)
+        for module, stubs in (
+            (generation_pb2, generation_pb2_grpc),
+            (models_pb2, models_pb2_grpc),
+            (config_pb2, config_pb2_grpc),
+        ):
+            for service in module.DESCRIPTOR.services_by_name.values():
+                base = getattr(stubs, f"{service.name}Servicer")
+                servicer = type(service.name, (base,), dict(self._methods(service)))
+                getattr(stubs, f"add_{service.name}Servicer_to_server")(servicer(), self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
 
-    def _methods(self, service: type) -> Iterator[tuple[str, Any]]:
-        streams = {"StreamGenerate", "PullModel", "LoadModel", "UnloadModel"}
-        for name in [name for name in vars(service) if name[0].isupper()]:
-            yield name, self._stream(name) if name in streams else self._unary(name)
+    def _methods(self, service: ServiceDescriptor) -> Iterator[tuple[str, Any]]:
+        for method in service.methods:
+            yield method.name, self._stream(method.name) if method.server_streaming else self._unary(method.name)
 
     def _unary(self, name: str) -> Any:
         async def method(servicer: object, request: Any, context: grpc.aio.ServicerContext) -> Any:
