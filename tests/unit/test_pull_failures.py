@@ -289,9 +289,9 @@ def settings(root: Path) -> Pull:
 def test_a_disk_that_does_not_take_it_is_named(
     tmp_path: Path, number: int, kind: type[AbstractLLMError], words: str
 ) -> None:
-    from abstractllm.providers.huggingface.hub.downloader.failures import explained
+    from abstractllm.providers.huggingface.hub.downloader.failures import as_library_error
 
-    error = explained(settings(tmp_path), OSError(number, os.strerror(number), "blob"))
+    error = as_library_error(settings(tmp_path), OSError(number, os.strerror(number), "blob"))
     assert type(error) is kind
     assert words in error.message and str(tmp_path) in error.message
 

@@ -1,4 +1,4 @@
-"""What a local LLM can be configured with."""
+"""The configuration of a local LLM."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OFFLINE = ("1", "ON", "YES", "TRUE")
 
 
 class HuggingFaceConfig(LLMConfig):
-    """What a local LLM can be configured with, beside the keys of every LLM.
+    """The configuration of a local LLM: its keys beside those of every LLM.
 
     `load_in_8bit` and `load_in_4bit` are read as `quantization` `int8` and `int4`.
     """
@@ -34,12 +34,12 @@ class HuggingFaceConfig(LLMConfig):
     model: Annotated[str, Field(min_length=1, max_length=1024)] = DEMO_MODEL
     """`demo`, a directory, or the id of a model on the hub, such as `Qwen/Qwen3-0.6B`."""
     models: tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...] = ()
-    """Further models that a request may name; each is loaded in an engine of its own, with the same settings."""
+    """Further models that a request may name; each is loaded in another engine, with the same settings."""
     cache_dir: Annotated[str, Field(min_length=1)] = DEFAULT_CACHE_DIR
     revision: Annotated[str, Field(min_length=1)] | None = None
     """A branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """`auto` is the checkpoint's own; float32 on a CPU without bfloat16 arithmetic."""
+    """`auto` is the checkpoint's; float32 on a CPU without bfloat16 arithmetic."""
     quantization: Quantization = Quantization.NONE
     device_map: str | dict[str, int | str] | None = None
     """`auto`, a device such as `cuda:1`, or a map from modules to devices; the first GPU, else the CPU, if absent."""
@@ -56,14 +56,14 @@ class HuggingFaceConfig(LLMConfig):
     max_queue: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Requests that may wait for their turn; one more is refused."""
     max_queue_bytes: Bytes = 128 << 20
-    """What the waiting requests may hold, in bytes; one more than that is refused."""
+    """Bytes that the waiting requests may hold; a request beyond that is refused."""
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests that are answered at a time: 64 on a CPU, 256 on a GPU, if absent; 1 answers them one after another."""
     kv_cache_bytes: Annotated[Bytes, Field(ge=1 << 20)] | None = None
     """Memory for the keys and values of all running requests: 512 MiB on a CPU, 40 % of what is free on a GPU."""
     prefix_sharing: bool = True
-    """Use the keys and values that an earlier request left of the same beginning; how fast an answer begins then tells
-    whether somebody has asked the like."""
+    """Use the keys and values that an earlier request with the same beginning left in the cache; the time until an
+    answer begins then tells whether there was such a request."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of the engine; as many as the CPUs it may use, if absent."""
 
@@ -71,12 +71,12 @@ class HuggingFaceConfig(LLMConfig):
     @classmethod
     def _fold_flags(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        given = {name: values.pop(name) for name in _FLAGS if name in values}
-        for name, flag in given.items():
+        flags = {name: values.pop(name) for name in _FLAGS if name in values}
+        for name, flag in flags.items():
             if not isinstance(flag, bool):
                 raise ValueError(f"{name} must be true or false")
             if flag:
-                if given.keys() == _FLAGS.keys() and all(given.values()):
+                if flags.keys() == _FLAGS.keys() and all(flags.values()):
                     raise ValueError("load_in_8bit and load_in_4bit exclude each other")
                 values["quantization"] = _FLAGS[name]
             elif values.get("quantization") == _FLAGS[name]:
@@ -85,11 +85,11 @@ class HuggingFaceConfig(LLMConfig):
 
     @classmethod
     def known_keys(cls) -> list[str]:
-        """Every key that a configuration of this kind may hold."""
+        """Returns every key that a configuration of this kind may hold."""
         return sorted({*super().known_keys(), *_FLAGS})
 
     def load_settings(self, model: str = "") -> Load:
-        """What an engine needs to load a model; equal settings mean the same engine.
+        """Returns what an engine needs to load a model; equal settings mean the same engine.
 
         Args:
             model: One of `models`; `model` if empty.
@@ -122,7 +122,7 @@ class HuggingFaceConfig(LLMConfig):
         )
 
     def engine_settings(self, model: str = "") -> EngineSettings:
-        """Returns what the engine of a model is made from.
+        """Returns the settings of a model's engine.
 
         Args:
             model: One of `models`; `model` if empty.
@@ -135,22 +135,22 @@ def without_replace(changes: Mapping[Any, Any]) -> tuple[dict[str, Any], bool]:
     """Takes `replace`, which belongs to one change and is not kept, out of a change's provider options.
 
     Returns:
-        The other changes, and what `replace` was.
+        The other changes, and the value of `replace`.
 
     Raises:
         ConfigurationError: If it is neither true nor false.
     """
-    asked = {str(key): value for key, value in changes.items()}
-    options = asked.get("provider_options")
+    others = {str(key): value for key, value in changes.items()}
+    options = others.get("provider_options")
     if not isinstance(options, Mapping) or "replace" not in options:
-        return asked, False
+        return others, False
     if not isinstance(options["replace"], bool):
         raise ConfigurationError(
             f"provider_options.replace: must be true or false, got {options['replace']!r:.80}",
             field="provider_options.replace",
         )
-    if rest := {key: value for key, value in options.items() if key != "replace"}:
-        asked["provider_options"] = rest
-    else:  # alone it says nothing of the other options
-        del asked["provider_options"]
-    return asked, options["replace"]
+    if other_options := {key: value for key, value in options.items() if key != "replace"}:
+        others["provider_options"] = other_options
+    else:  # without other options the stored ones are not to change
+        del others["provider_options"]
+    return others, options["replace"]

@@ -1,4 +1,4 @@
-"""Between the library's words and the engine's."""
+"""Conversions between the library's types and the messages of an engine process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     TopToken,
     Turn,
 )
-from abstractllm.providers.huggingface.protocol.messages import ToolCall as EarlierCall
+from abstractllm.providers.huggingface.protocol.messages import ToolCall as CallMessage
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     Event,
@@ -36,7 +36,7 @@ __all__ = ["as_conversation", "as_event", "as_format"]
 
 
 def as_conversation(request: GenerationRequest) -> Conversation:
-    """What the model is given: messages with the system prompt in its place, tools, reasoning effort."""
+    """Returns what the model is given: messages with the system prompt in its place, tools, reasoning effort."""
     names: dict[str, str] = {}
     turns: list[Turn] = []
     for message in request.conversation():
@@ -46,7 +46,7 @@ def as_conversation(request: GenerationRequest) -> Conversation:
         turns += [_result(result, names.get(result.tool_call_id, "")) for result in results]
         reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
         if message.text or reasoning or calls or not results:
-            earlier = tuple(EarlierCall(call.id, call.name, call.arguments_json) for call in calls)
+            earlier = tuple(CallMessage(call.id, call.name, call.arguments_json) for call in calls)
             turns.append(Turn(message.role.value, message.text, reasoning, earlier))
     return Conversation(tuple(turns), *_tools(request), request.parameters.reasoning_effort or "")
 
@@ -58,7 +58,7 @@ def _result(result: ToolResult, name: str) -> Turn:
 
 
 def _tools(request: GenerationRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:
-    """The tools that the model may call, and the names of those of which it must call one."""
+    """Returns the tools that the model may call, and the names of those of which it must call one."""
     choice = request.tool_choice or ToolChoice()
     if choice.mode is ToolChoiceMode.NONE:
         return (), ()
@@ -69,7 +69,7 @@ def _tools(request: GenerationRequest) -> tuple[tuple[ToolDefinition, ...], tupl
 
 
 def as_format(request: GenerationRequest) -> Format | None:
-    """What the answer must be.
+    """Returns the format that the answer must have; None if it is free.
 
     Raises:
         UnsupportedFeatureError: If the model may call tools as well: a call is not in the format.
@@ -94,7 +94,7 @@ def as_format(request: GenerationRequest) -> Format | None:
 
 
 def as_event(delta: Delta) -> Event:
-    """A piece of the answer."""
+    """Returns the event of a piece of the answer."""
     if delta.call is not None:
         return ToolCallDelta(delta.call.index, delta.call.id, delta.call.name, delta.call.arguments)
     if delta.reasoning:
@@ -102,10 +102,10 @@ def as_event(delta: Delta) -> Event:
     return TextDelta(delta.text, tuple(_as_token_logprob(logprob) for logprob in delta.logprobs))
 
 
-def _as_token_logprob(found: Logprob) -> TokenLogprob:
-    """A position's log-probabilities; bytes that are no text alone are shown as replacement characters."""
-    top = tuple(TopLogprob(token.token_id, _text(token), token.token_bytes, token.logprob) for token in found.top)
-    return TokenLogprob(found.token_id, _text(found), found.token_bytes, found.logprob, top)
+def _as_token_logprob(logprob: Logprob) -> TokenLogprob:
+    """Returns a position's log-probabilities; bytes that are no text alone are shown as replacement characters."""
+    top = tuple(TopLogprob(token.token_id, _text(token), token.token_bytes, token.logprob) for token in logprob.top)
+    return TokenLogprob(logprob.token_id, _text(logprob), logprob.token_bytes, logprob.logprob, top)
 
 
 def _text(token: Logprob | TopToken) -> str:

@@ -1,4 +1,4 @@
-"""What a model will take in memory, as far as its files tell before it is loaded."""
+"""An estimate of the memory that a model will take, as far as its files tell before it is loaded."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.providers.huggingface.hub.layout import folder_name, snapshot_folder
+from abstractllm.providers.huggingface.machine import has_bfloat16, has_nvidia_gpu
+from abstractllm.providers.huggingface.protocol.messages import CPU_CACHE_BYTES, Load
 
 __all__ = ["expected_bytes"]
-
-_CPU_CACHE_BYTES = 512 * 1024 * 1024
-"""What the engine takes for keys and values on a CPU, unless `kv_cache_bytes` says otherwise."""
 
 _ITEM_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0}
 _QUANTIZED_BYTES = {"int8": 1.0, "int4": 0.5}
@@ -27,7 +26,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 def expected_bytes(settings: Load) -> int:
-    """The bytes of a model's weights, in the precision they will have, and of its cache of keys and values.
+    """Returns the bytes of a model's weights, in the precision that they will have, and of its keys and values.
 
     Files that are not there, such as those of a model that is yet to be downloaded, count as nothing. So does, on a
     GPU, a cache whose size is not configured: it will be a share of what is free.
@@ -36,11 +35,11 @@ def expected_bytes(settings: Load) -> int:
     weights = sum(_tensor_bytes(name, tensor, item, settings.quantization) for name, tensor in _tensors(settings))
     if settings.max_batch_size == 1:
         return math.ceil(weights)
-    return math.ceil(weights) + (settings.kv_cache_bytes or (_CPU_CACHE_BYTES if _is_on_cpu(settings) else 0))
+    return math.ceil(weights) + (settings.kv_cache_bytes or (CPU_CACHE_BYTES if _is_on_cpu(settings) else 0))
 
 
 def _tensor_bytes(name: str, tensor: dict[str, Any], item: float | None, quantization: str) -> float:
-    """What one tensor will take; `item` are the bytes of a number, None for those of the file."""
+    """Returns the bytes that one tensor will take; `item` are the bytes of a number, None for those of the file."""
     begin, end = tensor["data_offsets"]
     if tensor["dtype"] not in _FLOATS:  # a checkpoint that comes quantized stays as it is
         return float(end - begin)
@@ -51,7 +50,7 @@ def _tensor_bytes(name: str, tensor: dict[str, Any], item: float | None, quantiz
 
 
 def _tensors(settings: Load) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The names and descriptions of a model's tensors, from the headers of its files."""
+    """Yields the names and descriptions of a model's tensors, from the headers of its files."""
     for path in _weight_files(settings):
         try:
             with path.open("rb") as file:
@@ -63,7 +62,10 @@ def _tensors(settings: Load) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _weight_files(settings: Load) -> list[Path]:
-    folder = Path(settings.model) if settings.is_directory else _snapshot(settings)
+    folder = Path(settings.model)
+    if not settings.is_directory:
+        model_folder = Path(settings.cache_dir, folder_name(settings.model))
+        folder = snapshot_folder(model_folder, settings.revision or "main")
     if (whole := folder / "model.safetensors").is_file():
         return [whole]
     try:
@@ -73,32 +75,14 @@ def _weight_files(settings: Load) -> list[Path]:
         return sorted(folder.glob("*.safetensors"))
 
 
-def _snapshot(settings: Load) -> Path:
-    """Where the cache keeps the revision, in the hub's own layout."""
-    folder = Path(settings.cache_dir, "models--" + settings.model.replace("/", "--"))
-    revision = settings.revision or "main"
-    try:
-        commit = (folder / "refs" / revision).read_text("ascii").strip()
-    except (OSError, ValueError):  # it is a commit itself
-        commit = revision
-    return folder / "snapshots" / commit
-
-
 def _item_bytes(settings: Load) -> float | None:
     if settings.dtype != "auto":
         return _ITEM_BYTES[settings.dtype]
-    return 4.0 if _is_on_cpu(settings) and not _has_bfloat16() else None
+    return 4.0 if _is_on_cpu(settings) and not has_bfloat16() else None
 
 
 def _is_on_cpu(settings: Load) -> bool:
-    """As the engine will choose; torch, which would know, is not imported in this process."""
+    """Returns True if the engine will choose the CPU; torch, which would know, is not imported in this process."""
     if isinstance(settings.device_map, str):
         return settings.device_map.partition(":")[0] == "cpu"
-    return sys.platform != "darwin" and not Path("/dev/nvidiactl").exists()
-
-
-def _has_bfloat16() -> bool:
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text("ascii", "replace")
-    except OSError:
-        return False
+    return sys.platform != "darwin" and not has_nvidia_gpu()

@@ -1,4 +1,4 @@
-"""What an engine is made from."""
+"""The settings of engines."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ class EngineSettings:
     name: str
     """The model's name in messages."""
     load_settings: Load
-    """What its process loads; equal ones mean the same engine."""
+    """The model that its process loads, and how; equal ones mean the same engine."""
     limits: EngineLimits

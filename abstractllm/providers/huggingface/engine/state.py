@@ -68,7 +68,7 @@ class Tenure(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What users see of an engine."""
+    """The facts about an engine that its users see."""
 
     state: LlmState = LlmState.UNLOADED
     reason: str = ""
@@ -77,7 +77,7 @@ class Report:
     fraction: float | None = None
     """Of the phase, from 0 to 1."""
     failure: AbstractLLMError | None = None
-    """Why the model could not be loaded, until it is tried again."""
+    """The reason why the model could not be loaded, until it is tried again."""
 
 
 @dataclass(slots=True)
@@ -218,7 +218,7 @@ class EngineState:
     # Watching.
 
     def watch(self) -> concurrent.futures.Future[None]:
-        """Returns what is done after the next change of the report."""
+        """Returns a future that is done after the next change of the report."""
         watcher: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._change_watchers.append(watcher)
         return watcher
@@ -229,7 +229,7 @@ class EngineState:
             self._change_watchers.remove(watcher)
 
     def watch_end(self) -> concurrent.futures.Future[None]:
-        """Returns what is done when the process, which is STOPPING, has ended; at once if there is none."""
+        """Returns a future that is done when the process, which is STOPPING, has ended; at once if there is none."""
         watcher: concurrent.futures.Future[None] = concurrent.futures.Future()
         if self.is_down:
             watcher.set_result(None)

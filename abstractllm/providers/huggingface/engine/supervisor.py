@@ -51,7 +51,7 @@ class _ProcessEnd:
     status: int
     """The exit status; negative for a signal, 0 if there was no process."""
     failure: AbstractLLMError | None
-    """Why loading failed, where that is known."""
+    """The reason why loading failed, where that is known."""
 
 
 class EngineSupervisor:
@@ -65,7 +65,7 @@ class EngineSupervisor:
 
     Args:
         name: The model's name in messages.
-        load_settings: What the process loads.
+        load_settings: The model that the process loads, and how.
         state: The engine's state; its transitions are made here.
         queue: The engine's requests.
         memory: The memory that the process needs a share of.
@@ -80,7 +80,7 @@ class EngineSupervisor:
         self.beside: EngineSupervisor | None = None
         """The supervisor of a model that stays loaded while this one's is loading, which then replaces it."""
         self.wait_reason = ""
-        """Why it waits for memory, if not just for other models."""
+        """The reason why it waits for memory, if not just for other models."""
         self._load_settings = load_settings
         self._state = state
         self._queue = queue

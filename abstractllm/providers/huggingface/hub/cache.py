@@ -1,4 +1,4 @@
-"""The cache of models from the hub: listing and clearing. The layout inside is the hub's own."""
+"""The listing and clearing of the cache of models from the hub; its layout inside is the hub's."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from abstractllm.types import CachedModel
 
 __all__ = ["clear", "list_models", "sweep"]
 
-_REMOVED = ".removed-"
-"""A model to be deleted is renamed to this and a random name first: whenever a kill comes, it is whole or gone."""
+_REMOVED_PREFIX = ".removed-"
+"""The beginning of the name that a model is given before it is deleted: whenever a kill comes, it is whole or gone."""
 
 
 def list_models(directory: str, used_by: Mapping[str, Sequence[str]] | None = None) -> list[CachedModel]:
-    """The models in a cache, sorted by name; empty if there is no cache.
+    """Returns the models in a cache, sorted by name; an empty list if there is no cache.
 
     A file is counted once however many of a model's revisions share it. Links out of the cache are not followed. What
-    an interrupted deletion left is deleted.
+    an interrupted deletion left behind is deleted.
 
     Args:
         directory: The cache's root.
-        used_by: For each model in use, what uses it.
+        used_by: The names of the users of each model in use.
     """
     root = Path(directory)
     sweep(root)
@@ -46,13 +46,13 @@ def clear(
     used_by: Mapping[str, Sequence[str]] | None = None,
     dry_run: bool = False,
 ) -> tuple[list[str], int]:
-    """Deletes one model, or all of them if `model` is None, and what an interrupted deletion left.
+    """Deletes one model, or all of them if `model` is None, and what an interrupted deletion left behind.
 
     Args:
         directory: The cache's root.
         model: A name that `list_models` gives.
-        used_by: For each model in use, what uses it.
-        dry_run: Only say what would be deleted.
+        used_by: The names of the users of each model in use.
+        dry_run: Delete nothing.
 
     Returns:
         The names of what was (or would be) deleted, and the bytes that it frees: not those of files that others share.
@@ -83,12 +83,12 @@ def clear(
                     raise ModelInUseError(
                         f"model {name} is being downloaded, or another process uses it", field="model"
                     ) from None
-            # Another call may have deleted some of them while the locks were taken.
+            # Another call may have deleted some of them before all locks were taken.
             chosen = {name: path for name, path in sorted(chosen.items()) if path.is_dir()}
             freed = _freed(root, chosen.values())
             if not dry_run:
                 for path in chosen.values():
-                    path.rename(root / f"{_REMOVED}{uuid.uuid4().hex}")
+                    path.rename(root / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}")
                     shutil.rmtree(root / LOCKS / path.name, ignore_errors=True)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -105,26 +105,26 @@ def clear(
 
 
 def sweep(root: Path) -> None:
-    """Deletes what was renamed aside, now or before a kill, and the locks of models that are gone."""
+    """Deletes the models that were renamed for it, now or before a kill, and the locks of models that are gone."""
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
-        if re.fullmatch(rf"{re.escape(_REMOVED)}[0-9a-f]{{32}}", name):
+        if re.fullmatch(rf"{re.escape(_REMOVED_PREFIX)}[0-9a-f]{{32}}", name):
             shutil.rmtree(root / name, ignore_errors=True)
     with contextlib.suppress(OSError):
         for lock in list(os.scandir(root / LOCKS)):
             folder = lock.name.removesuffix(".use")
             if model_name(folder) is not None and folder not in names:
-                # Whoever is about to download the model has its lock already.
+                # A process that is about to download the model has its lock already.
                 with contextlib.suppress(InUseError), alone(root, folder):
                     if not (root / folder).exists():
                         shutil.rmtree(root / LOCKS / folder, ignore_errors=True)
 
 
 def _folders(root: Path) -> dict[str, Path]:
-    """The models' folders by name; links are none."""
+    """Returns the models' folders by name; links do not count."""
     try:
         with os.scandir(root) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -158,27 +158,29 @@ def _describe(name: str, root: Path, path: Path, used_by: Mapping[str, Sequence[
 
 
 def _regular_files(root: Path, path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """A model's own files, and those of the cache that it shares with other models."""
+    """Yields a model's files, those that it shares with other models included."""
     for folder, _, files in os.walk(path):  # follows no links
         for file in files:
             with contextlib.suppress(OSError):  # deleted meanwhile, or a link to nothing
-                place = Path(folder, file)
-                if not place.is_symlink():
-                    yield place, place.stat()
-                elif (target := resolved(root, place)) is not None and shared_blobs.is_shared(root, target):
-                    yield place, target.stat()
+                file_path = Path(folder, file)
+                if not file_path.is_symlink():
+                    yield file_path, file_path.stat()
+                elif (target := resolved(root, file_path)) is not None and shared_blobs.is_shared(root, target):
+                    yield file_path, target.stat()
 
 
 def _freed(root: Path, folders: Iterable[Path]) -> int:
-    """The bytes that deleting models frees: a file counts if all its names go."""
-    doomed = list(folders)
+    """Returns the bytes that deleting models frees: a file counts if all its names are deleted."""
+    deleted = list(folders)
     names: dict[tuple[int, int], set[Path]] = {}
-    facts: dict[tuple[int, int], os.stat_result] = {}
-    for path in doomed:
+    statuses: dict[tuple[int, int], os.stat_result] = {}
+    for path in deleted:
         for file, status in _regular_files(root, path):
             names.setdefault((status.st_dev, status.st_ino), set()).add(Path(os.path.realpath(file)))
-            facts[status.st_dev, status.st_ino] = status
-    kept = shared_blobs.referenced(root, without=doomed)
+            statuses[status.st_dev, status.st_ino] = status
+    kept = shared_blobs.referenced(root, without=deleted)
     return sum(
-        status.st_size for key, status in facts.items() if status.st_nlink <= len(names[key]) and not names[key] & kept
+        status.st_size
+        for key, status in statuses.items()
+        if status.st_nlink <= len(names[key]) and not names[key] & kept
     )

@@ -1,7 +1,7 @@
 """Locks on cached models, held by processes: those that use a model share one, and nobody deletes it meanwhile.
 
-They are `flock`s, so one ends with its process, however that ends. A lock's file may be deleted by who has it for
-himself; whoever waited for it then looks again.
+They are `flock`s, so one ends with its process, however that ends. A lock's file may be deleted by the process that has
+the lock alone; a process that waited for it then tries again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 __all__ = ["LOCKS", "InUseError", "alone", "lock_path", "using"]
 
 LOCKS = ".locks"
-"""The hub's own folder for locks: a folder for each model, and beside it our file for each model."""
+"""The hub's folder for locks: a folder for each model, and beside it our file for each model."""
 _SUFFIX = ".use"
 _UNSUPPORTED = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
 
@@ -51,10 +51,10 @@ def using(root: Path, folder: str) -> Iterator[None]:
 
 @contextmanager
 def alone(root: Path, folder: str) -> Iterator[None]:
-    """Keeps everybody else from a model that is to be deleted, and deletes the lock's file in the end.
+    """Keeps all others from a model that is to be deleted, and deletes the lock's file in the end.
 
     Raises:
-        InUseError: If it is in use.
+        InUseError: If a process uses the model.
         OSError: If the cache cannot be written to.
     """
     path = lock_path(root, folder)
@@ -76,12 +76,12 @@ def alone(root: Path, folder: str) -> Iterator[None]:
 
 
 def lock_path(root: Path, folder: str) -> Path:
-    """Where a model's lock is."""
+    """Returns the path of a model's lock."""
     return root / LOCKS / f"{folder}{_SUFFIX}"
 
 
 def _lock(path: Path, operation: int) -> int:
-    """An open descriptor that has the lock."""
+    """Returns an open descriptor that has the lock."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -1,7 +1,7 @@
 """The files that models of one cache share.
 
 With its storage `xet` the hub's library moves a file into `blobs` at the cache's root, and leaves a link to it in the
-model's own `blobs`; see `HF_HUB_DISABLE_SHARED_BLOBS`. One that no link leads to any more is deleted here.
+model's `blobs`; see `HF_HUB_DISABLE_SHARED_BLOBS`. Files that no link leads to any more are deleted here.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 
 
 def is_shared(root: Path, file: Path) -> bool:
-    """Whether a file, whose path is resolved, is one of those that models share."""
+    """Returns True if a file, whose path is resolved, is one of those that models share."""
     store = Path(os.path.realpath(root), _STORE)
     return file.parent.parent == store and _NAME.fullmatch(file.name) is not None
 
 
 def referenced(root: Path, without: Collection[Path] = ()) -> set[Path]:
-    """The shared files that a repository in the cache, of whatever kind, links to; their paths are resolved.
+    """Returns the shared files that a repository in the cache, of whatever kind, links to; their paths are resolved.
 
     Args:
         root: The cache's root.
         without: Folders of repositories that do not count.
     """
-    found: set[Path] = set()
+    files: set[Path] = set()
     if not (root / _STORE / _MARKER).is_file():
-        return found
+        return files
     with os.scandir(root) as entries:
         folders = [Path(entry) for entry in entries if "--" in entry.name and entry.is_dir(follow_symlinks=False)]
     for folder in folders:
         if folder not in without:
             with contextlib.suppress(OSError), os.scandir(folder / "blobs") as blobs:
                 targets = (Path(os.path.realpath(blob)) for blob in blobs if blob.is_symlink())
-                found.update(target for target in targets if is_shared(root, target))
-    return found
+                files.update(target for target in targets if is_shared(root, target))
+    return files
 
 
 def collect(root: Path) -> None:
@@ -51,9 +51,13 @@ def collect(root: Path) -> None:
     store = root / _STORE
     if not (store / _MARKER).is_file() or store.is_symlink():
         return
-    kept = referenced(root)
+    referenced_files = referenced(root)
     for path in store.glob("[0-9a-f][0-9a-f]/*"):
-        if _NAME.fullmatch(path.name) and not path.is_symlink() and Path(os.path.realpath(path)) not in kept:
+        if (
+            _NAME.fullmatch(path.name)
+            and not path.is_symlink()
+            and Path(os.path.realpath(path)) not in referenced_files
+        ):
             with contextlib.suppress(OSError):
                 _delete(root, path)
 

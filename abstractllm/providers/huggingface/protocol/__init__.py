@@ -1,1 +1,1 @@
-"""The messages and the channel between a provider's process and those that it starts."""
+"""The messages and the channel between a provider's process and the processes that it starts."""

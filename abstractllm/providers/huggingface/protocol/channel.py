@@ -1,4 +1,4 @@
-"""Length-prefixed msgpack messages over a stream socket, the same on both sides."""
+"""Length-prefixed msgpack messages over a stream socket; both sides use this file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 __all__ = ["MAX_FRAME_BYTES", "Channel", "encode"]
 
 MAX_FRAME_BYTES = 256 * 2**20
-"""A longer frame is refused by its sender; one that arrives all the same is a fault of the peer."""
+"""Bytes of the longest frame; a longer one is refused by its sender, and is an error of the peer where it arrives."""
 
 _PREFIX = 4
 _encoder = msgspec.msgpack.Encoder()
@@ -23,7 +23,7 @@ Received = TypeVar("Received")
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """A message as a frame.
+    """Returns a message as a frame.
 
     Raises:
         ValueError: If it is longer than `MAX_FRAME_BYTES`.
@@ -37,11 +37,11 @@ def encode(message: msgspec.Struct) -> bytes:
 class Channel(Generic[Received]):
     """One end of the connection between a provider and its engine process.
 
-    Writing never blocks the caller: what the socket does not take at once is written by a thread of its own. Reading is
+    Writing never blocks the caller: what the socket does not take at once is written by another thread. Reading is
     iteration, in one thread.
 
     Args:
-        connection: The connected socket; owned from here on.
+        connection: The connected socket; the channel closes it.
         received: The union of the message types that the other side sends.
     """
 
@@ -53,11 +53,11 @@ class Channel(Generic[Received]):
         self._work = threading.Condition()
         self._closed = False
         self._writing = False
-        """Whether the thread is writing what it has taken."""
+        """True while the thread is writing what it has taken."""
         threading.Thread(target=self._write, name="engine-writer", daemon=True).start()
 
     def send(self, frame: bytes, urgent: bool = False) -> None:
-        """Hands over a frame to be written; an urgent one goes before all that wait."""
+        """Hands over a frame to be written; an urgent one is written before all that wait."""
         with self._work:
             if not (self._urgent or self._frames or self._writing or self._closed):
                 # Waking the thread for every frame would cost the caller more than writing it.
@@ -70,7 +70,7 @@ class Channel(Generic[Received]):
             self._work.notify()
 
     def __iter__(self) -> Iterator[Received]:
-        """The messages of the other side, until the connection ends.
+        """Yields the messages of the other side, until the connection ends.
 
         Raises:
             ValueError: For a frame that is too long or not understood.
@@ -99,10 +99,10 @@ class Channel(Generic[Received]):
         self._socket.close()
 
     def _write_some(self, frame: bytes) -> int:
-        """Writes as much of a frame as the socket takes without waiting."""
+        """Writes as much of a frame as the socket takes without waiting; returns the number of bytes."""
         try:
             return self._socket.send(frame, socket.MSG_DONTWAIT)
-        except OSError:  # full, or closed: the thread finds out
+        except OSError:  # full, or closed, which the thread will notice
             return 0
 
     def _write(self) -> None:
@@ -118,5 +118,5 @@ class Channel(Generic[Received]):
                 self._writing = True
             try:
                 self._socket.sendall(waiting)
-            except OSError:  # the reader sees the end of the connection too, and deals with it
+            except OSError:  # the reader sees the end of the connection too
                 return

@@ -23,19 +23,19 @@ logger = logging.getLogger("abstractllm.engine")
 Received = TypeVar("Received")
 
 _TAIL_LINES = 40
-_PATIENCE = 10.0
-"""Seconds that a process has to end after its channel was closed."""
+_END_TIMEOUT = 10.0
+"""Seconds that a process has to end after its channel was closed; then it is killed."""
 
 
 class ChildProcess(Generic[Received]):
     """A running process and the channel to it.
 
-    It leads a session of its own, so a terminal's Ctrl-C reaches only its parent, and it ends by itself when the
-    channel closes, however that comes about. Its standard output and error are one pipe, of which the last lines are
-    kept; nothing it prints can reach the channel.
+    It leads a new session, so a terminal's Ctrl-C reaches only its parent, and it ends by itself when the channel
+    closes, however that comes about. Its standard output and error are one pipe, of which the last lines are kept;
+    nothing that it prints can reach the channel.
 
     Args:
-        module: What it runs; its one argument is the descriptor of its end of the channel.
+        module: The module that it runs; its one argument is the descriptor of its end of the channel.
         received: The union of the message types that it sends.
 
     Raises:
@@ -78,25 +78,25 @@ class ChildProcess(Generic[Received]):
         """
         self.channel.close()
         try:
-            status = self._process.wait(_PATIENCE)
+            status = self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._kill_group()
             status = self._process.wait()
-        self._kill_group()  # children that outlived it
+        self._kill_group()  # children that still run
         self._relay.join(1.0)
         self.channel.release()
         return status
 
     def output(self) -> str:
-        """The end of what the process printed: for the log, it may hold anything."""
+        """Returns the last lines that the process printed: for the log alone, since they may hold anything."""
         return "\n".join(self._tail)
 
     def last_words(self) -> str:
-        """The last line that the process printed, shortened."""
+        """Returns the last line that the process printed, shortened."""
         return next((line[:300] for line in reversed(self._tail) if line.strip()), "")
 
     def forget(self) -> None:
-        """To be called in a forked child: gives up the copied channel without ending the parent's process."""
+        """Called in a forked child: gives up the copied channel without ending the parent's process."""
         self.channel.release()
         self._process.returncode = 0  # it is no child of this process
 
@@ -126,5 +126,5 @@ class EngineProcess(ChildProcess[FromEngine]):
 
 
 def describe_exit(status: int) -> str:
-    """Says how a process ended, by its exit status, which is negative for a signal."""
+    """Returns how a process ended, in words: `ended with status 1`, or `ended by signal 9` for the status -9."""
     return f"ended by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -1,6 +1,6 @@
 """The messages between a provider and its engine process; both sides import this file, so it stays light.
 
-Times are seconds, token counts and ids are integers. A request's `id` is an integer of the provider's own.
+Times are seconds, token counts and ids are integers. A request's `id` is an integer that the provider chooses.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 __all__ = [
+    "CPU_CACHE_BYTES",
     "Batch",
     "Begun",
     "CallPiece",
@@ -41,8 +42,12 @@ __all__ = [
 ]
 
 
+CPU_CACHE_BYTES = 512 * 2**20
+"""Bytes that an engine takes for keys and values on a CPU where `Load.kv_cache_bytes` is unset, if there are enough."""
+
+
 class Load(Struct, tag=True, frozen=True, kw_only=True):
-    """The first message to an engine: which model, and how."""
+    """Load a model; the first message to an engine."""
 
     model: str
     """A directory or a hub id."""
@@ -76,7 +81,7 @@ class Turn(Struct, frozen=True):
 
     role: str
     text: str
-    """Of the role `tool`: what the tool returned."""
+    """Of the role `tool`: the tool's result."""
     reasoning: str = ""
     calls: tuple[ToolCall, ...] = ()
     call_id: str = ""
@@ -95,15 +100,15 @@ class ToolDefinition(Struct, frozen=True):
 
 
 class Conversation(Struct, frozen=True):
-    """What the model is given, and how it is asked."""
+    """The messages and tools that the model is given."""
 
     turns: tuple[Turn, ...]
     """At least one."""
     tools: tuple[ToolDefinition, ...] = ()
     forced: tuple[str, ...] = ()
-    """The tools of which one must be called; empty if the model decides."""
+    """The names of the tools of which one must be called; empty if the model decides."""
     effort: str = ""
-    """A value of `ReasoningEffort`; empty for the model's own way."""
+    """A value of `ReasoningEffort`; empty for the model's default."""
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -124,7 +129,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 class Format(Struct, frozen=True):
-    """What an answer must be."""
+    """The format that an answer must have."""
 
     kind: str
     """`json_object`, `json_schema`, `regex` or `grammar`."""
@@ -139,7 +144,7 @@ class Generate(Struct, tag=True, frozen=True):
     conversation: Conversation
     sampling: Sampling
     whole: bool = False
-    """The answer's text in one message, at its end."""
+    """True to send the answer's text in one message, at its end."""
     format: Format | None = None
 
 
@@ -151,15 +156,15 @@ class Count(Struct, tag=True, frozen=True):
 
 
 class Cancel(Struct, tag=True, frozen=True):
-    """Stop answering; `Done` or `Failed` still follows. It may overtake the request it means."""
+    """Stop answering; `Done` or `Failed` still follows. It may overtake the request that it cancels."""
 
     id: int
     order: int
-    """Which one the request is of those that were sent, from 1."""
+    """The position of the request among those that were sent, from 1."""
 
 
 class Progress(Struct, tag=True, frozen=True):
-    """Where loading is."""
+    """The progress of loading."""
 
     phase: str
     fraction: float | None = None
@@ -171,29 +176,29 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
 
     device: str
     memory_bytes: int
-    """What the weights take."""
+    """Bytes of the weights."""
     cache_bytes: int = 0
-    """What the cache of keys and values takes; 0 where each request brings its own."""
+    """Bytes of the cache of keys and values; 0 where each request has a cache that comes and goes with it."""
     dtype: str
     quantization: str
     context_window: int
     """Tokens of prompt and answer together."""
     max_characters: int | None
-    """A longer message certainly does not fit the window; `None` if the tokenizer sets no such bound."""
+    """The characters of the longest message that may fit the window; `None` if the tokenizer sets no such bound."""
     system_prompt: bool
-    """Whether the chat template takes a system message."""
+    """True if the chat template takes a system message."""
     formats: bool = False
-    """Whether answers can be held to a format."""
+    """True if answers can be held to a format."""
     tools: bool = False
-    """Whether tools can be offered, and calls of them are understood."""
+    """True if tools can be offered, and calls of them are understood."""
     effort: bool = False
-    """Whether the chat template has a say in how much the model thinks."""
+    """True if the chat template takes a level of reasoning."""
     slots: int = 1
     """Requests that are answered at a time."""
     longest: int = 0
     """Tokens of prompt and answer that one request may have: the window, or less where the cache holds less."""
     note: str = ""
-    """Why requests are answered one at a time, if they are."""
+    """The reason why requests are answered one at a time, if they are."""
 
 
 class Failed(Struct, tag=True, frozen=True):
@@ -261,23 +266,23 @@ class Delta(Struct, tag=True, frozen=True):
 
 
 def join_deltas(deltas: Iterable[Delta]) -> list[Delta]:
-    """The same pieces of one answer, with those that follow each other and are of one kind made one."""
+    """Returns the same pieces of one answer, with consecutive ones of one kind joined."""
     joined: list[Delta] = []
-    for (place, _), found in groupby(deltas, _kind):
-        group = list(found)
-        last = group[-1]
-        if len(group) > 1:
+    for (call_index, _), group in groupby(deltas, _kind):
+        pieces = list(group)
+        last = pieces[-1]
+        if len(pieces) > 1:
             call = last.call
             if call is not None:
-                first = group[0].call or call
-                arguments = "".join(delta.call.arguments for delta in group if delta.call is not None)
-                call = CallPiece(place, first.id, first.name, arguments)
+                first = pieces[0].call or call
+                arguments = "".join(delta.call.arguments for delta in pieces if delta.call is not None)
+                call = CallPiece(call_index, first.id, first.name, arguments)
             last = Delta(
                 last.id,
-                "".join(delta.text for delta in group),
-                tuple(logprob for delta in group for logprob in delta.logprobs),
+                "".join(delta.text for delta in pieces),
+                tuple(logprob for delta in pieces for logprob in delta.logprobs),
                 last.output_tokens,
-                "".join(delta.reasoning for delta in group),
+                "".join(delta.reasoning for delta in pieces),
                 call,
             )
         joined.append(last)
@@ -285,6 +290,7 @@ def join_deltas(deltas: Iterable[Delta]) -> list[Delta]:
 
 
 def _kind(delta: Delta) -> tuple[int, bool]:
+    """Returns the index of a piece's call, -1 if it is none, and True if it is reasoning."""
     return (-1 if delta.call is None else delta.call.index), bool(delta.reasoning)
 
 
@@ -306,9 +312,9 @@ class Done(Struct, tag=True, frozen=True):
 
 
 class Counters(Struct, frozen=True, kw_only=True):
-    """What an engine holds, and what it has done since its process started; zeros of a model that is not batched.
+    """The counters of an engine since its process started; a model that is not batched has zeros.
 
-    The first four are the provider's own, of all its processes.
+    The first four are counted by the provider, over all of the engine's processes.
     """
 
     queued: int = 0
@@ -331,18 +337,18 @@ class Counters(Struct, frozen=True, kw_only=True):
     """Blocks that requests hold; one that several share counts for each."""
     steps: int = 0
     step_seconds: float = 0.0
-    """How long the steps took together."""
+    """Seconds that the steps took together."""
     prompt_tokens: int = 0
     """Tokens of the prompts that have begun."""
     cached_tokens: int = 0
-    """Of these, the ones whose keys and values an earlier request had left."""
+    """Of these, the ones whose keys and values an earlier request had left in the cache."""
     generated_tokens: int = 0
     evictions: int = 0
-    """Requests that lost their blocks to others, to be taken up again later."""
+    """Requests that lost their blocks to others, and are continued later."""
 
 
 class Batch(Struct, tag=True, frozen=True):
-    """What one step of the batch loop brings to all its requests."""
+    """The messages of one step of the batch loop to all its requests."""
 
     messages: tuple[Begun | Delta | Done | Failed, ...]
     counters: Counters
@@ -350,7 +356,7 @@ class Batch(Struct, tag=True, frozen=True):
 
 
 class Counted(Struct, tag=True, frozen=True):
-    """How many tokens the conversation takes."""
+    """The tokens of the conversation."""
 
     id: int
     tokens: int

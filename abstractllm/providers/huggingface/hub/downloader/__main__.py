@@ -1,7 +1,8 @@
 """Starts a download: `python -P -m abstractllm.providers.huggingface.hub.downloader DESCRIPTOR`.
 
-The descriptor is a socket's, on which the process is told what to download and tells how far it is. When the other side
-closes it, however that comes about, the process ends at once: what is on the disk then is where the next one goes on.
+The descriptor is a socket's, from which the process reads what to download, and to which it writes its progress. When
+the other side closes it, however that comes about, the process ends at once; the next one goes on with what is on the
+disk.
 """
 
 import os
@@ -18,32 +19,32 @@ from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 
 
 def main() -> None:
-    """Does the one download that the other end of the socket asks for."""
+    """Does the one download that the other side of the socket asks for."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     channel = Channel[Pull](socket.socket(fileno=descriptor), Pull)
-    asked: queue.SimpleQueue[Pull] = queue.SimpleQueue()
+    pulls: queue.SimpleQueue[Pull] = queue.SimpleQueue()
 
     def read() -> None:
         try:
             for message in channel:
-                asked.put(message)
+                pulls.put(message)
         finally:
             os._exit(0)
 
     threading.Thread(target=read, name="reader", daemon=True).start()
-    channel.send(encode(_outcome(asked.get(), lambda report: channel.send(encode(report)))))
+    channel.send(encode(_outcome(pulls.get(), lambda report: channel.send(encode(report)))))
     threading.Event().wait(30)  # the other side closes the channel as soon as it has read this
     os._exit(1)
 
 
 def _outcome(pull: Pull, report: Callable[[Report], None]) -> Pulled | PullFailed:
-    """Downloads, and tells how that ended."""
+    """Downloads; returns the outcome."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would be drawn into a log
     try:
         # Importing takes half a second, in which the process can already be ended.
         from abstractllm.providers.huggingface.hub.downloader.download import Download
-        from abstractllm.providers.huggingface.hub.downloader.failures import explained
+        from abstractllm.providers.huggingface.hub.downloader.failures import as_library_error
     except ModuleNotFoundError as error:
         extra = "pip install 'abstractllm-grpc[huggingface]'"
         return PullFailed(
@@ -53,7 +54,7 @@ def _outcome(pull: Pull, report: Callable[[Report], None]) -> Pulled | PullFaile
         return Pulled(Download(pull, report).run())
     except Exception as error:
         traceback.print_exc()
-        failure = explained(pull, error)
+        failure = as_library_error(pull, error)
         return PullFailed(failure.reason, failure.message, failure.field, failure.upstream_status, failure.retry_after)
 
 

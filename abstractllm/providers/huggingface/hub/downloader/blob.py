@@ -1,4 +1,4 @@
-"""One file's content: fetched, continued, checked."""
+"""The content of one file: fetched, continued, checked."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from abstractllm.providers.huggingface.hub.downloader.failures import retry_afte
 __all__ = ["Blob", "fetch"]
 
 _PAUSES = (0.2, 0.8, 3.2)
-"""Seconds before each further attempt; any new byte begins them anew."""
+"""Seconds before each further attempt; after any new byte the first one comes again."""
 _LONGEST_WAIT = 30.0
-"""A longer one, that the hub asks for, is left to the caller."""
+"""Seconds; a longer wait that the hub asks for is left to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Blob:
 
     @classmethod
     def of(cls, file: RepoFile) -> Blob:
-        """Reads the hub's description.
+        """Returns the content that the hub describes.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the description is malformed.
         """
         etag, size = (file.lfs.sha256, file.lfs.size) if file.lfs else (file.blob_id, file.size)
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", etag) or size < 0:
@@ -52,25 +52,26 @@ def fetch(model: str, commit: str, name: str, blob: Blob, folder: Path, locks: P
 
     Args:
         model: The hub's name of the model.
-        commit: One in which the file is so.
+        commit: A commit that has the file with this content.
         name: The file.
         blob: Its content.
         folder: The model's folder.
-        locks: The folder of the hub's own locks on the model's files: who else downloads the file is waited for.
+        locks: The folder of the hub's locks on the model's files: if another process downloads the file, this one
+            waits for it.
 
     Raises:
         httpx2.TransportError: If the hub cannot be reached, or breaks off, several times.
         HfHubHTTPError: If the hub refuses.
         OSError: If it cannot be written.
-        ValueError: If the content is not what the hub says.
+        ValueError: If the content differs from the description.
     """
-    place = folder / "blobs" / blob.etag
-    part = place.with_name(f"{blob.etag}.incomplete")
+    path = folder / "blobs" / blob.etag
+    part = path.with_name(f"{blob.etag}.incomplete")
     with WeakFileLock(locks / f"{blob.etag}.lock"):
-        if place.exists():
+        if path.exists():
             return
-        for left in place.parent.glob(f"{blob.etag}.?*.incomplete"):
-            left.unlink(missing_ok=True)  # of a download by the hub's own library that was killed
+        for left in path.parent.glob(f"{blob.etag}.?*.incomplete"):
+            left.unlink(missing_ok=True)  # of a download by the hub's library that was killed
         url = hf_hub_url(model, name, revision=commit)
         for _ in range(2):
             _stream(url, part, blob.size)
@@ -79,7 +80,7 @@ def fetch(model: str, commit: str, name: str, blob: Blob, folder: Path, locks: P
             part.unlink()
         else:
             raise ValueError(f"the content of {name} is not what the hub says: its hash is not {blob.etag}")
-        part.replace(place)
+        part.replace(path)
 
 
 def _stream(url: str, part: Path, size: int) -> None:
@@ -103,10 +104,10 @@ def _stream(url: str, part: Path, size: int) -> None:
             continue
         if attempts == len(_PAUSES):
             raise failure
-        asked = retry_after(failure) if isinstance(failure, HfHubHTTPError) else None
-        if asked is not None and asked > _LONGEST_WAIT:
+        wait = retry_after(failure) if isinstance(failure, HfHubHTTPError) else None
+        if wait is not None and wait > _LONGEST_WAIT:
             raise failure
-        time.sleep(_PAUSES[attempts] if asked is None else asked)
+        time.sleep(_PAUSES[attempts] if wait is None else wait)
         attempts += 1
 
 
@@ -131,7 +132,7 @@ def _receive(url: str, part: Path, begin: int, size: int) -> None:
 
 
 def _hash(path: Path, etag: str) -> str:
-    """The file's hash, of the kind that `etag` is."""
+    """Returns the file's hash, of the kind that `etag` is."""
     with path.open("rb") as file:
         if len(etag) == 64:
             return hashlib.file_digest(file, "sha256").hexdigest()

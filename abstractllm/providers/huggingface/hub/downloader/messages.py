@@ -16,13 +16,13 @@ class Pull(Struct, tag=True, frozen=True, kw_only=True):
     """A branch, tag or commit."""
     cache_dir: str
     code: bool
-    """Whether the Python code that comes with the model is needed."""
+    """True if the Python code that comes with the model is needed."""
     local_files_only: bool
-    """Only look whether it is there."""
+    """True to look for it in the cache alone."""
 
 
 class Report(Struct, tag=True, frozen=True):
-    """Where the download is; the fields are those of `abstractllm.types.PullProgress`."""
+    """The progress of the download; the fields are those of `abstractllm.types.PullProgress`."""
 
     file: str
     file_bytes_done: int
@@ -35,7 +35,7 @@ class Pulled(Struct, tag=True, frozen=True):
     """The model is whole."""
 
     size: int
-    """Its files' bytes."""
+    """Bytes of its files."""
 
 
 class PullFailed(Struct, tag=True, frozen=True):
