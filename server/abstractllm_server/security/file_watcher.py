@@ -19,7 +19,7 @@ _INTERVAL = 1.0
 
 
 class Reloadable(Protocol):
-    """Something that was read from files and can be read again."""
+    """A source of settings that is read from files and can be read again."""
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -69,7 +69,7 @@ class FileWatcher:
 
 
 def _versions(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
-    """Returns for each file something that differs once it was written, or replaced as Kubernetes replaces secrets."""
+    """Returns each file's version: it changes when the file is written, or replaced as Kubernetes replaces secrets."""
     versions = {}
     for path in paths:
         try:
