@@ -1,4 +1,4 @@
-"""Local models: the provider that keeps a model in an engine process of its own."""
+"""The provider of local models, each of which runs in a separate engine process."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ __all__ = ["HuggingFaceProvider"]
 _PARAMETERS = Sampling.__struct_fields__
 _EFFORT = "reasoning_effort"
 _MOST_AT_A_TIME = 256
-"""Requests that are answered at a time where the configuration does not say: on a GPU; fewer on a CPU."""
+"""Requests that a GPU answers at a time where the configuration sets no number; a CPU answers fewer."""
 
 
 class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     """A causal language model from a directory or the Hugging Face hub, run on this machine.
 
-    The model is loaded by `load` or by the first request, in a process of its own; this process imports no torch. The
+    The model is loaded by `load` or by the first request, in another process; this process imports no torch. The
     default model, `demo`, comes with the package.
 
-    What a request leaves unset comes from the model's own `generation_config`. Where that is silent too the answer is
-    greedy, unless `top_p`, `top_k` or `min_p` is given: then the temperature is 1. Without `max_tokens` the answer may
-    fill the context window. `usage.output_tokens` counts every generated token, the end token included. The same seed
-    gives the same text where the arithmetic is the same: in float32 on one kind of CPU.
+    Parameters that a request leaves unset come from the model's `generation_config`. If they are unset there too, the
+    answer is greedy, unless `top_p`, `top_k` or `min_p` is set: then the temperature is 1. Without `max_tokens` the
+    answer may fill the context window. `usage.output_tokens` counts every generated token, the end token included. The
+    same seed gives the same text where the arithmetic is the same: in float32 on one kind of CPU.
 
-    A prompt of a model without a chat template is its messages joined by empty lines. Text of a caller never becomes a
-    special token. What a message's reasoning was is given to templates that ask for it.
+    For a model without a chat template the messages are joined by empty lines. Text of a caller never becomes a special
+    token. The reasoning in earlier messages is passed to chat templates that use it.
 
     Args:
         config: The keys of `HuggingFaceConfig`.
@@ -96,10 +96,10 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         Raises:
             ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the context window.
             InvalidRequestError: If the response format is malformed, or too complex.
-            UnsupportedFeatureError: If there are tools beside it, or the model's tokenizer is not fit for one.
-            OverloadedError: If `max_queue` requests or `max_queue_bytes` wait already.
-            EngineCrashedError: If the engine process ended meanwhile; it is started again by itself.
-            ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
+            UnsupportedFeatureError: If there are tools beside a response format, or the tokenizer allows no formats.
+            OverloadedError: If `max_queue` requests, or `max_queue_bytes` bytes, wait already.
+            EngineCrashedError: If the engine process ended meanwhile; it is started again automatically.
+            ModelLoadError: If the model cannot be loaded; ModelNotFoundError if there is no such model.
         """
         chosen = request.parameters.set_fields()
         arrival = time.monotonic()
@@ -143,10 +143,10 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     async def check(
         self, request: GenerationRequest, config: HuggingFaceConfig
     ) -> tuple[GenerationRequest, tuple[str, ...]]:
-        """As every LLM's; loads the model first where its chat template decides whether it takes the request.
+        """Refuses, or drops, what the LLM cannot honour; first loads the model if its chat template decides about it.
 
         Raises:
-            ModelLoadError: If the model cannot be loaded; ModelNotFoundError if it is nowhere.
+            ModelLoadError: If the model cannot be loaded; ModelNotFoundError if there is no such model.
         """
         parts = (part for message in request.messages for part in message.parts)
         has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
@@ -173,10 +173,10 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             engine.cancel(pending)
 
     async def capabilities(self, config: HuggingFaceConfig, model: str) -> Capabilities:
-        """What the model can do.
+        """Returns what the model can do.
 
-        While it is not loaded, what only its chat template or tokenizer tells (tools, reasoning effort, formats) counts
-        as possible, and what only the model tells (window, device, ...) is unset.
+        While it is not loaded, what depends on its chat template or tokenizer (tools, reasoning effort, formats) counts
+        as possible, and what depends on the model (window, device, ...) is unset.
         """
         known = Capabilities(
             tools=True,
@@ -210,7 +210,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     # Configuration.
 
     async def preview(self, changes: Mapping[Any, Any]) -> HuggingFaceConfig:
-        """As every LLM's; `replace` among the provider options is left out."""
+        """Returns the configuration that `set_config` would give, without `replace` among the provider options."""
         changes, replace = without_replace(changes)
         after = self.config.changed(changes)
         replacement = self._replacement(self.config, after)
@@ -229,14 +229,14 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         answers meanwhile; then it is unloaded as soon as it has answered what it has. A model that is not loaded is
         loaded by its first request. If the new one cannot be loaded, or the caller leaves, nothing is changed.
 
-        If both do not fit into memory, `provider_options={"replace": True}` lets the old one go first: the change is in
-        force at once, and requests wait until the old one has answered what it has, and the new one is loaded. If that
-        fails the change is taken back, and the next request loads the old one again. `replace` is not kept.
+        If both do not fit into memory, `provider_options={"replace": True}` has the old one unloaded first: the change
+        is in force at once, and requests wait until the old one has answered what it has, and the new one is loaded. If
+        that fails the change is taken back, and the next request loads the old one again. `replace` is not stored.
 
         Raises:
             ConfigurationError: If a key is unknown or its value malformed.
             ModelInUseError: If both models do not fit into memory.
-            ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if it is nowhere.
+            ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if there is no such model.
         """
         changes, replace = without_replace({**(config or {}), **changes})
         before = self.config
@@ -260,7 +260,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             return self.get_config()
 
     def reconfigured(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
-        """Lets former engines finish what they have."""
+        """Retires the engines of models that are not the LLM's any more, and gives the others their new limits."""
         listed = [after.load_settings(model) for model in after.models]
         self._pool.reconfigure(before.engine_settings(), after.engine_settings(), listed)
         self._changed()
@@ -351,7 +351,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             pass
 
     async def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
-        """Loads the model, if it is not loaded, and follows it; the last progress has the state READY.
+        """Loads the model, if it is not loaded, and reports the progress; the last report has the state READY.
 
         Leaving the generator does not stop the load. Errors are those of `load`.
         """
@@ -365,7 +365,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         """Unloads the LLM's models, those that are being loaded included; see `AbstractLLMInterface.unload`."""
         engines = self._pool.engines
         state = self.state[0]
-        # Some requests have not come to an engine yet, counts of tokens are only there.
+        # Some requests have not come to an engine yet; counts of tokens are known to engines alone.
         running = max(self.running, sum(engine.requests for engine in engines))
         with self._named():
             if running and not force:
@@ -394,7 +394,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
 
     @property
     def state(self) -> tuple[LlmState, str]:
-        """Whether the configured model is loaded, and why not."""
+        """The state of the configured model, and the reason where it is not loaded."""
         engine = self._pool.find(self.config.load_settings())
         return engine.state if engine else (LlmState.UNLOADED, "")
 
@@ -405,24 +405,24 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
 
     @property
     def capacity(self) -> int:
-        """Requests that its configured model runs and lets wait at most."""
+        """Requests that the configured model runs, and lets wait, at most."""
         return self.config.max_queue + (self.config.max_batch_size or _MOST_AT_A_TIME)
 
     @property
     def device(self) -> str:
-        """Where the configured model is: `cpu`, `cuda:0`; empty while it is not loaded."""
+        """The device of the configured model: `cpu`, `cuda:0`; empty while it is not loaded."""
         engine = self._pool.find(self.config.load_settings())
         return loaded.device if engine and (loaded := engine.loaded) else ""
 
     @property
     def memory_bytes(self) -> int | None:
-        """What the loaded models take, weights and caches of keys and values; None while none is loaded."""
+        """Bytes of the loaded models, weights and caches of keys and values; None while none is loaded."""
         models = [model for engine in self._pool.engines if (model := engine.loaded) is not None]
         return sum(model.memory_bytes + model.cache_bytes for model in models) or None
 
     @property
     def counters(self) -> Counters:
-        """What its engines hold, and what they have done since their processes started: for tests and metrics."""
+        """The sums of its engines' counters: for tests and metrics."""
         all_counters = [asdict(engine.counters) for engine in self._pool.engines]
         return Counters(**{name: sum(each[name] for each in all_counters) for name in Counters.__struct_fields__})
 
@@ -446,7 +446,13 @@ def _expanded(cache_dir: str | None) -> str:
 
 
 def _timing(queued: float | None, total: float, since_first_token: float | None) -> Timing:
-    """What an answer waited for and when its first token came, from how long ago that was when it was complete."""
+    """Returns the timing of an answer.
+
+    Args:
+        queued: Seconds until its turn came.
+        total: Seconds until it was complete.
+        since_first_token: Seconds between its first token and its end; None without any token.
+    """
     if since_first_token is None:
         return Timing(queued)
     return Timing(queued, max(queued or 0.0, total - since_first_token))
