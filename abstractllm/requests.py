@@ -59,7 +59,7 @@ class GenerationOptions(ParameterOptions, total=False):
     """The functions that the model may ask to be called, as a list or a tuple."""
     tool_choice: ToolChoice | None
     """The rule for calling tools, or the one tool that must be called."""
-    provider_options: Mapping[str, Any] | None
+    provider_options: Mapping[str, object] | None
     """Settings of one provider, by the keys that the LLM's capabilities list."""
     request_id: str | None
     """The caller's id for logs, traces and errors, of at most 256 characters."""
