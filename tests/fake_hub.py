@@ -23,7 +23,7 @@ LARGE = 1000
 """Files of so many bytes and more are in large file storage."""
 TOKEN = "hf_canary0123456789"
 """What the processes of a test show the hub; it must not show up anywhere else."""
-REPOSITORY = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)")
+REPOSITORY = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/(?P<subject>revision|tree)/(?P<revision>[^/]+)")
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
@@ -98,8 +98,8 @@ class FakeHub:
             model_files() if files is None else files, reference
         )
 
-    def asked(self, method: str, part: str = "") -> list[str]:
-        """The paths of the requests of a method that hold a text."""
+    def paths(self, method: str, part: str = "") -> list[str]:
+        """Returns the paths of the requests of a method that hold a text."""
         return [request.path for request in self.requests if request.method == method and part in request.path]
 
 
@@ -173,11 +173,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/storage/"):
             self._store(path.removeprefix("/storage/"))
             return
-        if found := REPOSITORY.fullmatch(path.removesuffix("/")):
-            self._describe(found["model"], found["what"], found["revision"])
+        if match := REPOSITORY.fullmatch(path.removesuffix("/")):
+            self._describe(match["model"], match["subject"], match["revision"])
             return
-        if found := FILE.fullmatch(path):
-            self._resolve(found["model"], found["revision"], found["file"])
+        if match := FILE.fullmatch(path):
+            self._resolve(match["model"], match["revision"], match["file"])
             return
         self._refuse(Refusal(404))
         return
@@ -192,20 +192,20 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return sha, repository.commits[sha]
 
-    def _describe(self, model: str, what: str, revision: str) -> None:
-        if (found := self._commit(model, revision)) is None:
+    def _describe(self, model: str, subject: str, revision: str) -> None:
+        if (commit := self._commit(model, revision)) is None:
             return
-        sha, files = found
-        if what == "revision":
+        sha, files = commit
+        if subject == "revision":
             siblings = [{"rfilename": name} for name in files]
             self._send_json({"id": model, "modelId": model, "sha": sha, "siblings": siblings, "tags": []})
         else:
             self._send_json([_entry(name, content) for name, content in files.items()])
 
     def _resolve(self, model: str, revision: str, name: str) -> None:
-        if (found := self._commit(model, revision)) is None:
+        if (commit := self._commit(model, revision)) is None:
             return
-        sha, files = found
+        sha, files = commit
         if name not in files:
             self._refuse(Refusal(404, "EntryNotFound", {"X-Repo-Commit": sha}))
             return
@@ -235,9 +235,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_content(self, content: bytes, headers: dict[str, str]) -> None:
         status, begin = 200, 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and self.hub.ranges:
-            begin = int(asked[1])
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if wanted and self.hub.ranges:
+            begin = int(wanted[1])
             if begin >= len(content):
                 self._refuse(Refusal(416, headers={"Content-Range": f"bytes */{len(content)}"}))
                 return
@@ -304,10 +304,10 @@ class _Server(ThreadingHTTPServer):
 
 
 def _entry(name: str, content: bytes) -> dict[str, object]:
-    found: dict[str, object] = {"type": "file", "path": name, "size": len(content), "oid": git_hash(content)}
+    entry: dict[str, object] = {"type": "file", "path": name, "size": len(content), "oid": git_hash(content)}
     if len(content) >= LARGE:
-        found["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
-    return found
+        entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+    return entry
 
 
 def git_hash(content: bytes) -> str:

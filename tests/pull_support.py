@@ -51,12 +51,12 @@ def listed(root: Path) -> dict[str, bool]:
 
 def downloading_processes() -> list[psutil.Process]:
     """The processes in which this one downloads now."""
-    found = []
+    processes = []
     for process in psutil.Process().children():
         with suppress(psutil.Error):  # it has just ended
             if "abstractllm.providers.huggingface.hub.downloader" in process.cmdline():
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def snapshot(root: Path, commit: str, model: str = MODEL) -> dict[str, bytes]:

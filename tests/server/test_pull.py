@@ -74,7 +74,7 @@ async def test_the_clients_share_it_and_the_last_one_leaving_stops_it(hub: FakeH
     async with serving(local(root), preload=()) as served:
         calls = [pulling(served) for _ in range(3)]
         await asyncio.gather(*map(weights_have_come, calls))
-        assert len(hub.asked("GET", "storage")) == 2  # the tokenizer and the weights, once
+        assert len(hub.paths("GET", "storage")) == 2  # the tokenizer and the weights, once
         for call in calls[:2]:
             call.cancel()
         await weights_have_come(calls[2])

@@ -149,10 +149,10 @@ def test_process_that_is_drained_or_stopped_is_leaving(path: str, is_leaving: bo
 
 
 def test_listener_is_told_of_other_states_and_reasons_alone_and_may_fail() -> None:
-    told: list[LlmState] = []
+    states: list[LlmState] = []
 
     def listen() -> None:
-        told.append(state.report.state)
+        states.append(state.report.state)
         raise RuntimeError("the listener is broken")
 
     state = EngineState(listen)
@@ -160,7 +160,7 @@ def test_listener_is_told_of_other_states_and_reasons_alone_and_may_fail() -> No
         TRANSITIONS[name](state)
         if name == "start":
             state.progress("weights", 0.5)
-    assert told == [LlmState.LOADING, LlmState.READY, LlmState.UNLOADED]
+    assert states == [LlmState.LOADING, LlmState.READY, LlmState.UNLOADED]
 
 
 def test_watchers_are_woken_once_and_those_who_left_are_forgotten() -> None:

@@ -205,12 +205,12 @@ def test_clearing_all_frees_what_its_dry_run_says(tmp_path: Path) -> None:
         add_model(tmp_path, name, size=10_000)
         share(tmp_path, name, "a" * 64, 100_000)
     add_model(tmp_path, "org/three", size=5000)
-    told = cache.clear(str(tmp_path), None, dry_run=True)
+    announced = cache.clear(str(tmp_path), None, dry_run=True)
     before = sum(path.lstat().st_size for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink())
-    assert cache.clear(str(tmp_path), None) == told
+    assert cache.clear(str(tmp_path), None) == announced
     left = sum(path.lstat().st_size for path in tmp_path.rglob("*") if path.is_file() and not path.is_symlink())
     references = len("models--org--one/blobs/weights\nmodels--org--two/blobs/weights\n")
-    assert before - left == told[1] + references
+    assert before - left == announced[1] + references
 
 
 def test_a_file_that_the_library_is_about_to_link_to_stays(tmp_path: Path) -> None:

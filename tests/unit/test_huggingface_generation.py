@@ -158,9 +158,9 @@ def test_what_is_cut_off_is_never_chosen(llm: AbstractLLMInterface, reference: R
         int((chances >= cut.get("min_p", 0.0) * chances[0]).sum()),
     )
     assert kept > 1
-    found = {answer.logprobs[0].token_id for answer in chosen}
-    assert len(found) > 1
-    assert found <= set(order[:kept].tolist())
+    tokens = {answer.logprobs[0].token_id for answer in chosen}
+    assert len(tokens) > 1
+    assert tokens <= set(order[:kept].tolist())
 
 
 def test_tiny_temperature_is_greedy(llm: AbstractLLMInterface) -> None:
@@ -383,12 +383,22 @@ def test_reasoning_of_former_turns_is_left_to_the_template(llm: AbstractLLMInter
 
 def test_capabilities_name_what_the_loaded_model_can_do(llm: AbstractLLMInterface) -> None:
     llm.generate("hello", max_tokens=1)
-    found = llm.get_capabilities()
-    assert found["context_window"] == WINDOW
-    assert found["device"] == llm.device
-    assert found["token_counting"] and found["seed"] and found["logprobs"] and found["system_prompt"]
-    assert found["json_object"] and found["json_schema"] and found["regex"] and found["grammar"]
-    assert not (found["tools"] or found["image_input"])
-    assert "temperature" in found["parameters"]
-    assert "reasoning_effort" not in found["parameters"]
+    capabilities = llm.get_capabilities()
+    assert capabilities["context_window"] == WINDOW
+    assert capabilities["device"] == llm.device
+    assert (
+        capabilities["token_counting"]
+        and capabilities["seed"]
+        and capabilities["logprobs"]
+        and capabilities["system_prompt"]
+    )
+    assert (
+        capabilities["json_object"]
+        and capabilities["json_schema"]
+        and capabilities["regex"]
+        and capabilities["grammar"]
+    )
+    assert not (capabilities["tools"] or capabilities["image_input"])
+    assert "temperature" in capabilities["parameters"]
+    assert "reasoning_effort" not in capabilities["parameters"]
     assert (llm.memory_bytes or 0) > 10_000

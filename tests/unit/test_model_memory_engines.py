@@ -66,7 +66,7 @@ async def registries() -> AsyncIterator[Registries]:
         await asyncio.wait_for(registry.close(), HANG)
 
 
-def own(registry: LLMRegistry, name: str) -> HuggingFaceProvider:
+def local_llm(registry: LLMRegistry, name: str) -> HuggingFaceProvider:
     llm = registry[name]
     assert isinstance(llm, HuggingFaceProvider)
     return llm
@@ -86,7 +86,7 @@ async def test_one_place_is_shared_by_two_that_always_have_requests(
     monkeypatch.setattr(model_memory, "_TURN_PER_LOADING", 0.0)
     lines = {"a": local(directories[0]), "b": local(directories[1])}
     registry = registries(lines, max_loaded=1)
-    a, b = own(registry, "a"), own(registry, "b")
+    a, b = local_llm(registry, "a"), local_llm(registry, "b")
     texts = {name: await registry[name].generate_async("hello", max_tokens=4) for name in "ab"}
     assert (a.state[0], b.state[0]) == (LlmState.UNLOADED, LlmState.READY)  # the idle one made way
 
@@ -116,7 +116,7 @@ async def test_request_waits_for_a_place_until_its_deadline_and_leaves_the_other
 ) -> None:
     lines = {"a": local(directories[0]), "b": local(directories[1])}
     registry = registries(lines, max_loaded=1)
-    a, b = own(registry, "a"), own(registry, "b")
+    a, b = local_llm(registry, "a"), local_llm(registry, "b")
     async with aclosing(a.stream_async("hello", logit_bias=ENDLESS)) as stream:
         await asyncio.wait_for(first_piece(stream), HANG)
         with pytest.raises(GenerationTimeoutError):
@@ -138,12 +138,12 @@ async def test_budget_refuses_what_never_fits_and_unloads_for_what_does(
     lines["a"]["provider"] = "huggingface"
     lines["giant"] = local(directories[0], kv_cache_bytes="1GiB")
     registry = registries(lines, memory_budget=round(1.5 * need))
-    a, b = own(registry, "a"), own(registry, "b")
+    a, b = local_llm(registry, "a"), local_llm(registry, "b")
     await a.load()
     # The estimate is what the files and the configuration say.
     assert a.memory_bytes == pytest.approx(need, rel=0.01)
     with pytest.raises(ModelLoadError, match=r"needs 1 GiB.*memory_budget is ") as failure:
-        await own(registry, "giant").generate_async("hello")
+        await local_llm(registry, "giant").generate_async("hello")
     assert failure.value.limit == round(1.5 * need)
     assert a.state[0] is LlmState.READY
     await b.load()
@@ -153,7 +153,7 @@ async def test_budget_refuses_what_never_fits_and_unloads_for_what_does(
 async def test_models_of_one_llm_each_have_an_engine(registries: Registries, directories: list[Path]) -> None:
     names = [str(directory) for directory in directories]
     registry = registries({"a": local(directories[0], models=[names[1]])}, max_loaded=2)
-    llm = own(registry, "a")
+    llm = local_llm(registry, "a")
     one = await llm.complete_async("hello", max_tokens=6)
     two = await llm.complete_async("hello", max_tokens=6, model=names[1])
     assert [one.model, two.model] == names
@@ -175,7 +175,7 @@ async def test_killed_engine_leaves_the_other_llms_alone_and_comes_back(
     registries: Registries, directories: list[Path]
 ) -> None:
     registry = registries({"a": local(directories[0]), "b": local(directories[1])}, max_loaded=2)
-    a, b = own(registry, "a"), own(registry, "b")
+    a, b = local_llm(registry, "a"), local_llm(registry, "b")
     expected = await b.generate_async("hello", max_tokens=2000, logit_bias=ENDLESS)
     pieces: list[str] = []
 
@@ -210,11 +210,11 @@ async def test_loads_and_unloads_leave_no_thread_descriptor_or_process(
     registries: Registries, directories: list[Path]
 ) -> None:
     registry = registries({"a": local(directories[0], keep_alive="1h"), "b": local(directories[1])})
-    a, b = own(registry, "a"), own(registry, "b")
+    a, b = local_llm(registry, "a"), local_llm(registry, "b")
     this = psutil.Process()
     there_before = set(this.children(recursive=True))
 
-    def held() -> tuple[int, int, int]:
+    def resources() -> tuple[int, int, int]:
         return threading.active_count(), this.num_fds(), len({*this.children(recursive=True)} - there_before)
 
     async def cycle() -> None:
@@ -227,10 +227,10 @@ async def test_loads_and_unloads_leave_no_thread_descriptor_or_process(
             pass
 
     await cycle()
-    start = held()
+    start = resources()
     for _ in range(2):
         await cycle()
-    await until(lambda: all(now <= before for now, before in zip(held(), start, strict=True)))
+    await until(lambda: all(now <= before for now, before in zip(resources(), start, strict=True)))
     assert start[2] == 0
 
 

@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-# What is fetched.
+# The files that are fetched.
 
 
 async def test_only_what_loading_takes_is_fetched(hub: FakeHub, root: Path) -> None:
@@ -32,7 +32,7 @@ async def test_only_what_loading_takes_is_fetched(hub: FakeHub, root: Path) -> N
     assert snapshot(root, commit) == wanted(model_files())
     assert listed(root) == {MODEL: False}
     assert (root / "models--org--model" / "refs" / "main").read_text() == commit
-    assert not hub.asked("GET", "pytorch_model.bin") + hub.asked("GET", "onnx") + hub.asked("GET", "original")
+    assert not hub.paths("GET", "pytorch_model.bin") + hub.paths("GET", "onnx") + hub.paths("GET", "original")
 
 
 async def test_shards_are_those_that_the_index_lists(hub: FakeHub, root: Path) -> None:
@@ -137,10 +137,10 @@ async def test_what_is_whole_is_done_at_once(hub: FakeHub, root: Path) -> None:
     hub.add(MODEL)
     async with llm_of(root) as llm:
         first = await pull(llm)
-        asked = len(hub.requests)
+        before = len(hub.requests)
         again = await pull(llm)
     assert again == first[-1:]
-    ours = [request.path for request in hub.requests[asked:] if MODEL in request.path]
+    ours = [request.path for request in hub.requests[before:] if MODEL in request.path]
     assert [path.split("/")[5] for path in ours] == ["revision", "tree"]
 
 
@@ -152,7 +152,7 @@ async def test_there_is_nothing_to_do_for_a_directory(hub: FakeHub, root: Path, 
     assert not hub.requests and listed(root) == {}
 
 
-# How it is told.
+# Reports and sharing.
 
 
 async def test_reports_tell_each_file_and_the_whole(hub: FakeHub, root: Path) -> None:
@@ -182,10 +182,10 @@ async def test_callers_share_a_download_and_each_is_told_all(hub: FakeHub, root:
     hub.add(MODEL)
     hub.pace = 600_000
     async with llm_of(root) as llm, llm_of(root) as other:
-        told = await asyncio.gather(pull(llm), pull(llm), pull(other))
-        assert len(hub.asked("GET", "/storage/")) == 2  # the weights and the tokenizer, once
-        assert all(reports[-1].done for reports in told)
-        assert {frozenset(report.file for report in reports) for reports in told} == {
+        all_reports = await asyncio.gather(pull(llm), pull(llm), pull(other))
+        assert len(hub.paths("GET", "/storage/")) == 2  # the weights and the tokenizer, once
+        assert all(reports[-1].done for reports in all_reports)
+        assert {frozenset(report.file for report in reports) for reports in all_reports} == {
             frozenset({"", *wanted(model_files())})
         }
     assert downloads.running == []

@@ -35,11 +35,11 @@ async def test_a_downloaded_model_is_loaded_offline_and_kept_while_in_use(
     hub.add(MODEL, files)
     async with llm_of(root) as llm:
         await pull(llm)
-    asked = len(hub.requests)
+    before = len(hub.requests)
     async with llm_of(root, local_files_only=True, temperature=0) as llm:
         llm.name = "local"
         assert await llm.generate_async("one two", max_tokens=3)
-        assert len(hub.requests) == asked
+        assert len(hub.requests) == before
         assert [model.used_by for model in await llm.cached_models()] == [("local",)]
         for model in (MODEL, None):
             with pytest.raises(ModelInUseError, match="local"):

@@ -118,14 +118,14 @@ async def test_offline_an_error_says_what_is_missing(
     async with llm_of(root) as llm:
         await break_off(llm)
         await until(lambda: not hub.open)
-    asked = len(hub.requests)
+    before = len(hub.requests)
     if by == "HF_HUB_OFFLINE":
         monkeypatch.setenv(by, "1")
     async with llm_of(root, **({by: True} if by == "local_files_only" else {})) as llm:
         error = await failing(llm, ModelNotFoundError)
     assert "is not in the cache" in error.message and by in error.message
     assert "a download of it has broken off" in error.message
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == before
     assert listed(root) == {MODEL: True}
 
 
@@ -133,11 +133,11 @@ async def test_offline_a_whole_model_is_done(hub: FakeHub, root: Path) -> None:
     commit = hub.add(MODEL)
     async with llm_of(root) as llm:
         first = await pull(llm)
-    asked = len(hub.requests)
+    before = len(hub.requests)
     for revision in ("main", commit):
         async with llm_of(root, local_files_only=True, revision=revision) as llm:
             assert await pull(llm) == first[-1:]
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == before
 
 
 @pytest.mark.parametrize("breaks", [[60_000], [60_000, 60_000, 60_000], [0, 0, 100]])

@@ -6,6 +6,7 @@ import asyncio
 import random
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from abstractllm import ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.hub import cache
+from abstractllm.providers.huggingface.hub.model_cache import clear_models
 from tests.fake_hub import FakeHub, model_files
 from tests.pull_support import HANG, MODEL, downloading_processes, listed, llm_of, pull, snapshot, wanted
 from tests.waiting import wait_until
@@ -185,54 +187,51 @@ async def test_two_hundred_operations_at_the_same_time(hub: FakeHub, root: Path)
     commits = {model: hub.add(model, files) for model in models}
     hub.pace = 200_000
     chance = random.Random(3)
-    told: dict[str, int] = {}
+    outcomes: Counter[str] = Counter()
 
-    def tell(what: str) -> None:
-        told[what] = told.get(what, 0) + 1
-
-    def list_or_clear(model: str, what: str) -> None:
-        if what == "list":
-            found = HuggingFaceProvider.list_cached_models(str(root))
-            assert {one.name for one in found} <= set(models)
-            tell("list")
+    def list_or_clear(model: str, action: str) -> None:
+        if action == "list":
+            cached = HuggingFaceProvider.list_cached_models(str(root))
+            assert {one.name for one in cached} <= set(models)
+            outcomes["list"] += 1
             return
         try:
-            HuggingFaceProvider.clear_model_cache(model if what == "clear" else None, str(root))
-            tell("cleared")
+            clear_models(str(root), model if action == "clear" else None)
+            outcomes["cleared"] += 1
         except (ModelInUseError, ModelNotFoundError) as error:
-            tell(type(error).__name__)
+            outcomes[type(error).__name__] += 1
 
     async def download(model: str, leave: bool) -> None:
         async with llm_of(root, model=model) as llm, aclosing(llm.pull()) as reports:
             async for report in reports:
                 if leave:
-                    tell("left")
+                    outcomes["left"] += 1
                     return
                 if report.done:
-                    tell("downloaded")
+                    outcomes["downloaded"] += 1
 
     async def act(number: int) -> None:
         await asyncio.sleep(number * 0.1)
         model = chance.choice(models)
-        what = chance.choices(["pull", "leave", "list", "clear", "all"], [12, 8, 40, 37, 3])[0]
-        if what in ("pull", "leave"):
-            await download(model, what == "leave")
+        action = chance.choices(["pull", "leave", "list", "clear", "all"], [12, 8, 40, 37, 3])[0]
+        if action in ("pull", "leave"):
+            await download(model, action == "leave")
         else:
-            await asyncio.get_running_loop().run_in_executor(threads, list_or_clear, model, what)
+            await asyncio.get_running_loop().run_in_executor(threads, list_or_clear, model, action)
 
     with ThreadPoolExecutor(8) as threads:
         async with asyncio.timeout(2 * HANG):
             await asyncio.gather(*(act(number) for number in range(200)))
-    assert {"left", "downloaded", "list", "cleared", "ModelInUseError", "ModelNotFoundError"} == set(told), told
+    assert {"left", "downloaded", "list", "cleared", "ModelInUseError", "ModelNotFoundError"} == set(outcomes), outcomes
     agrees_with_the_disk(root, commits, files)
 
 
 def agrees_with_the_disk(root: Path, commits: dict[str, str], files: dict[str, bytes]) -> None:
     wait_until(lambda: not downloading_processes())
     on_disk = {path.name for path in root.glob("models--*")}
-    found = HuggingFaceProvider.list_cached_models(str(root))
-    assert {f"models--{model.name.replace('/', '--')}" for model in found} == on_disk
-    for model in found:
+    cached = HuggingFaceProvider.list_cached_models(str(root))
+    assert {f"models--{model.name.replace('/', '--')}" for model in cached} == on_disk
+    for model in cached:
         if not model.partial:
             assert snapshot(root, commits[model.name], model.name) == wanted(files)
     assert not list(root.glob(".removed-*"))
