@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
-from abstractllm._core.validation import error_from_validation
 from abstractllm._generated.parameters import MOST_ITEMS, ParameterFields
+from abstractllm.validation import error_from_validation
 
 __all__ = ["GENERATION_PARAMETERS", "MOST_ITEMS", "GenerationParameters", "parse_parameters"]
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from abstractllm._core.validation import error_from_validation
 from abstractllm.config import Bytes, Seconds
 from abstractllm.errors import ConfigurationError
+from abstractllm.validation import error_from_validation
 
 __all__ = ["Role", "ServerSettings", "TlsSettings", "load_settings"]
 

@@ -15,8 +15,8 @@ import abstractllm.types
 import abstractllm_client
 import abstractllm_client.errors
 from abstractllm import LLM, GenerationOptions
-from abstractllm._core.validation import OTHER_NAMES
 from abstractllm.parameters import GENERATION_PARAMETERS
+from abstractllm.validation import OTHER_NAMES
 from abstractllm_client import AsyncRemoteLLM, RemoteLLM, _parameters, _requests
 
 # The face of an LLM that callers use.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from abstractllm._core.validation import replace_surrogates
 from abstractllm.types import TokenLogprob, TopLogprob
+from abstractllm.validation import replace_surrogates
 
 __all__ = ["read_count", "read_logprob", "read_optional_text", "read_text"]
 

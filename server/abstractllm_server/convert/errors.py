@@ -10,8 +10,8 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from abstractllm._core.validation import replace_surrogates
 from abstractllm.errors import AbstractLLMError, ErrorReason
+from abstractllm.validation import replace_surrogates
 
 __all__ = ["DOMAIN", "Status", "status_of"]
 

@@ -20,10 +20,10 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from abstractllm import enums
-from abstractllm._core.validation import at_most, replace_surrogates
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import MOST_ITEMS
 from abstractllm.requests import MAX_PROVIDER_OPTIONS
+from abstractllm.validation import at_most, replace_surrogates
 from abstractllm_api.v1.generation_pb2 import GenerationParameters
 
 __all__ = [

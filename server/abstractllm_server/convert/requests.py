@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from abstractllm._core.validation import at_most
 from abstractllm.enums import ParametersPolicy
 from abstractllm.parameters import parse_parameters
 from abstractllm.requests import (
@@ -31,6 +30,7 @@ from abstractllm.types import (
     ToolChoice,
     ToolResult,
 )
+from abstractllm.validation import at_most
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.convert.fields import invalid, read_enum, read_fields, read_struct
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from abstractllm._core.validation import replace_surrogates
 from abstractllm.types import (
     Attempt,
     ChatMessage,
@@ -24,6 +23,7 @@ from abstractllm.types import (
     ToolCallDelta,
     ToolResult,
 )
+from abstractllm.validation import replace_surrogates
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.convert.fields import duration, enum_number, to_message
 
