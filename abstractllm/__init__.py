@@ -1,9 +1,12 @@
 """AbstractLLM: one interface to local and hosted language models.
 
+Example:
+    ```python
     from abstractllm import create_llm
 
     with create_llm("huggingface") as llm:
         print(llm.generate("What is the capital of France?", temperature=0))
+    ```
 
 Importing this package imports no provider's SDK and no torch; those come with the first LLM that needs them.
 """

@@ -1,4 +1,4 @@
-"""The configuration of one LLM: a line under `llms` in the configuration file, or the arguments of `create_llm`."""
+"""The configuration of one LLM: an entry under `llms` in the configuration file, or the arguments of `create_llm`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from abstractllm._core.validation import OTHER_NAMES, error_from_validation, rename_keys
 from abstractllm._generated.parameters import ParameterValues
 from abstractllm.enums import Quantization
 from abstractllm.errors import AbstractLLMError, ConfigurationError, InvalidRequestError, UnsupportedParameterError
 from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
+from abstractllm.validation import OTHER_NAMES, error_from_validation, rename_keys
 
 __all__ = ["Bytes", "ConfigValues", "LLMConfig", "Seconds"]
 
@@ -108,7 +108,7 @@ class ConfigValues(ParameterValues, total=False):
 
 
 class LLMConfig(BaseModel):
-    """What every LLM can be configured with. Providers add their own keys in a subclass.
+    """The configuration of every LLM. Providers add keys in a subclass.
 
     Generation parameters may stand under `parameters` or, as in `create_llm("openai", temperature=0)`, beside the other
     keys; both mean the LLM's defaults for requests that do not set them.
@@ -122,9 +122,9 @@ class LLMConfig(BaseModel):
     system_prompt: str | None = None
     parameters: GenerationParameters = Field(default_factory=GenerationParameters)
     timeout: Seconds | None = None
-    """Seconds that an answer may take at most; a request may ask for less."""
+    """Seconds that an answer may take at most; a request may allow it less."""
     max_retries: Annotated[int, Field(ge=0, le=10)] = 0
-    """How often a request that failed before its first event is tried again, if the error is retryable."""
+    """The number of times that a request is tried again, if it failed before its first event and may be retried."""
     provider_options: dict[str, Any] = Field(default_factory=dict)
     log_content: bool = False
     """Write prompts and answers to the log at DEBUG level."""
@@ -139,7 +139,7 @@ class LLMConfig(BaseModel):
         return cls._build(cls._nest(copy.deepcopy(dict(values))))
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """This configuration with `changes` merged in; a value of `None` clears its key.
+        """Returns this configuration with `changes` merged in; a value of `None` clears its key.
 
         Raises:
             ConfigurationError: As `parse` does.

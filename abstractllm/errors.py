@@ -46,7 +46,7 @@ __all__ = [
 
 
 class ErrorReason(StrEnum):
-    """What went wrong; the values are the names of the contract's `ErrorReason` without their prefix."""
+    """The kinds of failure; the values are the names of the contract's `ErrorReason` without their prefix."""
 
     INVALID_REQUEST = "INVALID_REQUEST"
     UNSUPPORTED_PARAMETER = "UNSUPPORTED_PARAMETER"
@@ -80,9 +80,9 @@ class AbstractLLMError(Exception):
     """The root of all errors of this package.
 
     Attributes:
-        message: What happened, for a person.
-        reason: What happened, for a program.
-        retryable: Whether the same request may succeed later, unchanged.
+        message: The failure in words, for a person.
+        reason: The kind of failure, for a program.
+        retryable: True if the same request may succeed later, unchanged.
         retry_after: Seconds to wait before a retry, where known.
         provider: The provider that failed.
         llm: The name of the LLM that was asked.
@@ -90,11 +90,11 @@ class AbstractLLMError(Exception):
         upstream_status: The hosted provider's HTTP status.
         request_id: The request's id, to find it in the logs.
         field: The path of the field that is wrong, such as `parameters.temperature`.
-        limit: What the field may hold.
-        requested: What it held.
+        limit: The values that the field may have.
+        requested: The value that it had.
         output_tokens: Tokens that were generated before the failure.
         partial_text: The text that came before the failure.
-        attempts: Every LLM that a fallback asked in vain, oldest first; over the network the message names them.
+        attempts: Every LLM that failed for a fallback, oldest first; over the network the message names them.
     """
 
     default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
@@ -141,7 +141,7 @@ class AbstractLLMError(Exception):
 
 
 class InvalidRequestError(AbstractLLMError):
-    """The request is malformed: `field` names what, `limit` and `requested` say why."""
+    """The request is malformed: `field` names the fault's place, `limit` and `requested` explain it."""
 
     default_reason = ErrorReason.INVALID_REQUEST
 
@@ -177,7 +177,7 @@ class ModelNotFoundError(AbstractLLMError):
 
 
 class AuthenticationError(AbstractLLMError):
-    """The caller did not prove who it is."""
+    """The caller did not prove their identity."""
 
     default_reason = ErrorReason.UNAUTHENTICATED
 
@@ -257,7 +257,7 @@ class ProviderProtocolError(AbstractLLMError):
 
 
 class IncompleteStreamError(AbstractLLMError):
-    """The answer broke off; `partial_text` holds what came. Whether to ask again is the caller's choice."""
+    """The answer broke off; `partial_text` holds its beginning. Whether to ask again is the caller's choice."""
 
     default_reason = ErrorReason.INCOMPLETE_STREAM
 

@@ -1,4 +1,4 @@
-"""From a provider's name to an LLM."""
+"""Creating LLMs by the names of their providers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from abstractllm.interface import AbstractLLMInterface
 __all__ = ["ENTRY_POINT_GROUP", "available_providers", "create_llm", "provider_class"]
 
 ENTRY_POINT_GROUP = "abstractllm.providers"
-"""Packages register providers of their own in this entry-point group."""
+"""The entry-point group in which other packages register their providers."""
 
 _PROVIDERS = {
     "anthropic": "abstractllm.providers.anthropic:AnthropicProvider",
@@ -25,12 +25,21 @@ _PROVIDERS = {
 
 
 def create_llm(provider: str, **config: Any) -> AbstractLLMInterface:
-    """Creates an LLM.
+    """Creates an LLM; nothing is loaded or connected yet.
+
+    Example:
+        ```python
+        with create_llm("huggingface", model="demo", temperature=0) as llm:
+            print(llm.generate("What is the capital of France?"))
+        ```
 
     Args:
-        provider: A name that `available_providers` gives, such as `huggingface`.
-        **config: What a line under `llms` in the configuration file may hold: `model`, `api_key`, `timeout`, generation
-            parameters that become the LLM's defaults, and so on.
+        provider: A name that `available_providers` returns, such as `huggingface`.
+        **config: The keys of the provider's configuration: `model`, `api_key`, `timeout`, generation parameters that
+            become the LLM's defaults, and so on; the same as in an entry under `llms` in the configuration file.
+
+    Returns:
+        The LLM. Close it when it is done with, or use it as a context manager.
 
     Raises:
         UnknownProviderError: If there is no such provider.
@@ -40,12 +49,12 @@ def create_llm(provider: str, **config: Any) -> AbstractLLMInterface:
 
 
 def available_providers() -> list[str]:
-    """The names of all providers, those of other installed packages included."""
+    """Returns the names of all providers, those of other installed packages included."""
     return sorted({*_PROVIDERS, *entry_points(group=ENTRY_POINT_GROUP).names})
 
 
 def provider_class(provider: str) -> type[AbstractLLMInterface[Any]]:
-    """The class behind a provider's name; importing it imports no SDK.
+    """Returns the class behind a provider's name; importing it imports no SDK.
 
     Raises:
         UnknownProviderError: If there is no such provider.
@@ -54,8 +63,8 @@ def provider_class(provider: str) -> type[AbstractLLMInterface[Any]]:
     if provider in _PROVIDERS:
         module, name = _PROVIDERS[provider].split(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    found = entry_points(group=ENTRY_POINT_GROUP, name=provider)
-    if not found:
+    entries = tuple(entry_points(group=ENTRY_POINT_GROUP, name=provider))
+    if not entries:
         known = ", ".join(available_providers())
         raise UnknownProviderError(
             f"unknown provider {provider!r}; available: {known}",
@@ -63,11 +72,11 @@ def provider_class(provider: str) -> type[AbstractLLMInterface[Any]]:
             limit=known,
             requested=provider,
         )
-    return _load(next(iter(found)))
+    return _load(entries[0])
 
 
 def _load(entry: EntryPoint) -> type[AbstractLLMInterface[Any]]:
-    found = entry.load()
-    if not (isinstance(found, type) and issubclass(found, AbstractLLMInterface)):
+    kind = entry.load()
+    if not (isinstance(kind, type) and issubclass(kind, AbstractLLMInterface)):
         raise ConfigurationError(f"provider {entry.name!r} ({entry.value}) is not an AbstractLLMInterface class")
-    return found
+    return kind

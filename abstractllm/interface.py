@@ -37,15 +37,19 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
     provider overrides where it has more to offer. `docs/writing-a-provider.md` shows a whole one.
 
     Example:
+        ```python
         class EchoProvider(AbstractLLMInterface):
             provider = "echo"
 
             async def capabilities(self, config, model):
-                return Capabilities(parameters=("max_tokens",))
+                return Capabilities()
 
             async def events(self, request, config):
                 yield TextDelta(request.conversation()[-1].text)
                 yield Finished(FinishReason.STOP)
+
+        print(EchoProvider().generate("Paris it is"))
+        ```
 
     Type parameters:
         ConfigT: The configuration's class, where the provider has keys of its own: `AbstractLLMInterface[EchoConfig]`,
@@ -118,7 +122,7 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         return self._config.changed(changes)
 
     def reconfigured(self, before: ConfigT, after: ConfigT) -> None:
-        """Called after a change, for a provider that keeps a client or a model made from the configuration."""
+        """Called after a change, so that the provider can renew a client or a model made from the configuration."""
 
     async def close_async(self) -> None:
         """Releases everything: connections, processes, memory. Running requests end with an error."""
@@ -149,7 +153,7 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         raise UnsupportedFeatureError(f"{self.provider} has no model cache", field="llm")
 
     def share(self, memory: ModelMemory) -> None:
-        """Called by a registry, before the LLM is used: where its models, if it loads any, get their memory."""
+        """Called by a registry before the LLM is used, with the memory that the LLM's models are loaded into."""
 
     @property
     def queued(self) -> int:
@@ -163,7 +167,7 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
 
     @property
     def device(self) -> str:
-        """Where the model is: `cpu`, `cuda:0`; empty for a hosted one."""
+        """The device that the model is on: `cpu`, `cuda:0`; empty for a hosted one."""
         return ""
 
     @property

@@ -1,4 +1,4 @@
-"""The face of an LLM that a program uses: asking it, and reading and changing its configuration."""
+"""The face of an LLM that a program uses: generation, capabilities, configuration, loading."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ class LLM(ABC):
     at the end.
 
     Example:
+        ```python
         with create_llm("huggingface") as llm:
             print(llm.generate("What is the capital of France?", temperature=0))
+        ```
     """
 
     provider: ClassVar[str]
@@ -84,9 +86,11 @@ class LLM(ABC):
         """Answers a prompt with text.
 
         Example:
+            ```python
             text = llm.generate("What is the capital of France?", temperature=0)
             for piece in llm.generate("Tell me a story.", stream=True, max_tokens=200):
                 print(piece, end="", flush=True)
+            ```
 
         Args:
             prompt: Text, or a list of messages.
@@ -152,8 +156,11 @@ class LLM(ABC):
         """Answers a prompt with everything there is to know of the answer; arguments and errors as `generate`.
 
         Example:
-            completion = llm.complete("What is the weather in Paris?", tools=[weather])
-            print(completion.finish_reason, completion.usage.output_tokens, completion.tool_calls)
+            ```python
+            completion = llm.complete("What is the capital of France?", max_tokens=20)
+            if completion.finish_reason is FinishReason.STOP:
+                print(completion.text)
+            ```
         """
         return await self._executor.run_to_end(make_request(prompt, system_prompt, **options))
 
@@ -165,10 +172,12 @@ class LLM(ABC):
         """Answers a prompt as events, `Started` first and `Finished` last; arguments and errors as `generate`.
 
         Example:
+            ```python
             with closing(llm.stream("Tell me a story.")) as events:
                 for event in events:
                     if isinstance(event, TextDelta):
                         print(event.text, end="", flush=True)
+            ```
 
         Returns:
             A generator; leaving or closing it ends the generation.

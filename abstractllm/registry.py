@@ -18,9 +18,19 @@ __all__ = ["LLMRegistry"]
 class LLMRegistry:
     """LLMs by name, one of them the default.
 
+    Example:
+        ```python
+        registry = LLMRegistry.from_config({
+            "local": {"provider": "huggingface", "model": "demo"},
+            "gpt": {"provider": "openai", "api_key": "sk-..."},
+        })
+        print(registry["local"].generate("What is the capital of France?"))
+        asyncio.run(registry.close())
+        ```
+
     Args:
         llms: At least one LLM by name.
-        default: The one meant by an empty name; the first if absent.
+        default: The name of the LLM that an empty name stands for; the first if absent.
         max_loaded: Local models that may be loaded at a time; no limit if absent. See `ModelMemory`.
         memory_budget: Bytes that these may take together; no limit if absent.
 
@@ -63,8 +73,8 @@ class LLMRegistry:
         """Creates the LLMs of a configuration; nothing is loaded or connected yet.
 
         Args:
-            llms: For each name `provider` and what `create_llm` takes beside it; the LLMs of a fallback by name.
-            default: The LLM meant by an empty name.
+            llms: For each name `provider` and the keys that `create_llm` takes; the LLMs of a fallback by name.
+            default: The name of the LLM that an empty name stands for; the first if absent.
             max_loaded: Local models that may be loaded at a time.
             memory_budget: Bytes that these may take together.
 
@@ -74,7 +84,7 @@ class LLMRegistry:
         return cls(_assemble(llms), default, max_loaded=max_loaded, memory_budget=memory_budget)
 
     def __getitem__(self, name: str) -> AbstractLLMInterface:
-        """The LLM of this name; the default one for an empty name.
+        """Returns the LLM of this name; the default one for an empty name.
 
         Raises:
             UnknownLLMError: If there is none.
@@ -97,7 +107,7 @@ class LLMRegistry:
         return len(self._llms)
 
     def list(self) -> list[LlmInfo]:
-        """All LLMs and how they are, in the configuration's order."""
+        """Returns all LLMs and their states, in the configuration's order."""
         infos = []
         for name, llm in self._llms.items():
             state, reason = llm.state
@@ -126,12 +136,12 @@ class LLMRegistry:
 
 
 def _assemble(lines: Mapping[str, Any]) -> dict[str, AbstractLLMInterface[Any]]:
-    """Makes the LLM of each line, in the lines' order.
+    """Makes the LLM of each entry, in the entries' order.
 
     A provider whose configuration has the key `llms`, as the one of `fallback`, is handed the LLMs of those names.
 
     Args:
-        lines: For each name `provider` and what `create_llm` takes beside it.
+        lines: For each name `provider` and the keys that `create_llm` takes.
 
     Raises:
         ConfigurationError: Naming the LLM and the key that is wrong.
@@ -149,7 +159,7 @@ class _Assembly:
         self._making: list[str] = []
 
     def get(self, name: str) -> AbstractLLMInterface:
-        """The LLM of a line, made with those that it names."""
+        """Returns the LLM of an entry, made with those that it names."""
         if name not in self._made:
             self._making.append(name)
             try:
@@ -190,7 +200,7 @@ class _Assembly:
 
 
 class _PlacedError(ConfigurationError):
-    """A fault of one line, with the line's place in the configuration."""
+    """A fault of one entry, with the entry's place in the configuration."""
 
     def __init__(self, name: str, error: AbstractLLMError) -> None:
         super().__init__(

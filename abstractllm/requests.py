@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from abstractllm._core.validation import at_most, check_text, rename_keys, require
 from abstractllm._generated.parameters import ParameterOptions
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import GenerationParameters, parse_parameters
@@ -30,6 +29,7 @@ from abstractllm.types import (
     ToolChoiceMode,
     ToolResult,
 )
+from abstractllm.validation import at_most, check_text, rename_keys, require
 
 __all__ = ["GenerationOptions", "GenerationRequest", "as_messages", "make_request"]
 
@@ -47,8 +47,10 @@ class GenerationOptions(ParameterOptions, total=False):
     """The options of `generate`, `complete` and `stream` beside the prompt; None means unset.
 
     Example:
+        ```python
         def ask(llm: LLM, question: str, **options: Unpack[GenerationOptions]) -> str:
             return llm.generate(question, "Answer in one sentence.", **options)
+        ```
     """
 
     max_new_tokens: int | None
@@ -79,10 +81,11 @@ class GenerationRequest:
     the parameters under `parameters`, and the fields that only servers and other LLMs set: `whole`, `caller`, `retry`.
 
     Example:
-        request = make_request("What is the capital of France?", temperature=0)
+        ```python
+        request = make_request("What is the capital of France?", "Be brief.", temperature=0)
         assert request.parameters.temperature == 0
-        async for event in llm.run(request):
-            ...
+        assert [message.role for message in request.conversation()] == ["system", "user"]
+        ```
     """
 
     prompt: str | None = None

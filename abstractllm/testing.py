@@ -1,7 +1,5 @@
 """A provider without a model, for tests: it plays a script of text, tool calls, delays and failures.
 
-    llm = ScriptedProvider({"script": [{"text": "Hello"}, {"delay": 0.1}, {"error": "RATE_LIMITED", "retry_after": 2}]})
-
 It goes through the same checks, deadlines, retries and events as every provider, is available to the configuration
 file as `provider: scripted`, and can be scripted by a single request, from any language, through the provider options
 `script`, `reply` and `delay`.
@@ -16,7 +14,7 @@ A script is a list of steps. A step is an `Event`, an exception to raise, a numb
     {"finish": "refusal"}                            the finish reason; `stop` or `tool_calls` if absent
     {"break_off": true}                              the stream ends without a finish reason
 
-Without a script it says what the last message said. A token is a word with the white space before it.
+Without a script it repeats the last message. A token is a word with the white space before it.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypeGuard, cast
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import Field
 
@@ -43,7 +41,6 @@ from abstractllm.types import (
     LlmState,
     Reasoning,
     ReasoningDelta,
-    Started,
     Text,
     TextDelta,
     ToolCallDelta,
@@ -54,7 +51,6 @@ __all__ = ["ScriptedConfig", "ScriptedProvider", "Step"]
 
 Step = Event | BaseException | float | Mapping[str, Any]
 
-_BREAK_OFF = object()
 _CAPABILITIES = Capabilities(
     tools=True,
     image_input=True,
@@ -71,7 +67,7 @@ _CAPABILITIES = Capabilities(
 
 
 class ScriptedConfig(LLMConfig):
-    """What a scripted LLM can be configured with."""
+    """The configuration of a scripted LLM."""
 
     model: Annotated[str, Field(min_length=1, max_length=256)] = "script"
     script: tuple[Any, ...] | None = None
@@ -86,16 +82,23 @@ class ScriptedConfig(LLMConfig):
 
 
 class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
-    """Plays a script instead of asking a model.
+    """A provider that plays a script instead of asking a model.
+
+    Example:
+        ```python
+        llm = ScriptedProvider({"script": [{"text": "Paris it is"}]})
+        print(llm.generate("What is the capital of France?", max_tokens=3))
+        assert llm.requests[0].parameters.max_tokens == 3
+        ```
 
     Args:
         config: The keys of `ScriptedConfig`.
         script: The steps, or a function from the request to its steps; overrides the configuration's.
-        capabilities: What it claims to be able to do, to test refusals; everything if absent.
+        capabilities: The capabilities that it claims, to test refusals; everything if absent.
 
     Attributes:
         requests: Every request that was answered, in order, defaults filled in.
-        released: How many of them have ended, however they ended.
+        released: The number of those that have ended, however they ended.
     """
 
     provider = "scripted"
@@ -119,11 +122,11 @@ class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
         self.released = 0
 
     async def capabilities(self, config: ScriptedConfig, model: str) -> Capabilities:
-        """What it was told to claim."""
+        """Returns the capabilities that it was given."""
         return self._capabilities
 
     async def count(self, request: GenerationRequest, config: ScriptedConfig) -> int:
-        """The number of words in the conversation."""
+        """Counts the words in the conversation."""
         return _count_tokens(request)
 
     async def events(self, request: GenerationRequest, config: ScriptedConfig) -> AsyncGenerator[Event, None]:
@@ -140,17 +143,16 @@ class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
     def _steps(self, request: GenerationRequest, config: ScriptedConfig) -> Iterable[Step]:
         options = request.provider_options
         if "script" in options:
-            return _asked_script(options["script"])
+            return _script_option(options["script"])
         if "reply" in options:
-            return [{"text": _asked_reply(options["reply"])}]
+            return [{"text": _reply_option(options["reply"])}]
         if callable(self._script):
             return self._script(request)
         if self._script is not None:
             return self._script
         if config.script is not None:
             return config.script
-        said = request.conversation()[-1]
-        return [{"text": said.text if config.reply is None else config.reply}]
+        return [{"text": request.conversation()[-1].text if config.reply is None else config.reply}]
 
     def _delay(self, request: GenerationRequest, config: ScriptedConfig) -> float:
         delay = request.provider_options.get("delay", config.delay)
@@ -186,7 +188,7 @@ class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
 
 
 class _Performance:
-    """One script being played for one request."""
+    """The playing of one script for one request."""
 
     def __init__(self, request: GenerationRequest, delay: float) -> None:
         self._request = request
@@ -197,44 +199,48 @@ class _Performance:
         self._calls = 0
 
     async def play(self, steps: Iterable[Step]) -> AsyncGenerator[Event, None]:
-        for step in steps:
-            for item in _expand(step, self._calls):
-                if item is _BREAK_OFF:
+        for item in (item for step in steps for item in _expand(step, self._calls)):
+            match item:
+                case None:
                     return
-                if isinstance(item, BaseException):
+                case BaseException():
                     raise item
-                if isinstance(item, float):
+                case float():
                     await asyncio.sleep(item)
-                    continue
-                event = cast(Event, item)
-                if isinstance(event, Finished):
-                    yield event
+                case Finished():
+                    yield item
                     return
-                if isinstance(event, ToolCallDelta):
-                    self._calls = event.index + 1
-                elif not isinstance(event, Started):
-                    await asyncio.sleep(self._delay)
-                    if self._tokens == self._limit:
+                case _:
+                    if not await self._admit(item):
                         yield self._finished(FinishReason.MAX_TOKENS)
                         return
-                    self._tokens += 1
-                if isinstance(event, TextDelta):
-                    event = TextDelta(self._stops.push(event.text), event.logprobs)
-                yield event
-                if self._stops.found:
-                    yield self._finished(FinishReason.STOP_SEQUENCE)
-                    return
+                    yield TextDelta(self._stops.push(item.text), item.logprobs) if isinstance(item, TextDelta) else item
+                    if self._stops.stop_sequence:
+                        yield self._finished(FinishReason.STOP_SEQUENCE)
+                        return
         if rest := self._stops.flush():
             yield TextDelta(rest)
         yield self._finished(FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP)
 
+    async def _admit(self, event: Event) -> bool:
+        """Counts an event, after its delay; returns False for a token beyond `max_tokens`."""
+        match event:
+            case ToolCallDelta():
+                self._calls = event.index + 1
+            case TextDelta() | ReasoningDelta():
+                await asyncio.sleep(self._delay)
+                if self._tokens == self._limit:
+                    return False
+                self._tokens += 1
+        return True
+
     def _finished(self, reason: FinishReason) -> Finished:
         usage = Usage(input_tokens=_count_tokens(self._request), output_tokens=self._tokens)
-        return Finished(reason, self._stops.found, usage)
+        return Finished(reason, self._stops.stop_sequence, usage)
 
 
-def _expand(step: object, calls: int) -> Iterable[object]:
-    """Turns a step into events, waits (floats), exceptions and the mark for breaking off."""
+def _expand(step: object, calls: int) -> Sequence[Event | BaseException | float | None]:
+    """Turns a step into events, exceptions, seconds to wait, and None for breaking off."""
     if isinstance(step, Event | BaseException):
         return [step]
     if isinstance(step, int | float):
@@ -260,7 +266,7 @@ def _expand(step: object, calls: int) -> Iterable[object]:
         case {"finish": str(finish)} if finish in list(FinishReason):
             return [Finished(FinishReason(finish))]
         case {"break_off": True}:
-            return [_BREAK_OFF]
+            return [None]
     return [
         InvalidRequestError(
             f"provider_options.script: unknown step {step!r:.200}",
@@ -277,13 +283,13 @@ def _are_facts(facts: Mapping[Any, Any]) -> TypeGuard[dict[str, Any]]:
     return all(isinstance(value, _FACTS.get(name, ())) for name, value in facts.items())
 
 
-def _asked_script(script: object) -> Sequence[Step]:
+def _script_option(script: object) -> Sequence[Step]:
     if not isinstance(script, list | tuple) or not script:
         raise _refused("script", "a list of at least one step", script)
     return script
 
 
-def _asked_reply(reply: object) -> str:
+def _reply_option(reply: object) -> str:
     if not isinstance(reply, str | int | float):
         raise _refused("reply", "a text", reply)
     return str(reply)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from abstractllm._core.forks import forget_in_forked_child
 from abstractllm.errors import ConfigurationError, ModelLoadError
 
 __all__ = ["ModelMemory", "Resident", "format_bytes"]
@@ -22,8 +21,6 @@ _TURN_PER_LOADING = 3.0
 """A turn is at least this many times as long as the loading took, so that most of the time is spent answering."""
 _LOOK_AGAIN = 0.5
 """Seconds between a waiting newcomer's looks for turns that have ended, since nothing reports their end."""
-
-_memories: weakref.WeakSet[ModelMemory] = weakref.WeakSet()
 
 
 class Resident(Protocol):
@@ -96,10 +93,11 @@ class ModelMemory:
                 raise ConfigurationError(f"{field}: must be at least 1, got {limit}", field=field, requested=limit)
         self.max_loaded = max_loaded
         self.memory_budget = memory_budget
-        self._reset()
-        _memories.add(self)
+        self.forget()
+        forget_in_forked_child(self)
 
-    def _reset(self) -> None:
+    def forget(self) -> None:
+        """Forgets all models; called in a forked child, which has none of its parent's."""
         self._condition = threading.Condition()
         """Its lock is taken after a resident's own, never before."""
         self._sizes: dict[Resident, int] = {}
@@ -266,13 +264,3 @@ def format_bytes(count: int) -> str:
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.4g} GiB"
-
-
-def _after_fork() -> None:
-    """The parent's models are not the child's."""
-    for memory in tuple(_memories):
-        memory._reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -10,44 +10,52 @@ __all__ = ["StopScanner"]
 class StopScanner:
     """Cuts streamed text before the first stop sequence.
 
-    Text that may be the beginning of a stop sequence is held back until it is known not to be one, so what has been
-    given out never needs to be taken back, and the joined pieces equal a plain search over the whole text: the cut is
-    at the earliest place where any of the sequences begins, and of several beginning there the longest-listed first
-    one that is complete first wins.
+    Text that may be the beginning of a stop sequence is held back until more text tells, so nothing that was returned
+    needs to be taken back. The joined pieces are those of a search over the whole text: the answer ends with the stop
+    sequence that is complete first; of two that are complete at once, the one that begins first counts.
 
     Args:
         stops: The sequences, each at least one character.
+
+    Attributes:
+        stop_sequence: The sequence that ended the text; empty until then.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
-        self.found = ""
-        """The sequence that was found; empty until then."""
+        self.stop_sequence = ""
+
+    @property
+    def found(self) -> str:
+        """The stop sequence."""
+        return self.stop_sequence
 
     def push(self, text: str) -> str:
-        """Takes the next piece and returns what can be given out; nothing more once `found` is set."""
-        if self.found:
+        """Takes the next piece and returns the text that is certain now; nothing more once `stop_sequence` is set."""
+        if self.stop_sequence:
             return ""
         if not self._stops:
             return text
         self._held += text
-        hits = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        hits = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if hits:
-            at, self.found = min(hits, key=lambda hit: (hit[0] + len(hit[1]), hit[0]))
-            given, self._held = self._held[:at], ""
-            return given
-        keep = self._open_suffix()
-        given, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return given
+            place, self.stop_sequence = min(hits, key=lambda hit: (hit[0] + len(hit[1]), hit[0]))
+            return self._take(place, rest="")
+        return self._take(len(self._held) - self._open_suffix())
 
     def flush(self) -> str:
         """Returns what was held back, when the text has ended without a stop sequence."""
-        given, self._held = self._held, ""
-        return given
+        return self._take(len(self._held))
+
+    def _take(self, length: int, rest: str | None = None) -> str:
+        """Returns the beginning of the held text; what is behind it stays held, or is replaced by `rest`."""
+        certain, behind = self._held[:length], self._held[length:]
+        self._held = behind if rest is None else rest
+        return certain
 
     def _open_suffix(self) -> int:
-        """The length of the longest suffix of the held text that begins a stop sequence."""
+        """Returns the length of the longest suffix of the held text that begins a stop sequence."""
         longest = max(map(len, self._stops)) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             suffix = self._held[-length:]

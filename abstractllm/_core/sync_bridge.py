@@ -1,10 +1,9 @@
-"""The synchronous front: one background event loop for the whole process, on which all synchronous calls run."""
+"""The bridge from synchronous calls to asynchronous code: one background event loop for the whole process."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import queue
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
@@ -14,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from abstractllm._core.forks import forget_in_forked_child
 from abstractllm.errors import GenerationCancelledError
 
 __all__ = ["blocking", "call", "iterate"]
@@ -25,46 +25,46 @@ T = TypeVar("T")
 _READ_AHEAD = 256
 """Items that a stream may be ahead of its reader before it waits."""
 
-_lock = threading.Lock()
-_portal: BlockingPortal | None = None
-_context: AbstractContextManager[BlockingPortal] | None = None
-_lost: list[object] = []
+
+class _Bridge:
+    """The background event loop, in a thread of its own that starts with the first call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._context: AbstractContextManager[BlockingPortal] | None = None
+        self._abandoned: list[object] = []
+        forget_in_forked_child(self)
+
+    def portal(self) -> BlockingPortal:
+        """Returns the way into the event loop, which it starts if need be."""
+        with self._lock:
+            if self._portal is None:
+                self._context = start_blocking_portal(name="abstractllm-sync-bridge")
+                self._portal = self._context.__enter__()
+                atexit.register(self._shut)
+            return self._portal
+
+    def _shut(self) -> None:
+        with self._lock:
+            context, self._portal, self._context = self._context, None, None
+        if context is not None:
+            context.__exit__(RuntimeError, RuntimeError("the interpreter is closing"), None)
+
+    def forget(self) -> None:
+        """Lets a forked child start an event loop of its own, as a fork copies the memory but not the thread."""
+        # Kept, not collected: closing it would wait for the thread that the child does not have.
+        self._abandoned.append(self._context)
+        self._portal, self._context, self._lock = None, None, threading.Lock()
+        atexit.unregister(self._shut)
 
 
-def _get() -> BlockingPortal:
-    global _portal, _context
-    with _lock:
-        if _portal is None:
-            _context = start_blocking_portal(name="abstractllm-portal")
-            _portal = _context.__enter__()
-            atexit.register(_shut)
-        return _portal
-
-
-def _shut() -> None:
-    global _portal, _context
-    with _lock:
-        context, _portal, _context = _context, None, None
-    if context is not None:
-        context.__exit__(RuntimeError, RuntimeError("the interpreter is closing"), None)
-
-
-def _after_fork() -> None:
-    """A fork copies the memory, not the thread: the child starts a portal of its own."""
-    global _portal, _context, _lock
-    # Kept, not collected: closing it would wait for the thread that the child does not have.
-    _lost.append(_context)
-    _portal, _context, _lock = None, None, threading.Lock()
-    atexit.unregister(_shut)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_bridge = _Bridge()
 
 
 def call(function: Callable[[], Awaitable[T]]) -> T:
-    """Runs an asynchronous function on the portal and waits; an interrupt (Ctrl-C) cancels it."""
-    future = _get().start_task_soon(function)
+    """Runs an asynchronous function on the bridge and waits for its result; an interrupt (Ctrl-C) cancels it."""
+    future = _bridge.portal().start_task_soon(function)
     try:
         return future.result()
     except BaseException:
@@ -102,7 +102,7 @@ class _EndOfStreamError(Exception):
 
 
 def iterate(open_stream: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, None, None]:
-    """Iterates an asynchronous generator from synchronous code, pumped by one task on the portal.
+    """Iterates an asynchronous generator from synchronous code, pumped by one task on the bridge.
 
     Leaving the iterator (a `break`, an exception, `close`, garbage collection) cancels the task, which closes the
     generator.
@@ -125,7 +125,7 @@ def iterate(open_stream: Callable[[], AsyncGenerator[T, None]]) -> Generator[T, 
             items.put(error)
 
     def read() -> Generator[T, None, None]:
-        task = _get().start_task_soon(pump)
+        task = _bridge.portal().start_task_soon(pump)
         try:
             while True:
                 item = items.get()

@@ -1,4 +1,4 @@
-"""What is answered: the events of a stream, and the completion that they add up to."""
+"""Answers: the events of a stream, and the completion that they add up to."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a request took; `None` where the provider does not say."""
+    """Tokens that a request took; `None` where the provider does not tell."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -97,7 +97,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of what the model thinks before it answers."""
+    """A piece of the model's reasoning before its answer."""
 
     text: str
 
@@ -153,5 +153,5 @@ class Completion:
 
     @property
     def reasoning(self) -> str:
-        """What the model thought, where it says."""
+        """The model's reasoning, where the provider shows it."""
         return "".join(part.text for part in self.message.parts if isinstance(part, Reasoning))

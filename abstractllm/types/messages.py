@@ -1,4 +1,4 @@
-"""What is asked: messages and their parts, tools, the form of an answer."""
+"""Requests: messages and their parts, tools, the form of an answer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned, sent back to the model."""
+    """The result of a tool, sent back to the model."""
 
     tool_call_id: str
     content: str
@@ -69,7 +69,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What a reasoning model thought before it answered."""
+    """The reasoning of a model before its answer."""
 
     text: str
     provider_state: bytes = b""
@@ -80,7 +80,17 @@ Part = Text | Image | ToolCall | ToolResult | Reasoning
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Example:
+        ```python
+        conversation = [
+            ChatMessage(Role.SYSTEM, (Text("Be brief."),)),
+            ChatMessage(Role.USER, (Text("What is the capital of France?"),)),
+        ]
+        print(llm.generate(conversation))
+        ```
+    """
 
     role: Role
     parts: tuple[Part, ...]
@@ -92,12 +102,25 @@ class ChatMessage:
 
 
 Prompt = str | Sequence[ChatMessage | Mapping[str, Any]]
-"""What `generate` takes: a prompt, or a conversation. A message may be `{"role": "user", "content": "Hi"}`."""
+"""A prompt, or a conversation. A message may also be a mapping `{"role": "user", "content": "Hi"}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may ask to be called."""
+    """A function that the model may ask to be called.
+
+    Example:
+        ```python
+        weather = Tool(
+            "get_weather",
+            "Get the weather of a city.",
+            '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}',
+        )
+        completion = llm.complete("What is the weather in Paris?", tools=[weather])
+        for call in completion.tool_calls:
+            print(call.name, call.arguments_json)
+        ```
+    """
 
     name: str
     description: str = ""

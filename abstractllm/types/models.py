@@ -1,4 +1,4 @@
-"""What there is to answer with: LLMs, what they can do, their models on the disk and in memory."""
+"""LLMs, their capabilities, and their models on the disk and in memory."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Capabilities(_FrozenDict):
 
 @dataclass(frozen=True, slots=True)
 class LlmInfo:
-    """A named LLM of a registry or a server, and how it is."""
+    """A named LLM of a registry or a server, and its state."""
 
     name: str
     provider: str
@@ -115,17 +115,17 @@ class CachedModel:
     """True while a download is not complete."""
 
     def __getitem__(self, key: str) -> Any:
-        """The field of this name; `size`, `last_used` and `last_modified` are short for the longer ones."""
-        short = {"size": "size_bytes", "last_used": "last_used_time", "last_modified": "last_modified_time"}
+        """Returns the field of this name; `size`, `last_used` and `last_modified` are short for the longer ones."""
+        full_names = {"size": "size_bytes", "last_used": "last_used_time", "last_modified": "last_modified_time"}
         try:
-            return getattr(self, short.get(key, key))
+            return getattr(self, full_names.get(key, key))
         except AttributeError:
             raise KeyError(key) from None
 
 
 @dataclass(frozen=True, slots=True)
 class ClearedModels:
-    """What was deleted from a cache, or, on a dry run, what would be."""
+    """The models that were deleted from a cache or, on a dry run, would be."""
 
     removed: tuple[str, ...]
     """The names of the models."""
@@ -134,7 +134,7 @@ class ClearedModels:
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """How far the loading of a model is."""
+    """The progress of loading a model."""
 
     state: LlmState
     """READY in the last report."""
@@ -146,7 +146,7 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """How far a download is."""
+    """The progress of a download."""
 
     file: str
     """The file that this report is about; empty where it is about the whole alone."""
@@ -160,7 +160,7 @@ class PullProgress:
 
 @dataclass(frozen=True, slots=True)
 class UnloadProgress:
-    """How far the unloading of a model is."""
+    """The progress of unloading a model."""
 
     state: LlmState
     """UNLOADED in the last report."""

@@ -1,4 +1,4 @@
-"""From the events of the Messages API's stream to the library's."""
+"""Reading the events of the Messages API's stream."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class _Block:
     kind: str
     pieces: list[str] = field(default_factory=list)
     signature: str = ""
-    """Of thinking; redacted thinking is nothing else."""
+    """The signature of thinking; for redacted thinking its data, which is all there is of it."""
     id: str = ""
     name: str = ""
     input: Any = None
     call: int = 0
 
     def part(self) -> Part | None:
-        """The block as a part of the answer's message; `None` where it holds nothing for the caller."""
+        """Returns the block as a part of the answer's message; None where it holds nothing for the caller."""
         text = "".join(self.pieces)
         match self.kind:
             case "text" if text:
@@ -73,7 +73,7 @@ class AnswerReader:
     """Reads one answer.
 
     Of the API's twelve kinds of content block, text, thinking, redacted thinking and tool use are read. The others come
-    from tools that run on Anthropic's side, which requests through this library never ask for; they are passed over.
+    from tools that run on Anthropic's side, which requests through this library never offer; they are ignored.
     """
 
     def __init__(self) -> None:
@@ -83,9 +83,9 @@ class AnswerReader:
         self._stop_reason: str | None = None
         self._stop_sequence = ""
         self.began = False
-        """Whether any event has come."""
+        """True once an event has come."""
         self.stopped = False
-        """Whether the API has said that the answer is complete."""
+        """True once the API has declared the answer complete."""
 
     def read(self, event: Mapping[str, Any]) -> list[Event]:
         """Takes the stream's next event.
@@ -112,7 +112,7 @@ class AnswerReader:
         return []
 
     def finished(self) -> Finished | None:
-        """The end of the answer; `None` if the API gave no reason for it.
+        """Returns the last event; None if the API gave no stop reason.
 
         Raises:
             IncompleteStreamError: If the reason is not known.
@@ -140,7 +140,7 @@ class AnswerReader:
                 return self._text(block, start.get("text"))
             case "thinking":
                 block.signature = read_optional_text(start.get("signature"))
-                return self._thought(block, start.get("thinking"))
+                return self._reasoning(block, start.get("thinking"))
             case "redacted_thinking":
                 block.signature = read_text(start["data"])
             case "tool_use":
@@ -155,7 +155,7 @@ class AnswerReader:
             case "text_delta":
                 return self._text(block, delta["text"])
             case "thinking_delta":
-                return self._thought(block, delta["thinking"])
+                return self._reasoning(block, delta["thinking"])
             case "signature_delta":
                 block.signature += read_text(delta["signature"])
             case "input_json_delta" if block.kind == "tool_use":
@@ -181,14 +181,14 @@ class AnswerReader:
         return [TextDelta(text)]
 
     @staticmethod
-    def _thought(block: _Block, value: object) -> list[Event]:
+    def _reasoning(block: _Block, value: object) -> list[Event]:
         if not (text := read_optional_text(value)):
             return []
         block.pieces.append(text)
         return [ReasoningDelta(text)]
 
     def _count(self, usage: Mapping[str, Any] | None) -> None:
-        """Takes over what is counted: numbers are totals so far, and the latest hold."""
+        """Keeps the latest counts, which are totals so far."""
         for name, value in (usage or {}).items():
             if name in _USAGE and (count := read_count(value)) is not None:
                 self._usage[name] = count

@@ -1,4 +1,4 @@
-"""From what the Messages API says went wrong to the library's errors."""
+"""Turning the errors of the Messages API into the library's."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _FIELDS = {
     "top_k": "parameters.top_k",
     "top_p": "parameters.top_p",
 }
-"""The API's names of what a message of it begins with, in the library's words."""
+"""The library's names of the fields with which a message of the API begins."""
 
 
 def api_error(error: Any) -> AbstractLLMError:
-    """The library's error for the SDK's `APIStatusError`.
+    """Returns the library's error for the SDK's `APIStatusError`.
 
-    The error's own type decides: within a stream the HTTP status is 200 whatever went wrong.
+    The error's own type decides, since within a stream the HTTP status is always 200.
     """
     message = error.api_message or str(error.message)
     kind = _TYPES.get(error.type or "")
@@ -66,7 +66,7 @@ def api_error(error: Any) -> AbstractLLMError:
     elif kind is None and error.status_code == 529:
         kind = OverloadedError
     elif kind is None and error.status_code == 404:
-        # Without the API's own words there is no API at that address.
+        # An error without the API's own type does not come from the API.
         kind, facts = ConfigurationError, {"field": "base_url"}
     return status_error(
         error.status_code, message, error.response.headers, kind=kind, request_id=error.request_id, **facts
@@ -74,19 +74,19 @@ def api_error(error: Any) -> AbstractLLMError:
 
 
 def _is_quota(error: Any, message: str) -> bool:
-    """Whether money has run out, which the API says with the statuses 400 and 429, too."""
+    """Tells whether money has run out, for which the API has the statuses 400 and 429, too."""
     return "spend_limit" in (error.error_code or "") or bool(
         re.search(r"credit balance is too low|usage limits|spend limit", message)
     )
 
 
 def _invalid(message: str) -> tuple[type[AbstractLLMError], dict[str, Any]]:
-    if found := re.search(r"prompt is too long(?:: (\d+) tokens > (\d+))?", message):
-        return ContextLengthExceededError, _numbers(found[1], found[2])
-    if found := re.search(r"exceed context limit: (\d+) \+ (\d+) > (\d+)", message):
-        return ContextLengthExceededError, _numbers(str(int(found[1]) + int(found[2])), found[3])
-    found = re.match(r"([a-z_]+)[.:\[]", message)
-    return InvalidRequestError, {"field": _FIELDS.get(found[1])} if found else {}
+    if match := re.search(r"prompt is too long(?:: (\d+) tokens > (\d+))?", message):
+        return ContextLengthExceededError, _numbers(match[1], match[2])
+    if match := re.search(r"exceed context limit: (\d+) \+ (\d+) > (\d+)", message):
+        return ContextLengthExceededError, _numbers(str(int(match[1]) + int(match[2])), match[3])
+    match = re.match(r"([a-z_]+)[.:\[]", message)
+    return InvalidRequestError, {"field": _FIELDS.get(match[1])} if match else {}
 
 
 def _numbers(requested: str | None, limit: str | None) -> dict[str, Any]:

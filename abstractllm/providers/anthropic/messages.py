@@ -1,4 +1,4 @@
-"""From a request in the library's words to the arguments of the Messages API."""
+"""Writing a request for the Messages API."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ PROVIDER_OPTIONS: dict[str, type] = {
 }
 """Arguments of the API that a request may set by their own name; `effort` stands for `output_config.effort`."""
 STATE_MARK = b"anthropic:"
-"""What `provider_state` begins with: a conversation may hold the state of other providers, too."""
+"""The beginning of `provider_state`, since a conversation may hold the state of other providers, too."""
 _COUNTED = ("messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
 
 
 def message_body(request: GenerationRequest) -> dict[str, Any]:
-    """The body of a request to `/v1/messages`.
+    """Returns the body of a request to `/v1/messages`.
 
     Raises:
         UnsupportedParameterError: For a reasoning effort that the model does not take.
@@ -76,7 +76,7 @@ def message_body(request: GenerationRequest) -> dict[str, Any]:
 
 
 def version_headers(request: GenerationRequest) -> dict[str, str]:
-    """The header for the older version of the API, if the request needs it."""
+    """Returns the header for the older version of the API, if the request needs it."""
     parameters = request.parameters.set_fields()
     return (
         {"anthropic-version": SAMPLING_API_VERSION} if any(name in parameters for name in SAMPLING_PARAMETERS) else {}
@@ -84,7 +84,7 @@ def version_headers(request: GenerationRequest) -> dict[str, str]:
 
 
 def count_arguments(request: GenerationRequest) -> dict[str, Any]:
-    """The arguments of `messages.count_tokens`."""
+    """Returns the arguments of `messages.count_tokens`."""
     arguments = message_body(request)
     return {name: arguments[name] for name in _COUNTED if name in arguments}
 
@@ -114,35 +114,35 @@ def _reasoning(effort: ReasoningEffort, facts: Model) -> dict[str, Any]:
         )
     if effort is ReasoningEffort.NONE:
         return {"thinking": {"type": facts.thinking_off}}
-    found: dict[str, Any] = {"output_config": {"effort": str(effort)}}
+    fields: dict[str, Any] = {"output_config": {"effort": str(effort)}}
     if facts.adaptive:
-        # Some models think only if asked, and newer ones keep the text of what they thought to themselves unless asked.
-        found["thinking"] = {"type": "adaptive", "display": "summarized"}
-    return found
+        # Some models think only if the request says so, and newer ones send their reasoning's text only then.
+        fields["thinking"] = {"type": "adaptive", "display": "summarized"}
+    return fields
 
 
 def _sampling(request: GenerationRequest) -> dict[str, Any]:
-    found = {name: value for name in SAMPLING_PARAMETERS if (value := getattr(request.parameters, name)) is not None}
-    if found.get("temperature", 0) > 1:
+    values = {name: value for name in SAMPLING_PARAMETERS if (value := getattr(request.parameters, name)) is not None}
+    if values.get("temperature", 0) > 1:
         raise InvalidRequestError(
-            f"parameters.temperature: must be at most 1, got {found['temperature']}",
+            f"parameters.temperature: must be at most 1, got {values['temperature']}",
             field="parameters.temperature",
             limit="at most 1",
-            requested=str(found["temperature"]),
+            requested=str(values["temperature"]),
         )
-    if found.get("top_k") == 0:
-        del found["top_k"]
-    return found
+    if values.get("top_k") == 0:
+        del values["top_k"]
+    return values
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    definition: dict[str, Any] = {
         "name": tool.name,
         "input_schema": {"type": "object"} | json.loads(tool.parameters_json_schema),
     }
     if tool.description:
-        found["description"] = tool.description
-    return found
+        definition["description"] = tool.description
+    return definition
 
 
 def _tool_choice(request: GenerationRequest) -> dict[str, Any] | None:
@@ -160,14 +160,17 @@ def _tool_choice(request: GenerationRequest) -> dict[str, Any] | None:
 
 
 def _conversation(messages: Iterable[ChatMessage]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The system prompt's blocks, and the messages: those of one role in a row are one, as tool results must be."""
+    """Returns the system prompt's blocks, and the messages.
+
+    Messages of one role in a row become one, as the API demands of tool results.
+    """
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         blocks = [
             block
-            for at, part in enumerate(message.parts)
-            if (block := _block(part, f"chat.messages[{index}].parts[{at}]")) is not None
+            for place, part in enumerate(message.parts)
+            if (block := _block(part, f"chat.messages[{index}].parts[{place}]")) is not None
         ]
         role = {Role.SYSTEM: "system", Role.ASSISTANT: "assistant"}.get(message.role, "user")
         if role == "system" and not turns:
@@ -180,7 +183,7 @@ def _conversation(messages: Iterable[ChatMessage]) -> tuple[list[dict[str, Any]]
 
 
 def _block(part: Part, path: str) -> dict[str, Any] | None:
-    """A part as a content block; `None` for what the API does not take: empty text, and others' reasoning."""
+    """Returns a part as a content block; None for empty text and other models' reasoning, which the API refuses."""
     match part:
         case Text(text=text):
             return {"type": "text", "text": text} if text else None
@@ -198,7 +201,7 @@ def _block(part: Part, path: str) -> dict[str, Any] | None:
 
 def _thinking(part: Reasoning, path: str) -> dict[str, Any] | None:
     if not part.provider_state.startswith(STATE_MARK):
-        return None  # thought by another model: the API takes only what it signed
+        return None  # another model's reasoning: the API takes only what it has signed
     try:
         match json.loads(part.provider_state.removeprefix(STATE_MARK)):
             case {"type": "thinking", "signature": str(signature)}:
@@ -208,5 +211,7 @@ def _thinking(part: Reasoning, path: str) -> dict[str, Any] | None:
     except ValueError:
         pass
     raise InvalidRequestError(
-        f"{path}.provider_state: must be returned as it came", field=f"{path}.provider_state", requested="other bytes"
+        f"{path}.provider_state: must be the bytes that came with the reasoning",
+        field=f"{path}.provider_state",
+        requested="other bytes",
     )

@@ -1,4 +1,4 @@
-"""What is known of Claude models without asking: one table, and its date.
+"""The limits of Claude models: one table, and its date.
 
 Sources, as of 2026-11-20: the model pages and the thinking, effort and structured outputs guides under
 https://platform.claude.com/docs, and the names that the SDK lists.
@@ -29,20 +29,20 @@ _LOW, _MEDIUM, _HIGH, _XHIGH = (
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The limits of a model, and how its thinking is steered."""
+    """The limits of a model, and the ways to control its thinking."""
 
     context_window: int | None = 1_000_000
     max_output_tokens: int | None = 128_000
     efforts: tuple[ReasoningEffort, ...] = (_LOW, _MEDIUM, _HIGH, _XHIGH)
     """The reasoning efforts that the model takes by their own name."""
     thinking_off: str = "disabled"
-    """The type of thinking that means none before the answer; empty if the model always thinks."""
+    """The type of thinking that turns thinking before the answer off; empty if the model always thinks."""
     adaptive: bool = True
-    """Whether the model takes adaptive thinking, which some models do only if asked."""
+    """True if the model takes adaptive thinking."""
 
     @property
     def reasoning_efforts(self) -> tuple[ReasoningEffort, ...]:
-        """Every reasoning effort that can be asked for."""
+        """Every reasoning effort that a request may have."""
         return (ReasoningEffort.NONE, *self.efforts) if self.efforts and self.thinking_off else self.efforts
 
 
@@ -75,10 +75,10 @@ _UNKNOWN = Model(context_window=None, max_output_tokens=None)
 
 
 def model_facts(name: str) -> Model:
-    """What is known of a model; of an unknown one no limits, and that it is steered as the newest are.
+    """Returns the table's line for a model; an unknown one has no limits, and is controlled as the newest are.
 
     Args:
         name: `claude-opus-5-5`, a dated name such as `claude-haiku-4-5-20251001`, or `anthropic/claude-...`.
     """
-    found = re.search(r"claude-([a-z]+-(?:preview|\d+(?:-\d{1,2})?))(?![a-z\d])", name)
-    return _MODELS.get(found[1], _UNKNOWN) if found else _UNKNOWN
+    match = re.search(r"claude-([a-z]+-(?:preview|\d+(?:-\d{1,2})?))(?![a-z\d])", name)
+    return _MODELS.get(match[1], _UNKNOWN) if match else _UNKNOWN

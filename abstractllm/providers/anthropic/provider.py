@@ -42,7 +42,7 @@ DRAIN_TIMEOUT = 1.0
 
 
 class AnthropicConfig(HostedConfig):
-    """What an Anthropic LLM can be configured with.
+    """The configuration of an Anthropic LLM.
 
     `api_key` and `base_url` are taken from `ANTHROPIC_API_KEY` and `ANTHROPIC_BASE_URL` where absent; a `base_url` that
     is not Anthropic's gets neither.
@@ -68,13 +68,13 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     config_type = AnthropicConfig
 
     def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        """`values` with what the SDK's variables say, unless they name another address: its key is another one."""
-        found = super().with_defaults(values)
-        if found.get("base_url") in (None, BASE_URL):
+        """Returns `values` with the values of the SDK's variables, unless they name another server's address."""
+        completed = super().with_defaults(values)
+        if completed.get("base_url") in (None, BASE_URL):
             for name, variable in (("api_key", "ANTHROPIC_API_KEY"), ("base_url", "ANTHROPIC_BASE_URL")):
-                if found.get(name) is None and (value := os.environ.get(variable)):
-                    found[name] = value
-        return found
+                if completed.get(name) is None and (value := os.environ.get(variable)):
+                    completed[name] = value
+        return completed
 
     @property
     def state(self) -> tuple[LlmState, str]:
@@ -87,7 +87,7 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
         self._changed()
 
     async def capabilities(self, config: AnthropicConfig, model: str) -> Capabilities:
-        """What the model can do, from a table with a date: see `abstractllm.providers.anthropic.models`."""
+        """Returns the capabilities from a table with a date: see `abstractllm.providers.anthropic.models`."""
         facts = model_facts(model)
         parameters = ["max_tokens", "stop"]
         if facts.efforts:
@@ -162,15 +162,15 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     async def count(self, request: GenerationRequest, config: AnthropicConfig) -> int:
         """Counts the prompt's tokens, by asking the API."""
         async with self.calling(config) as call:
-            found = await call.client.messages.count_tokens(**count_arguments(request))
-            # The SDK does not check what it reads: an answer that is no JSON object comes as whatever it is.
-            tokens = getattr(found, "input_tokens", None)
+            response = await call.client.messages.count_tokens(**count_arguments(request))
+            # The SDK does not check the answer: it may be anything that JSON can be.
+            tokens = getattr(response, "input_tokens", None)
             if not isinstance(tokens, int):
-                raise ProviderProtocolError(f"the count of tokens cannot be read: {found!r:.200}")
+                raise ProviderProtocolError(f"the count of tokens cannot be read: {response!r:.200}")
             return tokens
 
     def translate(self, error: Exception) -> AbstractLLMError | None:
-        """The library's error for one of the SDK's own; `None` for transport failures and unreadable answers."""
+        """Returns the library's error for one of the SDK's; None for transport failures and unreadable answers."""
         sdk = import_sdk("anthropic")
         if isinstance(error, sdk.APIStatusError):
             return api_error(error)
@@ -183,7 +183,7 @@ def _check_is_stream(stream: AsyncStream[Any]) -> None:
     kind = stream.response.headers.get("content-type", "")
     if not kind.lower().startswith("text/event-stream"):
         raise ProviderProtocolError(
-            f"the answer is no event stream but {kind[:80] or 'of no declared type'}",
+            f"the answer is not an event stream but {kind[:80] or 'of no declared type'}",
             upstream_status=stream.response.status_code,
         )
 

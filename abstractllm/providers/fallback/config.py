@@ -14,7 +14,7 @@ __all__ = ["FallbackConfig", "Strategy"]
 
 
 class Strategy(StrEnum):
-    """Which LLM is asked first; the others follow in the configured order."""
+    """The choice of the LLM that is asked first; the others follow in the configured order."""
 
     ORDERED = "ordered"
     """Always the first one."""
@@ -31,8 +31,8 @@ class FallbackConfig(LLMConfig):
     """The names of its LLMs, in the order of preference."""
     strategy: Strategy = Strategy.ORDERED
     max_retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often all LLMs are asked again, if none of them answered and an error may pass; their own `max_retries` do
-    not count here."""
+    """The number of times that all LLMs are asked again, if none of them answered and an error is retryable; their own
+    `max_retries` do not count here."""
     failure_threshold: Annotated[int, Field(ge=1, le=1000)] = 3
     """Failures in a row after which an LLM is not asked for a while."""
     cooldown_time: Seconds = 30.0

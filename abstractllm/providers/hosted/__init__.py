@@ -1,6 +1,10 @@
-"""What the providers that ask an HTTP API share: clients, limits, errors, and the class that puts them together."""
+"""The base of providers that ask an HTTP API: clients, limits, errors, and the class that puts them together.
+
+Providers of other packages may build on it, too: see `docs/writing-a-provider.md`.
+"""
 
 from abstractllm.providers.hosted.errors import retry_after, status_error, transport_error, unknown_finish_reason
+from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_optional_text, read_text
 from abstractllm.providers.hosted.limits import http_arguments
 from abstractllm.providers.hosted.provider import HostedConfig, HostedProvider, import_sdk
 
@@ -9,6 +13,10 @@ __all__ = [
     "HostedProvider",
     "http_arguments",
     "import_sdk",
+    "read_count",
+    "read_logprob",
+    "read_optional_text",
+    "read_text",
     "retry_after",
     "status_error",
     "transport_error",

@@ -16,13 +16,14 @@ __all__ = ["LoopClients"]
 C = TypeVar("C")
 
 
-class _Kept(Generic[C]):
+class _LoopClient(Generic[C]):
     """One client, made when first used, on the event loop that it belongs to."""
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.making = asyncio.Lock()
         self.keeper: AsyncGenerator[C, None] | None = None
+        """A generator that was begun on the event loop, and closes the client when it is closed."""
         self.client: C | None = None
         self.users = 0
 
@@ -42,68 +43,68 @@ class LoopClients(Generic[C]):
         self._close_client = close
         self._key = key
         self._lock = threading.Lock()
-        self._kept: dict[tuple[asyncio.AbstractEventLoop, Hashable], _Kept[C]] = {}
+        self._entries: dict[tuple[asyncio.AbstractEventLoop, Hashable], _LoopClient[C]] = {}
         self._closed = False
 
     @asynccontextmanager
-    async def lease(self, make: Callable[[], C], key: Hashable) -> AsyncIterator[C]:
-        """The running event loop's client, for one request.
+    async def acquire(self, make: Callable[[], C], key: Hashable) -> AsyncIterator[C]:
+        """Gives the running event loop's client to one request.
 
         Args:
-            make: Makes a client. It runs in a thread: importing an SDK and reading certificates take long.
+            make: Makes a client. It runs in a thread, since importing an SDK and reading certificates take long.
             key: The connection settings that `make` uses.
 
         Raises:
             ServerShuttingDownError: If this object is closed.
         """
-        kept = self._find(asyncio.get_running_loop(), key)
-        kept.users += 1
+        entry = self._entry(asyncio.get_running_loop(), key)
+        entry.users += 1
         try:
-            async with kept.making:
-                if kept.client is None:
+            async with entry.making:
+                if entry.client is None:
                     client = await asyncio.to_thread(make)
-                    kept.keeper = self._keep(client)
-                    kept.client = await anext(kept.keeper)
-            yield kept.client
+                    entry.keeper = self._keep_open(client)
+                    entry.client = await anext(entry.keeper)
+            yield entry.client
         finally:
-            kept.users -= 1
-            if not kept.users and (key != self._key or self._closed):
-                await self._end(asyncio.get_running_loop(), kept)
+            entry.users -= 1
+            if not entry.users and (key != self._key or self._closed):
+                await self._end(asyncio.get_running_loop(), entry)
 
     def retire(self, key: Hashable) -> None:
-        """Makes `key` the connection settings in force; clients with others go once they are idle."""
+        """Puts the connection settings `key` in force; clients with other ones are closed once they are idle."""
         with self._lock:
             self._key = key
-            old = [(loop, kept) for (loop, other), kept in self._kept.items() if other != key]
-        for loop, kept in old:
-            self._on_loop(loop, partial(self._end_if_idle, loop, kept))
+            old = [(loop, entry) for (loop, other), entry in self._entries.items() if other != key]
+        for loop, entry in old:
+            self._on_loop(loop, partial(self._end_if_idle, loop, entry))
 
     async def close(self) -> None:
         """Closes every client: this event loop's before it returns, other loops' as soon as those run."""
         with self._lock:
             self._closed = True
-            kept = [(loop, kept) for (loop, _), kept in self._kept.items()]
-        for loop, one in kept:
+            entries = [(loop, entry) for (loop, _), entry in self._entries.items()]
+        for loop, entry in entries:
             if loop is asyncio.get_running_loop():
-                await self._end(loop, one)
+                await self._end(loop, entry)
             else:
-                self._on_loop(loop, partial(self._end, loop, one))
+                self._on_loop(loop, partial(self._end, loop, entry))
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """True once `close` was called."""
         return self._closed
 
-    def _find(self, loop: asyncio.AbstractEventLoop, key: Hashable) -> _Kept[C]:
+    def _entry(self, loop: asyncio.AbstractEventLoop, key: Hashable) -> _LoopClient[C]:
         with self._lock:
             if self._closed:
                 raise ServerShuttingDownError("the LLM is closed")
-            for gone in [place for place in self._kept if place[0].is_closed()]:
-                del self._kept[gone]
-            return self._kept.setdefault((loop, key), _Kept(key))
+            for place in [place for place in self._entries if place[0].is_closed()]:
+                del self._entries[place]
+            return self._entries.setdefault((loop, key), _LoopClient(key))
 
-    async def _keep(self, client: C) -> AsyncGenerator[C, None]:
-        """Holds a client open.
+    async def _keep_open(self, client: C) -> AsyncGenerator[C, None]:
+        """Keeps a client open until the generator is closed.
 
         An event loop that shuts down (`asyncio.run`) closes the asynchronous generators that were begun on it: that
         closes the client while its loop still runs.
@@ -113,15 +114,15 @@ class LoopClients(Generic[C]):
         finally:
             await self._close_client(client)
 
-    async def _end_if_idle(self, loop: asyncio.AbstractEventLoop, kept: _Kept[C]) -> None:
-        if not kept.users:
-            await self._end(loop, kept)
+    async def _end_if_idle(self, loop: asyncio.AbstractEventLoop, entry: _LoopClient[C]) -> None:
+        if not entry.users:
+            await self._end(loop, entry)
 
-    async def _end(self, loop: asyncio.AbstractEventLoop, kept: _Kept[C]) -> None:
+    async def _end(self, loop: asyncio.AbstractEventLoop, entry: _LoopClient[C]) -> None:
         with self._lock:
-            if self._kept.get((loop, kept.key)) is kept:
-                del self._kept[loop, kept.key]
-        keeper, kept.keeper = kept.keeper, None
+            if self._entries.get((loop, entry.key)) is entry:
+                del self._entries[loop, entry.key]
+        keeper, entry.keeper = entry.keeper, None
         if keeper is not None:
             await keeper.aclose()
 

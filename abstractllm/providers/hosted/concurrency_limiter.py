@@ -17,7 +17,7 @@ _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 class ConcurrencyLimiter:
     """Lets at most `limit` requests run; the others wait in the order of their arrival.
 
-    An `asyncio.Semaphore` belongs to one event loop; an LLM is asked from several.
+    An `asyncio.Semaphore` belongs to one event loop; an LLM may be asked from several.
     """
 
     def __init__(self, limit: int) -> None:
@@ -28,26 +28,30 @@ class ConcurrencyLimiter:
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """The number of requests that wait for their turn."""
         return len(self._waiting)
 
     def set_limit(self, limit: int) -> None:
-        """Changes the limit; what runs already goes on."""
+        """Changes the limit; requests that run already go on."""
         with self._lock:
             self._limit = limit
             self._admit()
 
     @asynccontextmanager
-    async def hold(self) -> AsyncIterator[float]:
-        """Waits for a slot and holds it; gives the seconds that it waited."""
+    async def acquire(self) -> AsyncIterator[float]:
+        """Waits until a request may run, and counts it as running until the context is left.
+
+        Yields:
+            The seconds that it waited.
+        """
         began = time.monotonic()
-        await self._acquire()
+        await self._wait()
         try:
             yield time.monotonic() - began
         finally:
             self._release()
 
-    async def _acquire(self) -> None:
+    async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._running < self._limit and not self._waiting:
@@ -59,10 +63,10 @@ class ConcurrencyLimiter:
             await waiter[1]
         except asyncio.CancelledError:
             with self._lock:
-                granted = waiter not in self._waiting
-                if not granted:
+                is_admitted = waiter not in self._waiting
+                if not is_admitted:
                     self._waiting.remove(waiter)
-            if granted:
+            if is_admitted:
                 self._release()
             raise
 
@@ -75,12 +79,12 @@ class ConcurrencyLimiter:
         while self._waiting and self._running < self._limit:
             loop, future = self._waiting.popleft()
             try:
-                loop.call_soon_threadsafe(_grant, future)
+                loop.call_soon_threadsafe(_wake, future)
             except RuntimeError:  # its event loop is closed, and the waiter with it
                 continue
             self._running += 1
 
 
-def _grant(future: asyncio.Future[None]) -> None:
+def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from abstractllm._core.validation import replace_surrogates
 from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
@@ -23,6 +22,7 @@ from abstractllm.errors import (
     RateLimitedError,
     cause_chain,
 )
+from abstractllm.validation import replace_surrogates
 
 __all__ = [
     "as_unicode",
@@ -62,7 +62,7 @@ _TRANSPORT: tuple[tuple[str, type[AbstractLLMError], str], ...] = (
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `retry-after-ms` or `Retry-After` (seconds, or a date) asks to wait; `None` where neither does."""
+    """Returns the seconds that `retry-after-ms` or `Retry-After` (seconds, or a date) asks to wait; else None."""
     if re.fullmatch(r"\d{1,9}(\.\d*)?", milliseconds := headers.get("retry-after-ms", "").strip()):
         return float(milliseconds) / 1000
     value = headers.get("retry-after", "").strip()
@@ -83,13 +83,13 @@ def status_error(
     request_id: str | None = None,
     **facts: Any,
 ) -> AbstractLLMError:
-    """The error for an HTTP status that is not 2xx.
+    """Makes the error for an HTTP status that is not 2xx.
 
     Args:
         status: The status.
-        message: What the provider says; shortened.
+        message: The provider's message; it is shortened.
         headers: The answer's headers.
-        kind: The class, where the provider's own error code tells more than the status.
+        kind: The error's class, where the provider's own error code tells more than the status.
         request_id: The provider's id of the request; it is put into the message, for the provider's support.
         **facts: Further attributes of the error.
     """
@@ -107,15 +107,22 @@ def status_error(
 
 
 def transport_error(error: BaseException) -> AbstractLLMError | None:
-    """The error for a failure of `httpx`, `httpx2` or the socket, found in `error` or behind it."""
+    """Makes the error for a failure of `httpx`, `httpx2` or the socket.
+
+    Args:
+        error: The failure, or an error that was raised from it.
+
+    Returns:
+        The error; None if there is no such failure.
+    """
     libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
     for link in cause_chain(error):
-        for name, kind, what in _TRANSPORT:
+        for name, kind, summary in _TRANSPORT:
             if any(isinstance(link, getattr(library, name)) for library in libraries):
                 # A protocol error's own words may repeat a header, and with it the key.
                 detail = "" if name == "LocalProtocolError" else str(link).strip()[:MAX_MESSAGE]
                 field = "base_url" if kind is ConfigurationError else None
-                return kind(f"{what}: {detail}" if detail else what, field=field)
+                return kind(f"{summary}: {detail}" if detail else summary, field=field)
     for link in cause_chain(error):
         if isinstance(link, OSError):
             return ProviderUnavailableError(f"the connection failed: {str(link)[:MAX_MESSAGE]}")
@@ -123,27 +130,27 @@ def transport_error(error: BaseException) -> AbstractLLMError | None:
 
 
 def unknown_finish_reason(reason: str, source: str = "") -> IncompleteStreamError:
-    """The error for an answer that ended for a reason that this version does not know.
+    """Makes the error for an answer that ended for a reason that this version does not know.
 
-    Whether it is whole nobody here can tell, so it must not pass for one that is; its text is on the error.
+    Such an answer may or may not be whole, so it must not pass for a whole one; its text is on the error.
 
     Args:
         reason: The provider's word.
-        source: Where it was found.
+        source: The answer that it came in, for the message.
     """
     where = f" ({source})" if source else ""
     return IncompleteStreamError(f"the answer ended with the unknown finish reason {reason[:80]!r}{where}")
 
 
 def as_unicode(error: AbstractLLMError) -> None:
-    """Replaces surrogates in what a provider said."""
+    """Replaces surrogates in an error's message, which a provider wrote."""
     error.message = replace_surrogates(error.message)
     error.field = error.field and replace_surrogates(error.field)
     error.args = (error.message,)
 
 
 def scrub(error: BaseException, secrets: Iterable[str]) -> None:
-    """Removes secrets that the provider repeated in its message from an error and what it came from."""
+    """Removes secrets from an error and its causes, since a provider may repeat a key in its message."""
     for secret in filter(None, secrets):
         for link in cause_chain(error):
             link.args = _without(link.args, secret)

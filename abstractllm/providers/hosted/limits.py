@@ -1,4 +1,4 @@
-"""How an HTTP client is made: timeouts and connections, and limits on what a hostile or broken server can send."""
+"""The limits of an HTTP client: timeouts, connections, and the bytes that a hostile or broken server can send."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from abstractllm.errors import ProviderProtocolError
 __all__ = ["MAX_BODY_BYTES", "MAX_ERROR_BYTES", "MAX_RECORD_BYTES", "http_arguments"]
 
 MAX_BODY_BYTES = 256 * 2**20
-"""One answer at most, as it comes over the wire."""
+"""Bytes of one answer at most, as it comes over the wire."""
 MAX_RECORD_BYTES = 8 * 2**20
-"""One line at most; in an event stream, one event."""
+"""Bytes of one line at most; in an event stream, of one event."""
 MAX_ERROR_BYTES = 2**20
-"""What is read of an error's body; the rest is cut off."""
+"""Bytes that are read of an error's body; the rest is cut off."""
 CONNECT_TIMEOUT = 10.0
 KEEPALIVE_EXPIRY = 30.0
 
 
 def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -> dict[str, Any]:
-    """Arguments for an `AsyncClient` of `httpx` or `httpx2`.
+    """Returns the arguments for an `AsyncClient` of `httpx` or `httpx2`.
 
     Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), as these clients do by themselves. Redirects
     are not followed: they would carry the key to another host. Compressed answers are neither asked for nor taken, so
@@ -31,7 +31,7 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
         httpx: The module `httpx` or `httpx2`.
         timeout: Seconds without a byte after which a connection is given up.
         max_connections: Connections that are kept for further requests at most; how many are in use at once is limited
-            by the LLM's slots, which also know the requests of other event loops and of earlier configurations.
+            by the LLM's `ConcurrencyLimiter`, which also knows the requests of other event loops and configurations.
     """
     capped = type("CappedStream", (_CappedStream, httpx.AsyncByteStream), {})
 
@@ -64,12 +64,12 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
 
 
 class _CappedStream:
-    """A response's bytes, given on until there are too many of them.
+    """The bytes of a response, passed on until there are too many of them.
 
     Args:
         stream: The response's own stream.
-        marks: What ends a record; a record longer than the limit would be put together in memory by the SDK.
-        cut_at: Where an error's body ends early; `None` makes too many bytes an error.
+        marks: The ends of a record; the SDK would put a record together in memory, however long it is.
+        cut_at: The bytes after which an error's body is cut off; for None too many bytes are an error.
     """
 
     def __init__(self, stream: Any, *, marks: tuple[bytes, ...], cut_at: int | None) -> None:
@@ -98,11 +98,13 @@ class _CappedStream:
         self._record = len(window) - max(ends) if ends else self._record + len(chunk)
         # A mark may lie across two chunks.
         self._tail = window[-3:]
-        for size, limit, what in (
+        for size, limit, subject in (
             (self._record, MAX_RECORD_BYTES, "a line or event of the answer"),
             (self._total, MAX_BODY_BYTES, "the answer"),
         ):
             if size > limit:
                 raise ProviderProtocolError(
-                    f"{what} is longer than {limit} bytes", limit=f"{limit} bytes", requested=f"at least {size} bytes"
+                    f"{subject} is longer than {limit} bytes",
+                    limit=f"{limit} bytes",
+                    requested=f"at least {size} bytes",
                 )

@@ -1,4 +1,4 @@
-"""The class behind every hosted provider: slots, clients and errors around the one method that asks the SDK."""
+"""The class behind every hosted provider: limits, clients and errors around the one method that asks the SDK."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _check_key(key: SecretStr) -> SecretStr:
 
 
 def _check_url(url: str) -> str:
-    """The address without a slash at its end; a bad one is not repeated, as it may hold a password."""
+    """Returns the address without a slash at its end; a bad one is not repeated, as it may hold a password."""
     try:
         parts = urlsplit(url)
         bad = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) < 1
@@ -62,13 +62,13 @@ def _check_url(url: str) -> str:
 
 
 class HostedConfig(LLMConfig):
-    """What every hosted LLM can be configured with."""
+    """The configuration of every hosted LLM."""
 
     timeout: Seconds | None = 600.0
     max_retries: Annotated[int, Field(ge=0, le=10)] = 2
     api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = None
     base_url: str | None = None
-    """The address that the API's paths are put behind."""
+    """The address that the API's paths are appended to."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Requests that run upstream at once, and connections at most; further ones wait."""
 
@@ -102,11 +102,15 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
 
     A subclass implements `make_client`, `close_client`, `answer`, `translate` and `capabilities`. Any other call to the
     API goes through `calling`, too.
+
+    Type parameters:
+        HostedConfigT: The configuration's class, which is also the subclass's `config_type`.
+        ClientT: The SDK's client.
     """
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._slots = ConcurrencyLimiter(self.config.max_concurrent_requests)
+        self._limiter = ConcurrencyLimiter(self.config.max_concurrent_requests)
         self._clients: LoopClients[ClientT] = LoopClients(self.close_client, self.config.connection)
 
     @abstractmethod
@@ -127,18 +131,18 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
 
     @abstractmethod
     def answer(self, client: ClientT, request: GenerationRequest, config: HostedConfigT) -> AsyncGenerator[Event, None]:
-        """As `events`, with a client; whatever the SDK raises may pass through."""
+        """Answers a request as `events` does, with a client; the SDK's errors may pass through."""
 
     @abstractmethod
     def translate(self, error: Exception) -> AbstractLLMError | None:
-        """The library's error for one of the SDK's own; `None` for transport failures and unreadable answers."""
+        """Returns the library's error for one of the SDK's; None for transport failures and unreadable answers."""
 
     async def events(self, request: GenerationRequest, config: HostedConfigT) -> AsyncGenerator[Event, None]:
-        """Answers through `answer`, holding a slot.
+        """Answers a request through `answer`, as one of the requests that run at once.
 
-        A failure of the connection before the first event is a `ProviderUnavailableError`, which is retried; after it,
-        an `IncompleteStreamError`, which is the caller's choice. What the provider itself says went wrong keeps its
-        class in both.
+        A failure of the connection before the first event is a `ProviderUnavailableError`, which is retried. After it,
+        it is an `IncompleteStreamError`: whether to ask again is the caller's choice. An error that the provider itself
+        reports has the same class in both cases.
         """
         async with self.calling(config) as call, aclosing(self.answer(call.client, request, config)) as events:
             async for event in events:
@@ -149,40 +153,40 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
 
     @asynccontextmanager
     async def calling(self, config: HostedConfigT) -> AsyncIterator[Call[ClientT]]:
-        """A slot and a client for one call; errors leave it as the library's own."""
+        """Gives a client to one call, once it may run; turns the errors within into the library's."""
         call: Call[ClientT] | None = None
         try:
             async with (
-                self._slots.hold() as waited,
-                self._clients.lease(lambda: self.make_client(config), config.connection) as client,
+                self._limiter.acquire() as waited,
+                self._clients.acquire(lambda: self.make_client(config), config.connection) as client,
             ):
                 call = Call(client, waited)
                 yield call
         except Exception as error:
-            found = self._translated(error, began=call is not None and call.began)
+            translation = self._translated(error, began=call is not None and call.began)
             scrub(error, [config.key])
-            if found is None:
+            if translation is None:
                 raise
-            scrub(found, [config.key])
-            as_unicode(found)
-            if found is error:
+            scrub(translation, [config.key])
+            as_unicode(translation)
+            if translation is error:
                 raise
-            raise found from error
+            raise translation from error
 
     def _translated(self, error: Exception, began: bool) -> AbstractLLMError | None:
         if isinstance(error, AbstractLLMError):
             return error
-        # Raised below an SDK, by what checks its answers, and wrapped by it as whatever else it does not know.
+        # An SDK wraps errors that it does not know, also those of our own checks below it.
         if isinstance(error.__cause__, AbstractLLMError):
             return copy.copy(error.__cause__)
-        if (found := self.translate(error)) is not None:
-            return found
+        if (translation := self.translate(error)) is not None:
+            return translation
         if self._clients.closed:
             return ServerShuttingDownError("the LLM was closed while it answered")
-        if (found := transport_error(error)) is not None:
-            if began and isinstance(found, ProviderUnavailableError):
-                return IncompleteStreamError(f"the answer broke off: {found.message}")
-            return found
+        if (failure := transport_error(error)) is not None:
+            if began and isinstance(failure, ProviderUnavailableError):
+                return IncompleteStreamError(f"the answer broke off: {failure.message}")
+            return failure
         # JSON, UTF-8 and pydantic errors are ValueErrors; JSON that is nested too deep is a RecursionError.
         if isinstance(error, ValueError | RecursionError):
             return ProviderProtocolError(f"the answer cannot be read: {type(error).__name__}: {str(error)[:200]}")
@@ -190,13 +194,13 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
 
     def reconfigured(self, before: HostedConfigT, after: HostedConfigT) -> None:
         """Lets the next request use the new limit and a client of the new settings."""
-        self._slots.set_limit(after.max_concurrent_requests)
+        self._limiter.set_limit(after.max_concurrent_requests)
         self._clients.retire(after.connection)
 
     @property
     def queued(self) -> int:
         """Requests that wait because `max_concurrent_requests` run."""
-        return self._slots.waiting
+        return self._limiter.waiting
 
     async def close_async(self) -> None:
         """Closes all connections; running requests end with an error."""
@@ -209,9 +213,9 @@ class Call(Generic[ClientT]):
 
     client: ClientT
     waited: float
-    """Seconds spent waiting for a slot."""
+    """Seconds that it waited until it might run."""
     began: bool = False
-    """Whether a part of the answer was given on already."""
+    """True once a part of the answer was passed on."""
 
 
 def import_sdk(name: str, extra: str = "") -> ModuleType:

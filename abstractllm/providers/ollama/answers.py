@@ -1,4 +1,4 @@
-"""From the lines of Ollama's answer to the library's events."""
+"""Reading the lines of Ollama's answer."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["AnswerReader"]
 class AnswerReader:
     """Reads one answer, line by line.
 
-    The API says `stop` both where the model ended its answer and where a stop sequence was found: both are `STOP` here.
+    The API gives the reason `stop` both for the model's end token and for a stop sequence: both are `STOP` here.
     """
 
     def __init__(self) -> None:
         self._calls = 0
         self.began = False
-        """Whether any line has come."""
+        """True once a line has come."""
         self.logprobs = False
-        """Whether log-probabilities came."""
+        """True once log-probabilities have come."""
         self.last: Mapping[str, Any] | None = None
         """The last line, once it has come: the one with `done`."""
 
@@ -44,25 +44,25 @@ class AnswerReader:
             AttributeError, KeyError, TypeError, ValueError: If it has another shape than the API documents.
         """
         self.began = True
-        found: list[Event] = []
+        events: list[Event] = []
         message = line.get("message") or {}
         logprobs = tuple(read_logprob(token) for token in line.get("logprobs") or ())
         self.logprobs = self.logprobs or bool(logprobs)
         if thinking := message.get("thinking"):
-            found.append(ReasoningDelta(read_text(thinking)))
+            events.append(ReasoningDelta(read_text(thinking)))
         text = read_text(message.get("content") or "")
         if text or logprobs:
-            found.append(TextDelta(text, logprobs))
-        found += [self._call(call) for call in message.get("tool_calls") or ()]
+            events.append(TextDelta(text, logprobs))
+        events += [self._call(call) for call in message.get("tool_calls") or ()]
         if line.get("done"):
             self.last = line
-        return found
+        return events
 
     def finished(self, last: Mapping[str, Any]) -> Finished:
-        """The end of the answer, from its last line.
+        """Returns the last event, from the answer's last line.
 
         Raises:
-            IncompleteStreamError: If it ended for a reason that is not known.
+            IncompleteStreamError: If the reason for its end is not known.
         """
         match last.get("done_reason"):
             case "length":
@@ -75,7 +75,7 @@ class AnswerReader:
         return Finished(reason, usage=usage)
 
     def _call(self, call: Mapping[str, Any]) -> ToolCallDelta:
-        """A tool call, which comes whole. Older servers give it no id."""
+        """Reads a tool call, which comes whole. Older servers give it no id."""
         function = call["function"]
         arguments = function.get("arguments") or {}
         if not isinstance(arguments, Mapping):

@@ -1,4 +1,4 @@
-"""What an Ollama LLM can be configured with, and where its server is."""
+"""The configuration of an Ollama LLM, and the address of its server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["BASE_URL", "DEFAULT_MODEL", "OllamaConfig", "host_url"]
 BASE_URL = "http://127.0.0.1:11434"
 DEFAULT_MODEL = "llama3.2"
 """As of 2026-11-20: small, calls tools, and in Ollama's library (https://ollama.com/library/llama3.2). The SDK lists no
-names; which models there are is the server's business: the default has to be pulled as any other."""
+names. As any other model it has to be pulled."""
 _PORT = 11434
 _UNSPECIFIED = ("", "0.0.0.0", "::")
 
 
 class OllamaConfig(HostedConfig):
-    """What an Ollama LLM can be configured with.
+    """The configuration of an Ollama LLM.
 
     `base_url` is taken from `OLLAMA_HOST`, else from `OLLAMA_BASE_URL`, else it is this machine's port 11434.
     `api_key`, which few servers want, is taken from `OLLAMA_API_KEY`, unless `base_url` is set.
@@ -33,10 +33,10 @@ class OllamaConfig(HostedConfig):
 
 
 def host_url(host: str) -> str:
-    """The address that `OLLAMA_HOST` means, which may lack its scheme, its host or its port.
+    """Returns the address for a value of `OLLAMA_HOST`, which may lack its scheme, its host or its port.
 
-    An address to listen on (`0.0.0.0`) is reached at this machine's own. What cannot be read is returned as it is, for
-    the configuration's check to refuse.
+    An address to listen on (`0.0.0.0`) is reached at this machine's. A value that cannot be read is returned unchanged;
+    the check of the configuration refuses it.
     """
     host = host.strip()
     scheme, mark, rest = host.rpartition("://")

@@ -1,4 +1,4 @@
-"""From what an Ollama server says went wrong to the library's errors."""
+"""Turning the errors of an Ollama server into the library's."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _CONTEXT = re.compile(r"exceeds? the (?:available )?context (?:length|size)|exce
 
 
 def response_error(error: Any) -> AbstractLLMError:
-    """The library's error for the SDK's `ResponseError`, with all that the server said."""
+    """Returns the library's error for the SDK's `ResponseError`, with the server's whole message."""
     message, detail = _message(error.error)
-    # The SDK drops the answer, and with it the headers, but Python keeps what the error arose from.
+    # The SDK drops the answer, and with it the headers, but Python keeps the exception that it handled.
     response = getattr(error.__context__, "response", None)
     headers: Mapping[str, str] = {} if response is None else response.headers
     kind, facts = _classified(message, detail)
@@ -52,7 +52,7 @@ def response_error(error: Any) -> AbstractLLMError:
 
 
 def _classified(message: str, detail: Mapping[str, Any]) -> tuple[type[AbstractLLMError] | None, dict[str, Any]]:
-    """The class that the server's words tell, where they do, and further attributes of the error."""
+    """Returns the error's class, where the message tells it, and further attributes of the error."""
     if _CONTEXT.search(message):
         numbers = {"requested": detail.get("n_prompt_tokens"), "limit": detail.get("n_ctx")}
         return ContextLengthExceededError, {"field": "chat"} | numbers
@@ -63,7 +63,10 @@ def _classified(message: str, detail: Mapping[str, Any]) -> tuple[type[AbstractL
 
 
 def _message(error: object) -> tuple[str, Mapping[str, Any]]:
-    """The server's words, and the numbers beside them: newer versions hand on another server's JSON, as text."""
+    """Returns the server's message, and the numbers beside it.
+
+    Newer servers pass on another server's JSON, as text.
+    """
     if isinstance(error, str):
         try:
             inner = json.loads(error)

@@ -1,4 +1,4 @@
-"""From a request in the library's words to the body of Ollama's `/api/chat`.
+"""Writing a request for Ollama's `/api/chat`.
 
 The format: https://docs.ollama.com/api/chat and `api/types.go` of https://github.com/ollama/ollama.
 """
@@ -38,7 +38,7 @@ OPTIONS = {
     "repetition_penalty": "repeat_penalty",
     "stop": "stop",
 }
-"""Generation parameters, and what they are called in `options`."""
+"""The names of the generation parameters in `options`."""
 PARAMETERS = (*OPTIONS, "top_logprobs")
 """The parameters that every model takes; those that think take `reasoning_effort`, too."""
 _NUMBER = (int, float)
@@ -53,7 +53,7 @@ PROVIDER_OPTIONS: dict[str, tuple[type, ...]] = {
     "think": (bool, str),
     "typical_p": _NUMBER,
 }
-"""What a request may set by Ollama's own name, and its types."""
+"""The settings that a request may make by Ollama's name for them, and their types."""
 _KIND_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
 _TOP_LEVEL = ("keep_alive", "think")
 _THINK: dict[ReasoningEffort, bool | str] = {
@@ -67,7 +67,7 @@ _THINK: dict[ReasoningEffort, bool | str] = {
 
 
 def chat_body(request: GenerationRequest, config: OllamaConfig) -> dict[str, Any]:
-    """The body of the request.
+    """Returns the body of the request.
 
     Raises:
         InvalidRequestError: For a provider option of the wrong type.
@@ -75,15 +75,15 @@ def chat_body(request: GenerationRequest, config: OllamaConfig) -> dict[str, Any
         UnsupportedFeatureError: For a tool choice that the API cannot express.
     """
     parameters = request.parameters
-    own = _checked_options(request.provider_options)
-    options = {name: value for wire, name in OPTIONS.items() if (value := getattr(parameters, wire)) is not None} | {
-        name: value for name, value in own.items() if name not in _TOP_LEVEL
-    }
+    provider_options = _checked_options(request.provider_options)
+    options = {
+        name: value for parameter, name in OPTIONS.items() if (value := getattr(parameters, parameter)) is not None
+    } | {name: value for name, value in provider_options.items() if name not in _TOP_LEVEL}
     body: dict[str, Any] = {
         "model": parameters.model,
         "messages": _messages(request.conversation()),
         "stream": True,
-        # Left alone the server cuts what does not fit its context, prompt or answer, and says nothing.
+        # By default the server silently cuts a prompt or an answer that does not fit its context.
         "truncate": False,
         "shift": False,
     }
@@ -102,7 +102,7 @@ def chat_body(request: GenerationRequest, config: OllamaConfig) -> dict[str, Any
         body |= {"logprobs": True, "top_logprobs": parameters.top_logprobs}
     if config.keep_alive is not None:
         body["keep_alive"] = config.keep_alive
-    return body | {name: own[name] for name in _TOP_LEVEL if name in own}
+    return body | {name: provider_options[name] for name in _TOP_LEVEL if name in provider_options}
 
 
 def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _think(effort: ReasoningEffort) -> bool | str:
 
 
 def _tools(request: GenerationRequest) -> list[dict[str, Any]]:
-    """The tools; none if none may be called. The API can neither force a call nor choose a tool."""
+    """Returns the tools; none if none may be called. The API can neither force a call nor choose a tool."""
     choice = request.tool_choice
     if choice is not None and (choice.name is not None or choice.mode is ToolChoiceMode.REQUIRED):
         field = "tool_choice.name" if choice.name is not None else "tool_choice.mode"
@@ -155,7 +155,7 @@ def _tools(request: GenerationRequest) -> list[dict[str, Any]]:
 
 
 def _messages(conversation: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    turns: list[dict[str, Any]] = []
     names: dict[str, str] = {}
     for message in conversation:
         turn: dict[str, Any] = {"role": str(message.role), "content": message.text}
@@ -174,13 +174,13 @@ def _messages(conversation: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
                     results.append(_result(part, names.get(part.tool_call_id, "")))
         # Each result is a message of its own; one with nothing else leaves no empty message behind.
         if turn["content"] or len(turn) > 2 or not results:
-            found.append(turn)
-        found += results
-    return found
+            turns.append(turn)
+        turns += results
+    return turns
 
 
 def _result(result: ToolResult, name: str) -> dict[str, Any]:
-    # The API has no mark for a tool that failed: its text has to say so.
+    # The API has no mark for a tool that failed, so the text says it.
     content = f"Error: {result.content}" if result.is_error else result.content
-    found = {"role": str(Role.TOOL), "content": content, "tool_call_id": result.tool_call_id}
-    return found | {"tool_name": name} if name else found
+    turn = {"role": str(Role.TOOL), "content": content, "tool_call_id": result.tool_call_id}
+    return turn | {"tool_name": name} if name else turn

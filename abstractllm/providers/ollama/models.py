@@ -1,4 +1,4 @@
-"""What an Ollama server tells about a model."""
+"""Reading an Ollama server's description of a model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["ModelFacts", "cached_model", "full_name"]
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A model, as `show` describes it; `None` where it does not say."""
+    """A model as the server's `show` describes it; None where it does not."""
 
     abilities: tuple[str, ...] | None = None
-    """`completion`, `tools`, `vision`, `thinking`, ...; old servers do not say."""
+    """`completion`, `tools`, `vision`, `thinking`, ...; None from old servers."""
     context_length: int | None = None
-    """Tokens that the model was made for."""
+    """The context window that the model was made for, in tokens."""
     num_ctx: int | None = None
-    """Tokens that its Modelfile sets."""
+    """The context window that its Modelfile sets, in tokens."""
     quantization: str = ""
 
     @classmethod
@@ -38,17 +38,17 @@ class ModelFacts:
             quantization=(shown.details and shown.details.quantization_level) or "",
         )
 
-    def window(self, asked: object) -> int | None:
-        """The tokens that prompt and answer have together, as far as it is known.
+    def window(self, num_ctx: object) -> int | None:
+        """Returns the tokens of prompt and answer together, as far as they are known.
 
         Args:
-            asked: `num_ctx` of the request or the configuration.
+            num_ctx: The provider option of the request or the configuration; anything else than an integer if unset.
         """
-        sizes = [asked if isinstance(asked, int) else self.num_ctx, self.context_length]
+        sizes = [num_ctx if isinstance(num_ctx, int) else self.num_ctx, self.context_length]
         return min((size for size in sizes if size), default=None)
 
     def capabilities(self, options: Mapping[str, Any], max_concurrent_requests: int) -> Capabilities:
-        """What the model can do; what is not known is left for the server to refuse."""
+        """Returns the model's capabilities; unknown ones count as present, as the server refuses what it cannot do."""
         thinks = self._can("thinking")
         return Capabilities(
             tools=self._can("tools"),
@@ -69,12 +69,12 @@ class ModelFacts:
 
 
 def full_name(model: str) -> str:
-    """A model's name with its tag, as the server lists it."""
+    """Returns a model's name with its tag, as the server lists it."""
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
 
 def cached_model(listed: Any, used_by: tuple[str, ...] = ()) -> CachedModel:
-    """A model of the SDK's `ListResponse`."""
+    """Reads one model of the SDK's `ListResponse`."""
     return CachedModel(
         name=listed.model or "",
         revisions=(listed.digest,) if listed.digest else (),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["OllamaProvider"]
 
 FACTS_LIFE = 60.0
-"""Seconds for which what the server tells about a model is believed."""
+"""Seconds for which the server's description of a model is kept."""
 DRAIN_TIMEOUT = 1.0
 """Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
 
@@ -49,8 +49,8 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     """Models of an Ollama server, asked through its chat API with the official SDK.
 
     Prompts that do not fit the model's context are refused, not cut: Ollama from 0.12.6 on refuses them by itself; with
-    an older one a cut prompt is found out after the answer, if the context's size is known, best from the provider
-    option `num_ctx`. What a model can do is asked from the server and believed for a minute.
+    an older one a cut prompt is noticed after the answer, if the context's size is known, best from the provider
+    option `num_ctx`. The abilities of a model are read from the server and kept for a minute.
 
     Args:
         config: The keys of `OllamaConfig`.
@@ -66,19 +66,19 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             _llms.add(self)
 
     def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        """`values` with what Ollama's variables say, unless they name another address: its key is another one."""
-        found = super().with_defaults(values)
-        if found.get("base_url") is None:
+        """Returns `values` with the values of Ollama's variables, unless they name another server's address."""
+        completed = super().with_defaults(values)
+        if completed.get("base_url") is None:
             if host := os.environ.get("OLLAMA_HOST", "").strip() or os.environ.get("OLLAMA_BASE_URL", "").strip():
-                found["base_url"] = host_url(host)
-            if found.get("api_key") is None and (key := os.environ.get("OLLAMA_API_KEY")):
-                found["api_key"] = key
-        return found
+                completed["base_url"] = host_url(host)
+            if completed.get("api_key") is None and (key := os.environ.get("OLLAMA_API_KEY")):
+                completed["api_key"] = key
+        return completed
 
     async def capabilities(self, config: OllamaConfig, model: str) -> Capabilities:
-        """What the server says that the model can do.
+        """Returns the model's capabilities, as the server describes them.
 
-        A failure that may pass is no error here: the request, which is tried again, will tell.
+        A retryable failure is ignored here: the request, which is retried, will report it if it stays.
         """
         try:
             facts = await self._model_facts(config, model)
@@ -89,17 +89,18 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
     async def get_capabilities_async(self, model: str | None = None) -> Capabilities:
-        """Returns what the server says that the model can do; every failure is an error here."""
+        """Returns the model's capabilities, as the server describes them; every failure is an error here."""
         config = self.config
         facts = await self._model_facts(config, execution.choose_model(self, config, model, "model"))
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
     async def cached_models(self) -> list[CachedModel]:
-        """The models that the server has, sorted by name."""
+        """Lists the models that the server has, sorted by name."""
         async with self.calling(self.config) as call:
             with _reading():
                 listed = (await call.client.list()).models
-            return sorted((cached_model(one, self._users(one.model)) for one in listed), key=lambda model: model.name)
+            models = [cached_model(model, self._users(model.model)) for model in listed]
+            return sorted(models, key=lambda model: model.name)
 
     async def pull(self, model: str | None = None) -> AsyncGenerator[PullProgress, None]:
         """Lets the server download a model; see `AbstractLLMInterface.pull`.
@@ -126,7 +127,7 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             raise
 
     def _users(self, model: str | None) -> tuple[str, ...]:
-        """The LLMs of this process that ask this server for a model."""
+        """Returns the LLMs of this process that use a model of this server."""
         with _lock:
             llms = list(_llms)
         return tuple(
@@ -164,15 +165,20 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     def _check_whole(
         self, request: GenerationRequest, config: OllamaConfig, reader: AnswerReader, finished: Finished
     ) -> None:
-        """Finds out what an old server has ignored."""
+        """Checks that the server has ignored nothing, as old ones do.
+
+        Raises:
+            ContextLengthExceededError: If it has cut the prompt.
+            UnsupportedParameterError: If it has left out the log-probabilities.
+        """
         _, facts = self._facts.get((config.connection, request.parameters.model or ""), (0.0, ModelFacts()))
-        window, taken = facts.window(request.provider_options.get("num_ctx")), finished.usage.input_tokens
-        if window is not None and taken is not None and taken >= window:
+        window, tokens = facts.window(request.provider_options.get("num_ctx")), finished.usage.input_tokens
+        if window is not None and tokens is not None and tokens >= window:
             raise ContextLengthExceededError(
                 f"the prompt fills the context of {window} tokens: the server has cut it, or left no room to answer",
                 field="chat",
                 limit=window,
-                requested=f"at least {taken}",
+                requested=f"at least {tokens}",
                 output_tokens=finished.usage.output_tokens,
             )
         if request.parameters.top_logprobs is not None and finished.usage.output_tokens and not reader.logprobs:
@@ -214,24 +220,24 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
         await client.close()  # type: ignore[no-untyped-call]
 
     def translate(self, error: Exception) -> AbstractLLMError | None:
-        """The library's error for one of the SDK's own; `None` for transport failures and unreadable answers."""
+        """Returns the library's error for one of the SDK's; None for transport failures and unreadable answers."""
         return response_error(error) if isinstance(error, import_sdk("ollama").ResponseError) else None
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Around calls of the SDK, which trips over an answer, or an error's body, that is JSON but no object."""
+    """Turns the errors that the SDK raises for JSON that is not an object into the library's."""
     try:
         yield
     except (AttributeError, TypeError) as error:
         response = getattr(error.__context__, "response", None)
         if response is not None:
             raise status_error(response.status_code, response.text, response.headers) from error
-        raise ProviderProtocolError(f"the answer is no JSON object: {error}") from error
+        raise ProviderProtocolError(f"the answer is not a JSON object: {error}") from error
 
 
 async def _read_all(lines: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    """The lines; see `_reading`."""
+    """Yields the lines; see `_reading`."""
     while True:
         with _reading():
             line = await anext(lines, None)

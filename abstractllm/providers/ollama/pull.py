@@ -1,4 +1,4 @@
-"""What an Ollama server tells while it downloads a model."""
+"""Reading an Ollama server's progress with the download of a model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _DONE = "success"
 class PullReader:
     """Reads a download's lines; a layer of the model counts as a file.
 
-    The server tells of a layer when it comes to it, so the model's size is known at the end only.
+    The server mentions a layer when it comes to it, so the model's size is known at the end only.
     """
 
     def __init__(self) -> None:
         self._done: dict[str, int] = {}
 
     def read(self, line: Any) -> PullProgress | None:
-        """The report that a line makes; None for one that tells nothing of layers.
+        """Returns the report that a line makes; None for one without progress.
 
         Args:
             line: The SDK's `ProgressResponse`.
@@ -31,7 +31,7 @@ class PullReader:
             return PullProgress("", 0, None, size, size, done=True)
         if not line.digest:
             return None
-        # Lines come several times a second, and may repeat what was told.
+        # Lines come several times a second, and may repeat an earlier one.
         before, now = self._done.get(line.digest), max(self._done.get(line.digest, 0), line.completed or 0)
         if before == now:
             return None

@@ -1,4 +1,4 @@
-"""From the chunks of a streamed answer to the library's events.
+"""Reading the chunks of a streamed answer.
 
 Compatible servers send more, less and other things than OpenAI: nothing of a chunk is taken for granted.
 """
@@ -43,7 +43,7 @@ class AnswerReader:
     """Reads one answer, chunk by chunk.
 
     Args:
-        source: What the answer is said to be in an error, such as `HTTP 200, request req_1`.
+        source: The words for the answer in an error, such as `HTTP 200, request req_1`.
     """
 
     def __init__(self, source: str) -> None:
@@ -58,14 +58,14 @@ class AnswerReader:
 
     @property
     def whole(self) -> bool:
-        """Whether the answer has ended; only the usage may be missing."""
+        """True once the answer has ended; only the usage may be missing."""
         return self._finish is not None
 
     def read(self, chunk: Any) -> list[Event]:
-        """The events that a chunk holds.
+        """Returns the events that a chunk holds.
 
         Raises:
-            ProviderProtocolError: If it is no chunk of a streamed answer.
+            ProviderProtocolError: If it cannot be read.
             AbstractLLMError: The error that it reports.
         """
         self._chunks += 1
@@ -73,12 +73,11 @@ class AnswerReader:
             return self._read(chunk)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise ProviderProtocolError(
-                f"a chunk of the answer has not the shape of one: {type(error).__name__}: {str(error)[:200]} "
-                f"({self._source})"
+                f"a chunk of the answer cannot be read: {type(error).__name__}: {str(error)[:200]} ({self._source})"
             ) from error
 
     def read_whole(self, body: Any) -> list[Event]:
-        """The events of an answer that came in one piece; errors as `read`."""
+        """Returns the events of an answer that came in one piece; errors as `read`."""
         self._chunks += 1
         try:
             if error := body.get("error"):
@@ -86,20 +85,20 @@ class AnswerReader:
             return self._read(body)
         except (AttributeError, TypeError, ValueError, KeyError) as error:
             raise ProviderProtocolError(
-                f"the answer has not the shape of one: {type(error).__name__}: {str(error)[:200]} ({self._source})"
+                f"the answer cannot be read: {type(error).__name__}: {str(error)[:200]} ({self._source})"
             ) from error
 
     def finished(self) -> Finished:
-        """The last event, once there are no more chunks.
+        """Returns the last event, once there are no more chunks.
 
         Raises:
             ProviderProtocolError: If there was no answer at all.
-            IncompleteStreamError: If it has no end, or one for a reason that is not known.
+            IncompleteStreamError: If it has no finish reason, or an unknown one.
         """
         if self._finish is None:
             if not self._choices:
-                what = "chunks without choices" if self._chunks else "no event of an event stream"
-                raise ProviderProtocolError(f"the answer holds {what} ({self._source})")
+                content = "chunks without choices" if self._chunks else "no event of an event stream"
+                raise ProviderProtocolError(f"the answer holds {content} ({self._source})")
             raise IncompleteStreamError(f"the answer ended without a finish reason ({self._source})")
         return Finished(self._finish_reason(self._finish), self._stop, self._usage)
 
@@ -108,9 +107,9 @@ class AnswerReader:
             raise ProviderUnavailableError(f"the answer ended with the finish reason {reason!r} ({self._source})")
         if reason not in _FINISH_REASONS:
             raise unknown_finish_reason(reason, self._source)
-        found = _FINISH_REASONS[reason]
-        if found is not FinishReason.STOP:
-            return found
+        finish_reason = _FINISH_REASONS[reason]
+        if finish_reason is not FinishReason.STOP:
+            return finish_reason
         # A call that `tool_choice` forced, and every call of some compatible servers, ends with `stop`.
         if self._calls:
             return FinishReason.TOOL_CALLS
@@ -132,8 +131,9 @@ class AnswerReader:
 
     def _choice(self, choice: dict[str, Any]) -> list[Event]:
         delta, events = choice.get("delta") or choice.get("message") or {}, list[Event]()
-        if thought := read_optional_text(delta.get("reasoning_content")) or read_optional_text(delta.get("reasoning")):
-            events.append(ReasoningDelta(thought))
+        reasoning = read_optional_text(delta.get("reasoning_content")) or read_optional_text(delta.get("reasoning"))
+        if reasoning:
+            events.append(ReasoningDelta(reasoning))
         text = read_optional_text(delta.get("content"))
         if refusal := read_optional_text(delta.get("refusal")):
             self._refused = True
@@ -157,7 +157,7 @@ class AnswerReader:
         if isinstance(arguments, dict):
             arguments = json.dumps(arguments)
         fragment, call_id, place = read_optional_text(arguments), read_optional_text(call.get("id")), call.get("index")
-        known = [at for at, (index, _) in enumerate(self._calls) if index == place]
+        known = [number for number, (index, _) in enumerate(self._calls) if index == place]
         # Some servers give every call of an answer the same index, or none: then the id tells them apart.
         if known and call_id in ("", self._calls[known[-1]][1]):
             return ToolCallDelta(known[-1], arguments_fragment=fragment)

@@ -1,4 +1,4 @@
-"""What an OpenAI LLM can be configured with."""
+"""The configuration of an LLM of OpenAI, or of a server that speaks its format."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 
 def is_openai(base_url: str | None) -> bool:
-    """Whether an address is OpenAI's own, regional ones included."""
+    """Tells whether an address is OpenAI's, regional ones included."""
     try:
         host = urlsplit(base_url or OPENAI_URL).hostname or ""
-    except ValueError:  # no address at all: it is refused where the configuration is checked
+    except ValueError:  # not an address: the check of the configuration refuses it
         return False
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
 def _check_parameters(names: tuple[str, ...]) -> tuple[str, ...]:
     known = [name for name in GENERATION_PARAMETERS if name != "model"]
-    if strange := [name for name in names if name not in known]:
-        raise ValueError(f"{strange[0]!r} is not one of {', '.join(known)}")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is not one of {', '.join(known)}")
     return names
 
 
@@ -50,18 +50,18 @@ class OpenAIConfig(HostedConfig):
 
     @property
     def official(self) -> bool:
-        """Whether the LLM is OpenAI's own."""
+        """True if the LLM is one of OpenAI, not of a compatible server."""
         return is_openai(self.base_url)
 
     def family(self, model: str) -> Family:
-        """The family that `model` belongs to."""
+        """Returns the family that `model` belongs to."""
         return family_of(model) if self.official else COMPATIBLE
 
     def parameters_of(self, model: str) -> tuple[str, ...]:
-        """The generation parameters that `model` takes, in the contract's order."""
-        taken = self.accepted_parameters
-        taken = self.family(model).parameters if taken is None else taken
-        return tuple(name for name in GENERATION_PARAMETERS if name in taken)
+        """Returns the generation parameters that `model` takes, in the contract's order."""
+        accepted = self.accepted_parameters
+        accepted = self.family(model).parameters if accepted is None else accepted
+        return tuple(name for name in GENERATION_PARAMETERS if name in accepted)
 
     @property
     def token_limit_name(self) -> str:

@@ -19,7 +19,7 @@ __all__ = ["count_tokens"]
 
 
 async def count_tokens(client: AsyncOpenAI, request: GenerationRequest) -> int:
-    """The tokens of a request's prompt, tools included.
+    """Counts the tokens of a request's prompt, tools included.
 
     Raises:
         ProviderProtocolError: If the answer holds no number.
@@ -28,15 +28,15 @@ async def count_tokens(client: AsyncOpenAI, request: GenerationRequest) -> int:
     counter = await asyncio.to_thread(lambda: client.responses.input_tokens)
     items: Any = [item for message in as_messages(request) for item in _items(message)]
     tools: Any = [{"type": "function", "strict": False, **tool["function"]} for tool in as_tools(request)]
-    found = await counter.count(model=request.parameters.model, input=items, tools=tools or None)
-    count = getattr(found, "input_tokens", None)
+    response = await counter.count(model=request.parameters.model, input=items, tools=tools or None)
+    count = getattr(response, "input_tokens", None)
     if not isinstance(count, int) or count < 0:
-        raise ProviderProtocolError(f"the answer holds no count of tokens: {found!r:.200}")
+        raise ProviderProtocolError(f"the answer holds no count of tokens: {response!r:.200}")
     return count
 
 
 def _items(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """One of Chat Completions' messages as input items of the Responses API."""
+    """Returns one of Chat Completions' messages as input items of the Responses API."""
     if message["role"] == "tool":
         return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": message["content"]}]
     content = message["content"]

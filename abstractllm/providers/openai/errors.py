@@ -1,4 +1,4 @@
-"""From OpenAI's errors, and those of compatible servers, to the library's.
+"""Turning OpenAI's errors, and those of compatible servers, into the library's.
 
 The codes: https://developers.openai.com/api/docs/guides/error-codes
 """
@@ -47,7 +47,7 @@ _CODES: dict[str, type[AbstractLLMError]] = {
     "BadRequestError": InvalidRequestError,  # vLLM
 }
 _GENERAL = ("invalid_request_error", "BadRequestError", "server_error")
-"""Types that say less than an HTTP status does."""
+"""Types that tell less than an HTTP status does."""
 _FIELDS = {"max_completion_tokens": "parameters.max_tokens", "max_tokens": "parameters.max_tokens"} | {
     name: f"parameters.{name}"
     for name in (
@@ -69,7 +69,7 @@ _CONTEXT_REQUESTED = re.compile(r"(?:resulted in|requested|request \(|contains (
 
 
 def translate(error: Exception) -> AbstractLLMError | None:
-    """The library's error for one of the SDK's; `None` for failures of the connection, and what is not the SDK's."""
+    """Returns the library's error for one of the SDK's; None for a failure of the connection, or any other error."""
     openai = import_sdk("openai")
     if isinstance(error, openai.APIStatusError):
         return _of_status(error)
@@ -84,11 +84,11 @@ def translate(error: Exception) -> AbstractLLMError | None:
 
 
 def error_of_body(body: Mapping[str, Any], source: str) -> AbstractLLMError:
-    """The error that is reported in the middle of an answer.
+    """Makes the error for one that is reported in the middle of an answer.
 
     Args:
         body: The error, as the provider describes it.
-        source: Where it was found.
+        source: The answer that it came in, for the message.
     """
     code = body.get("code")
     message = f"{str(body.get('message') or 'an error without a message')[:1000]} ({source})"
@@ -100,7 +100,7 @@ def error_of_body(body: Mapping[str, Any], source: str) -> AbstractLLMError:
 
 def _of_status(error: Any) -> AbstractLLMError:
     body = error.body if isinstance(error.body, Mapping) else {}
-    # A server that is no API answers with a page.
+    # A server without this API answers with a page.
     text = str(body.get("message") or body.get("detail") or error.body or "")
     kind = _kind(body, text, general=False)
     if error.status_code == 404 and kind is None and "model" not in text.lower():

@@ -1,4 +1,4 @@
-"""From a request in the library's words to one of Chat Completions.
+"""Writing a request for Chat Completions.
 
 The format: https://developers.openai.com/api/reference/resources/chat
 """
@@ -16,9 +16,9 @@ from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     ChatMessage,
     Image,
-    JsonObjectFormat,
     JsonSchemaFormat,
     ReasoningEffort,
+    ResponseFormat,
     Role,
     Text,
     ToolCall,
@@ -38,43 +38,27 @@ PROVIDER_OPTIONS = (
     "user",
     "verbosity",
 )
-"""Further fields of the body that a request may set; none of them can change the model or what it is asked."""
+"""Further fields of the body that a request may set; none of them can change the model or the conversation."""
 
 _SAME_NAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort")
 
 
 def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
-    """The body of a request: for a streamed answer, unless nobody reads it before it is whole.
+    """Returns the body of a request: for a streamed answer, unless the answer is read as a whole.
 
     Raises:
-        InvalidRequestError: For what the format has no place for, or a model does not take together.
+        InvalidRequestError: For a message that the format cannot express, or parameters that exclude each other.
     """
-    given = request.parameters.set_fields()
-    model = given["model"]
-    _check_effort(given, config, model)
-    body: dict[str, Any] = {name: given[name] for name in (*_SAME_NAME, *EXTENSIONS) if name in given}
-    if "max_tokens" in given:
-        body[config.token_limit_name] = given["max_tokens"]
-    if "stop" in given:
-        body["stop"] = list(given["stop"])
-    if "logit_bias" in given:
-        body["logit_bias"] = {str(token): bias for token, bias in given["logit_bias"].items()}
-    if "top_logprobs" in given:
-        body["logprobs"] = True
-        if given["top_logprobs"]:
-            body["top_logprobs"] = given["top_logprobs"]
+    parameters = request.parameters.set_fields()
+    model = parameters["model"]
+    _check_effort(parameters, config, model)
+    body = _sampling(parameters, config)
     if request.tools:
         body["tools"] = as_tools(request)
         if request.tool_choice is not None:
             body["tool_choice"] = _tool_choice(request.tool_choice)
-    match request.response_format:
-        case JsonObjectFormat():
-            body["response_format"] = {"type": "json_object"}
-        case JsonSchemaFormat() as wanted:
-            schema: dict[str, Any] = {"name": wanted.name or "answer", "schema": json.loads(wanted.schema_json)}
-            if wanted.strict is not None:
-                schema["strict"] = wanted.strict
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.response_format is not None:
+        body["response_format"] = _response_format(request.response_format)
     return {
         **body,
         **request.provider_options,
@@ -85,12 +69,40 @@ def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
     }
 
 
-def _check_effort(given: dict[str, Any], config: OpenAIConfig, model: str) -> None:
-    effort = given.get("reasoning_effort", ReasoningEffort.NONE)
+def _sampling(parameters: dict[str, Any], config: OpenAIConfig) -> dict[str, Any]:
+    """Returns the fields of the body for generation parameters."""
+    fields: dict[str, Any] = {name: parameters[name] for name in (*_SAME_NAME, *EXTENSIONS) if name in parameters}
+    if "max_tokens" in parameters:
+        fields[config.token_limit_name] = parameters["max_tokens"]
+    if "stop" in parameters:
+        fields["stop"] = list(parameters["stop"])
+    if "logit_bias" in parameters:
+        fields["logit_bias"] = {str(token): bias for token, bias in parameters["logit_bias"].items()}
+    if "top_logprobs" in parameters:
+        fields["logprobs"] = True
+        if parameters["top_logprobs"]:
+            fields["top_logprobs"] = parameters["top_logprobs"]
+    return fields
+
+
+def _response_format(response_format: ResponseFormat) -> dict[str, Any]:
+    if not isinstance(response_format, JsonSchemaFormat):
+        return {"type": "json_object"}
+    schema: dict[str, Any] = {
+        "name": response_format.name or "answer",
+        "schema": json.loads(response_format.schema_json),
+    }
+    if response_format.strict is not None:
+        schema["strict"] = response_format.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _check_effort(parameters: dict[str, Any], config: OpenAIConfig, model: str) -> None:
+    effort = parameters.get("reasoning_effort", ReasoningEffort.NONE)
     if not config.family(model).reasoning_is_optional or effort is ReasoningEffort.NONE:
         return
     for name in WITHOUT_REASONING:
-        if name in given:
+        if name in parameters:
             raise InvalidRequestError(
                 f"parameters.{name}: {model} takes it only with reasoning_effort none, got {effort}",
                 field=f"parameters.{name}",
@@ -100,26 +112,26 @@ def _check_effort(given: dict[str, Any], config: OpenAIConfig, model: str) -> No
 
 
 def as_messages(request: GenerationRequest) -> list[dict[str, Any]]:
-    """The conversation as the API's messages.
+    """Returns the conversation as the API's messages.
 
-    What a model thought in earlier turns is left out, as the API has no place for it. A tool's error is marked by the
-    word `Error:` before it.
+    The reasoning of earlier turns is left out, as the API has no place for it. A tool's error is marked by the word
+    `Error:` before it.
     """
-    found: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     for index, message in enumerate(request.conversation()):
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         for result in results:
             content = f"Error: {result.content}" if result.is_error else result.content
-            found.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": content})
+            messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": content})
         match message.role:
             case Role.ASSISTANT:
-                found.append(_assistant(message))
+                messages.append(_assistant(message))
             case Role.TOOL:
                 if len(results) < len(message.parts):
-                    raise _no_place(index, "a tool's message may hold tool results only")
+                    raise _misplaced(index, "a tool's message may hold tool results only")
             case _ if len(results) < len(message.parts):
-                found.append({"role": str(message.role), "content": _content(message, index)})
-    return found
+                messages.append({"role": str(message.role), "content": _content(message, index)})
+    return messages
 
 
 def _assistant(message: ChatMessage) -> dict[str, Any]:
@@ -128,14 +140,14 @@ def _assistant(message: ChatMessage) -> dict[str, Any]:
         for part in message.parts
         if isinstance(part, ToolCall)
     ]
-    said: dict[str, Any] = {"role": "assistant", "content": message.text or (None if calls else "")}
-    return said | {"tool_calls": calls} if calls else said
+    turn: dict[str, Any] = {"role": "assistant", "content": message.text or (None if calls else "")}
+    return turn | {"tool_calls": calls} if calls else turn
 
 
 def _content(message: ChatMessage, index: int) -> str | list[dict[str, Any]]:
     if not any(isinstance(part, Image) for part in message.parts):
         if any(isinstance(part, ToolCall) for part in message.parts):
-            raise _no_place(index, "only the assistant's message may hold tool calls")
+            raise _misplaced(index, "only the assistant's message may hold tool calls")
         return message.text
     content: list[dict[str, Any]] = []
     for part in message.parts:
@@ -146,17 +158,17 @@ def _content(message: ChatMessage, index: int) -> str | list[dict[str, Any]]:
                 url = f"data:{part.mime_type};base64,{base64.b64encode(part.data).decode()}"
                 content.append({"type": "image_url", "image_url": {"url": url}})
             case ToolCall():
-                raise _no_place(index, "only the assistant's message may hold tool calls")
+                raise _misplaced(index, "only the assistant's message may hold tool calls")
     return content
 
 
-def _no_place(index: int, rule: str) -> InvalidRequestError:
+def _misplaced(index: int, rule: str) -> InvalidRequestError:
     field = f"chat.messages[{index}].parts"
     return InvalidRequestError(f"{field}: {rule}", field=field, limit=rule)
 
 
 def as_tools(request: GenerationRequest) -> list[dict[str, Any]]:
-    """The tools as the API's functions."""
+    """Returns the tools as the API's functions."""
     return [
         {
             "type": "function",

@@ -1,4 +1,4 @@
-"""What OpenAI's models take and can do, as of 22 November 2026.
+"""The parameters and abilities of OpenAI's models, as of 22 November 2026.
 
 Sources: https://developers.openai.com/api/docs/models, .../guides/reasoning, .../guides/latest-model (which parameters
 go with which reasoning effort) and .../deprecations. A number that is not published, or not known here, stays `None`.
@@ -28,7 +28,7 @@ _CLASSIC = (
 _REASONING = (*_COMMON, "reasoning_effort")
 _OPTIONAL_REASONING = (*_SAMPLING, *_COMMON, "top_logprobs", "reasoning_effort")
 WITHOUT_REASONING = (*_SAMPLING, "top_logprobs")
-"""What a model whose reasoning is optional takes only while its effort is `none`, which is its default."""
+"""The parameters that a model with optional reasoning takes only while its effort is `none`, which is its default."""
 EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
 """Not OpenAI's; vLLM, SGLang and others take them under these names, beside OpenAI's own."""
 
@@ -66,10 +66,10 @@ _FAMILIES = (
 )
 _UNKNOWN = Family("other models of OpenAI", "", (*_CLASSIC, "reasoning_effort"))
 COMPATIBLE = Family("a compatible server", "", (*_CLASSIC, "reasoning_effort"))
-"""Any model behind a `base_url` that is not OpenAI's: the server's own answer tells what it does not take."""
+"""Any model behind a `base_url` that is not OpenAI's: the server's answer tells which parameters it does not take."""
 
 
 def family_of(model: str) -> Family:
-    """The family that one of OpenAI's models belongs to; a fine-tuned one to that of its base."""
+    """Returns the family that one of OpenAI's models belongs to; a fine-tuned one to that of its base."""
     base = model.removeprefix("ft:")
     return next((family for family in _FAMILIES if re.match(family.pattern, base)), _UNKNOWN)

@@ -1,4 +1,4 @@
-"""The provider."""
+"""The provider `openai`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIProvider"]
 
 _NO_KEY = "not-needed"
-"""What is sent as the key of a compatible server that needs none; the SDK insists on one."""
+"""The key that is sent to a compatible server that needs none; the SDK insists on one."""
 _MISSING_KEY = "api_key is missing: set it, or the variable OPENAI_API_KEY"
 
 
@@ -42,18 +42,19 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
     config_type = OpenAIConfig
 
     def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        """`values` with what the SDK's variables say."""
-        found = super().with_defaults(values)
-        own = is_openai(found.get("base_url") if isinstance(found.get("base_url"), str) else None)
+        """Returns `values` with the values of the SDK's variables, unless they name another server's address."""
+        completed = super().with_defaults(values)
+        base_url = completed.get("base_url")
+        uses_variables = is_openai(base_url if isinstance(base_url, str) else None)
         for key, variable in (
             ("base_url", "OPENAI_BASE_URL"),
             ("api_key", "OPENAI_API_KEY"),
             ("organization", "OPENAI_ORG_ID"),
             ("project", "OPENAI_PROJECT_ID"),
         ):
-            if own and found.get(key) is None and (value := os.environ.get(variable)):
-                found[key] = value
-        return found
+            if uses_variables and completed.get(key) is None and (value := os.environ.get(variable)):
+                completed[key] = value
+        return completed
 
     @property
     def state(self) -> tuple[LlmState, str]:
@@ -66,7 +67,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
         self._changed()
 
     async def capabilities(self, config: OpenAIConfig, model: str) -> Capabilities:
-        """What the table of models, or the configuration, says."""
+        """Returns the capabilities from the table of models, or from the configuration."""
         family, parameters = config.family(model), config.parameters_of(model)
         return Capabilities(
             tools=True,
@@ -86,9 +87,9 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
     async def answer(
         self, client: AsyncOpenAI, request: GenerationRequest, config: OpenAIConfig
     ) -> AsyncGenerator[Event, None]:
-        """Reads the answer, in one piece or streamed; some compatible servers give one where the other was asked for.
+        """Reads the answer, whole or streamed, whichever was requested: some compatible servers send the other.
 
-        After the finish reason only the usage may come, and its loss spoils nothing.
+        After the finish reason only the usage may come, so a connection that is lost then does no harm.
         """
         # As `client.chat.completions.create`, but the chunks stay what JSON makes of them: building the SDK's models
         # takes half the time of an answer, and they promise fields that compatible servers do not send.
@@ -120,14 +121,14 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
             yield reader.finished()
 
     async def count(self, request: GenerationRequest, config: OpenAIConfig) -> int:
-        """Asks OpenAI to count; compatible servers do not offer that."""
+        """Counts the prompt's tokens by asking OpenAI; compatible servers do not offer that."""
         if not config.official:
             return await super().count(request, config)
         async with self.calling(config) as call:
             return await count_tokens(call.client, request)
 
     def translate(self, error: Exception) -> AbstractLLMError | None:
-        """The library's error for one of the SDK's own."""
+        """Returns the library's error for one of the SDK's."""
         return translate(error)
 
     def make_client(self, config: OpenAIConfig) -> AsyncOpenAI:
@@ -159,6 +160,6 @@ def _lacks_key(config: OpenAIConfig) -> bool:
 
 def _source(response: Any) -> str:
     kind = response.headers.get("content-type", "no content type")[:80]
-    found = f"HTTP {response.status_code}, {kind}"
+    source = f"HTTP {response.status_code}, {kind}"
     request_id = response.headers.get("x-request-id")
-    return f"{found}, request {request_id[:100]}" if request_id else found
+    return f"{source}, request {request_id[:100]}" if request_id else source

@@ -32,7 +32,7 @@ def test_pieces_joined_equal_a_plain_search(text: str, stops: list[str], cuts: l
     scanner = StopScanner(stops)
     pieces = [scanner.push(text[begin:end]) for begin, end in itertools.pairwise(bounds)]
     pieces.append(scanner.flush())
-    assert ("".join(pieces), scanner.found) == plain_search(text, stops)
+    assert ("".join(pieces), scanner.stop_sequence) == plain_search(text, stops)
 
 
 @given(text=TEXT, stops=STOPS)
@@ -41,7 +41,7 @@ def test_only_what_may_begin_a_stop_sequence_is_held_back(text: str, stops: list
     given_out = ""
     for index, character in enumerate(text, 1):
         given_out += scanner.push(character)
-        if scanner.found:
+        if scanner.stop_sequence:
             break
         held = text[len(given_out) : index]
         assert not held or any(stop.startswith(held) for stop in stops)

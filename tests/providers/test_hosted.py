@@ -1,4 +1,4 @@
-"""What the hosted providers share: connections, event loops, slots, proxies. Shown with the openai provider."""
+"""Connections, event loops, limits and proxies of hosted providers, shown with the openai provider."""
 
 import asyncio
 import subprocess
@@ -69,13 +69,13 @@ async def test_a_higher_limit_lets_those_that_wait_run():
         await server.settled(connections=0)
 
 
-def test_slots_hold_over_several_event_loops_and_lose_none_to_cancelled_waiters():
-    slots, running, most = ConcurrencyLimiter(3), 0, 0
+def test_the_limit_holds_over_several_event_loops_and_lose_none_to_cancelled_waiters():
+    limiter, running, most = ConcurrencyLimiter(3), 0, 0
     lock = threading.Lock()
 
     async def work() -> None:
         nonlocal running, most
-        async with slots.hold():
+        async with limiter.acquire():
             with lock:
                 running += 1
                 most = max(most, running)
@@ -98,7 +98,7 @@ def test_slots_hold_over_several_event_loops_and_lose_none_to_cancelled_waiters(
     for thread in threads:
         thread.join(HANG)
         assert not thread.is_alive()
-    assert (most, slots.waiting, slots._running) == (3, 0, 0)
+    assert (most, limiter.waiting, limiter._running) == (3, 0, 0)
 
 
 class ServerThread:
