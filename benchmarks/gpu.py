@@ -5,7 +5,7 @@
 
 The default shape is that of Llama 3 8B, in bfloat16. A decode step must read every weight, and the keys and values of
 every request, once: the bandwidth, measured by copying, over those bytes is the roofline. Everything runs in a process
-of its own, as the engine does in the server; what the device holds once it has ended is what an unloaded model leaves.
+of its own, as the engine does in the server; the memory that the device still holds afterwards is lost by unloading.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _measure(arguments: argparse.Namespace, cuda_graphs: bool, pipe: Connection)
     loaded, settings = _random_model(arguments, max(counts), cuda_graphs)
     began = time.perf_counter()
     watch = _Watch()
-    engine = start(loaded, settings, send=watch.take, end=lambda job: None, crash=watch.crash)
+    engine = start(loaded, settings, send=watch.take, end=lambda request: None, crash=watch.crash)
     if engine is None:
         raise SystemExit(loaded.description.note)
     figures: dict[str, Any] = {
@@ -106,8 +106,8 @@ def _measure(arguments: argparse.Namespace, cuda_graphs: bool, pipe: Connection)
     pipe.send(figures)
 
 
-def _random_model(arguments: argparse.Namespace, slots: int, cuda_graphs: bool) -> tuple[Any, Any]:
-    """A Llama of the wanted shape, with the demo model's tokenizer, which is never asked for text here."""
+def _random_model(arguments: argparse.Namespace, max_batch_size: int, cuda_graphs: bool) -> tuple[Any, Any]:
+    """Returns a Llama of the wanted shape, with the demo model's tokenizer, whose text does not matter."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
     from abstractllm.providers.huggingface import HuggingFaceConfig
@@ -127,7 +127,7 @@ def _random_model(arguments: argparse.Namespace, slots: int, cuda_graphs: bool) 
         eos_token_id=None,
     )
     demo = HuggingFaceConfig.parse({}).load_settings()
-    settings = HuggingFaceConfig.parse({"max_batch_size": slots, "cuda_graphs": cuda_graphs}).load_settings()
+    settings = HuggingFaceConfig.parse({"max_batch_size": max_batch_size, "cuda_graphs": cuda_graphs}).load_settings()
     with torch.device(arguments.device):
         model = AutoModelForCausalLM.from_config(configuration, dtype=getattr(torch, arguments.dtype)).eval()
     loaded = LoadedModel(model, AutoTokenizer.from_pretrained(demo.model), settings)
@@ -159,20 +159,20 @@ class _Watch:
             self._changed.notify_all()
 
     def run(self, engine: Any, count: int, arguments: argparse.Namespace, new: int) -> tuple[int, float]:
-        """Answers so many requests: the tokens that were decoded, and the seconds from all first tokens to all last."""
-        jobs = self._submit(engine, count, arguments, new)
-        self._until(lambda: all(job.output_tokens >= 1 for job in jobs), poll=True)
-        began, first = time.perf_counter(), sum(job.output_tokens for job in jobs)
+        """Answers requests; returns the tokens decoded, and the seconds from the last first token to the last token."""
+        requests = self._submit(engine, count, arguments, new)
+        self._until(lambda: all(request.output_tokens >= 1 for request in requests), poll=True)
+        began, first = time.perf_counter(), sum(request.output_tokens for request in requests)
         self._until(lambda: self._over == count)
-        return sum(job.output_tokens for job in jobs) - first, time.perf_counter() - began
+        return sum(request.output_tokens for request in requests) - first, time.perf_counter() - began
 
     def cancel(self, engine: Any, count: int, arguments: argparse.Namespace) -> float:
-        """Seconds from the cancellation of so many running requests to an empty loop."""
-        jobs = self._submit(engine, count, arguments, 4096)
-        self._until(lambda: all(job.output_tokens >= 1 for job in jobs), poll=True)
+        """Returns the seconds from the cancellation of running requests to an empty loop."""
+        requests = self._submit(engine, count, arguments, 4096)
+        self._until(lambda: all(request.output_tokens >= 1 for request in requests), poll=True)
         began = time.perf_counter()
-        for job in jobs:
-            job.cancelled = True
+        for request in requests:
+            request.cancelled = True
         self._until(lambda: self._over == count)
         return time.perf_counter() - began
 
@@ -181,16 +181,16 @@ class _Watch:
         from abstractllm.providers.huggingface.worker.request import EngineRequest
 
         self._over = 0
-        jobs = []
+        requests = []
         for _ in range(count):
             self._number += 1
             generator = torch.Generator().manual_seed(self._number)  # each prompt its own: no prefix is shared
             prompt = torch.randint(0, arguments.vocabulary, (arguments.prompt,), generator=generator).tolist()
-            request = Generate(self._number, Conversation(()), Sampling(temperature=0.0))
-            jobs.append(EngineRequest(request, prompt=tuple(prompt), max_tokens=new))
-        for job in jobs:
-            engine.submit(job)
-        return jobs
+            message = Generate(self._number, Conversation(()), Sampling(temperature=0.0))
+            requests.append(EngineRequest(message, prompt=tuple(prompt), max_tokens=new))
+        for request in requests:
+            engine.submit(request)
+        return requests
 
     def _until(self, holds: Any, poll: bool = False) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -202,7 +202,7 @@ class _Watch:
 
 
 def _step_bytes(loaded: Any, count: int, arguments: argparse.Namespace) -> float:
-    """What one decode step has to read: all weights but the table of embeddings, and keys and values half-way."""
+    """Returns the bytes that a decode step reads: all weights but the embeddings, and keys and values half-way."""
     model, config = loaded.model, loaded.model.config
     embeddings = model.get_input_embeddings().weight.nbytes
     of_a_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
@@ -211,7 +211,7 @@ def _step_bytes(loaded: Any, count: int, arguments: argparse.Namespace) -> float
 
 
 def _bandwidth(device: str) -> float:
-    """Bytes read and written in a second by the best of several copies."""
+    """Returns the bytes that are read and written in a second by the best of several copies."""
     source = torch.zeros(_COPIED[device], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     best = float("inf")
@@ -230,7 +230,7 @@ def _wait_for(device: str) -> None:
 
 
 def _in_use(device: str) -> int:
-    """Bytes taken on the device by everybody; on a CPU by this process and those that it has started."""
+    """Returns the bytes taken on the device by everybody; on a CPU by this process and those it has started."""
     if device == "cuda":
         torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info()
@@ -248,10 +248,9 @@ def _show(runs: list[dict[str, Any]], before: int, after: int) -> None:
             f"started in {run['start_seconds']:.1f} s\n"
         )
         print("| requests | tokens/s | roofline | share |\n|---|---|---|---|")
-        for row in run["decoding"]:
-            print(
-                f"| {row['requests']} | {row['tokens_per_second']:.0f} | {row['roofline']:.0f} | {row['share']:.0%} |"
-            )
+        for figures in run["decoding"]:
+            rate, roofline = figures["tokens_per_second"], figures["roofline"]
+            print(f"| {figures['requests']} | {rate:.0f} | {roofline:.0f} | {figures['share']:.0%} |")
         print(f"\ncancel to idle: {1000 * run['cancel_to_idle_seconds']:.0f} ms")
         print(f"device memory while loaded: {run['device_bytes'] / 1e6:.0f} MB")
     print(f"device memory before: {before / 1e6:.0f} MB; after: {after / 1e6:.0f} MB")

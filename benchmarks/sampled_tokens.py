@@ -1,4 +1,4 @@
-"""Draws many tokens with mixed settings and stops at the first one that may not be drawn.
+"""Samples many tokens with mixed settings and stops at the first one that is impossible.
 
     python -m benchmarks.sampled_tokens --tokens 10000000
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
+from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 
 _VOCABULARY = 320
 _MIXED: list[dict[str, Any]] = [
@@ -31,56 +32,48 @@ _MIXED: list[dict[str, Any]] = [
 ]
 
 
-def draw_many(count: int, batch: int) -> int:
-    """Draws tokens from a distribution in which every third token is impossible.
+def sample_many(count: int, batch: int) -> int:
+    """Samples tokens from a distribution in which every third token is impossible.
 
     Args:
-        count: How many tokens at least.
-        batch: Rows at a time.
+        count: The number of tokens at least.
+        batch: Tokens at a time.
 
     Returns:
-        How many were drawn.
+        The number of tokens that were sampled.
 
     Raises:
-        AssertionError: If one of them is impossible, or its log-probability is no number.
+        AssertionError: If one of them is impossible, or its log-probability is not a number.
     """
     logits = torch.randn(_VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
     logits[::3] = -math.inf
-    rows = [_row(seed, **_MIXED[seed % len(_MIXED)]) for seed in range(batch)]
-    drawn = 0
-    while drawn < count:
-        for row, token in zip(rows, draw(logits.repeat(batch, 1), rows), strict=True):
-            assert 0 <= token < _VOCABULARY and token % 3, f"token {token} of {row}"
-            assert row.report is None or math.isfinite(row.report[0]), f"log-probability {row.report} of {row}"
-        drawn += batch
-    return drawn
+    states = [_state(seed) for seed in range(batch)]
+    sampled = 0
+    while sampled < count:
+        for state, token in zip(states, sample(logits.repeat(batch, 1), states), strict=True):
+            assert 0 <= token < _VOCABULARY and token % 3, f"token {token} of {state}"
+            assert state.logprobs is None or math.isfinite(state.logprobs[0]), (
+                f"log-probability {state.logprobs} of {state}"
+            )
+        sampled += batch
+    return sampled
 
 
-def _row(seed: int, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> SamplingState:
-    return SamplingState(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition=1.0,
-        presence=0.0,
-        frequency=0.0,
-        bias={},
-        seed=seed,
-        logprobs=0 if seed % 40 == 0 else None,
-    )
+def _state(seed: int) -> SamplingState:
+    settings = SamplingSettings(**_MIXED[seed % len(_MIXED)])
+    return SamplingState(settings, seed, top_logprobs=0 if seed % 40 == 0 else None)
 
 
 def main() -> None:
-    """Draws, and says how many and how fast."""
+    """Samples, and prints the number of tokens and the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--batch", type=int, default=4000)
     arguments = parser.parse_args()
     began = time.perf_counter()
-    drawn = draw_many(arguments.tokens, arguments.batch)
+    sampled = sample_many(arguments.tokens, arguments.batch)
     seconds = time.perf_counter() - began
-    print(f"{drawn} tokens in {seconds:.0f} s, all allowed")
+    print(f"{sampled} tokens in {seconds:.0f} s, all allowed")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ from abstractllm import create_llm
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.protocol.messages import Conversation, Generate, Load, Sampling
 from abstractllm.providers.huggingface.worker.batching import attention
-from abstractllm.providers.huggingface.worker.batching.sampler import draw
+from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
-from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, job
+from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, new_request
 from tests.unit.tiny_models import build
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -50,33 +51,33 @@ def batched(loaded: LoadedModel, **settings: Any) -> list[list[int]]:
     """The greedy tokens of all prompts at once."""
     followers = Followers()
     load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=64 << 20, max_batch_size=8, **settings)
-    own = loaded.model.config._attn_implementation
+    original_attention = loaded.model.config._attn_implementation
     engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
     assert engine is not None, loaded.description.note
     try:
         for index, prompt in enumerate(PROMPTS):
-            engine.submit(job(index, prompt))
+            engine.submit(new_request(index, prompt))
         followers.wait(len(PROMPTS))
     finally:
         engine.stop()
-        loaded.model.set_attn_implementation(own)
+        loaded.model.set_attn_implementation(original_attention)
     return [followers.tokens.get(index, []) for index in range(len(PROMPTS))]
 
 
 def alone(loaded: LoadedModel) -> list[list[int]]:
-    found = []
+    answers = []
     for prompt in PROMPTS:
         ids = torch.tensor([prompt], device=loaded.model.device)
         options = {"do_sample": False, "max_new_tokens": NEW_TOKENS, "pad_token_id": 0, "eos_token_id": 1}
-        made = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, len(prompt) :].tolist()
-        found.append([token for token in made if token != 1])
-    return found
+        tokens = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, len(prompt) :].tolist()
+        answers.append([token for token in tokens if token != 1])
+    return answers
 
 
 @torch.no_grad()
-def assert_same_but_for_near_ties(loaded: LoadedModel, found: list[list[int]], wanted: list[list[int]]) -> None:
+def assert_same_but_for_near_ties(loaded: LoadedModel, answers: list[list[int]], wanted: list[list[int]]) -> None:
     """At the first difference of two answers, the logits, computed again, hold both tokens for equally likely."""
-    for prompt, ours, theirs in zip(PROMPTS, found, wanted, strict=True):
+    for prompt, ours, theirs in zip(PROMPTS, answers, wanted, strict=True):
         ours, theirs = [*ours, 1], [*theirs, 1]  # the end token, which none of them has
         same = next((place for place, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
         if same is None or same >= NEW_TOKENS:
@@ -115,15 +116,14 @@ def test_captured_answers_are_those_of_the_plain_loop(device: torch.device, name
     assert_same_but_for_near_ties(loaded, batched(loaded, cuda_graphs=True), batched(loaded))
 
 
-def test_the_sampler_draws_on_the_device_what_it_draws_on_a_cpu(device: torch.device) -> None:
-    def rows() -> list[SamplingState]:
-        cuts = [{}, {"top_k": 20}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_p": 0.99, "top_k": 300}, {"temperature": 0.0}]
-        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition": 1.0, "presence": 0.0}
-        plain |= {"frequency": 0.0, "bias": {}, "logprobs": None}
-        return [SamplingState(**{**plain, **cuts[index % len(cuts)]}, seed=index) for index in range(1200)]
+def test_the_sampler_takes_on_the_device_the_tokens_that_it_takes_on_a_cpu(device: torch.device) -> None:
+    def states() -> list[SamplingState]:
+        cuts: list[dict[str, Any]] = [{}, {"top_k": 20}, {"top_p": 0.9}, {"min_p": 0.1}, {"temperature": 0.0}]
+        cuts.append({"top_p": 0.99, "top_k": 300})
+        return [SamplingState(SamplingSettings(**cuts[index % len(cuts)]), seed=index) for index in range(1200)]
 
     logits = torch.randn(1200, 4000, generator=torch.Generator().manual_seed(0)) * 2
-    pairs = zip(draw(logits.clone(), rows()), draw(logits.to(device), rows()), strict=True)
+    pairs = zip(sample(logits.clone(), states()), sample(logits.to(device), states()), strict=True)
     # Sums in another order may move an edge between two tokens onto the other side of a random number.
     assert sum(ours != theirs for ours, theirs in pairs) <= 5
 
@@ -134,18 +134,18 @@ def test_cancelled_requests_leave_the_device_idle(device: torch.device) -> None:
     load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=64 << 20, max_batch_size=32)
     engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
     assert engine is not None
-    jobs = []
+    requests = []
     sampling = Sampling(temperature=1.0, logit_bias={1: -100.0})
     try:
         for number in range(32):
-            jobs.append(
+            requests.append(
                 EngineRequest(Generate(number, Conversation(()), sampling), prompt=tuple(range(2, 20)), max_tokens=200)
             )
-            engine.submit(jobs[-1])
+            engine.submit(requests[-1])
         began = time.perf_counter()
-        for each in jobs:
-            each.cancelled = True
-        followers.wait(len(jobs))
+        for request in requests:
+            request.cancelled = True
+        followers.wait(len(requests))
         print(f"32 requests cancelled, all over after {1000 * (time.perf_counter() - began):.0f} ms")
         deadline = time.monotonic() + HANG
         while (

@@ -36,14 +36,14 @@ class Architecture:
         kind: The prefix of its configuration class in transformers.
         sizes: Of the configuration, beside the common ones.
         common: Whether the configuration takes the common names.
-        why_alone: Why it is not batched: a part of what the LLM's `state_reason` says; empty if it is batched.
+        reason_alone: A part of the LLM's `state_reason` that says why it is not batched; empty if it is.
     """
 
     name: str
     kind: str
     sizes: dict[str, Any] = field(default_factory=dict)
     common: bool = True
-    why_alone: str = ""
+    reason_alone: str = ""
 
 
 ARCHITECTURES = [
@@ -86,7 +86,7 @@ ARCHITECTURES = [
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
     ),
-    Architecture("Lfm2", "Lfm2", {"layer_types": ["conv", "full_attention"]}, why_alone="Invalid layer type: conv"),
+    Architecture("Lfm2", "Lfm2", {"layer_types": ["conv", "full_attention"]}, reason_alone="Invalid layer type: conv"),
     Architecture(
         "GPT-2",
         "GPT2",
@@ -111,7 +111,7 @@ ARCHITECTURES = [
         "GPTJ",
         {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": WINDOW, "rotary_dim": 4, "initializer_range": 0.3},
         common=False,
-        why_alone="differs in a batch",
+        reason_alone="differs in a batch",
     ),
     Architecture(
         "GPT-Neo",
@@ -126,7 +126,7 @@ ARCHITECTURES = [
             "initializer_range": 0.3,
         },
         common=False,
-        why_alone="differs in a batch",
+        reason_alone="differs in a batch",
     ),
     Architecture(
         "OPT",
@@ -147,7 +147,7 @@ ARCHITECTURES = [
         "Bloom",
         {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3},
         common=False,
-        why_alone="differs in a batch",
+        reason_alone="differs in a batch",
     ),
     Architecture(
         "Falcon",
@@ -160,14 +160,14 @@ ARCHITECTURES = [
             "initializer_range": 0.3,
         },
         common=False,
-        why_alone="the batch loop broke",
+        reason_alone="the batch loop broke",
     ),
     Architecture(
         "MPT",
         "Mpt",
         {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": WINDOW, "initializer_range": 0.3},
         common=False,
-        why_alone="differs in a batch",
+        reason_alone="differs in a batch",
     ),
     Architecture(
         "DeepSeek-V3",
@@ -186,14 +186,14 @@ ARCHITECTURES = [
             "moe_intermediate_size": 32,
             "first_k_dense_replace": 1,
         },
-        why_alone="the batch loop broke",
+        reason_alone="the batch loop broke",
     ),
     Architecture(
         "Mamba",
         "Mamba",
         {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, "initializer_range": 0.3},
         common=False,
-        why_alone="num_key_value_heads or num_attention_heads could not be found",
+        reason_alone="num_key_value_heads or num_attention_heads could not be found",
     ),
     Architecture(
         "Mamba 2",
@@ -208,7 +208,7 @@ ARCHITECTURES = [
             "chunk_size": 16,
         },
         common=False,
-        why_alone="num_key_value_heads or num_attention_heads could not be found",
+        reason_alone="num_key_value_heads or num_attention_heads could not be found",
     ),
     Architecture(
         "Qwen3-Next",
@@ -224,7 +224,7 @@ ARCHITECTURES = [
             "linear_key_head_dim": 8,
             "linear_value_head_dim": 8,
         },
-        why_alone="Invalid layer type: linear_attention",
+        reason_alone="Invalid layer type: linear_attention",
     ),
     Architecture(
         "Llama 4",
@@ -236,14 +236,14 @@ ARCHITECTURES = [
             "attention_chunk_size": SLIDING,
             "layer_types": ["chunked_attention", "full_attention"],
         },
-        why_alone="Invalid layer type: chunked_attention",
+        reason_alone="Invalid layer type: chunked_attention",
     ),
     Architecture(
         "RWKV",
         "Rwkv",
         {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32, "context_length": WINDOW},
         common=False,
-        why_alone="num_key_value_heads or num_attention_heads could not be found",
+        reason_alone="num_key_value_heads or num_attention_heads could not be found",
     ),
 ]
 
@@ -277,7 +277,7 @@ def packed_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_starts: torch.Tensor, key_starts: torch.Tensor,
     longest_query: int, longest_key: int, *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
 ) -> torch.Tensor:  # fmt: skip
-    """What PyTorch's kernel is documented to do, token by token; it exists on a GPU alone."""
+    """Computes, token by token, the documented result of PyTorch's kernel, which exists on a GPU alone."""
     import torch
 
     assert enable_gqa
@@ -289,10 +289,10 @@ def packed_attention(
         assert last - first <= longest_query
         assert end - begin <= longest_key
         for token in range(first, last):
-            own = end - (last - token)
-            left = begin if window_size[0] < 0 else max(begin, own - window_size[0])
+            place = end - (last - token)
+            left = begin if window_size[0] < 0 else max(begin, place - window_size[0])
             for head in range(query.shape[1]):
                 key_head = head * key.shape[1] // query.shape[1]
-                scores = key[left : own + 1, key_head] @ query[token, head] * scale
-                output[token, head] = scores.softmax(dim=0) @ value[left : own + 1, key_head]
+                scores = key[left : place + 1, key_head] @ query[token, head] * scale
+                output[token, head] = scores.softmax(dim=0) @ value[left : place + 1, key_head]
     return output

@@ -14,7 +14,7 @@ _STEPS = 600
 
 @dataclass(frozen=True)
 class Lesson:
-    """A conversation as templates are given it, and what is to be answered."""
+    """A conversation as chat templates take it, and its answer."""
 
     messages: Sequence[Mapping[str, Any]]
     answer: str
@@ -73,10 +73,10 @@ def _learn(model: Any, inputs: Any, labels: Any) -> None:
     for _ in range(_STEPS):
         logits = model(inputs).logits[:, :-1]
         wanted = labels[:, 1:]
-        asked = wanted != -100
-        if (logits.argmax(-1) == wanted)[asked].all() and logits.softmax(-1).max(-1).values[asked].min() > 0.9:
+        is_answer = wanted != -100
+        if (logits.argmax(-1) == wanted)[is_answer].all() and logits.softmax(-1).max(-1).values[is_answer].min() > 0.9:
             return
-        loss = torch.nn.functional.cross_entropy(logits[asked], wanted[asked])
+        loss = torch.nn.functional.cross_entropy(logits[is_answer], wanted[is_answer])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Every architecture gives in a batch what `model.generate` gives, or is found out and answered one request at a time.
+"""Every architecture gives in a batch the answers of `model.generate`, or is answered one request at a time.
 
 `python -m tests.unit.test_architectures` prints the table of `docs/providers/huggingface.md`.
 """
@@ -43,7 +43,7 @@ SETTINGS = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=16 << 
 
 @dataclass
 class Outcome:
-    """What became of one architecture."""
+    """The result of one architecture."""
 
     batched: bool
     reason: str
@@ -66,36 +66,36 @@ def outcome(architecture: Architecture) -> Outcome:
         engine = start(loaded, SETTINGS, send=followers.take_all, end=followers.end, crash=followers.crash)
     finally:
         sizes._BATCH_TOKENS["cpu"] = usual
-    jobs = [job(index, prompt) for index, prompt in enumerate(prompts)]
+    requests = [new_request(index, prompt) for index, prompt in enumerate(prompts)]
     if engine is None:
-        for each in jobs:
-            followers.take(generate(loaded, each, followers.take))
+        for request in requests:
+            followers.take(generate(loaded, request, followers.take))
     else:
-        for each in jobs:
-            engine.submit(each)
-        followers.wait(len(jobs))
+        for request in requests:
+            engine.submit(request)
+        followers.wait(len(requests))
         engine.stop()
     wrong = [
-        f"{len(prompt)} tokens: {found} instead of {answer.tokens}"
-        for prompt, answer, found in zip(prompts, wanted, map(followers.tokens.get, range(len(prompts))), strict=True)
-        if not answer.is_matched_by(found or [])
+        f"{len(prompt)} tokens: {tokens} instead of {answer.tokens}"
+        for prompt, answer, tokens in zip(prompts, wanted, map(followers.tokens.get, range(len(prompts))), strict=True)
+        if not answer.is_matched_by(tokens or [])
     ]
     return Outcome(engine is not None, loaded.description.note, wrong)
 
 
 @dataclass
 class Answer:
-    """What `model.generate` gives."""
+    """The answer of `model.generate`."""
 
     tokens: list[int]
     logprobs: torch.Tensor
 
-    def is_matched_by(self, found: list[int]) -> bool:
-        """Whether these are the same tokens, up to a place where two were equally likely but for rounding."""
-        for place, (token, wanted) in enumerate(zip(found, self.tokens, strict=False)):
+    def is_matched_by(self, tokens: list[int]) -> bool:
+        """Tells whether these are the same tokens, up to a place where two were equally likely but for rounding."""
+        for place, (token, wanted) in enumerate(zip(tokens, self.tokens, strict=False)):
             if token != wanted:
                 return bool(self.logprobs[place, wanted] - self.logprobs[place, token] < 1e-4)
-        return len(found) == len(self.tokens)
+        return len(tokens) == len(self.tokens)
 
 
 def alone(model: Any, prompt: list[int]) -> Answer:
@@ -103,12 +103,12 @@ def alone(model: Any, prompt: list[int]) -> Answer:
     config.update(do_sample=False, max_new_tokens=NEW_TOKENS, max_length=None, eos_token_id=1, pad_token_id=0)
     config.update(output_logits=True, return_dict_in_generate=True)
     ids = torch.tensor([prompt])
-    found = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-    tokens = found.sequences[0, len(prompt) :].tolist()
-    return Answer([token for token in tokens if token != 1], torch.cat(found.logits).log_softmax(dim=-1))
+    output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    tokens = output.sequences[0, len(prompt) :].tolist()
+    return Answer([token for token in tokens if token != 1], torch.cat(output.logits).log_softmax(dim=-1))
 
 
-def job(number: int, prompt: list[int]) -> EngineRequest:
+def new_request(number: int, prompt: list[int]) -> EngineRequest:
     # The log-probabilities bring the token ids with them.
     sampling = Sampling(temperature=0.0, max_tokens=NEW_TOKENS, top_logprobs=0)
     return EngineRequest(Generate(number, Conversation(()), sampling), prompt=tuple(prompt), max_tokens=NEW_TOKENS)
@@ -134,7 +134,7 @@ class Followers:
             self._over += sum(isinstance(message, (Done, Failed)) for message in batch.messages)
             self._changed.notify_all()
 
-    def end(self, job: EngineRequest) -> None:
+    def end(self, request: EngineRequest) -> None:
         """Called when a request is over, for which its last message stands."""
 
     def crash(self) -> None:
@@ -149,25 +149,25 @@ class Followers:
 
 
 def table() -> str:
-    """The table of the documentation, from what was found here."""
+    """Returns the table of the documentation."""
     lines = [
         "| architecture | requests are answered | equal to `model.generate` | why not together |",
         "|---|---|---|---|",
     ]
     for architecture in ARCHITECTURES:
-        found = outcome(architecture)
-        reason = f"`{architecture.why_alone}`" if architecture.why_alone else ""
-        how, equal = "together" if found.batched else "one at a time", "no" if found.wrong else "yes"
-        lines.append(f"| {architecture.name} | {how} | {equal} | {reason} |".replace("  |", " |"))
+        result = outcome(architecture)
+        reason = f"`{architecture.reason_alone}`" if architecture.reason_alone else ""
+        manner, equal = "together" if result.batched else "one at a time", "no" if result.wrong else "yes"
+        lines.append(f"| {architecture.name} | {manner} | {equal} | {reason} |".replace("  |", " |"))
     return "\n".join(lines)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda each: each.name)
 def test_answers_are_those_of_generate(architecture: Architecture) -> None:
-    found = outcome(architecture)
-    assert found.wrong == []
-    assert found.batched == (not architecture.why_alone), found.reason
-    assert architecture.why_alone in found.reason
+    result = outcome(architecture)
+    assert result.wrong == []
+    assert result.batched == (not architecture.reason_alone), result.reason
+    assert architecture.reason_alone in result.reason
 
 
 def test_the_table_stands_in_the_documentation(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from abstractllm.errors import ConfigurationError, ModelLoadError
+from abstractllm.providers.huggingface import machine
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.batching import attention, sizes, start
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.model import LoadedModel
 from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
 
 MEBIBYTE = 1 << 20
@@ -75,7 +77,7 @@ def test_the_default_follows_the_memory_of_the_container(
     names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
     limit, used = (folder / name for name in names)
     (folder / "memory.stat").write_text(f"anon 5\ninactive_file {100 * MEBIBYTE}\nactive_file {50 * MEBIBYTE}\n")
-    monkeypatch.setattr(sizes, "_CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(machine, "_CONTROL_GROUP", tmp_path)
     monkeypatch.setattr(sizes.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 << 30))
     cpu = torch.device("cpu")
     used.write_text(f"{350 * MEBIBYTE}\n")
@@ -151,11 +153,11 @@ def test_sequences_one_after_another_attend_as_a_formula_says() -> None:
             scale=1 / math.sqrt(8), window_size=(-1 if window is None else window - 1, 0), enable_gqa=True,
         )  # fmt: skip
         cache = SimpleNamespace(update=lambda **_: (key, value))
-        found, _ = attention.paged_attention(
+        output, _ = attention.paged_attention(
             SimpleNamespace(layer_idx=0), query, key, value, None,  # type: ignore[arg-type]
             sliding_window=window, cache=cache, cu_seq_lens_q=query_starts, cu_seq_lens_k=key_starts,
         )  # fmt: skip
-        assert torch.allclose(found[0], wanted, atol=1e-6)
+        assert torch.allclose(output[0], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])

@@ -1,4 +1,4 @@
-"""The batch loop: every request gets what it would have got alone, and gives back what it took."""
+"""The batch loop: every request gets the answer that it gets alone, and releases all that it held."""
 
 import random
 import threading
@@ -22,9 +22,10 @@ from abstractllm.providers.huggingface.protocol.messages import (
 )
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
+from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
 from abstractllm.providers.huggingface.worker.batching.start import start
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.tiny_models import build
@@ -35,10 +36,14 @@ MEBIBYTE = 1 << 20
 
 
 class Harness:
-    """A batch loop in this process, and what it said of each request."""
+    """A batch loop in this process, and its messages about each request."""
 
     def __init__(
-        self, loaded: LoadedModel, slots: int = 32, cache_bytes: int = 64 * MEBIBYTE, prefix_sharing: bool = True
+        self,
+        loaded: LoadedModel,
+        max_batch_size: int = 32,
+        cache_bytes: int = 64 * MEBIBYTE,
+        prefix_sharing: bool = True,
     ) -> None:
         self.loaded = loaded
         self.texts: dict[int, str] = {}
@@ -50,7 +55,7 @@ class Harness:
         self._next = 0
         self.engine = BatchEngine(
             loaded,
-            slots=slots,
+            max_batch_size=max_batch_size,
             cache_bytes=cache_bytes,
             prefix_sharing=prefix_sharing,
             send=self._send,
@@ -73,7 +78,7 @@ class Harness:
                         self.failed[message.id] = message
             self._changed.notify_all()
 
-    def _end(self, job):
+    def _end(self, request):
         with self._changed:
             self.released += 1
             self._changed.notify_all()
@@ -85,22 +90,22 @@ class Harness:
 
     def submit(self, prompt: str, max_tokens: int = 16, **sampling) -> EngineRequest:
         self._next += 1
-        request = Generate(
+        message = Generate(
             self._next, Conversation((Turn("user", prompt),)), Sampling(max_tokens=max_tokens, **sampling)
         )
-        job = EngineRequest(
-            request, prompt=tuple(self.loaded.prompt_builder.encode(request.conversation)), max_tokens=max_tokens
+        request = EngineRequest(
+            message, prompt=tuple(self.loaded.prompt_builder.encode(message.conversation)), max_tokens=max_tokens
         )
-        self.engine.submit(job)
-        return job
+        self.engine.submit(request)
+        return request
 
     def wait_until(self, condition) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: condition() or -1 in self.failed, HANG)
             assert -1 not in self.failed
 
-    def answer(self, *jobs: EngineRequest) -> list[tuple[str, str, int]]:
-        ids = [job.request.id for job in jobs]
+    def answer(self, *requests: EngineRequest) -> list[tuple[str, str, int]]:
+        ids = [request.message.id for request in requests]
         self.wait_until(lambda: all(id in self.done or id in self.failed for id in ids))
         return [(self.texts.get(id, ""), self.done[id].finish_reason, self.done[id].output_tokens) for id in ids]
 
@@ -123,9 +128,9 @@ def loaded(directory) -> LoadedModel:
 
 @pytest.fixture
 def harness(loaded) -> Iterator[Harness]:
-    found = Harness(loaded)
-    yield found
-    found.engine.stop()
+    harness = Harness(loaded)
+    yield harness
+    harness.engine.stop()
 
 
 MIXED = [
@@ -169,10 +174,12 @@ def test_evictions_change_no_text(loaded, monkeypatch):
     roomy.engine.stop()
     # Room for about three of the eight: the others are evicted, again and again.
     page = 2 * 16 * loaded.model.config.num_key_value_heads * loaded.model.config.head_dim * 4
-    narrow = Harness(loaded, slots=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 28)
+    narrow = Harness(loaded, max_batch_size=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 28)
     try:
-        found = narrow.answer(*[narrow.submit(prompt, max_tokens=120, **sampling) for prompt, sampling in wishes])
-        assert found == wanted
+        evicted_answers = narrow.answer(
+            *[narrow.submit(prompt, max_tokens=120, **sampling) for prompt, sampling in wishes]
+        )
+        assert evicted_answers == wanted
         assert len(evicted) > 3
         assert len(narrow.begun) == 8
         wait_until(narrow.is_empty)
@@ -181,16 +188,18 @@ def test_evictions_change_no_text(loaded, monkeypatch):
 
 
 def test_whatever_is_cancelled_whenever_is_released(harness):
-    random_ = random.Random(1)
-    jobs = []
+    generator = random.Random(1)
+    requests = []
     for index in range(150):
-        jobs.append(harness.submit("a long prompt " * random_.randint(1, 30), max_tokens=random_.randint(1, 60)))
+        requests.append(
+            harness.submit("a long prompt " * generator.randint(1, 30), max_tokens=generator.randint(1, 60))
+        )
         if index % 3 == 0:
-            random_.choice(jobs).cancelled = True
-            time.sleep(random_.random() * 0.01)
-    for job in jobs[::2]:
-        job.cancelled = True
-    harness.answer(*jobs)
+            generator.choice(requests).cancelled = True
+            time.sleep(generator.random() * 0.01)
+    for request in requests[::2]:
+        request.cancelled = True
+    harness.answer(*requests)
     assert harness.released == 150
     assert harness.failed == {}
     wait_until(harness.is_empty)
@@ -198,12 +207,12 @@ def test_whatever_is_cancelled_whenever_is_released(harness):
 
 
 def test_a_prompt_longer_than_a_step_is_taken_in_pieces(loaded):
-    harness = Harness(loaded, slots=4)
+    harness = Harness(loaded, max_batch_size=4)
     try:
         prompt = "one two three four five six seven " * 20
         assert 100 < len(loaded.prompt_builder.encode(Conversation((Turn("user", prompt),)))) < 480
-        jobs = [harness.submit(f"{prompt}{index}", temperature=0.0) for index in range(4)]
-        together = harness.answer(*jobs)
+        requests = [harness.submit(f"{prompt}{index}", temperature=0.0) for index in range(4)]
+        together = harness.answer(*requests)
         assert together == [
             harness.answer(harness.submit(f"{prompt}{index}", temperature=0.0))[0] for index in range(4)
         ]
@@ -215,18 +224,18 @@ def test_a_request_that_fails_harms_nobody_else(harness, monkeypatch):
     good = harness.submit("hello", temperature=0.0)
     wanted = harness.answer(good)
 
-    def give(writer: OutputProcessor, text: str, last: bool = False) -> None:
-        if writer._job.request.sampling.max_tokens == 8:
+    def write_text(processor: OutputProcessor, text: str, is_last: bool = False) -> None:
+        if processor._request.message.sampling.max_tokens == 8:
             raise ZeroDivisionError
-        real(writer, text, last)
+        real(processor, text, is_last)
 
-    real = OutputProcessor._give
-    monkeypatch.setattr(OutputProcessor, "_give", give)
+    real = OutputProcessor._write_text
+    monkeypatch.setattr(OutputProcessor, "_write_text", write_text)
     bad = harness.submit("hello", temperature=0.0, max_tokens=8)
     other = harness.submit("hello", temperature=0.0)
     assert harness.answer(other) == wanted
-    harness.wait_until(lambda: bad.request.id in harness.failed)
-    assert (harness.failed[bad.request.id].reason, harness.released) == ("INTERNAL", 3)
+    harness.wait_until(lambda: bad.message.id in harness.failed)
+    assert (harness.failed[bad.message.id].reason, harness.released) == ("INTERNAL", 3)
     wait_until(harness.is_empty)
 
 
@@ -234,7 +243,7 @@ def settings(directory: Path, **more) -> Load:
     return Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1, **more)
 
 
-def test_a_sound_model_passes_the_self_check(loaded, directory):
+def test_a_sound_model_passes_the_equivalence_check(loaded, directory):
     engine = start(loaded, settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
     assert engine is not None
     assert (loaded.description.slots, loaded.description.longest, loaded.description.note) == (64, 512, "")
@@ -262,10 +271,10 @@ def test_a_model_that_answers_differently_in_a_batch_is_asked_one_request_at_a_t
 def test_an_answer_that_is_wanted_whole_comes_in_one_piece(harness):
     pieces = harness.submit("hello there", temperature=0.0, top_logprobs=1)
     wanted = harness.answer(pieces)
-    asked = Generate(
+    message = Generate(
         100, Conversation((Turn("user", "hello there"),)), Sampling(temperature=0.0, top_logprobs=1), whole=True
     )
-    whole = EngineRequest(asked, prompt=pieces.prompt, max_tokens=16)
+    whole = EngineRequest(message, prompt=pieces.prompt, max_tokens=16)
     sent: list[Delta] = []
     real, harness.engine._send = harness.engine._send, lambda batch: (sent.extend(batch.messages), real(batch))
     harness.engine.submit(whole)

@@ -1,4 +1,4 @@
-"""Cancelling a request wherever it is: its slot is free within two batches, and everything it held comes back."""
+"""Cancelling a request wherever it is: its place is free within two batches, and everything it held comes back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest_asyncio
 from abstractllm.errors import ContextLengthExceededError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.protocol.messages import Batch, Begun, Done, Failed, Load
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
+from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from tests.unit.test_batching import Harness
@@ -54,47 +55,47 @@ class Counting(Harness):
         super()._send(batch)
 
 
-def cancel_each(harness: Counting, jobs: list[EngineRequest], is_there: Callable[[EngineRequest], bool]) -> None:
-    """Cancels each job as soon as it is where it is wanted, and asserts that it is over within two steps."""
-    for job in jobs:
-        wait_until(lambda job=job: is_there(job))
+def cancel_each(harness: Counting, requests: list[EngineRequest], is_there: Callable[[EngineRequest], bool]) -> None:
+    """Cancels each request as soon as it is where it is wanted, and asserts that it is over within two steps."""
+    for request in requests:
+        wait_until(lambda request=request: is_there(request))
         before = harness.engine.counters.steps
-        job.cancelled = True
-        harness.wait_until(lambda job=job: job.request.id in harness.done)
-        assert harness.done[job.request.id].finish_reason == "cancelled"
+        request.cancelled = True
+        harness.wait_until(lambda request=request: request.message.id in harness.done)
+        assert harness.done[request.message.id].finish_reason == "cancelled"
         # The step that is under way when the flag is set, and the one after it.
-        assert harness.steps[job.request.id] - before <= 2
+        assert harness.steps[request.message.id] - before <= 2
 
 
-def state_of(harness: Harness, job: EngineRequest) -> Any:
+def state_of(harness: Harness, request: EngineRequest) -> Any:
     scheduler = harness.engine._manager.scheduler
-    name = str(job.request.id)
+    name = str(request.message.id)
     return scheduler.active_requests.get(name) or scheduler.waiting_requests.get(name)
 
 
-def status_of(harness: Harness, job: EngineRequest) -> str:
-    state = state_of(harness, job)
+def status_of(harness: Harness, request: EngineRequest) -> str:
+    state = state_of(harness, request)
     return "" if state is None else state.status.name
 
 
 def test_in_decode(loaded: LoadedModel) -> None:
-    harness = Counting(loaded, slots=10)
+    harness = Counting(loaded, max_batch_size=10)
     for _ in range(10):
-        jobs = [harness.submit("hello", max_tokens=4000, logit_bias=ENDLESS) for _ in range(10)]
-        cancel_each(harness, jobs, lambda job: job.output_tokens > 2)
+        requests = [harness.submit("hello", max_tokens=4000, logit_bias=ENDLESS) for _ in range(10)]
+        cancel_each(harness, requests, lambda request: request.output_tokens > 2)
     assert harness.released == 100
     wait_until(harness.is_empty)
     harness.engine.stop()
 
 
-def test_while_it_waits_for_a_slot(loaded: LoadedModel) -> None:
-    harness = Counting(loaded, slots=2)
+def test_while_it_waits_for_a_place_in_the_batch(loaded: LoadedModel) -> None:
+    harness = Counting(loaded, max_batch_size=2)
     running = [harness.submit("hello", max_tokens=4000, logit_bias=ENDLESS) for _ in range(2)]
-    jobs = [harness.submit("hello", max_tokens=4000) for _ in range(100)]
-    cancel_each(harness, jobs, lambda job: status_of(harness, job) == "PENDING")
-    assert not {job.request.id for job in jobs} & set(harness.begun)
-    for job in running:
-        job.cancelled = True
+    requests = [harness.submit("hello", max_tokens=4000) for _ in range(100)]
+    cancel_each(harness, requests, lambda request: status_of(harness, request) == "PENDING")
+    assert not {request.message.id for request in requests} & set(harness.begun)
+    for request in running:
+        request.cancelled = True
     harness.answer(*running)
     assert harness.released == 102
     wait_until(harness.is_empty)
@@ -102,15 +103,17 @@ def test_while_it_waits_for_a_slot(loaded: LoadedModel) -> None:
 
 
 def test_between_the_pieces_of_its_prompt(loaded: LoadedModel) -> None:
-    harness = Counting(loaded, slots=4, prefix_sharing=False)  # the others' beginning is theirs alone
-    with harness.engine.steps_of(16):
-        jobs = []
+    harness = Counting(loaded, max_batch_size=4, prefix_sharing=False)  # the others' beginning is theirs alone
+    with harness.engine.limited_steps(16):
+        requests = []
         for number in range(100):
-            jobs.append(harness.submit("one two three four five six seven eight " * 50 + str(number), max_tokens=100))
-            assert len(jobs[-1].prompt) > 16 * 30
-            cancel_each(harness, jobs[-1:], lambda job: status_of(harness, job) == "PREFILLING")
-    assert harness.begun == [job.request.id for job in jobs]
-    assert {harness.done[job.request.id].output_tokens for job in jobs} == {0}
+            requests.append(
+                harness.submit("one two three four five six seven eight " * 50 + str(number), max_tokens=100)
+            )
+            assert len(requests[-1].prompt) > 16 * 30
+            cancel_each(harness, requests[-1:], lambda request: status_of(harness, request) == "PREFILLING")
+    assert harness.begun == [request.message.id for request in requests]
+    assert {harness.done[request.message.id].output_tokens for request in requests} == {0}
     assert harness.released == 100
     wait_until(harness.is_empty)
     harness.engine.stop()
@@ -119,20 +122,20 @@ def test_between_the_pieces_of_its_prompt(loaded: LoadedModel) -> None:
 def test_when_it_is_evicted(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     evicted: dict[int, int] = {}
 
-    def evict(request: BatchRequest) -> BatchRequest:
-        job = request.slot.job
-        job.cancelled = True
-        evicted[job.request.id] = harness.engine.counters.steps
-        return real(request)
+    def evict(batch_request: BatchRequest) -> BatchRequest:
+        request = batch_request.output.request
+        request.cancelled = True
+        evicted[request.message.id] = harness.engine.counters.steps
+        return real(batch_request)
 
     real = BatchRequest.create_equivalent_initial_request
     monkeypatch.setattr(BatchRequest, "create_equivalent_initial_request", evict)
     page = 2 * 16 * loaded.model.config.num_key_value_heads * loaded.model.config.head_dim * 4
     # Room for some of the prompts and for few of the answers.
-    harness = Counting(loaded, slots=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 40)
+    harness = Counting(loaded, max_batch_size=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 40)
     while len(evicted) < 100:
-        jobs = [harness.submit(f"{number} tell me " * 12, max_tokens=40, logit_bias=ENDLESS) for number in range(8)]
-        harness.answer(*jobs)
+        requests = [harness.submit(f"{number} tell me " * 12, max_tokens=40, logit_bias=ENDLESS) for number in range(8)]
+        harness.answer(*requests)
     assert harness.failed == {}
     for number, steps in evicted.items():
         assert harness.done[number].finish_reason == "cancelled"
@@ -151,16 +154,16 @@ def test_failure_in_the_first_step_comes_after_the_beginning(
             order.extend(type(message) for message in batch.messages if message.id == 2)
             super()._send(batch)
 
-    def take(writer: OutputProcessor, *arguments: Any) -> bool:
-        if writer._job.request.id == 2:
+    def take(processor: OutputProcessor, *arguments: Any) -> bool:
+        if processor._request.message.id == 2:
             raise ZeroDivisionError
-        return real(writer, *arguments)
+        return real(processor, *arguments)
 
     real = OutputProcessor.take
     monkeypatch.setattr(OutputProcessor, "take", take)
     harness = Noting(loaded)
-    jobs = [harness.submit("hello", temperature=0.0) for _ in range(3)]
-    harness.answer(jobs[0], jobs[2])
+    requests = [harness.submit("hello", temperature=0.0) for _ in range(3)]
+    harness.answer(requests[0], requests[2])
     harness.wait_until(lambda: 2 in harness.failed)
     assert order == [Begun, Failed]
     wait_until(harness.is_empty)
@@ -173,18 +176,18 @@ def test_a_beginning_that_was_asked_before_is_taken_from_the_cache_unless_that_i
     prompt = "one two three four five six seven " * 20
     for sharing in (True, False):
         harness = Harness(loaded, prefix_sharing=sharing)
-        jobs = []
+        requests = []
         for _ in range(3):
-            jobs.append(harness.submit(prompt, temperature=0.0))
-            harness.answer(jobs[-1])
-        found = [harness.done[job.request.id] for job in jobs]
-        assert len({harness.texts[done.id] for done in found}) == 1
-        tokens = len(jobs[0].prompt)
+            requests.append(harness.submit(prompt, temperature=0.0))
+            harness.answer(requests[-1])
+        answers = [harness.done[request.message.id] for request in requests]
+        assert len({harness.texts[done.id] for done in answers}) == 1
+        tokens = len(requests[0].prompt)
         expected = [0, *[(tokens - 1) // 16 * 16] * 2] if sharing else [0, 0, 0]
-        assert [done.cached_tokens for done in found] == expected
+        assert [done.cached_tokens for done in answers] == expected
         counters = harness.engine.counters
         assert (counters.prompt_tokens, counters.cached_tokens) == (3 * tokens, sum(expected))
-        assert counters.generated_tokens == sum(done.output_tokens for done in found)
+        assert counters.generated_tokens == sum(done.output_tokens for done in answers)
         harness.engine.stop()
 
 
@@ -226,9 +229,16 @@ async def hundred(
 
 
 def is_at_rest(llm: HuggingFaceProvider) -> bool:
-    found = llm.counters
-    held = (found.queued, found.running, found.active, found.waiting, found.blocks_in_use, llm.running)
-    return not any(held) and found.accepted == found.released
+    counters = llm.counters
+    held = (
+        counters.queued,
+        counters.running,
+        counters.active,
+        counters.waiting,
+        counters.blocks_in_use,
+        llm.running,
+    )
+    return not any(held) and counters.accepted == counters.released
 
 
 @pytest.mark.asyncio(loop_scope="module")

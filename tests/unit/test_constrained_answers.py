@@ -20,8 +20,9 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Sampling,
     Turn,
 )
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
+from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sequential import generate
 from tests.unit.test_batching import MIXED, Harness
@@ -52,31 +53,31 @@ def is_person(text: str) -> bool:
 class HeldHarness(Harness):
     """A batch loop whose requests may have a format."""
 
-    def job(self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any) -> EngineRequest:
-        job = new_job(self.loaded, prompt, format, max_tokens, id=1000 + self._next, **sampling)
+    def new_request(
+        self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any
+    ) -> EngineRequest:
+        request = new_request(self.loaded, prompt, format, max_tokens, id=1000 + self._next, **sampling)
         self._next += 1
-        return job
+        return request
 
     def held(self, prompt: str, format: Format | None = None, max_tokens: int = 100, **sampling: Any) -> EngineRequest:
-        job = self.job(prompt, format, max_tokens, **sampling)
-        self.engine.submit(job)
-        return job
+        request = self.new_request(prompt, format, max_tokens, **sampling)
+        self.engine.submit(request)
+        return request
 
     def one(self, *arguments: Any, **sampling: Any) -> tuple[str, str, int]:
         return self.answer(self.held(*arguments, **sampling))[0]
 
 
-def new_job(
+def new_request(
     loaded: LoadedModel, prompt: str, format: Format | None, max_tokens: int = 100, id: int = 1, **sampling: Any
 ) -> EngineRequest:
     conversation = Conversation((Turn("user", prompt),))
-    request = Generate(id, conversation, Sampling(max_tokens=max_tokens, **sampling), format=format)
-    job = EngineRequest(
-        request, prompt=tuple(loaded.prompt_builder.encode(request.conversation)), max_tokens=max_tokens
-    )
+    message = Generate(id, conversation, Sampling(max_tokens=max_tokens, **sampling), format=format)
+    request = EngineRequest(message, prompt=tuple(loaded.prompt_builder.encode(conversation)), max_tokens=max_tokens)
     if format is not None:
-        job.matcher = loaded.grammars.compile(format)
-    return job
+        request.matcher = loaded.grammars.compile(format)
+    return request
 
 
 def alone(loaded: LoadedModel, format: Format, max_tokens: int = 100, **sampling: Any) -> tuple[str, Done]:
@@ -87,7 +88,7 @@ def alone(loaded: LoadedModel, format: Format, max_tokens: int = 100, **sampling
         if isinstance(message, Delta):
             pieces.append(message.text)
 
-    done = generate(loaded, new_job(loaded, "hello", format, max_tokens, **sampling), send)
+    done = generate(loaded, new_request(loaded, "hello", format, max_tokens, **sampling), send)
     return "".join(pieces), done
 
 
@@ -118,19 +119,19 @@ def lone(directory: Path) -> LoadedModel:
 @pytest.fixture
 def harness(loaded: LoadedModel) -> Iterator[HeldHarness]:
     attention = loaded.model.config._attn_implementation
-    found = HeldHarness(loaded)
-    yield found
-    found.engine.stop()
+    harness = HeldHarness(loaded)
+    yield harness
+    harness.engine.stop()
     loaded.model.set_attn_implementation(attention)
 
 
 def test_answers_with_a_schema_are_valid_with_every_sampling_parameter(harness: HeldHarness) -> None:
-    jobs = [
+    requests = [
         harness.held(f"person {index}", SCHEMA, **{**settings, "seed": index, "stop": ()})
         for index in range(40)
         for settings in [MIXED[index % len(MIXED)]]
     ]
-    answers = harness.answer(*jobs)
+    answers = harness.answer(*requests)
     assert all(is_person(text) for text, reason, _ in answers if reason == "stop")
     assert sum(reason == "stop" for _, reason, _ in answers) > 30
     assert {reason for _, reason, _ in answers} <= {"stop", "max_tokens"}
@@ -168,12 +169,12 @@ def test_evictions_change_no_held_answer(loaded: LoadedModel, monkeypatch: pytes
     wanted = roomy.answer(*[roomy.held(prompt, long, 400, **sampling) for prompt, sampling in wishes])
     roomy.engine.stop()
     page = 2 * 16 * loaded.model.config.num_key_value_heads * loaded.model.config.head_dim * 4
-    narrow = HeldHarness(loaded, slots=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 36)
+    narrow = HeldHarness(loaded, max_batch_size=8, cache_bytes=page * loaded.model.config.num_hidden_layers * 36)
     try:
-        found = narrow.answer(*[narrow.held(prompt, long, 400, **sampling) for prompt, sampling in wishes])
-        assert found == wanted
+        evicted_answers = narrow.answer(*[narrow.held(prompt, long, 400, **sampling) for prompt, sampling in wishes])
+        assert evicted_answers == wanted
         assert len(evicted) > 3
-        assert all(re.fullmatch(long.text, text) for text, reason, _ in found)
+        assert all(re.fullmatch(long.text, text) for text, reason, _ in evicted_answers)
         wait_until(narrow.is_empty)
     finally:
         narrow.engine.stop()
@@ -216,7 +217,7 @@ def test_either_end_token_may_end_an_answer_and_no_other_special_one(loaded: Loa
     matcher = loaded.grammars.compile(Format("regex", "(?s:.)*"))
     allowed = set(matcher.allowed_tokens())
     assert loaded.ends <= allowed
-    texts = {id for id in range(loaded.vocabulary_size) if loaded.vocabulary.is_text(id)}
+    texts = {id for id in range(loaded.vocabulary_size) if loaded.token_decoder.is_text(id)}
     assert allowed <= texts | loaded.ends
     assert loaded.vocabulary_size == 450 > max(texts) + 1
 
@@ -234,7 +235,7 @@ def test_max_tokens_and_stop_sequences_end_a_held_answer_too(harness: HeldHarnes
 def test_no_bias_allows_what_the_format_forbids(harness: HeldHarness, loaded: LoadedModel) -> None:
     text = "abc"
     allowed = loaded.grammars.compile(Format("regex", "[abc]{6}")).allowed_tokens()
-    other = next(id for id in range(loaded.vocabulary_size) if loaded.vocabulary.is_text(id) and id not in allowed)
+    other = next(id for id in range(loaded.vocabulary_size) if loaded.token_decoder.is_text(id) and id not in allowed)
     for settings in (
         {"temperature": 0.0},
         {"temperature": 1.0, "seed": 1},
@@ -250,29 +251,29 @@ def test_no_bias_allows_what_the_format_forbids(harness: HeldHarness, loaded: Lo
 
 
 def test_log_probabilities_are_those_of_the_raw_logits(harness: HeldHarness) -> None:
-    job = harness.held("hello", Format("regex", "[0-9]{2}"), temperature=0.0, top_logprobs=2)
+    request = harness.held("hello", Format("regex", "[0-9]{2}"), temperature=0.0, top_logprobs=2)
     sent: list[Delta] = []
     real, harness.engine._send = harness.engine._send, lambda batch: (sent.extend(batch.messages), real(batch))
-    harness.answer(job)
-    job = harness.held("hello", Format("regex", "[0-9]{2}"), temperature=0.0, top_logprobs=2)
-    harness.answer(job)
+    harness.answer(request)
+    request = harness.held("hello", Format("regex", "[0-9]{2}"), temperature=0.0, top_logprobs=2)
+    harness.answer(request)
     logprobs = [logprob for message in sent if isinstance(message, Delta) for logprob in message.logprobs]
     assert len(logprobs) >= 2
-    # The likeliest tokens of a random model are no digits, and what was drawn is less likely than they are.
+    # The likeliest tokens of a random model are no digits, and the sampled ones are less likely.
     assert any(not token.token_bytes.isdigit() for logprob in logprobs for token in logprob.top)
     assert all(logprob.token_bytes.isdigit() and logprob.logprob <= logprob.top[0].logprob for logprob in logprobs)
 
 
 def test_whatever_is_streamed_joins_to_the_whole_answer(harness: HeldHarness) -> None:
     for seed in range(8):
-        job = harness.job("hello", SCHEMA, temperature=1.0, seed=seed)
-        whole = new_job(harness.loaded, "hello", SCHEMA, id=5000 + seed, temperature=1.0, seed=seed)
-        whole.request = type(whole.request)(
-            whole.request.id, whole.request.conversation, whole.request.sampling, whole=True, format=SCHEMA
+        request = harness.new_request("hello", SCHEMA, temperature=1.0, seed=seed)
+        whole = new_request(harness.loaded, "hello", SCHEMA, id=5000 + seed, temperature=1.0, seed=seed)
+        whole.message = type(whole.message)(
+            whole.message.id, whole.message.conversation, whole.message.sampling, whole=True, format=SCHEMA
         )
-        harness.engine.submit(job)
+        harness.engine.submit(request)
         harness.engine.submit(whole)
-        pieces, once = harness.answer(job, whole)
+        pieces, once = harness.answer(request, whole)
         assert pieces == once
 
 
@@ -289,10 +290,10 @@ def test_a_format_that_turns_out_too_complex_fails_alone(harness: HeldHarness) -
     good = harness.held("hello", None, 40, temperature=0.0)
     held = harness.held("hello", SCHEMA, temperature=0.0)
     assert harness.answer(good) == [wanted]
-    harness.wait_until(lambda: bad.request.id in harness.failed)
-    assert harness.failed[bad.request.id].reason == "INVALID_REQUEST"
-    assert harness.failed[bad.request.id].field == "response_format.json_schema.schema_json"
-    assert "2000" in str(harness.failed[bad.request.id].limit)
+    harness.wait_until(lambda: bad.message.id in harness.failed)
+    assert harness.failed[bad.message.id].reason == "INVALID_REQUEST"
+    assert harness.failed[bad.message.id].field == "response_format.json_schema.schema_json"
+    assert "2000" in str(harness.failed[bad.message.id].limit)
     assert harness.answer(held)[0][1] == "stop"
     wait_until(harness.is_empty)
 

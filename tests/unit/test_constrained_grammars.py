@@ -1,4 +1,4 @@
-"""Compiling formats: what is refused, by which name and limit, and that nothing hostile gets through."""
+"""Compiling formats: the refusals, with field and limit, and that nothing hostile gets through."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import Format
-from abstractllm.providers.huggingface.worker.structured.grammar import Grammars
+from abstractllm.providers.huggingface.worker.structured.grammars import Grammars
 from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 from tests.unit.tiny_models import build
 
@@ -107,8 +107,8 @@ def test_rules_that_overflow_the_stack_end_no_engine(grammars: Grammars) -> None
 def test_a_keyword_that_is_not_supported_is_named(grammars: Grammars, keyword: str) -> None:
     # What a schema says of its own compilation does not make it lenient.
     lenient = {"x-guidance": {"lenient": True}, "properties": {"a": {"x-guidance": {"lenient": True}, keyword: {}}}}
-    for found in ({keyword: {}}, lenient):
-        error = refusal(grammars, schema(found))
+    for definition in ({keyword: {}}, lenient):
+        error = refusal(grammars, schema(definition))
         assert keyword in error.message
         assert error.field == SCHEMA
 
@@ -137,7 +137,7 @@ def test_special_tokens_are_refused_to_callers_and_given_to_tool_calls(grammars:
 
 def test_a_compiled_format_is_kept_and_a_matcher_is_not_shared(grammars: Grammars, monkeypatch: Any) -> None:
     first = grammars.compile(Format("regex", "[ab]c"))
-    monkeypatch.setattr(grammars._trial, "compile", lambda kind, text: pytest.fail("compiled again"))
+    monkeypatch.setattr(grammars._sandbox, "compile", lambda kind, text: pytest.fail("compiled again"))
     second = grammars.compile(Format("regex", "[ab]c"))
     first.accept(first.allowed_tokens()[0])
     assert first.allowed_tokens() != second.allowed_tokens()
@@ -153,40 +153,38 @@ def test_a_compiled_format_is_kept_and_a_matcher_is_not_shared(grammars: Grammar
         {"top_p": 0.5},
         {"top_p": 0.999},
         {"min_p": 0.5},
-        {"bias": -100.0},
+        {"logit_bias": -100.0},
     ],
     ids=str,
 )
-def test_nothing_forbidden_is_drawn_from_a_large_vocabulary(tokenizer: Any, settings: dict[str, Any]) -> None:
+def test_nothing_forbidden_is_sampled_from_a_large_vocabulary(tokenizer: Any, settings: dict[str, Any]) -> None:
     import torch
 
-    from abstractllm.providers.huggingface.worker.batching.sampler import draw
-    from tests.unit.test_sampler import NEUTRAL
+    from abstractllm.providers.huggingface.worker.batching.sampler import sample
+    from tests.unit.test_sampler import state
 
     size = 40_000
     wide = Grammars(tokenizer, TokenDecoder(tokenizer), size, [1, 3])
     few = wide.compile(Format("regex", "[abc]"))
-    bias = dict.fromkeys(few.allowed_tokens(), settings.get("bias", 0.0))
-    changes = {key: value for key, value in settings.items() if key != "bias"} | (
-        {"bias": bias} if "bias" in settings else {}
+    bias = dict.fromkeys(few.allowed_tokens(), settings.get("logit_bias", 0.0))
+    changes = {key: value for key, value in settings.items() if key != "logit_bias"} | (
+        {"logit_bias": bias} if "logit_bias" in settings else {}
     )
-    free = dataclasses.replace(NEUTRAL, seed=5, **changes)
+    free = state(seed=5, **changes)
     for spread in (1.0, 30.0):
-        rows = [
-            dataclasses.replace(NEUTRAL, seed=seed, matcher=wide.compile(Format("regex", "[abc]")), **changes)
-            for seed in range(16)
-        ]
+        states = [state(seed=seed, matcher=wide.compile(Format("regex", "[abc]")), **changes) for seed in range(16)]
         logits = torch.randn(17, size, generator=torch.Generator().manual_seed(3)) * spread
-        drawn = draw(logits.clone(), [*rows, free])
-        assert set(drawn[:-1]) <= set(few.allowed_tokens())
-        assert drawn[-1] == draw(logits[-1:].clone(), [dataclasses.replace(free, drawn=free.drawn - 1)])[0]
+        tokens = sample(logits.clone(), [*states, free])
+        assert set(tokens[:-1]) <= set(few.allowed_tokens())
+        again = dataclasses.replace(free, sampled=free.sampled - 1)
+        assert tokens[-1] == sample(logits[-1:].clone(), [again])[0]
 
 
 @pytest.mark.parametrize("size", [404, 416, 417, 448])
-def test_padded_embeddings_are_never_drawn_whatever_their_number(tokenizer: Any, size: int) -> None:
+def test_padded_embeddings_are_never_sampled_whatever_their_number(tokenizer: Any, size: int) -> None:
     import torch
 
-    from abstractllm.providers.huggingface.worker.structured.grammar import forbid
+    from abstractllm.providers.huggingface.worker.structured.matcher import forbid
 
     grammars = Grammars(tokenizer, TokenDecoder(tokenizer), size, [1, 3])
     matchers = [grammars.compile(Format("regex", "(?s:.)*")) for _ in range(3)]

@@ -107,9 +107,9 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldHarness]:
     loaded: LoadedModel = load(
         build(tmp_path_factory.mktemp("models") / "llama", "llama", seed=1, max_position_embeddings=256)
     )
-    found = HeldHarness(loaded)
-    yield found
-    found.engine.stop()
+    harness = HeldHarness(loaded)
+    yield harness
+    harness.engine.stop()
 
 
 @settings(
@@ -127,8 +127,8 @@ def test_an_answer_that_ends_by_itself_fulfils_its_schema(
             raise
         return
     sampling = [{"temperature": 1.0}, {"temperature": 2.0, "top_k": 40}, {"top_p": 0.9}, {"temperature": 0.0}]
-    jobs = [harness.held("hello", format, 90, **sampling[each], seed=seed + each) for each in range(SEEDS)]
-    for text, reason, _ in harness.answer(*jobs):
+    requests = [harness.held("hello", format, 90, **sampling[each], seed=seed + each) for each in range(SEEDS)]
+    for text, reason, _ in harness.answer(*requests):
         assert reason in ("stop", "max_tokens")
         if reason == "stop":
             jsonschema.validate(json.loads(text), schema)
@@ -140,9 +140,9 @@ def test_most_answers_to_small_schemas_end_by_themselves(harness: HeldHarness) -
         {"type": "object", "properties": {"a": leaf}, "required": ["a"], "additionalProperties": False}
         for leaf in ({"type": "boolean"}, {"type": "string", "maxLength": 3}, {"enum": [1, "x"]})
     ]
-    jobs = [
+    requests = [
         harness.held("hello", Format("json_schema", json.dumps(schema)), 90, temperature=1.0, seed=seed)
         for schema in schemas
         for seed in range(10)
     ]
-    assert sum(reason == "stop" for _, reason, _ in harness.answer(*jobs)) == 30
+    assert sum(reason == "stop" for _, reason, _ in harness.answer(*requests)) == 30

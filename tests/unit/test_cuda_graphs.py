@@ -56,21 +56,21 @@ class Replays:
 
 
 def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
+    tokens: dict[int, list[int]] = {}
     left = [9]
     over = threading.Event()
 
     def send(batch: Batch) -> None:
         for message in batch.messages:
             if isinstance(message, Delta):
-                found.setdefault(message.id, []).extend(logprob.token_id for logprob in message.logprobs)
+                tokens.setdefault(message.id, []).extend(logprob.token_id for logprob in message.logprobs)
             left[0] -= isinstance(message, Done)
         if not left[0]:
             over.set()
 
     engine = BatchEngine(
         loaded,
-        slots=8,
+        max_batch_size=8,
         cache_bytes=1 << 20,
         prefix_sharing=True,
         attention_name=attention.VARLEN_ATTENTION,
@@ -90,7 +90,7 @@ def answers(loaded: LoadedModel, cuda_graphs: bool) -> dict[int, list[int]]:
     finally:
         engine.stop()
     assert engine.failure is None
-    return found
+    return tokens
 
 
 def test_answers_with_replayed_forward_passes_are_those_without(monkeypatch: pytest.MonkeyPatch) -> None:

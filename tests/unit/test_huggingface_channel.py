@@ -74,10 +74,10 @@ def test_frames_of_many_threads_arrive_whole_and_in_the_order_of_each(
     for thread in threads:
         thread.start()
     received = iter(receiver)
-    found = [next(received) for _ in range(4 * frames)]
+    messages = [next(received) for _ in range(4 * frames)]
     for thread in threads:
         thread.join(60)
-    ids = [message.id for message in found if isinstance(message, Generate)]
+    ids = [message.id for message in messages if isinstance(message, Generate)]
     assert all(
         [id for id in ids if id // frames == thread] == list(range(thread * frames, (thread + 1) * frames))
         for thread in range(4)
@@ -130,6 +130,6 @@ def test_cancellation_that_overtakes_its_request_still_counts(
     worker = server.Worker(channel)
     worker._read()
     channel.close()
-    assert [worker._jobs[id].cancelled for id in (7, 2)] == [True, True]
+    assert [worker._requests[id].cancelled for id in (7, 2)] == [True, True]
     assert worker._cancelled_early == set()
     assert ended == [0]

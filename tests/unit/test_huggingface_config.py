@@ -73,7 +73,7 @@ def test_offline_environment_is_the_default_of_local_files_only(monkeypatch: pyt
 
 def load(**config: Any) -> Any:
     """Loads a model in this process, as the engine does in its own."""
-    from abstractllm.providers.huggingface.worker.model import load_model
+    from abstractllm.providers.huggingface.worker.loading import load_model
 
     def report(phase: str, fraction: float | None = None) -> None:
         assert phase
@@ -138,10 +138,10 @@ def test_code_of_a_model_is_not_run_unless_trusted(tmp_path: Path) -> None:
 def test_what_the_machine_lacks_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], message: str
 ) -> None:
-    from abstractllm.providers.huggingface.worker import model
+    from abstractllm.providers.huggingface.worker import loading
 
-    monkeypatch.setattr(model.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(model, "_FLASH_PACKAGES", dict.fromkeys(model._FLASH_PACKAGES, lambda: False))
+    monkeypatch.setattr(loading.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(loading, "_FLASH_PACKAGES", dict.fromkeys(loading._FLASH_PACKAGES, lambda: False))
     with pytest.raises(ConfigurationError, match=message) as failure:
         load(model=str(build(tmp_path, "llama")), **config)
     assert failure.value.field == next(iter(config))
@@ -167,9 +167,9 @@ def test_no_attention_is_fetched_from_a_hub(name: str) -> None:
 def test_precision_place_and_attention_are_as_configured(
     tmp_path: Path, config: dict[str, Any], dtype: str, attention: str
 ) -> None:
-    found = load(model=str(build(tmp_path, "llama")), **config)
-    assert (found.description.dtype, found.description.device) == (dtype, "cpu")
-    assert found.model.config._attn_implementation == attention
+    loaded = load(model=str(build(tmp_path, "llama")), **config)
+    assert (loaded.description.dtype, loaded.description.device) == (dtype, "cpu")
+    assert loaded.model.config._attn_implementation == attention
 
 
 def test_a_model_partly_on_the_disk_is_answered_one_request_at_a_time(tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_a_pinned_revision_is_the_one_that_is_loaded(tmp_path: Path) -> None:
         (repository / "refs" / name).write_text(commit, "ascii")
 
     def weights(**config: Any) -> Any:
-        found = load(model="org/tiny", cache_dir=str(tmp_path), local_files_only=True, **config)
-        return found.model.lm_head.weight.sum().item()
+        loaded = load(model="org/tiny", cache_dir=str(tmp_path), local_files_only=True, **config)
+        return loaded.model.lm_head.weight.sum().item()
 
     assert weights() == weights(revision="main") == weights(revision="a" * 40)
     assert weights(revision="v1") == weights(revision="b" * 40) != weights()
@@ -230,7 +230,7 @@ def test_code_of_a_model_runs_where_it_is_trusted(tmp_path: Path) -> None:
 def test_loaded_model_is_described(tmp_path: Path) -> None:
     import torch
 
-    found = load(model=str(build(tmp_path, "qwen3", dtype=torch.float16)), dtype="float32").description
-    assert (found.dtype, found.quantization, found.context_window) == ("float32", "", 128)
-    assert found.memory_bytes > 10_000
-    assert found.system_prompt
+    description = load(model=str(build(tmp_path, "qwen3", dtype=torch.float16)), dtype="float32").description
+    assert (description.dtype, description.quantization, description.context_window) == ("float32", "", 128)
+    assert description.memory_bytes > 10_000
+    assert description.system_prompt

@@ -1,4 +1,4 @@
-"""Answers through `model.generate`, one at a time: what it draws is what transformers draws from the same seed."""
+"""Answers through `model.generate`, one at a time: the tokens that transformers samples from the same seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.tiny_models import build
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from abstractllm.providers.huggingface import HuggingFaceConfig
-    from abstractllm.providers.huggingface.worker.model import load_model
+    from abstractllm.providers.huggingface.worker.loading import load_model
 
     directory: Path = build(tmp_path_factory.mktemp("llama"), "llama")
     settings = HuggingFaceConfig.parse({"model": str(directory), "threads": 1}).load_settings()
@@ -26,16 +26,16 @@ def answer(loaded: Any, max_tokens: int = 30, cancel_after: int | None = None, *
     from abstractllm.providers.huggingface.worker.request import EngineRequest
     from abstractllm.providers.huggingface.worker.sequential import generate
 
-    request = Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling))
-    job = EngineRequest(request, prompt=loaded.prompt_builder.encode(request.conversation), max_tokens=max_tokens)
+    message = Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling))
+    request = EngineRequest(message, prompt=loaded.prompt_builder.encode(message.conversation), max_tokens=max_tokens)
     pieces: list[str] = []
 
-    def take(message: object) -> None:
-        if isinstance(message, Delta):
-            pieces.append(message.text)
-            job.cancelled = len(pieces) == cancel_after
+    def take(delta: object) -> None:
+        if isinstance(delta, Delta):
+            pieces.append(delta.text)
+            request.cancelled = len(pieces) == cancel_after
 
-    return pieces, generate(loaded, job, take)
+    return pieces, generate(loaded, request, take)
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,17 @@ def test_parameters_mean_what_they_mean_to_transformers(
     options = {"do_sample": True, "max_new_tokens": 30, "attention_mask": torch.ones_like(prompt), **theirs}
     expected = loaded.model.generate(prompt, **options)[0, prompt.shape[1] :].tolist()
     pieces, done = answer(loaded, seed=3, **ours)
-    assert "".join(pieces) == loaded.vocabulary.decode(expected)
+    assert "".join(pieces) == loaded.token_decoder.decode(expected)
     assert done.output_tokens == len(expected)
 
 
 def test_models_own_defaults_hold_where_the_request_is_silent(loaded: Any) -> None:
-    own = loaded.model.generation_config
-    own.update(do_sample=True, temperature=0.8, top_k=7)
+    defaults = loaded.model.generation_config
+    defaults.update(do_sample=True, temperature=0.8, top_k=7)
     try:
         silent = answer(loaded, seed=5)[0]
     finally:
-        own.update(do_sample=False, temperature=None, top_k=None)
+        defaults.update(do_sample=False, temperature=None, top_k=None)
     assert silent == answer(loaded, seed=5, temperature=0.8, top_k=7)[0]
     assert silent != answer(loaded, seed=5)[0]
 

@@ -1,4 +1,4 @@
-"""Reasoning, text and tool calls told apart in what a model writes, wherever the text is cut."""
+"""Reasoning, text and tool calls told apart in an answer, wherever it is cut."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_bound_on_characters_holds_for_the_longest_texts_that_fit(make: Any) -> 
     from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=make())
-    bound = TokenDecoder(tokenizer).most_characters(100)
+    bound = TokenDecoder(tokenizer).max_characters(100)
     assert bound is not None
     for token in tokenizer.get_vocab():
         text = tokenizer.convert_tokens_to_string([token]) * 100

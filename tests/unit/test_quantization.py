@@ -12,8 +12,9 @@ from transformers import AutoTokenizer
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.protocol.messages import Conversation, Delta, Generate, Sampling
-from abstractllm.providers.huggingface.worker import model as loading
-from abstractllm.providers.huggingface.worker.model import LoadedModel, load_model
+from abstractllm.providers.huggingface.worker import loading
+from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sequential import generate
 from tests.unit.tiny_models import build
@@ -30,16 +31,16 @@ def load(directory: Path, **config: Any) -> LoadedModel:
 
 
 def answer(loaded: LoadedModel) -> list[int]:
-    found: list[int] = []
+    tokens: list[int] = []
 
     def take(message: Any) -> None:
         if isinstance(message, Delta):
-            found.extend(logprob.token_id for logprob in message.logprobs)
+            tokens.extend(logprob.token_id for logprob in message.logprobs)
 
     sampling = Sampling(temperature=0.0, top_logprobs=0, logit_bias=dict.fromkeys(loaded.ends, -100.0))
-    job = EngineRequest(Generate(1, Conversation(()), sampling), prompt=tuple(range(5, 15)), max_tokens=12)
-    generate(loaded, job, take)
-    return found
+    request = EngineRequest(Generate(1, Conversation(()), sampling), prompt=tuple(range(5, 15)), max_tokens=12)
+    generate(loaded, request, take)
+    return tokens
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,11 @@ def test_a_checkpoint_that_comes_quantized_is_taken_as_it_is(directory: Path, tm
         warnings.simplefilter("ignore")
         quantized.model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(directory).save_pretrained(tmp_path)
-    for asked in ("none", name):
-        found = load(tmp_path, quantization=asked)
-        assert found.description.quantization == name
-        assert found.description.memory_bytes == quantized.description.memory_bytes
-        assert answer(found) == answer(quantized)
+    for quantization in ("none", name):
+        loaded = load(tmp_path, quantization=quantization)
+        assert loaded.description.quantization == name
+        assert loaded.description.memory_bytes == quantized.description.memory_bytes
+        assert answer(loaded) == answer(quantized)
     other = "int4" if name == "int8" else "int8"
     with pytest.raises(ConfigurationError, match=f"{other} is asked for, but the checkpoint comes in {name}") as caught:
         load(tmp_path, quantization=other)

@@ -1,4 +1,4 @@
-"""Starts an engine process: `python -P -m abstractllm.providers.huggingface.worker DESCRIPTOR`."""
+"""The program of an engine process: `python -P -m abstractllm.providers.huggingface.worker DESCRIPTOR`."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""One request inside the engine process, and the message that says why it failed."""
+"""One request inside the engine process, and the message that reports its failure."""
 
 from __future__ import annotations
 
@@ -9,34 +9,44 @@ from typing import TYPE_CHECKING
 from abstractllm.errors import AbstractLLMError, InternalError
 from abstractllm.providers.huggingface.protocol.messages import Failed, Generate
 
-if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.structured.grammar import Matcher
+if TYPE_CHECKING:  # importing torch takes seconds
+    from abstractllm.providers.huggingface.worker.structured.matcher import Matcher
 
-__all__ = ["EngineRequest", "failure"]
+__all__ = ["EngineRequest", "failure_message"]
 
 
 @dataclass(eq=False)
 class EngineRequest:
-    """A request inside the engine."""
+    """One request for an answer, from its arrival in the engine process to its end."""
 
-    request: Generate
+    message: Generate
+    """The request as the provider has sent it."""
     cancelled: bool = False
+    """True once its caller wants no more of it; it ends with its next token at the latest."""
     prompt: tuple[int, ...] = ()
+    """The tokens of the prompt."""
     max_tokens: int = 0
-    """New tokens at most."""
+    """The most tokens to generate."""
     matcher: Matcher | None = None
-    """Holds the answer to its format, if it has one."""
+    """The matcher of the answer's format; None without a format."""
     is_reasoning: bool = False
-    """Whether the prompt ends inside a reasoning block."""
-    preamble: int | None = None
-    """The token with which the answer may begin such a block, whatever its format is."""
+    """True if the prompt ends inside a reasoning block."""
+    reasoning_start: int | None = None
+    """The token with which the answer may begin a reasoning block, whatever its format is."""
     output_tokens: int = 0
+    """Tokens generated so far."""
     cached_tokens: int | None = None
-    """Tokens of the prompt that were in the cache already, in a batch."""
+    """Tokens of the prompt whose keys and values were in the cache already; None outside a batch."""
 
 
-def failure(request_id: int, error: Exception, output_tokens: int | None = None) -> Failed:
-    """What is said of a request that failed; the full text of what was not foreseen goes to the log."""
+def failure_message(request_id: int, error: Exception, output_tokens: int | None = None) -> Failed:
+    """Returns the message that reports the failure of a request; an unforeseen error is logged with its traceback.
+
+    Args:
+        request_id: The request.
+        error: The error that ended it.
+        output_tokens: Tokens generated until then.
+    """
     if not isinstance(error, AbstractLLMError):
         traceback.print_exception(error)
         error = InternalError(f"{type(error).__name__}: {error}")

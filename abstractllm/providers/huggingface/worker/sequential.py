@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import (
@@ -17,73 +17,73 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from abstractllm.providers.huggingface.protocol.messages import Begun, Done, FromEngine, Sampling
-from abstractllm.providers.huggingface.worker.output import OutputProcessor, Report
-from abstractllm.providers.huggingface.worker.structured.grammar import Matcher, forbid
-
-if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.model import LoadedModel
-    from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.protocol.messages import Begun, Done, FromEngine
+from abstractllm.providers.huggingface.worker.logprobs import TokenLogprobs
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.output import OutputProcessor
+from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings, fill_in
+from abstractllm.providers.huggingface.worker.structured.matcher import Matcher, forbid
 
 __all__ = ["generate"]
 
-_LEAST_TEMPERATURE = 1e-6
-"""Dividing by less could overflow; at this one the likeliest token is already certain."""
 
-
-def generate(loaded: LoadedModel, job: EngineRequest, send: Callable[[FromEngine], None]) -> Done:
+def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEngine], None]) -> Done:
     """Answers a request whose prompt is tokenized and fits the context window.
 
-    What the request leaves unset comes from the model's own `generation_config`, and where that is silent too, nothing
-    is cut off, penalized or, without a temperature, sampled.
+    Args:
+        loaded: The model.
+        request: The request.
+        send: Called with each message but the last.
 
     Returns:
-        The last message of the answer; `output_tokens` counts every generated token, an end token included.
+        The last message of the answer; its `output_tokens` counts every generated token, an end token included.
     """
-    model, request = loaded.model, job.request
-    send(Begun(request.id))
-    prompt = torch.tensor([job.prompt], device=loaded.device)
-    answer = OutputProcessor(loaded, job, send)
-    follower = _Follower(answer, request.sampling.top_logprobs)
-    torch.manual_seed(secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed)
-    reports = request.sampling.top_logprobs is not None
-    hook = model.register_forward_hook(follower.keep_logits) if reports else None
+    model, sampling = loaded.model, request.message.sampling
+    send(Begun(request.message.id))
+    prompt = torch.tensor([request.prompt], device=loaded.device)
+    output = OutputProcessor(loaded, request, send)
+    follower = _Follower(output, sampling.top_logprobs)
+    settings = fill_in(sampling, model.generation_config)
+    torch.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
+    hook = model.register_forward_hook(follower.keep_logits) if sampling.top_logprobs is not None else None
     try:
         model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            generation_config=_generation_config(loaded, request.sampling, job.max_tokens),
-            logits_processor=_processors(model.generation_config, job),
+            generation_config=_generation_config(loaded, settings, request.max_tokens),
+            logits_processor=_logits_processors(settings, request),
             stopping_criteria=StoppingCriteriaList([follower]),
         )
     finally:
         if hook:
             hook.remove()
-    return answer.done()
+    return output.done()
 
 
-def _generation_config(loaded: LoadedModel, sampling: Sampling, max_tokens: int) -> GenerationConfig:
-    """The model's own configuration with the request's parameters in it.
+def _generation_config(loaded: LoadedModel, settings: SamplingSettings, max_tokens: int) -> GenerationConfig:
+    """Returns the model's own configuration with the request's settings in it.
 
-    Everything that has a default of transformers' own is set: `generate` would put that, such as a `top_k` of 50, in
-    place of what is not.
+    Everything that has a default of transformers' own, such as a `top_k` of 50, is set, since `generate` would fill it
+    in.
     """
     config: GenerationConfig = copy.deepcopy(loaded.model.generation_config)
-    asks_to_sample = any(value is not None for value in (sampling.top_p, sampling.top_k, sampling.min_p))
-    samples = bool(config.do_sample or asks_to_sample) if sampling.temperature is None else sampling.temperature > 0
-    temperature = _first(sampling.temperature, config.temperature, 1.0)
+    is_sampled = settings.temperature > 0
     ends = sorted(loaded.ends)
+    pad_token = config.pad_token_id
+    if pad_token is None:
+        pad_token = ends[0] if ends else 0
     config.update(  # type: ignore[no-untyped-call]
-        do_sample=samples,
-        temperature=max(temperature, _LEAST_TEMPERATURE) if samples else 1.0,
-        top_p=_first(sampling.top_p, config.top_p, 1.0) if samples else 1.0,
-        top_k=_first(sampling.top_k, config.top_k, 0) if samples else 0,
-        min_p=_first(sampling.min_p, config.min_p, 0.0) if samples else 0.0,
-        repetition_penalty=1.0,  # applied in `_processors`, in a fixed order
+        do_sample=is_sampled,
+        temperature=settings.temperature if is_sampled else 1.0,
+        top_p=settings.top_p if is_sampled else 1.0,
+        top_k=settings.top_k if is_sampled else 0,
+        min_p=settings.min_p if is_sampled else 0.0,
+        repetition_penalty=1.0,  # applied in `_logits_processors`, in a fixed order
         max_new_tokens=max_tokens,
         max_length=None,
         eos_token_id=ends,
-        pad_token_id=_first(config.pad_token_id, ends[0] if ends else 0),
+        pad_token_id=pad_token,
         num_beams=1,
         num_return_sequences=1,
         return_dict_in_generate=False,
@@ -96,20 +96,17 @@ def _generation_config(loaded: LoadedModel, sampling: Sampling, max_tokens: int)
     return config
 
 
-def _processors(config: GenerationConfig, job: EngineRequest) -> LogitsProcessorList:
-    """What changes the logits before temperature and cuts: bias, then penalties, then what the format forbids."""
-    sampling = job.request.sampling
+def _logits_processors(settings: SamplingSettings, request: EngineRequest) -> LogitsProcessorList:
+    """Returns the changes of the logits before temperature and cuts: bias, then penalties, then the format."""
     processors = LogitsProcessorList()
-    if sampling.logit_bias:
-        processors.append(_LogitBias(sampling.logit_bias))
-    repetition: float = _first(sampling.repetition_penalty, config.repetition_penalty, 1.0)
-    if repetition != 1.0:
-        processors.append(RepetitionPenaltyLogitsProcessor(repetition))
-    presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
-    if presence or frequency:
-        processors.append(_Penalties(presence, frequency, len(job.prompt)))
-    if job.matcher is not None:
-        processors.append(_Format(job.matcher))
+    if settings.logit_bias:
+        processors.append(_LogitBias(settings.logit_bias))
+    if settings.repetition_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
+    if settings.presence_penalty or settings.frequency_penalty:
+        processors.append(_Penalties(settings.presence_penalty, settings.frequency_penalty, len(request.prompt)))
+    if request.matcher is not None:
+        processors.append(_Format(request.matcher))
     return processors
 
 
@@ -141,7 +138,7 @@ class _Penalties(LogitsProcessor):
 
 
 class _Format(LogitsProcessor):
-    """Forbids what the answer's format does not allow."""
+    """Forbids the tokens that the answer's format does not allow."""
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
@@ -153,32 +150,30 @@ class _Format(LogitsProcessor):
 
 
 class _Follower(StoppingCriteria):
-    """Follows an answer token by token, and says when it is over."""
+    """Hands each token to the output processor, and stops the generation when the answer is over."""
 
-    def __init__(self, answer: OutputProcessor, top_logprobs: int | None) -> None:
-        self._answer = answer
-        self._count = top_logprobs
+    def __init__(self, output: OutputProcessor, top_logprobs: int | None) -> None:
+        self._output = output
+        self._top_logprobs = top_logprobs
         self._logits: torch.Tensor | None = None
 
     def keep_logits(self, module: Any, arguments: Any, output: Any) -> None:
-        """Keeps the model's raw logits of the last position; a forward hook: processors already see them changed."""
+        """Keeps the model's raw logits of the last position.
+
+        It is a forward hook, since logits processors run after others that have changed the logits.
+        """
         self._logits = output.logits[0, -1]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
-        over = bool(self._answer.finish_reason)
-        if not over:
+        is_over = bool(self._output.finish_reason)
+        if not is_over:
             token = int(input_ids[0, -1])
-            over = self._answer.take(token, self._report(token))
-        return torch.full((input_ids.shape[0],), over, device=input_ids.device, dtype=torch.bool)
+            is_over = self._output.take(token, self._logprobs_of(token))
+        return torch.full((input_ids.shape[0],), is_over, device=input_ids.device, dtype=torch.bool)
 
-    def _report(self, token: int) -> Report | None:
-        if self._count is None or self._logits is None:
+    def _logprobs_of(self, token: int) -> TokenLogprobs | None:
+        if self._top_logprobs is None or self._logits is None:
             return None
         values = torch.log_softmax(self._logits.float(), dim=-1)
-        likeliest = values.topk(min(self._count, len(values)))
+        likeliest = values.topk(min(self._top_logprobs, len(values)))
         return values[token].item(), likeliest.indices.tolist(), likeliest.values.tolist()
-
-
-def _first(*values: Any) -> Any:
-    """The first value that is set."""
-    return next(value for value in values if value is not None)

@@ -1,4 +1,4 @@
-"""The engine process's threads: read, tokenize, generate; the channel writes in a thread of its own."""
+"""The engine process's threads: read, tokenize, compile, generate; the channel writes in a thread of its own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from abstractllm.errors import (
-    AbstractLLMError,
-    ConfigurationError,
-    ContextLengthExceededError,
-    InvalidRequestError,
-    ModelNotFoundError,
-)
+from abstractllm.errors import AbstractLLMError, ConfigurationError, ModelNotFoundError
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import (
     Cancel,
@@ -28,29 +22,30 @@ from abstractllm.providers.huggingface.protocol.messages import (
     FromEngine,
     Generate,
     Load,
-    Loaded,
     LoadFailed,
     Progress,
     ToEngine,
 )
-from abstractllm.providers.huggingface.worker.request import EngineRequest, failure
+from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # importing torch takes seconds, during which the reader already watches the channel
     from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
     from abstractllm.providers.huggingface.worker.model import LoadedModel
-    from abstractllm.providers.huggingface.worker.structured.grammar import Matcher
 
 __all__ = ["Worker"]
 
-_COMPILER_STACK = 256 * 1024 * 1024
-"""Bytes of address space: the compiler nests as deep as the rules of a grammar do, which takes up to 32 MiB."""
+_COMPILER_STACK_BYTES = 256 * 1024 * 1024
+"""Address space: the compiler recurses as deep as the rules of a grammar do, which takes up to 32 MiB."""
+_CLOSE_SECONDS = 30
+"""The provider closes the channel as soon as it has read that the model cannot be loaded."""
 
 
 class Worker:
     """Loads one model and answers requests with it until the channel closes.
 
-    The reader only reads, so a cancellation never waits; tokenizing a long prompt does not hold up the generation of
-    another answer. When the channel closes, the process and those that it started end at once, whatever they do.
+    The reader only reads, so that a cancellation never waits. Tokenizing a long prompt does not hold up the generation
+    of another answer, and a format that compiles slowly holds up only other formats. When the channel closes, the
+    process and those that it has started end at once, whatever they do.
 
     Args:
         channel: The connection to the provider.
@@ -59,10 +54,12 @@ class Worker:
     def __init__(self, channel: Channel[ToEngine]) -> None:
         self._channel = channel
         self._lock = threading.Lock()
-        self._jobs: dict[int, EngineRequest] = {}
+        self._requests: dict[int, EngineRequest] = {}
+        """The requests that are not over, by id."""
         self._cancelled_early: set[int] = set()
+        """The ids of requests whose cancellation came before them."""
         self._received = 0
-        """Requests for an answer."""
+        """Requests for an answer so far."""
         self._settings: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._to_tokenize: queue.SimpleQueue[EngineRequest | Count] = queue.SimpleQueue()
         self._to_compile: queue.SimpleQueue[EngineRequest] = queue.SimpleQueue()
@@ -70,64 +67,64 @@ class Worker:
 
     def run(self) -> None:
         """Serves until the channel closes; returns only after a model that cannot be loaded."""
-        threading.Thread(target=self._guarded, args=(self._read,), name="reader", daemon=True).start()
+        self._start_thread("reader", self._read)
         settings = self._settings.get()
         try:
             model = _load(settings, self.send)
-            batching = self._start_batching(model, settings)
+            engine = self._start_batching(model, settings)
         except AbstractLLMError as error:
             traceback.print_exc()
             self.send(LoadFailed(error.reason, error.message, error.field))
-            threading.Event().wait(30)  # the provider closes the channel as soon as it has read this
+            threading.Event().wait(_CLOSE_SECONDS)
             return
         self.send(model.description)
-        if batching is None:
-            threading.Thread(target=self._guarded, args=(self._generate, model), name="generator", daemon=True).start()
-        hand_over = self._to_generate.put if batching is None else batching.submit
-        usual = threading.stack_size(_COMPILER_STACK)
-        threading.Thread(
-            target=self._guarded, args=(self._compile, model, hand_over), name="compiler", daemon=True
-        ).start()
-        threading.stack_size(usual)
-        self._guarded(self._tokenize, model, hand_over)
+        if engine is None:
+            self._start_thread("generator", self._generate, model)
+        submit = self._to_generate.put if engine is None else engine.submit
+        default_stack_bytes = threading.stack_size(_COMPILER_STACK_BYTES)
+        self._start_thread("compiler", self._compile, model, submit)
+        threading.stack_size(default_stack_bytes)
+        _run_or_end_process(self._tokenize, model, submit)
 
     def send(self, message: FromEngine) -> None:
         """Sends a message to the provider without waiting."""
         self._channel.send(encode(message))
 
-    def _guarded(self, function: object, *arguments: object) -> None:
-        """Runs a thread's function, with which the whole process ends: a provider waits for none but the process."""
-        try:
-            function(*arguments)  # type: ignore[operator]
-        except BaseException:
-            traceback.print_exc()
-            end_process(1)
+    def _start_thread(self, name: str, function: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=_run_or_end_process, args=(function, *arguments), name=name, daemon=True).start()
 
     def _read(self) -> None:
         for message in self._channel:
             match message:
                 case Load():
                     self._settings.put(message)
-                case Generate(id=id):
-                    job = EngineRequest(message)
-                    with self._lock:
-                        job.cancelled = id in self._cancelled_early
-                        self._cancelled_early.discard(id)
-                        self._jobs[id] = job
-                        self._received += 1
-                    self._to_tokenize.put(job)
+                case Generate():
+                    self._to_tokenize.put(self._register(message))
                 case Count():
                     self._to_tokenize.put(message)
-                case Cancel(id=id, order=order):
-                    with self._lock:
-                        if id in self._jobs:
-                            self._jobs[id].cancelled = True
-                        elif order > self._received:
-                            self._cancelled_early.add(id)
+                case Cancel():
+                    self._cancel(message)
         end_process(0)
 
+    def _register(self, message: Generate) -> EngineRequest:
+        request = EngineRequest(message)
+        with self._lock:
+            request.cancelled = message.id in self._cancelled_early
+            self._cancelled_early.discard(message.id)
+            self._requests[message.id] = request
+            self._received += 1
+        return request
+
+    def _cancel(self, message: Cancel) -> None:
+        """Cancels a request, also one that has not come yet; one that is over needs nothing."""
+        with self._lock:
+            if message.id in self._requests:
+                self._requests[message.id].cancelled = True
+            elif message.order > self._received:
+                self._cancelled_early.add(message.id)
+
     def _start_batching(self, model: LoadedModel, settings: Load) -> BatchEngine | None:
-        """Starts the batch loop; None for a model that it cannot run rightly."""
+        """Starts the batch loop; returns None for a model that it does not answer correctly."""
         from abstractllm.providers.huggingface.worker.batching.start import start
 
         return start(
@@ -138,64 +135,66 @@ class Worker:
             crash=lambda: end_process(1),
         )
 
-    def _tokenize(self, model: LoadedModel, hand_over: Callable[[EngineRequest], None]) -> None:
+    def _tokenize(self, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
+        """Tokenizes prompts and submits their requests, or hands them to the compiler first."""
+        from abstractllm.providers.huggingface.worker.preparation import tokenize
+
         while True:
             item = self._to_tokenize.get()
             try:
                 if isinstance(item, Count):
                     self.send(Counted(item.id, len(model.prompt_builder.encode(item.conversation))))
                 elif item.cancelled:
-                    self._finish(item, Done(item.request.id, "cancelled", "", 0, 0))
+                    self._finish_cancelled(item)
+                elif tokenize(model, item):
+                    self._to_compile.put(item)
                 else:
-                    item.prompt = model.prompt_builder.encode(item.request.conversation)
-                    item.is_reasoning = model.prompt_builder.ends_in_reasoning(item.request.conversation, item.prompt)
-                    if not item.is_reasoning:
-                        item.preamble = model.prompt_builder.template.reasoning_start(item.prompt)
-                    item.max_tokens = _room(item, model.description)
-                    _check_bias(item, model.vocabulary_size)
-                    if item.request.format is None and not item.request.conversation.forced:
-                        hand_over(item)
-                    else:
-                        self._to_compile.put(item)
+                    submit(item)
             except Exception as error:
                 if isinstance(item, Count):
-                    self.send(failure(item.id, error))
+                    self.send(failure_message(item.id, error))
                 else:
-                    self._finish(item, failure(item.request.id, error))
+                    self._finish(item, failure_message(item.message.id, error))
 
-    def _compile(self, model: LoadedModel, hand_over: Callable[[EngineRequest], None]) -> None:
-        """Compiles formats, so that a slow one holds up nobody but those that want one too."""
+    def _compile(self, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
+        """Compiles formats and submits their requests."""
+        from abstractllm.providers.huggingface.worker.preparation import compile_format
+
         while True:
-            job = self._to_compile.get()
+            request = self._to_compile.get()
             try:
-                job.matcher = _matcher(model, job)
-                hand_over(job)
+                compile_format(model, request)
+                submit(request)
             except Exception as error:
-                self._finish(job, failure(job.request.id, error))
+                self._finish(request, failure_message(request.message.id, error))
 
     def _generate(self, model: LoadedModel) -> None:
+        """Answers requests one at a time, of a model that is not batched."""
         from abstractllm.providers.huggingface.worker.sequential import generate
 
         while True:
-            job = self._to_generate.get()
-            if job.cancelled:
-                self._finish(job, Done(job.request.id, "cancelled", "", 0, 0))
+            request = self._to_generate.get()
+            if request.cancelled:
+                self._finish_cancelled(request)
                 continue
             try:
-                done = generate(model, job, self.send)
+                done = generate(model, request, self.send)
             except Exception as error:
                 model.recover(error)
-                self._finish(job, failure(job.request.id, error, job.output_tokens))
+                self._finish(request, failure_message(request.message.id, error, request.output_tokens))
             else:
-                self._finish(job, done)
+                self._finish(request, done)
 
-    def _finish(self, job: EngineRequest, message: Done | Failed) -> None:
-        self._forget(job)
+    def _finish_cancelled(self, request: EngineRequest) -> None:
+        self._finish(request, Done(request.message.id, "cancelled", "", 0, 0))
+
+    def _finish(self, request: EngineRequest, message: Done | Failed) -> None:
+        self._forget(request)
         self.send(message)
 
-    def _forget(self, job: EngineRequest) -> None:
+    def _forget(self, request: EngineRequest) -> None:
         with self._lock:
-            del self._jobs[job.request.id]
+            del self._requests[request.message.id]
 
 
 def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
@@ -205,7 +204,7 @@ def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's library asks it for more than files
     try:
         # Importing torch takes seconds, during which the reader already watches the channel.
-        from abstractllm.providers.huggingface.worker.model import load_model
+        from abstractllm.providers.huggingface.worker.loading import load_model
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"the package {error.name} is not installed; local models need: pip install 'abstractllm-grpc[huggingface]'"
@@ -213,60 +212,17 @@ def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
     return load_model(settings, lambda phase, fraction=None: send(Progress(phase, fraction)))
 
 
-def _room(job: EngineRequest, model: Loaded) -> int:
-    """How many new tokens may be generated.
-
-    Raises:
-        ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the window or the cache.
-    """
-    prompt, asked = len(job.prompt), job.request.sampling.max_tokens
-    window = model.longest or model.context_window
-    bounds = f"the context window of {model.context_window}"
-    if window < model.context_window:
-        bounds = f"the {window} tokens that the cache of keys and values holds (less than {bounds})"
-    if prompt >= window:
-        raise ContextLengthExceededError(
-            f"prompt: {prompt} tokens leave no room for an answer in {bounds}",
-            field="prompt",
-            limit=window,
-            requested=prompt,
-        )
-    if asked is not None and prompt + asked > window:
-        raise ContextLengthExceededError(
-            f"parameters.max_tokens: {prompt} prompt tokens and {asked} new ones exceed {bounds}",
-            field="parameters.max_tokens",
-            limit=window - prompt,
-            requested=asked,
-        )
-    return asked or window - prompt
-
-
-def _matcher(model: LoadedModel, job: EngineRequest) -> Matcher:
-    """What holds the answer to its format, or to a call of a tool; it may hold only after a block of reasoning."""
-    from abstractllm.providers.huggingface.worker.structured.forced_call import forced_call
-
-    if job.request.format is not None:
-        matcher = model.grammars.compile(job.request.format)
-    else:
-        matcher = model.grammars.compile(forced_call(model.prompt_builder.template, job.request.conversation), "tools")
-    matcher.is_on = not job.is_reasoning
-    matcher.preamble = job.preamble
-    return matcher
-
-
-def _check_bias(job: EngineRequest, vocabulary_size: int) -> None:
-    strange = [token for token in job.request.sampling.logit_bias or () if token >= vocabulary_size]
-    if strange:
-        raise InvalidRequestError(
-            f"parameters.logit_bias: token ids must be below {vocabulary_size}, got {strange[0]}",
-            field="parameters.logit_bias",
-            limit=f"below {vocabulary_size}",
-            requested=strange[0],
-        )
+def _run_or_end_process(function: Callable[..., None], *arguments: object) -> None:
+    """Runs a thread's function; if it fails, the process ends, since the provider would wait for the thread in vain."""
+    try:
+        function(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        end_process(1)
 
 
 def end_process(code: int) -> NoReturn:
-    """Ends the process at once, with all that it started: it leads a process group of its own."""
+    """Ends the process at once, with all that it has started, whose process group it leads."""
     if code == 0 and os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(code)

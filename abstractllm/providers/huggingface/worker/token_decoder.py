@@ -1,4 +1,4 @@
-"""From tokens to text, piece by piece and exactly."""
+"""The texts and bytes that a tokenizer's tokens stand for."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-__all__ = ["Detokenizer", "TokenDecoder"]
+__all__ = ["TokenDecoder"]
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_COMPOSING_SHRINKAGE = 4
+_CHARACTERS_PER_COMPOSED = 4
 """Canonical composition turns at most four characters into one, e.g. U+03B1 U+0313 U+0300 U+0345 into U+1F82."""
+_BOUNDED_NORMALIZERS = {"NFC", "NFD", "Prepend", "ByteLevel", "Replace"}
+"""Normalizers that delete no characters; `Replace` is looked at more closely."""
 
 
 class TokenDecoder:
-    """What the tokens of one tokenizer stand for.
+    """Decodes the tokens of one tokenizer.
 
-    A fast tokenizer is copied, so decoding never meets the tokenizing thread.
+    A fast tokenizer is copied, so that decoding does not share it with the thread that tokenizes.
 
     Args:
         tokenizer: A transformers tokenizer.
@@ -30,26 +31,27 @@ class TokenDecoder:
         self._slow = None if tokenizer.is_fast else tokenizer
         self._fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else None
         self._structure = json.loads(self._fast.to_str()) if self._fast else {}
+        """The description of a fast tokenizer, as in `tokenizer.json`."""
         decoder = json.dumps(self._structure.get("decoder"))
-        self._bytes_of = _byte_characters() if '"ByteLevel"' in decoder else None
+        self._byte_of_character = _byte_characters() if '"ByteLevel"' in decoder else None
         self._tokens: dict[int, str] = {id: token for token, id in tokenizer.get_vocab().items()}
         added = tokenizer.added_tokens_decoder
         self._added: dict[int, str] = {id: token.content for id, token in added.items()}
         self._special = frozenset(tokenizer.all_special_ids) | {id for id, token in added.items() if token.special}
-        byte_fallback = '"ByteFallback"' in decoder
-        self.bytes = frozenset(
-            id for id, token in self._tokens.items() if byte_fallback and _BYTE_TOKEN.fullmatch(token)
+        has_byte_tokens = '"ByteFallback"' in decoder
+        self.byte_tokens = frozenset(
+            id for id, token in self._tokens.items() if has_byte_tokens and _BYTE_TOKEN.fullmatch(token)
         )
-        """Tokens that stand for one byte and are decoded together with those beside them."""
+        """The tokens that stand for one byte, and are decoded together with their neighbours."""
         self.is_local = self._fast is not None
-        """Whether a text can be decoded from the middle on."""
+        """True if a part of the tokens can be decoded without those before it."""
 
     def is_text(self, id: int) -> bool:
-        """Whether a token is not special, nor one of a model's spare rows that stand for nothing."""
+        """Tells whether a token stands for text: it is not special, and not an id without a token."""
         return id in self._tokens and id not in self._special
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out; never with a lone surrogate."""
+        """Returns the text of tokens without the special ones; a lone surrogate becomes a replacement character."""
         if self._fast:
             text = self._fast.decode(list(ids), skip_special_tokens=True)
         else:
@@ -62,35 +64,40 @@ class TokenDecoder:
         return text
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes of one token; empty for an id that stands for nothing."""
+        """Returns the bytes of one token; none for an id without a token."""
         token = self._tokens.get(id, "")
         if id in self._added:
             return self._added[id].encode()
-        if id in self.bytes:
+        if id in self.byte_tokens:
             return bytes([int(token[3:5], 16)])
-        if self._bytes_of and all(character in self._bytes_of for character in token):
-            return bytes(self._bytes_of[character] for character in token)
+        if self._byte_of_character and all(character in self._byte_of_character for character in token):
+            return bytes(self._byte_of_character[character] for character in token)
         return token.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode("utf-8", "replace")
 
-    def most_characters(self, window: int) -> int | None:
-        """How many characters, white space around them not counted, `window` tokens can hold at the very most.
+    def max_characters(self, window: int) -> int | None:
+        """Returns the most characters, without white space around them, that a number of tokens can hold.
 
-        `None` where no such bound exists: where unknown characters share a token, or a normalizer may delete any
-        number of them.
+        Args:
+            window: The number of tokens.
+
+        Returns:
+            None where there is no such bound: where unknown characters share a token, or a normalizer may delete any
+            number of characters.
         """
         model = self._structure.get("model") or {}
-        normalizers, splitters = _kinds(self._structure.get("normalizer")), _kinds(self._structure.get("pre_tokenizer"))
+        normalizers, splitters = _types(self._structure.get("normalizer")), _types(self._structure.get("pre_tokenizer"))
         every_byte_has_a_token = model.get("byte_fallback") or "ByteLevel" in (*normalizers, *splitters)
         if model.get("type") != "BPE" or not every_byte_has_a_token:
             return None
-        if not set(normalizers) <= {"NFC", "NFD", "Prepend", "ByteLevel", "Replace"} or self._replaces_with_less():
+        if not set(normalizers) <= _BOUNDED_NORMALIZERS or self._has_shortening_replacement():
             return None
         if any(token.get("lstrip") or token.get("rstrip") for token in self._structure.get("added_tokens", ())):
             return None
-        shrinkage = _COMPOSING_SHRINKAGE if "NFC" in normalizers else 1
-        return window * shrinkage * max(map(len, self._tokens.values()))
+        composed = _CHARACTERS_PER_COMPOSED if "NFC" in normalizers else 1
+        return window * composed * max(map(len, self._tokens.values()))
 
-    def _replaces_with_less(self) -> bool:
+    def _has_shortening_replacement(self) -> bool:
+        """Tells whether the normalizer replaces any text by a shorter one."""
         normalizer = self._structure.get("normalizer") or {}
         for step in normalizer.get("normalizers", [normalizer]):
             if step.get("type") == "Replace":
@@ -100,68 +107,16 @@ class TokenDecoder:
         return False
 
 
-class Detokenizer:
-    """Turns one answer's tokens into text as they come.
-
-    What has been given out, joined, is the decoded text of all tokens: text that the next token may still change (an
-    incomplete UTF-8 character, a run of byte tokens) is held back. tokenizers' own `DecodeStream` gives an error there,
-    when a run of byte tokens turns out not to be UTF-8.
-
-    Args:
-        vocabulary: The tokens' meaning.
-    """
-
-    def __init__(self, vocabulary: TokenDecoder) -> None:
-        self._vocabulary = vocabulary
-        self._ids: list[int] = []
-        self._context = 0
-        """Where the tokens begin that are decoded again, as context for those that are not given out yet."""
-        self._given = 0
-        """How many tokens have been given out."""
-        self._context_text = ""
-        self.text = ""
-        """All that has been given out."""
-
-    def push(self, id: int) -> str:
-        """Takes the next token and returns the text that is certain now."""
-        if not self._vocabulary.is_text(id):
-            return ""
-        self._ids.append(id)
-        if id in self._vocabulary.bytes:
-            return ""
-        text = self._vocabulary.decode(self._ids[self._context :])
-        if text.endswith(_REPLACEMENT) or len(text) <= len(self._context_text):
-            return ""
-        if not text.startswith(self._context_text):
-            return ""
-        new = text[len(self._context_text) :]
-        if self._vocabulary.is_local:
-            self._context = self._given
-            self._context_text = self._vocabulary.decode(self._ids[self._context :])
-        else:
-            self._context_text = text
-        self._given = len(self._ids)
-        self.text += new
-        return new
-
-    def flush(self) -> str:
-        """Returns what was held back, when no token follows."""
-        text = self._vocabulary.decode(self._ids)
-        new = text[len(self.text) :] if text.startswith(self.text) else ""
-        self.text += new
-        return new
-
-
-def _kinds(part: dict[str, Any] | None) -> list[str]:
-    """The types of a normalizer or pre-tokenizer and of those inside it."""
+def _types(part: dict[str, Any] | None) -> list[str]:
+    """Returns the types of a normalizer or pre-tokenizer and of the steps inside it."""
     if part is None:
         return []
     inner = part.get("normalizers", part.get("pretokenizers", []))
-    return [kind for step in inner for kind in _kinds(step)] if inner else [part["type"]]
+    return [type for step in inner for type in _types(step)] if inner else [part["type"]]
 
 
 def _byte_characters() -> dict[str, int]:
-    """The characters by which byte-level BPE writes bytes (the table of GPT-2's encoder.py)."""
+    """Returns the bytes by the characters that byte-level BPE writes for them (the table of GPT-2's encoder.py)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in set(printable))

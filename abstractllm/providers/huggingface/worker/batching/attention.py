@@ -1,8 +1,8 @@
-"""Attention over a paged cache in which each sequence meets only its own keys.
+"""Attention over a paged cache that computes the scores of each sequence against its own keys only.
 
-The attention that continuous batching uses without flash attention builds one dense mask over all sequences of a batch,
-so that each computes its scores against the keys of all others. Here sequences are computed one after another, which
-any device can do, or by PyTorch's own flash attention, in half precision on a GPU.
+Without flash attention, transformers' continuous batching builds one dense mask over all sequences of a batch and
+computes the scores of each against the keys of all. Here sequences are computed one after another, which any device can
+do, or by PyTorch's own flash attention, in half precision on a GPU.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_
 __all__ = ["PAGED_ATTENTION", "VARLEN_ATTENTION", "candidates", "is_flash", "register"]
 
 PAGED_ATTENTION = "abstractllm_paged"
-"""The name under which transformers' models find the attention that takes sequences one after another."""
+"""The name in transformers of the attention that takes sequences one after another."""
 VARLEN_ATTENTION = "abstractllm_varlen"
-"""The name of that by PyTorch's flash attention."""
+"""The name in transformers of the attention by PyTorch's flash attention."""
 
 
 def register() -> None:
-    """Makes the implementations known to transformers."""
+    """Registers the implementations with transformers."""
     AttentionInterface.register(PAGED_ATTENTION, paged_attention)
     AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)
 
 
 def is_flash(name: str) -> bool:
-    """Whether an implementation is that of a flash attention package, which reads the pages of the cache itself."""
+    """Tells whether an implementation is of a flash attention package, which reads the pages of the cache itself."""
     return name.startswith("flash_attention_")
 
 
 def candidates(model: Any, cuda_graphs: bool) -> list[str]:
-    """The attention implementations to try for a batch, the fastest first; only packages that are installed.
+    """Returns the attention implementations to try for a batch, the fastest first; only packages that are installed.
 
     Args:
         model: A transformers model.
-        cuda_graphs: Whether what goes back to the host between its kernels is left out, since it cannot be captured.
+        cuda_graphs: Whether the forward pass is captured: an implementation that needs the host between its kernels is
+            left out then.
     """
-    found: list[str] = []
+    names: list[str] = []
     if model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16):
         if model._supports_flash_attn:
             installed = {
                 "flash_attention_3": is_flash_attn_3_available(),
                 "flash_attention_2": is_flash_attn_2_available(),
             }
-            found += [name for name, is_there in installed.items() if is_there]
-        found.append(VARLEN_ATTENTION)
-    return found if cuda_graphs else [*found, PAGED_ATTENTION]
+            names += [name for name, is_installed in installed.items() if is_installed]
+        names.append(VARLEN_ATTENTION)
+    return names if cuda_graphs else [*names, PAGED_ATTENTION]
 
 
 def paged_attention(
@@ -71,26 +72,29 @@ def paged_attention(
     Args:
         module: The attention layer.
         query: `[1, heads, query tokens of all sequences, head size]`.
-        key: `[1, key heads, query tokens of all sequences, head size]`; what is in the cache is put before it.
+        key: `[1, key heads, query tokens of all sequences, head size]`; the keys of the cache are put before it.
         value: As `key`.
-        attention_mask: Not used: the order of the tokens says what each may see.
-        scaling: What the scores are multiplied by.
+        attention_mask: Not used: each token sees those before it in its sequence.
+        scaling: The factor of the scores.
         softcap: Bounds the scores by `softcap * tanh(score / softcap)` (Gemma 2).
-        sliding_window: How many tokens, itself included, each may see; all before it if absent.
+        sliding_window: The number of tokens that each token sees, itself included; None for all before it.
         s_aux: `[heads]`: attention sinks, a score beside those of the keys (GPT-OSS).
-        **kwargs: What continuous batching hands down: the cache, and where sequences begin.
+        **kwargs: Passed on by continuous batching: the cache, and where sequences begin.
 
     Returns:
         `[1, query tokens, heads, head size]`, and no weights.
     """
     keys, values = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
-    own = _lengths(kwargs["cu_seq_lens_q"])
-    seen = _lengths(kwargs["cu_seq_lens_k"])
+    query_lengths = _lengths(kwargs["cu_seq_lens_q"])
+    key_lengths = _lengths(kwargs["cu_seq_lens_k"])
     sequences = zip(
-        torch.split(query, own, dim=2), torch.split(keys, seen, dim=2), torch.split(values, seen, dim=2), strict=True
+        torch.split(query, query_lengths, dim=2),
+        torch.split(keys, key_lengths, dim=2),
+        torch.split(values, key_lengths, dim=2),
+        strict=True,
     )
-    found = [_attend(*sequence, scaling, softcap, sliding_window, s_aux) for sequence in sequences]
-    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+    outputs = [_attend(*sequence, scaling, softcap, sliding_window, s_aux) for sequence in sequences]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
 def varlen_attention(
@@ -105,10 +109,10 @@ def varlen_attention(
     s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As `paged_attention`, all sequences in one kernel.
+    """Attends each sequence to its own keys, all sequences in one kernel; see `paged_attention`.
 
     Raises:
-        ValueError: For a model with capped scores or attention sinks, which the kernel does not know.
+        ValueError: For a model with capped scores or attention sinks, which the kernel does not support.
     """
     if softcap is not None or s_aux is not None:
         raise ValueError("PyTorch's flash attention has neither capped scores nor attention sinks")
@@ -122,7 +126,7 @@ def varlen_attention(
         kwargs["max_length_q"],
         kwargs["max_length_k"],
         scale=scaling,
-        # Tokens to the left that a token may see, itself not counted.
+        # The tokens to the left that a token sees, without itself.
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
         enable_gqa=True,
     )
@@ -131,7 +135,7 @@ def varlen_attention(
 
 
 def _lengths(starts: torch.Tensor) -> list[int]:
-    """How long each sequence is, from where each begins and where the last one ends."""
+    """Returns the length of each sequence, from the places where each begins and the last one ends."""
     return [end - begin for begin, end in pairwise(starts.tolist())]
 
 
@@ -144,12 +148,12 @@ def _attend(
     window: int | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """One sequence: its last `query` tokens against all its keys."""
+    """Attends one sequence: the tokens of `query`, its last ones, to all its keys."""
     heads, tokens, key_heads, length = query.shape[1], query.shape[2], key.shape[1], key.shape[2]
     if tokens == 1 and softcap is None and sinks is None:
         if window is not None:
             key, value = key[:, :, -window:], value[:, :, -window:]
-        # The heads that share a key head are put in the place of the tokens: nothing has to be repeated.
+        # The heads that share a key head take the place of the tokens, so that no keys have to be repeated.
         packed = query.view(1, key_heads, heads // key_heads, -1)
         return scaled_dot_product_attention(packed, key, value, scale=scaling).view(query.shape)
     if heads != key_heads:

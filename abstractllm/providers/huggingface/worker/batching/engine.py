@@ -1,4 +1,4 @@
-"""The batch loop: transformers' `ContinuousBatchingManager` with our own requests, sampler and way out."""
+"""The batch loop: transformers' `ContinuousBatchingManager` with our own requests, sampler and outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -19,21 +19,19 @@ from transformers.generation.continuous_batching.model_runner import infer_max_s
 
 from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
-from abstractllm.providers.huggingface.worker.batching.drawing import draw_after_forward
 from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
-from abstractllm.providers.huggingface.worker.batching.requests import BatchRequest, BatchScheduler, NullOutputRouter
-from abstractllm.providers.huggingface.worker.batching.sampling_state import row_for
+from abstractllm.providers.huggingface.worker.batching.sampling_after_forward import sample_after_forward
+from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state
+from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest, BatchScheduler, NullOutputRouter
 from abstractllm.providers.huggingface.worker.batching.sizes import batching_config
+from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
-
-if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.model import LoadedModel
-    from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 
 __all__ = ["BatchEngine"]
 
 _REPORT_SECONDS = 1.0
-"""How often the counters are sent where nothing else is."""
+"""The interval of reports of the counters, while steps bring no messages."""
 
 
 class BatchEngine:
@@ -41,24 +39,24 @@ class BatchEngine:
 
     Args:
         loaded: The model; its attention is switched.
-        slots: Requests in a batch at most.
+        max_batch_size: The most requests in a batch.
         cache_bytes: Memory for the keys and values of all requests together.
         attention_name: The attention implementation that the model is switched to.
         cuda_graphs: Whether the forward pass is captured in CUDA graphs.
-        prefix_sharing: Whether a request may use the keys and values that another left of the same beginning.
-        send: Is given what each step has brought, in the loop's thread; must not wait.
-        end: Is given a request that is over.
-        crash: Called, in the loop's thread, when the loop cannot go on.
+        prefix_sharing: Whether a request may use the keys and values of an earlier one with the same beginning.
+        send: Called with the messages of each step, in the loop's thread; must not wait.
+        end: Called with each request that is over, in the loop's thread.
+        crash: Called when the loop cannot go on, in the loop's thread.
 
     Raises:
-        Exception: Whatever transformers raises for a model that it cannot batch.
+        Exception: Any error of transformers, for a model that it cannot batch.
     """
 
     def __init__(
         self,
         loaded: LoadedModel,
         *,
-        slots: int,
+        max_batch_size: int,
         cache_bytes: int,
         prefix_sharing: bool,
         send: Callable[[Batch], None],
@@ -71,73 +69,72 @@ class BatchEngine:
         self._send = send
         self._end = end
         self._outbox: list[Message] = []
-        self._tally = StepCounters()
-        self._reported, self._reported_steps = 0.0, 0
-        self.slots = slots
+        """The messages of the current step."""
+        self._step_counters = StepCounters()
+        self._reported_at, self._reported_steps = 0.0, 0
+        """The time of the last report of the counters, and the number of steps then."""
+        self.max_batch_size = max_batch_size
         self.dtype: torch.dtype = loaded.model.dtype
         self.is_quantized = bool(loaded.description.quantization)
         self.crash = crash
-        """Called, in the loop's thread, when the loop cannot go on."""
+        """Called when the loop cannot go on, in the loop's thread."""
         window = loaded.description.context_window
         config = batching_config(
-            loaded.model,
-            slots=slots,
-            cache_bytes=cache_bytes,
-            window=window,
-            attention=attention_name,
-            cuda_graphs=cuda_graphs,
+            loaded.model, max_batch_size, cache_bytes, window=window, attention=attention_name, cuda_graphs=cuda_graphs
         )
         config.allow_block_sharing = prefix_sharing
         self._manager = _Manager(loaded, config, attention_name, self._after_step, lambda: self.crash())
         self._manager.warmup()
-        self.longest = min(window, infer_max_single_request_tokens(self._manager.cache))
-        """Tokens of prompt and answer that one request may have: by the window, and by the memory of the cache."""
+        self.max_request_tokens = min(window, infer_max_single_request_tokens(self._manager.cache))
+        """The most tokens of prompt and answer of one request: the context window, or less where the cache is small."""
         self.cache_bytes: int = self._manager.cache.cache_tensor.nbytes
-        """What the cache of keys and values takes."""
+        """The memory that the cache of keys and values takes."""
 
     def start(self) -> None:
         """Starts the loop's thread."""
         self._manager.start()
 
     @contextmanager
-    def steps_of(self, tokens: int) -> Iterator[None]:
-        """Takes at most so many prompt tokens in one step."""
+    def limited_steps(self, prompt_tokens: int) -> Iterator[None]:
+        """Limits the prompt tokens that are taken in one step, for the time of a `with` block."""
         processor = self._manager.processor
-        usual, processor.max_batch_tokens = processor.max_batch_tokens, tokens
+        default, processor.max_batch_tokens = processor.max_batch_tokens, prompt_tokens
         try:
             yield
         finally:
-            processor.max_batch_tokens = usual
+            processor.max_batch_tokens = default
 
     @property
     def failure(self) -> Exception | None:
-        """Why the loop cannot go on, if it cannot."""
+        """The error because of which the loop has ended; None while it runs."""
         return self._manager.failure
 
     def stop(self) -> None:
         """Ends the loop after its current step and gives the model its own attention back."""
         self._manager.stop(block=True, hard_stop=True)
 
-    def submit(self, job: EngineRequest) -> None:
+    def submit(self, request: EngineRequest) -> None:
         """Takes a request whose prompt is tokenized and fits; from any thread."""
-        row = row_for(job.request.sampling, self._loaded.model.generation_config, job.prompt)
-        row.matcher = job.matcher
-        answer = OutputProcessor(self._loaded, job, self._outbox.append)
-        state = BatchRequest(
-            request_id=str(job.request.id),
-            initial_tokens=list(job.prompt),
-            max_new_tokens=None,
-            slot=RequestOutput(job, row, answer, self._outbox, self._tally, self._end),
+        model_defaults = self._loaded.model.generation_config
+        sampling_state = new_sampling_state(request.message.sampling, model_defaults, request.prompt, request.matcher)
+        processor = OutputProcessor(self._loaded, request, self._outbox.append)
+        output = RequestOutput(request, sampling_state, processor, self._outbox, self._step_counters, self._end)
+        self.add(
+            BatchRequest(
+                request_id=str(request.message.id),
+                initial_tokens=list(request.prompt),
+                max_new_tokens=None,
+                output=output,
+            )
         )
-        self.take(state)
 
-    def take(self, state: BatchRequest) -> None:
-        """Takes a request as transformers' continuous batching knows it; from any thread."""
-        self._manager.take(state)
+    def add(self, request: BatchRequest) -> None:
+        """Adds a request in the form of transformers' continuous batching; from any thread."""
+        self._manager.add(request)
 
     @property
     def counters(self) -> Counters:
-        """What the loop holds and has done."""
+        """The requests and blocks that the loop holds, and the work that it has done."""
         scheduler, cache = self._manager.scheduler, self._manager.cache
         tables = [table for allocator in cache.cache_allocators.values() for table in allocator.block_table.values()]
         return Counters(
@@ -146,31 +143,32 @@ class BatchEngine:
             blocks=cache.num_blocks,
             blocks_in_use=sum(map(len, tables)),
             evictions=scheduler.evictions,
-            **asdict(self._tally),
+            **asdict(self._step_counters),
         )
 
     def _after_step(self, seconds: float, batch_size: int) -> None:
-        """Hands over what a step has brought, and the counters.
+        """Sends the messages of a step, and the counters.
 
         Args:
-            seconds: What it took.
+            seconds: The time that it took.
             batch_size: Requests in it; 0 where there was nothing to do.
         """
+        counters = self._step_counters
         if batch_size:
-            self._tally.steps += 1
-            self._tally.step_seconds += seconds
-            self._tally.batch_size = batch_size
+            counters.steps += 1
+            counters.step_seconds += seconds
+            counters.batch_size = batch_size
         now = time.monotonic()
-        is_due = not batch_size or now - self._reported > _REPORT_SECONDS
-        if self._outbox or (is_due and self._reported_steps != self._tally.steps):
-            self._reported, self._reported_steps = now, self._tally.steps
+        is_due = not batch_size or now - self._reported_at > _REPORT_SECONDS
+        if self._outbox or (is_due and self._reported_steps != counters.steps):
+            self._reported_at, self._reported_steps = now, counters.steps
             messages = tuple(self._outbox)
             self._outbox.clear()
             self._send(Batch(messages, self.counters))
 
 
 class _Manager(ContinuousBatchingManager):
-    """transformers' manager; everything it is overridden in is named in `tests/unit/test_transformers_seams.py`."""
+    """transformers' manager; the methods that it overrides are pinned by `tests/unit/test_transformers_seams.py`."""
 
     def __init__(
         self,
@@ -192,17 +190,17 @@ class _Manager(ContinuousBatchingManager):
         self._after_step = after_step
         self._crash = crash
         self.failure: Exception | None = None
-        """What ended the loop."""
+        """The error that has ended the loop."""
 
     @property
     def processor(self) -> ContinuousBatchProcessor:
-        """What prepares and runs each batch."""
+        """The processor, which prepares and runs each batch."""
         assert self.batch_processor is not None
         return self.batch_processor
 
     @property
     def scheduler(self) -> BatchScheduler:
-        """What decides who is in the next batch."""
+        """The scheduler, which chooses the requests of the next batch."""
         scheduler = self.processor.scheduler
         assert isinstance(scheduler, BatchScheduler)
         return scheduler
@@ -212,13 +210,13 @@ class _Manager(ContinuousBatchingManager):
         """The paged cache of keys and values."""
         return self.processor.cache
 
-    def take(self, state: BatchRequest) -> None:
-        """Takes a request, from any thread."""
-        self.input_queue.put(state)
+    def add(self, request: BatchRequest) -> None:
+        """Adds a request, from any thread."""
+        self.input_queue.put(request)
         self._wake_up_loop.set()
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        """The stock method might fetch flash attention from a hub."""
+        """Switches the model's attention; transformers' own method might fetch flash attention from a hub."""
         attention.register()
         self._original_attn_impl = model.config._attn_implementation
         model.set_attn_implementation(self._attention_name)
@@ -227,7 +225,7 @@ class _Manager(ContinuousBatchingManager):
         is_new = self.batch_processor is None
         processor: Any = super()._create_batch_processor()
         if is_new:
-            draw_after_forward(processor, self._vocabulary_size)
+            sample_after_forward(processor, self._vocabulary_size)
         return processor  # type: ignore[no-any-return]
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:

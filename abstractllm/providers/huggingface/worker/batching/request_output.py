@@ -1,18 +1,14 @@
-"""One request's place in the batch loop, and the loop's tally."""
+"""The output of one request of the batch loop, and the loop's counters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from abstractllm.providers.huggingface.protocol.messages import Begun, Delta, Done, Failed
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.output import CANCELLED, OutputProcessor
-from abstractllm.providers.huggingface.worker.request import failure
-
-if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
 
 __all__ = ["Message", "RequestOutput", "StepCounters"]
 
@@ -21,7 +17,7 @@ Message = Begun | Delta | Done | Failed
 
 @dataclass(slots=True)
 class StepCounters:
-    """What the loop has done; the fields are those of `Counters`."""
+    """The work that the loop has done; the fields are those of `Counters`."""
 
     batch_size: int = 0
     steps: int = 0
@@ -32,67 +28,71 @@ class StepCounters:
 
 
 class RequestOutput:
-    """One request's place in the batch loop: it draws, writes and ends.
+    """The output of one request of the batch loop, from its beginning to its end.
 
     Args:
-        job: The request.
-        row: Its sampling settings.
-        answer: What turns its tokens into text.
-        outbox: The step's messages.
-        tally: What the loop counts.
+        request: The request.
+        sampling_state: Its state in the sampler.
+        processor: Turns its tokens into messages.
+        outbox: The messages of the current step.
+        counters: The loop's counters.
         end: Called, in the loop's thread, when the request is over.
     """
 
     def __init__(
         self,
-        job: EngineRequest,
-        row: SamplingState,
-        answer: OutputProcessor,
+        request: EngineRequest,
+        sampling_state: SamplingState,
+        processor: OutputProcessor,
         outbox: list[Message],
-        tally: StepCounters,
+        counters: StepCounters,
         end: Callable[[EngineRequest], None],
     ) -> None:
-        self.job = job
-        self.row = row
-        self._answer = answer
+        self.request = request
+        self.sampling_state = sampling_state
+        self._processor = processor
         self._outbox = outbox
-        self._tally = tally
+        self._counters = counters
         self._end = end
-        self._begun = False
+        self._has_begun = False
 
     def begin(self, cached_tokens: int) -> None:
-        """The request is part of a batch for the first time, or again.
+        """Notes that the request is part of a batch; only the first time counts, not that after an eviction.
 
         Args:
-            cached_tokens: Tokens whose keys and values it has already.
+            cached_tokens: Tokens of the prompt whose keys and values are in the cache already.
         """
-        if not self._begun:
-            self._begun = True
-            self.job.cached_tokens = cached_tokens
-            self._tally.prompt_tokens += len(self.job.prompt)
-            self._tally.cached_tokens += cached_tokens
-            self._outbox.append(Begun(self.job.request.id))
+        if not self._has_begun:
+            self._has_begun = True
+            self.request.cached_tokens = cached_tokens
+            self._counters.prompt_tokens += len(self.request.prompt)
+            self._counters.cached_tokens += cached_tokens
+            self._outbox.append(Begun(self.request.message.id))
 
     def take(self, token: int) -> bool:
-        """Takes a token; true if the request is over. What goes wrong here ends this request alone."""
-        self._tally.generated_tokens += 1
+        """Takes the next token; an error ends this request alone.
+
+        Returns:
+            Whether the request is over.
+        """
+        self._counters.generated_tokens += 1
         try:
-            if not self._answer.take(token, self.row.report):
+            if not self._processor.take(token, self.sampling_state.logprobs):
                 return False
-            self._outbox.append(self._answer.done())
+            self._outbox.append(self._processor.done())
         except Exception as error:
             self.fail(error)
             return True
-        self._end(self.job)
+        self._end(self.request)
         return True
 
     def cancel(self) -> None:
-        """Ends a cancelled request outside a batch."""
-        self._answer.finish_reason = CANCELLED
-        self._outbox.append(self._answer.done())
-        self._end(self.job)
+        """Ends a cancelled request between two steps."""
+        self._processor.finish_reason = CANCELLED
+        self._outbox.append(self._processor.done())
+        self._end(self.request)
 
     def fail(self, error: Exception) -> None:
-        """Ends the request with an error; it goes out after what the step has brought of the request already."""
-        self._outbox.append(failure(self.job.request.id, error, self.job.output_tokens))
-        self._end(self.job)
+        """Ends the request with an error, which is sent after the messages that the step already has of it."""
+        self._outbox.append(failure_message(self.request.message.id, error, self.request.output_tokens))
+        self._end(self.request)

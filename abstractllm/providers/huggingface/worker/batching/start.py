@@ -1,11 +1,11 @@
-"""Starting the batch loop for a model, if it gives the answers that the model gives alone."""
+"""Starting the batch loop for a model that answers in a batch as it does alone."""
 
 from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -13,14 +13,20 @@ from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.protocol.messages import Batch, Load
 from abstractllm.providers.huggingface.worker.batching.attention import candidates
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
-from abstractllm.providers.huggingface.worker.batching.equivalence_check import CheckFailedError, references, run_probes
-from abstractllm.providers.huggingface.worker.batching.sizes import SLOTS, default_cache_bytes
-
-if TYPE_CHECKING:
-    from abstractllm.providers.huggingface.worker.model import LoadedModel
-    from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.batching.equivalence_check import (
+    CheckFailedError,
+    Reference,
+    references,
+    run_probes,
+)
+from abstractllm.providers.huggingface.worker.batching.sizes import DEFAULT_BATCH_SIZE, default_cache_bytes
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 
 __all__ = ["start"]
+
+_LONGEST_NOTE = 300
+"""Characters of an error in the model's description."""
 
 
 def start(
@@ -31,74 +37,111 @@ def start(
     end: Callable[[EngineRequest], None],
     crash: Callable[[], None],
 ) -> BatchEngine | None:
-    """Starts the batch loop and notes in the model's description how many requests it takes.
+    """Starts the batch loop and writes the number of requests that it takes into the model's description.
+
+    Args:
+        loaded: The model.
+        settings: The settings that it was loaded by.
+        send: Called with the messages of each step, in the loop's thread; must not wait.
+        end: Called with each request that is over, in the loop's thread.
+        crash: Called when the loop cannot go on, in the loop's thread.
+
+    Returns:
+        The loop; None if the model answers one request at a time. The description gives the reason.
 
     Raises:
         ModelLoadError: If the model cannot generate at all.
-        ConfigurationError: If the configured memory is too little, or CUDA graphs are asked for in vain.
-
-    Returns:
-        The loop; None if the model answers one request at a time, for a reason that the description gives.
+        ConfigurationError: If the configured memory is too little, or CUDA graphs are configured and cannot be used.
     """
-    engine, note = _try(loaded, settings, send, end, crash)
+    engine, reason = _start_any(loaded, settings, send, end, crash)
     window = loaded.description.context_window
     loaded.description = msgspec.structs.replace(
         loaded.description,
-        slots=engine.slots if engine else 1,
-        longest=engine.longest if engine else window,
+        slots=engine.max_batch_size if engine else 1,
+        longest=engine.max_request_tokens if engine else window,
         cache_bytes=engine.cache_bytes if engine else 0,
-        note=f"requests are answered one at a time: {note}" if note else "",
+        note=f"requests are answered one at a time: {reason}" if reason else "",
     )
     return engine
 
 
-def _try(
+def _start_any(
     loaded: LoadedModel,
     settings: Load,
     send: Callable[[Batch], None],
     end: Callable[[EngineRequest], None],
     crash: Callable[[], None],
 ) -> tuple[BatchEngine | None, str]:
+    """Starts the loop with the first attention implementation that works.
+
+    Returns:
+        The loop, or None and the reason, which is empty if one request at a time is configured.
+    """
     model: Any = loaded.model
-    slots = settings.max_batch_size or SLOTS["cuda" if model.device.type == "cuda" else "cpu"]
-    if slots == 1:
+    if _max_batch_size(model, settings) == 1:
         return None, ""
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         return None, "the model lies on several devices"
-    own = model.config._attn_implementation
-    wanted = references(loaded)
-    note = ""
-    for name in candidates(model, settings.cuda_graphs):
-        engine: BatchEngine | None = None
-        broken = threading.Event()
-        try:
-            engine = BatchEngine(
-                loaded,
-                slots=slots,
-                cache_bytes=settings.kv_cache_bytes or default_cache_bytes(model.device),
-                prefix_sharing=settings.prefix_sharing,
-                attention_name=name,
-                cuda_graphs=settings.cuda_graphs,
-                send=send,
-                end=end,
-                crash=broken.set,
-            )
-            engine.start()
-            run_probes(engine, wanted, broken)
-        except Exception as error:
-            # Whatever transformers cannot batch fails in a way of its own; nothing of it may end the engine.
-            traceback.print_exc()
-            if engine is not None:
-                engine.stop()
-            model.set_attn_implementation(own)
-            if isinstance(error, ConfigurationError) and settings.kv_cache_bytes:
-                raise
-            is_ours = isinstance(error, (CheckFailedError, ConfigurationError))
-            reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
-            note = reason.splitlines()[0][:300]
-        else:
+    answers = references(loaded)
+    reason = ""
+    for attention_name in candidates(model, settings.cuda_graphs):
+        engine, reason = _start_with(attention_name, loaded, settings, answers, send, end)
+        if engine is not None:
             engine.crash = crash
             return engine, ""
     if settings.cuda_graphs:
-        raise ConfigurationError(f"cuda_graphs: this model cannot be captured: {note}", field="cuda_graphs")
-    return None, note
+        raise ConfigurationError(f"cuda_graphs: this model cannot be captured: {reason}", field="cuda_graphs")
+    return None, reason
+
+
+def _start_with(
+    attention_name: str,
+    loaded: LoadedModel,
+    settings: Load,
+    answers: Sequence[Reference],
+    send: Callable[[Batch], None],
+    end: Callable[[EngineRequest], None],
+) -> tuple[BatchEngine | None, str]:
+    """Starts the loop with one attention implementation and checks its answers.
+
+    Returns the loop; or None and the reason, in which case the model has its own attention again.
+    """
+    model: Any = loaded.model
+    original_attention = model.config._attn_implementation
+    broken = threading.Event()
+    engine: BatchEngine | None = None
+    try:
+        engine = BatchEngine(
+            loaded,
+            max_batch_size=_max_batch_size(model, settings),
+            cache_bytes=settings.kv_cache_bytes or default_cache_bytes(model.device),
+            prefix_sharing=settings.prefix_sharing,
+            attention_name=attention_name,
+            cuda_graphs=settings.cuda_graphs,
+            send=send,
+            end=end,
+            crash=broken.set,
+        )
+        engine.start()
+        run_probes(engine, answers, broken)
+    except Exception as error:
+        # Each model that transformers cannot batch fails in its own way; none of them may end the engine process.
+        traceback.print_exc()
+        if engine is not None:
+            engine.stop()
+        model.set_attn_implementation(original_attention)
+        if isinstance(error, ConfigurationError) and settings.kv_cache_bytes:
+            raise
+        return None, _reason(error)
+    return engine, ""
+
+
+def _max_batch_size(model: Any, settings: Load) -> int:
+    return settings.max_batch_size or DEFAULT_BATCH_SIZE["cuda" if model.device.type == "cuda" else "cpu"]
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of an error, with its type if it is not one of our own."""
+    is_ours = isinstance(error, (CheckFailedError, ConfigurationError))
+    text = str(error) if is_ours else f"{type(error).__name__}: {error}"
+    return text.splitlines()[0][:_LONGEST_NOTE]

@@ -1,4 +1,4 @@
-"""JSON that is read, and given on, while it arrives."""
+"""Reading JSON that arrives in pieces, and passing it on as it comes."""
 
 from __future__ import annotations
 
@@ -65,8 +65,7 @@ def read_json(reader: Reader, emit: Callable[[str], None]) -> Parsing[bool]:
                 return False
             expected = _Next.COMMA_OR_END
         else:
-            after = _after_punctuation(character, expected, closers)
-            if after is None:
+            if (after := _after_punctuation(character, expected, closers)) is None:
                 return False
             expected = after
             reader.place += 1

@@ -97,8 +97,8 @@ class ChatTemplate:
         """Returns the token with which the answer to a prompt may begin a reasoning block.
 
         Returns:
-            None if the model does not mark its reasoning, or not by a single token; also if the prompt ends with the end
-            of a block, which tells the model not to reason.
+            None if the model does not mark its reasoning, or not by a single token. Also None if the prompt ends with
+            the end of a block, which tells the model not to reason.
         """
         if self.reasoning_block is None or self.ends_with(prompt, self.reasoning_block[1]):
             return None

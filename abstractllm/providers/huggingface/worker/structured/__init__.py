@@ -1,1 +1,1 @@
-"""Answers held to a schema, an expression, a grammar or a call of a tool."""
+"""Answers that must have a format: JSON, a JSON schema, a regular expression, a grammar or a tool call."""

@@ -1,8 +1,8 @@
-"""Compiling a format for trial, in a process that may be ended.
+"""Compiling a format in a sandbox: a process that may run out of time, memory or stack.
 
-llguidance counts its work only now and then: an intersection of a dozen expressions takes it seconds, one of three
-dozen for ever, and rules that lead to each other by the thousand overflow its stack. So a format is compiled first
-where none of this matters. This file is also that process's program, and imports nothing else of ours.
+llguidance checks its limits only now and then: an intersection of a dozen expressions takes it seconds, one of three
+dozen never ends, and a chain of thousands of rules overflows its stack. So each format is compiled in the sandbox
+first. This file is also the program of that process, and imports nothing else of this package.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ LIMITS: dict[str, Any] = {
     "max_grammar_size": 500_000,
     "verbose_errors": False,  # the long form quotes the answer
 }
-"""What llguidance bounds by itself."""
-_SECONDS = 3
-"""Of processor time for one format."""
-_PATIENCE_SECONDS = 60.0
-"""Of waiting for it, on a machine that does something else."""
+"""The limits that llguidance checks."""
+_CPU_SECONDS = 3
+"""Processor time for one format."""
+_TIMEOUT_SECONDS = 60.0
+"""The longest wait for it, on a machine that is busy with something else."""
 _MEMORY_BYTES = 1 << 30
 _STACK_BYTES = 32 << 20
-"""Less than the engine's own thread has, so that what overflows it does so here."""
-_JSON: Any = {
-    "whitespace_flexible": False,  # a model could fill its whole window with spaces
+"""Less than the engine's compiling thread has, so that a format which overflows a stack overflows this one."""
+_JSON_OPTIONS: Any = {
+    "whitespace_flexible": False,  # a model could fill its whole context window with spaces
     "item_separator": ", ?",
     "key_separator": ": ?",
     "lenient": False,
     "coerce_one_of": False,
 }
-"""How JSON is written: the options of llguidance's JSON compiler, over those that a schema may bring along."""
-_TOKENS = 2
-"""What is too complex mostly fails with the first of an answer."""
+"""Options of llguidance's JSON compiler; they override those that a schema may contain."""
+_CHECKED_TOKENS = 2
+"""Tokens that a format is tried with: one that is too complex mostly fails with the first."""
 
 
 class Sandbox:
-    """Says whether formats can be compiled; to be used from one thread.
+    """Tries whether formats can be compiled; to be used from one thread.
 
     Args:
         size: Tokens of the vocabulary.
-        special: Special tokens by id: a grammar may name them.
+        special: The special tokens, by id: a grammar may name them.
     """
 
     def __init__(self, size: int, special: Mapping[int, str]) -> None:
         self._vocabulary = json.dumps({"size": size, "special": dict(special)})
         self._processes: list[subprocess.Popen[bytes]] = []
-        weakref.finalize(self, _end, self._processes)
+        weakref.finalize(self, _end_all, self._processes)
 
     def compile(self, kind: str, text: str) -> tuple[str, str]:
         """Compiles a format.
@@ -71,25 +71,28 @@ class Sandbox:
             text: The schema, the expression or the grammar.
 
         Returns:
-            The format as llguidance writes it, and why it cannot be compiled; empty if it can.
+            The format in llguidance's own form, and the reason why it cannot be compiled, which is empty if it can.
         """
         process = self._processes[0] if self._processes else self._start()
         assert process.stdin and process.stdout
         try:
             process.stdin.write(json.dumps((kind, text)).encode() + b"\n")
             process.stdin.flush()
-            answered, _, _ = select.select([process.stdout], [], [], _PATIENCE_SECONDS)
-            answer = process.stdout.readline() if answered else b""
+            readable, _, _ = select.select([process.stdout], [], [], _TIMEOUT_SECONDS)
+            reply = process.stdout.readline() if readable else b""
         except BrokenPipeError:
-            answer = b""
-        if answer:
-            definition, fault = json.loads(answer)
-            return definition, fault
-        _end(self._processes)
-        return "", f"it takes more than {_SECONDS} seconds, {_MEMORY_BYTES >> 20} MiB or the stack there is to compile"
+            reply = b""
+        if reply:
+            definition, error = json.loads(reply)
+            return definition, error
+        _end_all(self._processes)
+        return "", (
+            f"it takes more than {_CPU_SECONDS} seconds of processor time, {_MEMORY_BYTES >> 20} MiB of memory or "
+            f"{_STACK_BYTES >> 20} MiB of stack to compile"
+        )
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # It ends by itself when its input ends, with the engine.
+        # It ends when its input ends: with the engine at the latest.
         process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__))],
             stdin=subprocess.PIPE,
@@ -102,14 +105,14 @@ class Sandbox:
         return process
 
 
-def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
     while processes:
         process = processes.pop()
         process.kill()
         process.communicate()
 
 
-class _Bytes:
+class _ByteTokenizer:
     """A vocabulary of single bytes, with a model's special tokens in their places."""
 
     bos_token_id = None
@@ -129,31 +132,31 @@ class _Bytes:
 
 
 def _serve() -> None:
-    """Compiles what comes, a line each, and says what is wrong with it."""
+    """Compiles the formats that come in, one on each line, and writes a line with the result of each."""
     vocabulary = json.loads(sys.stdin.buffer.readline())
-    tokenizer = LLTokenizer(TokenizerWrapper(_Bytes(vocabulary["size"], vocabulary["special"])))
+    tokenizer = LLTokenizer(TokenizerWrapper(_ByteTokenizer(vocabulary["size"], vocabulary["special"])))
     tokens = range(vocabulary["size"], vocabulary["size"] + 256)
     for line in sys.stdin.buffer:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         used = int(usage.ru_utime + usage.ru_stime)
-        resource.setrlimit(resource.RLIMIT_CPU, (used + _SECONDS, resource.RLIM_INFINITY))
-        definition, fault = "", ""
+        resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, resource.RLIM_INFINITY))
+        definition, error = "", ""
         try:
             definition = _definition(*json.loads(line))
-            fault = _fault(tokenizer, tokens, definition)
-        except Exception as error:  # the converter from GBNF raises plain ones
-            fault = f"{error}"
-        sys.stdout.write(json.dumps((definition, fault)) + "\n")
+            error = _error(tokenizer, tokens, definition)
+        except Exception as exception:  # the converter from GBNF raises plain ones
+            error = f"{exception}"
+        sys.stdout.write(json.dumps((definition, error)) + "\n")
         sys.stdout.flush()
 
 
 def _definition(kind: str, text: str) -> str:
-    """The format in llguidance's own form; a grammar without a rule `start` is taken for GBNF."""
+    """Returns a format in llguidance's own form; a grammar without a rule `start` is taken for GBNF."""
     match kind:
         case "json_object":
-            return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON)
+            return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON_OPTIONS)
         case "json_schema":
-            return LLMatcher.grammar_from_json_schema(text, overrides=_JSON)
+            return LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS)
         case "regex":
             return LLMatcher.grammar_from_regex(text)
         case _:
@@ -167,9 +170,10 @@ def _as_lark(text: str) -> str:
         raise ValueError(f"it has no rule start, and it is not GBNF: {error}") from error
 
 
-def _fault(tokenizer: LLTokenizer, tokens: range, definition: str) -> str:
+def _error(tokenizer: LLTokenizer, tokens: range, definition: str) -> str:
+    """Returns llguidance's error about a format and the first tokens of an answer; empty if there is none."""
     matcher = LLMatcher(tokenizer, definition, log_level=0, limits=LLParserLimits(**LIMITS))
-    for _ in range(_TOKENS):
+    for _ in range(_CHECKED_TOKENS):
         if matcher.is_error() or matcher.is_stopped():
             break
         mask = matcher.compute_bitmask()
@@ -182,7 +186,7 @@ def _fault(tokenizer: LLTokenizer, tokens: range, definition: str) -> str:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere it is not kept, or not taken
+    if sys.platform == "linux":  # other systems ignore it or refuse it
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
     threading.stack_size(_STACK_BYTES)
     thread = threading.Thread(target=_serve)

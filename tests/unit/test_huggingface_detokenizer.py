@@ -1,4 +1,4 @@
-"""Incremental detokenization: the pieces, joined, are the decoded text, whatever the tokens are."""
+"""Detokenizing token by token: the pieces, joined, are the decoded text, whatever the tokens are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SlowTokenizer:
 
 
 @functools.cache
-def vocabulary(kind: str) -> Any:
+def token_decoder(kind: str) -> Any:
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -61,9 +61,9 @@ KINDS = ["byte_level", "byte_fallback", "metaspace", "word_piece", "slow"]
 
 
 def pieces(kind: str, ids: list[int]) -> list[str]:
-    from abstractllm.providers.huggingface.worker.token_decoder import Detokenizer
+    from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer
 
-    detokenizer = Detokenizer(vocabulary(kind))
+    detokenizer = Detokenizer(token_decoder(kind))
     return [*(detokenizer.push(id) for id in ids), detokenizer.flush()]
 
 
@@ -73,9 +73,9 @@ def pieces(kind: str, ids: list[int]) -> list[str]:
 def test_pieces_joined_are_the_decoded_text(kind: str, data: st.DataObject) -> None:
     size = {"slow": 30}.get(kind, 720)  # beyond the vocabulary too: models may have more rows than tokens
     ids = data.draw(st.lists(st.integers(0, size), max_size=40))
-    found = pieces(kind, ids)
-    assert "".join(found) == vocabulary(kind).decode(ids)
-    for piece in found:
+    texts = pieces(kind, ids)
+    assert "".join(texts) == token_decoder(kind).decode(ids)
+    for piece in texts:
         piece.encode()
 
 
@@ -85,10 +85,10 @@ def test_pieces_joined_are_the_decoded_text(kind: str, data: st.DataObject) -> N
 def test_text_comes_back_without_a_broken_character(kind: str, text: str) -> None:
     backend = byte_level_tokenizer if kind == "byte_level" else sentencepiece_tokenizer
     ids = functools.cache(backend)().encode(text, add_special_tokens=False).ids
-    found = pieces(kind, ids)
-    assert "".join(found) == vocabulary(kind).decode(ids)
-    if "\ufffd" not in text and "\ufffd" not in vocabulary(kind).decode(ids):
-        assert all("\ufffd" not in piece for piece in found)
+    texts = pieces(kind, ids)
+    assert "".join(texts) == token_decoder(kind).decode(ids)
+    if "\ufffd" not in text and "\ufffd" not in token_decoder(kind).decode(ids):
+        assert all("\ufffd" not in piece for piece in texts)
 
 
 def test_text_streams_token_by_token() -> None:
@@ -104,6 +104,6 @@ def test_lone_surrogate_becomes_a_replacement_character() -> None:
 def test_bytes_of_tokens_joined_are_the_texts_bytes(kind: str) -> None:
     backend = byte_level_tokenizer() if kind == "byte_level" else sentencepiece_tokenizer()
     text = "schöne 你好 🙂 words"
-    found = b"".join(vocabulary(kind).token_bytes(id) for id in backend.encode(text).ids)
-    assert found.decode().lstrip() == text
-    assert vocabulary(kind).token_bytes(1_000_000) == b""
+    joined = b"".join(token_decoder(kind).token_bytes(id) for id in backend.encode(text).ids)
+    assert joined.decode().lstrip() == text
+    assert token_decoder(kind).token_bytes(1_000_000) == b""

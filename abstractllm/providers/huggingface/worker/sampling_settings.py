@@ -1,0 +1,65 @@
+"""The sampling settings of a request, with everything filled in that it leaves unset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from abstractllm.providers.huggingface.protocol.messages import Sampling
+
+__all__ = ["SamplingSettings", "fill_in"]
+
+_LEAST_TEMPERATURE = 1e-6
+"""Below it the likeliest token is certain, and dividing by it could overflow in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """Sampling settings without gaps; the defaults change nothing."""
+
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_k: int = 0
+    """0 keeps every token."""
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def has_penalties(self) -> bool:
+        """True if any penalty changes logits."""
+        return bool(self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty)
+
+
+def fill_in(sampling: Sampling, model_defaults: Any) -> SamplingSettings:
+    """Fills in what a request leaves unset: from the model's own generation configuration, then with neutral values.
+
+    A request that sets a cut, such as `top_p`, but no temperature is sampled, even where the model's default is greedy.
+
+    Args:
+        sampling: The request's parameters.
+        model_defaults: The model's `GenerationConfig`.
+    """
+    has_cut = any(value is not None for value in (sampling.top_p, sampling.top_k, sampling.min_p))
+    temperature = sampling.temperature
+    if temperature is None:
+        is_sampled = model_defaults.do_sample or has_cut
+        temperature = _first_set(model_defaults.temperature, 1.0) if is_sampled else 0.0
+    return SamplingSettings(
+        temperature=temperature if temperature >= _LEAST_TEMPERATURE else 0.0,
+        top_k=_first_set(sampling.top_k, model_defaults.top_k, 0),
+        top_p=_first_set(sampling.top_p, model_defaults.top_p, 1.0),
+        min_p=_first_set(sampling.min_p, model_defaults.min_p, 0.0),
+        repetition_penalty=_first_set(sampling.repetition_penalty, model_defaults.repetition_penalty, 1.0),
+        presence_penalty=sampling.presence_penalty or 0.0,
+        frequency_penalty=sampling.frequency_penalty or 0.0,
+        logit_bias=sampling.logit_bias or {},
+    )
+
+
+def _first_set(*values: Any) -> Any:
+    """Returns the first value that is not None."""
+    return next(value for value in values if value is not None)
