@@ -26,11 +26,6 @@ class StopScanner:
         self._held = ""
         self.stop_sequence = ""
 
-    @property
-    def found(self) -> str:
-        """The stop sequence."""
-        return self.stop_sequence
-
     def push(self, text: str) -> str:
         """Takes the next piece and returns the text that is certain now; nothing more once `stop_sequence` is set."""
         if self.stop_sequence:
