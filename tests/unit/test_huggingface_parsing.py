@@ -318,3 +318,14 @@ def test_json_reader_and_json_module_agree_on_what_is_json(text: str) -> None:
     except ValueError:
         is_json = False
     assert (end.value.value and not text[reader.place :].strip()) == is_json
+
+
+def test_json_may_be_nested_to_any_depth() -> None:
+    depth = 100_000
+    reader, read = Reader(), []
+    reader.add('[{"a":' * depth + "1" + "}]" * depth)
+    reader.has_ended = True
+    with pytest.raises(StopIteration) as end:
+        next(read_json(reader, read.append))
+    assert end.value.value
+    assert reader.place == reader.end
