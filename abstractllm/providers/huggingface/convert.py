@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from abstractllm.enums import Role, ToolChoiceMode
+from abstractllm.enums import FinishReason, Role, ToolChoiceMode
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Delta,
+    Done,
     Format,
     Logprob,
     ToolDefinition,
@@ -17,6 +18,7 @@ from abstractllm.providers.huggingface.protocol.messages import ToolCall as Call
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     Event,
+    Finished,
     GrammarFormat,
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -24,15 +26,17 @@ from abstractllm.types import (
     ReasoningDelta,
     RegexFormat,
     TextDelta,
+    Timing,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
     ToolChoice,
     ToolResult,
     TopLogprob,
+    Usage,
 )
 
-__all__ = ["as_conversation", "as_event", "as_format"]
+__all__ = ["as_conversation", "as_event", "as_finished", "as_format"]
 
 
 def as_conversation(request: GenerationRequest) -> Conversation:
@@ -110,3 +114,23 @@ def _as_token_logprob(logprob: Logprob) -> TokenLogprob:
 
 def _text(token: Logprob | TopToken) -> str:
     return token.token_bytes.decode("utf-8", "replace")
+
+
+def as_finished(done: Done, queued: float | None, total: float) -> Finished:
+    """Returns the event of an answer's end.
+
+    Args:
+        done: The end as the process reports it.
+        queued: Seconds until the request's turn came.
+        total: Seconds until the answer was complete.
+    """
+    first_token = None
+    if done.since_first_token is not None:
+        first_token = max(queued or 0.0, total - done.since_first_token)
+    usage = Usage(
+        input_tokens=done.input_tokens,
+        output_tokens=done.output_tokens,
+        cached_input_tokens=done.cached_tokens,
+        reasoning_tokens=done.reasoning_tokens,
+    )
+    return Finished(FinishReason(done.finish_reason), done.stop_sequence, usage, timing=Timing(queued, first_token))

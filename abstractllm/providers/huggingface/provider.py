@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 from abstractllm._core import execution, sync_bridge
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import ConfigValues
-from abstractllm.enums import FinishReason, LlmState
+from abstractllm.enums import LlmState
 from abstractllm.errors import (
     AbstractLLMError,
     GenerationCancelledError,
@@ -25,7 +25,7 @@ from abstractllm.errors import (
 )
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig, without_replace
-from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_format
+from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_finished, as_format
 from abstractllm.providers.huggingface.engine.pool import EnginePool
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
 from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
@@ -44,14 +44,11 @@ from abstractllm.types import (
     Capabilities,
     ClearedModels,
     Event,
-    Finished,
     LoadProgress,
     PullProgress,
-    Timing,
     ToolCall,
     ToolResult,
     UnloadProgress,
-    Usage,
 )
 
 __all__ = ["HuggingFaceProvider"]
@@ -123,17 +120,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
                     case Done(finish_reason="cancelled"):
                         raise GenerationCancelledError("the request was cancelled")
                     case Done() as done:
-                        yield Finished(
-                            FinishReason(done.finish_reason),
-                            done.stop_sequence,
-                            Usage(
-                                input_tokens=done.input_tokens,
-                                output_tokens=done.output_tokens,
-                                cached_input_tokens=done.cached_tokens,
-                                reasoning_tokens=done.reasoning_tokens,
-                            ),
-                            timing=_timing(queued, time.monotonic() - arrival, done.since_first_token),
-                        )
+                        yield as_finished(done, queued, total=time.monotonic() - arrival)
                         return
                     case AbstractLLMError() as error:
                         raise error
@@ -443,16 +430,3 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
 
 def _expanded(cache_dir: str | None) -> str:
     return str(Path(cache_dir or DEFAULT_CACHE_DIR).expanduser())
-
-
-def _timing(queued: float | None, total: float, since_first_token: float | None) -> Timing:
-    """Returns the timing of an answer.
-
-    Args:
-        queued: Seconds until its turn came.
-        total: Seconds until it was complete.
-        since_first_token: Seconds between its first token and its end; None without any token.
-    """
-    if since_first_token is None:
-        return Timing(queued)
-    return Timing(queued, max(queued or 0.0, total - since_first_token))

@@ -63,26 +63,9 @@ def clear(
         ConfigurationError: If the cache may not be written to.
     """
     root = Path(directory)
-    folders = _folders(root)
-    if model is not None and model not in folders:
-        raise ModelNotFoundError(
-            f"model: the cache {directory} holds no model {model[:200]!r}", field="model", requested=model[:200]
-        )
-    chosen = folders if model is None else {model: folders[model]}
-    for name in sorted(chosen):
-        if users := (used_by or {}).get(name):
-            raise ModelInUseError(f"model {name} is used by {', '.join(users)}", field="model")
+    chosen = _chosen(root, model, used_by or {})
     try:
-        with ExitStack() as locks:
-            for name, path in sorted(chosen.items()):
-                if dry_run and not lock_path(root, path.name).exists():
-                    continue  # nobody uses it, and nothing is written
-                try:
-                    locks.enter_context(alone(root, path.name))
-                except InUseError:
-                    raise ModelInUseError(
-                        f"model {name} is being downloaded, or another process uses it", field="model"
-                    ) from None
+        with _locked(root, chosen, dry_run):
             # Another call may have deleted some of them before all locks were taken.
             chosen = {name: path for name, path in sorted(chosen.items()) if path.is_dir()}
             freed = _freed(root, chosen.values())
@@ -102,6 +85,36 @@ def clear(
         with contextlib.suppress(OSError):
             (root / LOCKS).rmdir()  # if nobody has a lock
     return list(chosen), freed
+
+
+def _chosen(root: Path, model: str | None, used_by: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+    """Returns the folders of one model or of all, by name; raises if there is no such model, or one has a user."""
+    folders = _folders(root)
+    if model is not None and model not in folders:
+        raise ModelNotFoundError(
+            f"model: the cache {root} holds no model {model[:200]!r}", field="model", requested=model[:200]
+        )
+    chosen = folders if model is None else {model: folders[model]}
+    for name in sorted(chosen):
+        if users := used_by.get(name):
+            raise ModelInUseError(f"model {name} is used by {', '.join(users)}", field="model")
+    return chosen
+
+
+@contextlib.contextmanager
+def _locked(root: Path, folders: Mapping[str, Path], dry_run: bool) -> Iterator[None]:
+    """Keeps all other processes from the models; raises if one of them uses a model."""
+    with ExitStack() as locks:
+        for name, path in sorted(folders.items()):
+            if dry_run and not lock_path(root, path.name).exists():
+                continue  # nobody uses it, and nothing is written
+            try:
+                locks.enter_context(alone(root, path.name))
+            except InUseError:
+                raise ModelInUseError(
+                    f"model {name} is being downloaded, or another process uses it", field="model"
+                ) from None
+        yield
 
 
 def sweep(root: Path) -> None:
