@@ -1,6 +1,7 @@
 """The imports that must never exist: each contract fails on a planted one, and importing stays light."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_t
     "contracts"
 ]
 FORBIDDEN_CONTRACTS = [contract for contract in CONTRACTS if contract["type"] == "forbidden"]
+LAYERS_CONTRACTS = [contract for contract in CONTRACTS if contract["type"] == "layers"]
 
 PACKAGES = {
     "abstractllm": Path("abstractllm"),
@@ -82,6 +84,46 @@ def test_provider_or_what_they_share_importing_a_provider_breaks_its_contract(pl
     assert result.returncode == 1, result.stdout + result.stderr
     assert "No provider imports another provider BROKEN" in result.stdout
     assert f"abstractllm.providers.{source} -> abstractllm.providers.huggingface.provider" in result.stdout
+
+
+@pytest.mark.parametrize("contract", LAYERS_CONTRACTS, ids=lambda contract: contract["id"])
+def test_import_of_an_upper_layer_breaks_its_contract(contract: dict[str, Any], tree: Path) -> None:
+    (container,) = contract["containers"]
+    upper, lower = (re.split(r" [|:] ", contract["layers"][index])[0] for index in (0, -1))
+    module = module_path(tree, f"{container}.{lower}")
+    module.write_text(module.read_text("utf-8") + f"\nimport {container}.{upper}\n", "utf-8")
+
+    result = lint_imports(tree, contract["id"])
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"{contract['name']} BROKEN" in result.stdout
+    assert f"{container}.{lower} -> {container}.{upper}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [
+        ("abstractllm.errors", "abstractllm.registry"),
+        ("abstractllm._core.execution", "abstractllm.interface"),
+        ("abstractllm.providers.huggingface.worker.request", "abstractllm.providers.huggingface.worker.server"),
+        ("abstractllm_client.errors", "abstractllm_client._sync"),
+    ],
+)
+def test_a_circle_is_noticed(lower: str, upper: str, tree: Path) -> None:
+    module = module_path(tree, lower)
+    module.write_text(module.read_text("utf-8") + f"\nimport {upper}\n", "utf-8")
+
+    result = lint_imports(tree, "circles")
+
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Nothing imports in a circle BROKEN" in result.stdout
+
+
+def module_path(tree: Path, module: str) -> Path:
+    """Finds the file of a module in a copy of the packages."""
+    package, _, rest = module.partition(".")
+    path = tree / PACKAGES[package] / rest.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def test_library_imports_no_sdk_and_nothing_of_grpc() -> None:
