@@ -297,7 +297,7 @@ def test_locks_of_models_that_are_gone_are_swept(tmp_path: Path) -> None:
 
 def test_a_lock_keeps_its_model_and_ends_with_its_holder(tmp_path: Path) -> None:
     folder = add_model(tmp_path, "org/one")
-    with locks.using(tmp_path, folder.name), locks.using(tmp_path, folder.name):
+    with locks.shared_lock(tmp_path, folder.name), locks.shared_lock(tmp_path, folder.name):
         for dry_run in (True, False):
             with pytest.raises(ModelInUseError):
                 cache.clear(str(tmp_path), None, dry_run=dry_run)
@@ -314,7 +314,7 @@ def test_a_cache_that_may_not_be_written_to_is_listed_and_not_cleared(
     with monkeypatch.context() as patch:
         patch.setattr(locks.os, "open", refuse)
         assert names(tmp_path) == ["org/one"]
-        with locks.using(tmp_path, "models--org--one"):  # an engine that only reads
+        with locks.shared_lock(tmp_path, "models--org--one"):  # an engine that only reads
             pass
         with pytest.raises(ConfigurationError, match="may not be written to: Read-only file system"):
             cache.clear(str(tmp_path), "org/one")

@@ -15,7 +15,7 @@ from pathlib import Path
 from abstractllm.errors import ConfigurationError, ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface.hub import shared_blobs
 from abstractllm.providers.huggingface.hub.layout import is_whole, markers, model_name, resolved
-from abstractllm.providers.huggingface.hub.locks import LOCKS, InUseError, alone, lock_path
+from abstractllm.providers.huggingface.hub.locks import LOCKS, InUseError, exclusive_lock, lock_path
 from abstractllm.types import CachedModel
 
 __all__ = ["clear", "list_models", "sweep"]
@@ -109,7 +109,7 @@ def _locked(root: Path, folders: Mapping[str, Path], dry_run: bool) -> Iterator[
             if dry_run and not lock_path(root, path.name).exists():
                 continue  # nobody uses it, and nothing is written
             try:
-                locks.enter_context(alone(root, path.name))
+                locks.enter_context(exclusive_lock(root, path.name))
             except InUseError:
                 raise ModelInUseError(
                     f"model {name} is being downloaded, or another process uses it", field="model"
@@ -131,7 +131,7 @@ def sweep(root: Path) -> None:
             folder = lock.name.removesuffix(".use")
             if model_name(folder) is not None and folder not in names:
                 # A process that is about to download the model has its lock already.
-                with contextlib.suppress(InUseError), alone(root, folder):
+                with contextlib.suppress(InUseError), exclusive_lock(root, folder):
                     if not (root / folder).exists():
                         shutil.rmtree(root / LOCKS / folder, ignore_errors=True)
 

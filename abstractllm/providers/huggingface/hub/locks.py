@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LOCKS", "InUseError", "alone", "lock_path", "using"]
+__all__ = ["LOCKS", "InUseError", "exclusive_lock", "lock_path", "shared_lock"]
 
 LOCKS = ".locks"
 """The hub's folder for locks: a folder for each model, and beside it our file for each model."""
@@ -27,7 +27,7 @@ class InUseError(Exception):
 
 
 @contextmanager
-def using(root: Path, folder: str) -> Iterator[None]:
+def shared_lock(root: Path, folder: str) -> Iterator[None]:
     """Keeps a model from being deleted.
 
     Where there can be no lock (a cache that is read-only, a file system without locks) it does nothing.
@@ -50,7 +50,7 @@ def using(root: Path, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def alone(root: Path, folder: str) -> Iterator[None]:
+def exclusive_lock(root: Path, folder: str) -> Iterator[None]:
     """Keeps all others from a model that is to be deleted, and deletes the lock's file in the end.
 
     Raises:

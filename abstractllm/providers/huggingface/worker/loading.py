@@ -31,7 +31,7 @@ from abstractllm.errors import (
     cause_chain,
 )
 from abstractllm.providers.huggingface.hub.layout import folder_name
-from abstractllm.providers.huggingface.hub.locks import using
+from abstractllm.providers.huggingface.hub.locks import shared_lock
 from abstractllm.providers.huggingface.machine import cpu_quota
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.model import LoadedModel
@@ -77,7 +77,7 @@ def _load(settings: Load, report: ReportProgress) -> LoadedModel:
     if not settings.is_directory:
         source |= {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
         source |= {"local_files_only": settings.local_files_only}
-        _locks.enter_context(using(Path(settings.cache_dir), folder_name(settings.model)))
+        _locks.enter_context(shared_lock(Path(settings.cache_dir), folder_name(settings.model)))
     report("tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(settings.model, **source)
     report("weights", 0.0)

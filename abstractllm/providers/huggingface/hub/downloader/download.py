@@ -32,7 +32,7 @@ from abstractllm.providers.huggingface.hub.layout import (
     needed_files,
     snapshot_folder,
 )
-from abstractllm.providers.huggingface.hub.locks import LOCKS, InUseError, alone, using
+from abstractllm.providers.huggingface.hub.locks import LOCKS, InUseError, exclusive_lock, shared_lock
 
 __all__ = ["Download"]
 
@@ -82,7 +82,7 @@ class Download:
         snapshot = self._folder / "snapshots" / commit
         wanted, is_complete = self._wanted(snapshot)
         if not (is_complete and self._is_done(wanted, snapshot)):
-            with using(self._root, self._folder.name):
+            with shared_lock(self._root, self._folder.name):
                 cache.sweep(self._root)
                 self._fill(commit, snapshot)
             wanted, _ = self._wanted(snapshot)
@@ -198,7 +198,7 @@ class Download:
         outdated = [path for path in markers(self._folder) if path.read_text("utf-8") == self._pull.revision]
         if not outdated:
             return
-        with suppress(InUseError, OSError), alone(self._root, self._folder.name):
+        with suppress(InUseError, OSError), exclusive_lock(self._root, self._folder.name):
             for path in outdated:
                 shutil.rmtree(self._folder / "snapshots" / path.stem, ignore_errors=True)
                 path.unlink()
