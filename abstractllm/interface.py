@@ -10,6 +10,7 @@ from typing import Any, Generic, cast
 from typing_extensions import TypeVar
 
 from abstractllm._core import execution
+from abstractllm._core.capability_check import check
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import ConfigValues, LLMConfig
 from abstractllm.enums import ModelCapability, ModelParameter
@@ -106,7 +107,7 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         Returns:
             The request as it will be answered, and the paths of what was dropped.
         """
-        return execution.check(self, await self.capabilities(config, request.parameters.model or ""), request)
+        return check(self, await self.capabilities(config, request.parameters.model or ""), request)
 
     async def count(self, request: GenerationRequest, config: ConfigT) -> int:
         """Counts the tokens of a checked request's prompt, as the model would be given it."""

@@ -1,4 +1,4 @@
-"""The one way from a request to its events: checks, defaults, deadline, retries, timing, the folded answer."""
+"""The execution of requests: defaults, checks, deadline, retries, timing, the folded answer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
 from abstractllm._core.accumulator import AnswerAccumulator, fold
+from abstractllm._core.capability_check import Named
 from abstractllm._core.request_log import log_outcome, log_start
 from abstractllm.config import LLMConfig
 from abstractllm.errors import (
@@ -22,51 +23,22 @@ from abstractllm.errors import (
     IncompleteStreamError,
     InternalError,
     ModelNotFoundError,
-    UnsupportedFeatureError,
-    UnsupportedParameterError,
 )
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     Attempt,
-    Capabilities,
     Completion,
     Event,
     Finished,
-    GrammarFormat,
-    Image,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    ParametersPolicy,
-    RegexFormat,
-    Role,
     Started,
-    ToolCall,
 )
 
-__all__ = ["Answerer", "Executor", "Named", "check", "choose_model"]
+__all__ = ["Answerer", "Executor", "choose_model"]
 
 T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=LLMConfig)
 
-_FORMATS = {
-    JsonObjectFormat: "json_object",
-    JsonSchemaFormat: "json_schema",
-    RegexFormat: "regex",
-    GrammarFormat: "grammar",
-}
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
-
-
-class Named(Protocol):
-    """The names by which messages call an LLM."""
-
-    @property
-    def name(self) -> str:
-        """The LLM's name in a registry."""
-
-    @property
-    def provider(self) -> str:
-        """The provider's name."""
 
 
 class Answerer(Named, Protocol[ConfigT]):
@@ -248,7 +220,7 @@ class _Execution(Generic[ConfigT]):
         raise AssertionError("unreachable")
 
     def _attempt(self, error: AbstractLLMError | None = None) -> Attempt:
-        """The try that began last, as far as it is now: failed, or answering."""
+        """Returns the latest attempt, which has failed with an error or is answering."""
         reason, message = (error.reason, error.message) if error else ("", "")
         duration = time.monotonic() - self._began
         return Attempt(self._llm.name, self._llm.provider, self._model, str(reason), message, duration)
@@ -261,13 +233,13 @@ class _Execution(Generic[ConfigT]):
             raise IncompleteStreamError("the answer ended without a finish reason") from None
 
     def started(self, event: Event) -> Started:
-        """The first event for the caller: that of the LLM that answers instead of this one, or a new one."""
+        """Returns the first event for the caller: that of the LLM that answers for this one, or a new one."""
         if isinstance(event, Started):
             return dataclasses.replace(event, id=self._id)
         return Started(self._id, self._llm.name, self._llm.provider, self._model, self._dropped)
 
     def finished(self, event: Finished) -> Finished:
-        """The last event for the caller: the LLM's, with message, attempts and timing."""
+        """Returns the last event for the caller: the LLM's, with message, attempts and timing."""
         timing = dataclasses.replace(
             event.timing,
             first_token=event.timing.first_token or self._first_token,
@@ -313,10 +285,10 @@ def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -
     """Returns the model that answers: the configured one, or one of those that the configuration lists.
 
     Args:
-        llm: The LLM that is asked.
+        llm: The LLM, for messages.
         config: Its configuration.
         model: The model that the caller names, if any.
-        field: Where the caller names it.
+        field: The field in which the caller names it, for messages.
 
     Raises:
         ModelNotFoundError: If `model` is not listed.
@@ -340,58 +312,12 @@ def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -
     return model
 
 
-def check(llm: Named, known: Capabilities, request: GenerationRequest) -> tuple[GenerationRequest, tuple[str, ...]]:
-    """Refuses, or drops if the request says so, what is not among an LLM's capabilities.
-
-    Returns:
-        The request as it will be answered, and the paths of what was dropped.
-    """
-    _check_features(llm, known, request)
-    return _check_parameters(llm, known, request)
-
-
-def _check_features(llm: Named, known: Capabilities, request: GenerationRequest) -> None:
-    parts = [part for message in request.messages for part in message.parts]
-    roles = {message.role for message in request.conversation()}
-    needs = {
-        "tools": ("tools", bool(request.tools) or any(isinstance(part, ToolCall) for part in parts)),
-        "chat.messages.image": ("image_input", any(isinstance(part, Image) for part in parts)),
-        "chat": ("chat", bool(request.messages)),
-        "system_prompt": ("system_prompt", Role.SYSTEM in roles),
-    }
-    if request.response_format is not None:
-        kind = _FORMATS[type(request.response_format)]
-        needs[f"response_format.{kind}"] = (kind, True)
-    for field, (capability, needed) in needs.items():
-        if needed and not getattr(known, capability):
-            raise UnsupportedFeatureError(f"LLM {llm.name!r} ({llm.provider}) does not support {field}", field=field)
-
-
-def _check_parameters(
-    llm: Named, known: Capabilities, request: GenerationRequest
-) -> tuple[GenerationRequest, tuple[str, ...]]:
-    unsupported = [n for n in request.parameters.set_fields() if n != "model" and n not in known.parameters]
-    strange = [key for key in request.provider_options if key not in known.provider_options]
-    if not unsupported and not strange:
-        return request, ()
-    paths = (*(f"parameters.{name}" for name in unsupported), *(f"provider_options.{key}" for key in strange))
-    if request.parameters_policy is ParametersPolicy.REJECT:
-        known_names = known.parameters if unsupported else known.provider_options
-        allowed = ", ".join(known_names) or "none"
-        raise UnsupportedParameterError(
-            f"LLM {llm.name!r} ({llm.provider}) does not take {paths[0]}; it takes {allowed}",
-            field=paths[0],
-            limit=allowed,
-        )
-    options = {key: value for key, value in request.provider_options.items() if key not in strange}
-    parameters = request.parameters.model_copy(update=dict.fromkeys(unsupported))
-    return dataclasses.replace(request, parameters=parameters, provider_options=options), paths
-
-
 async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) -> None:
     """Waits before a retry: exponentially with full jitter, at least as long as the provider asks.
 
-    What asks for more than half a minute, or past the deadline, is the caller's to wait for: the error says how long.
+    Raises:
+        AbstractLLMError: The error itself, if the wait would be longer than half a minute or end after the deadline.
+            The caller may wait longer than that: the error says how long.
     """
     wait = random.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (tries - 1)))
     wait = max(wait, error.retry_after or 0.0)
@@ -402,13 +328,18 @@ async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) ->
 
 
 def _deadline(config: LLMConfig, request: GenerationRequest) -> float | None:
-    """The moment, on the event loop's clock, at which the whole answer must be there."""
+    """Returns the time, on the event loop's clock, at which the whole answer must be there; None for no limit."""
     budgets = [seconds for seconds in (request.timeout, config.timeout) if seconds is not None]
     return asyncio.get_running_loop().time() + min(budgets) if budgets else None
 
 
 async def _within(deadline: float | None, result: Awaitable[T]) -> T:
-    """Waits for a result until the deadline; a timeout that the provider itself ran into stays what it is."""
+    """Waits for a result until the deadline.
+
+    Raises:
+        GenerationTimeoutError: If the deadline passes first.
+        TimeoutError: If the provider itself raises one.
+    """
     if deadline is None:
         return await result
     timeout = asyncio.timeout_at(deadline)

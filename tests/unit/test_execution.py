@@ -1,12 +1,16 @@
 """From a request to its events: order, folding, retries, deadlines, refusals, cancellation."""
 
 import asyncio
+import gc
+import inspect
 import time
+import weakref
 from contextlib import aclosing
 
 import pytest
 
 from abstractllm import (
+    LLM,
     Capabilities,
     ChatMessage,
     ContextLengthExceededError,
@@ -221,3 +225,35 @@ async def test_a_retry_that_a_provider_puts_off_for_long_is_left_to_the_caller()
         await llm.complete_async("Hi")
     assert caught.value.retry_after == 3600
     assert len(llm.requests) == 1
+
+
+# The faces of an LLM.
+
+
+def test_an_llm_that_is_dropped_is_gone_at_once_without_the_collector():
+    llm = ScriptedProvider()
+    llm.generate("Hi")
+    reference = weakref.ref(llm)
+    gc.disable()
+    try:
+        del llm
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_stream_keeps_its_llm():
+    events = ScriptedProvider({"reply": "one two"}).stream_async("Hi")
+    assert "".join([event.text async for event in events if isinstance(event, TextDelta)]) == "one two"
+
+
+def test_the_synchronous_twin_calls_the_asynchronous_method_of_a_subclass():
+    class Counting(ScriptedProvider):
+        async def count_tokens_async(self, prompt, system_prompt=None, *, tools=(), model=None):
+            """Counts in another way."""
+            return 7
+
+    assert Counting().count_tokens("Hi") == 7
+    twin, method = LLM.count_tokens, LLM.count_tokens_async
+    assert (twin.__name__, twin.__qualname__, twin.__doc__) == ("count_tokens", "LLM.count_tokens", method.__doc__)
+    assert inspect.signature(twin) == inspect.signature(method)
