@@ -14,7 +14,7 @@ import abstractllm.errors
 import abstractllm.types
 import abstractllm_client
 import abstractllm_client.errors
-from abstractllm import LLM, GenerationOptions
+from abstractllm import LLM, AbstractLLMInterface, GenerationOptions
 from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.validation import OTHER_NAMES
 from abstractllm_client import AsyncRemoteLLM, RemoteLLM, _parameters, _requests
@@ -211,3 +211,9 @@ def test_both_sides_refuse_the_same_way(arguments: tuple[Any, ...], options: dic
     # Nobody listens there: the client's refusal cannot be the server's.
     remote = refusal(RemoteLLM("127.0.0.1:1"), abstractllm_client.AbstractLLMError)
     assert remote == refusal(ScriptedProvider(), abstractllm.AbstractLLMError)
+
+
+def test_a_provider_has_two_methods_to_write_and_the_callers_face_is_narrow() -> None:
+    assert AbstractLLMInterface.__abstractmethods__ == {"capabilities", "events"}
+    assert public(LLM) < public(AbstractLLMInterface)
+    assert {"events", "run", "config", "on_change"}.isdisjoint(public(LLM))
