@@ -14,13 +14,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.registry import LLMRegistry
 from abstractllm.requests import GenerationRequest
 from abstractllm.testing import ScriptedProvider, Step
 from abstractllm.types import ChatMessage, Image, Reasoning, Text, ToolCall, ToolResult
 from abstractllm_server.app import Server
-from abstractllm_server.config import ServerSettings
+from abstractllm_server.settings import ServerSettings
 from tests.interop.recorder import Recorder
 from tests.server.certificates import Authority
 
@@ -67,7 +68,7 @@ class World:
         self.spare = HuggingFaceProvider({"model": "demo", "threads": 1})
         self.cache = self.folder / "cache"
         self.hub = HuggingFaceProvider({"model": HUB_MODEL, "cache_dir": str(self.cache)})
-        llms = {
+        llms: dict[str, AbstractLLMInterface[Any]] = {
             "echo": self.echo,
             "mirror": self.mirror,
             "flaky": self.flaky,

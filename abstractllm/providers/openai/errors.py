@@ -23,6 +23,7 @@ from abstractllm.errors import (
     RateLimitedError,
     UnsupportedParameterError,
 )
+from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.providers.hosted import import_sdk, status_error
 
 __all__ = ["error_of_body", "translate"]
@@ -48,20 +49,8 @@ _CODES: dict[str, type[AbstractLLMError]] = {
 }
 _GENERAL = ("invalid_request_error", "BadRequestError", "server_error")
 """Types that tell less than an HTTP status does."""
-_FIELDS = {"max_completion_tokens": "parameters.max_tokens", "max_tokens": "parameters.max_tokens"} | {
-    name: f"parameters.{name}"
-    for name in (
-        "model",
-        "temperature",
-        "top_p",
-        "seed",
-        "presence_penalty",
-        "frequency_penalty",
-        "stop",
-        "logit_bias",
-        "top_logprobs",
-        "reasoning_effort",
-    )
+_FIELDS = {name: f"parameters.{name}" for name in GENERATION_PARAMETERS} | {
+    "max_completion_tokens": "parameters.max_tokens"
 }
 _CONTEXT = re.compile(r"maximum (?:context|model) length|context (?:length|size|window)|exceeds? .{0,20}context", re.I)
 _CONTEXT_LIMIT = re.compile(r"(?:maximum (?:context|model) length (?:is|of)|context size) \(?(\d+)", re.I)

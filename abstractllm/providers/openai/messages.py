@@ -11,7 +11,7 @@ from typing import Any
 
 from abstractllm.errors import InvalidRequestError
 from abstractllm.providers.openai.config import OpenAIConfig
-from abstractllm.providers.openai.models import EXTENSIONS, WITHOUT_REASONING
+from abstractllm.providers.openai.models import WITHOUT_REASONING
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     ChatMessage,
@@ -40,7 +40,8 @@ PROVIDER_OPTIONS = (
 )
 """Further fields of the body that a request may set; none of them can change the model or the conversation."""
 
-_SAME_NAME = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort")
+_OTHER_FORM = ("model", "max_tokens", "stop", "logit_bias", "top_logprobs")
+"""Parameters that the body has under another name or in another form; the others stand in it as they are."""
 
 
 def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
 
 def _sampling(parameters: dict[str, Any], config: OpenAIConfig) -> dict[str, Any]:
     """Returns the fields of the body for generation parameters."""
-    fields: dict[str, Any] = {name: parameters[name] for name in (*_SAME_NAME, *EXTENSIONS) if name in parameters}
+    fields: dict[str, Any] = {name: value for name, value in parameters.items() if name not in _OTHER_FORM}
     if "max_tokens" in parameters:
         fields[config.token_limit_name] = parameters["max_tokens"]
     if "stop" in parameters:

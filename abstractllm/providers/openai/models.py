@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["COMPATIBLE", "DEFAULT_MODEL", "EXTENSIONS", "WITHOUT_REASONING", "Family", "family_of"]
+__all__ = ["COMPATIBLE", "DEFAULT_MODEL", "WITHOUT_REASONING", "Family", "family_of"]
 
 DEFAULT_MODEL = "gpt-5.4-mini"
 """Small, current, without an announced end, and the newest that takes a temperature: it does not reason unless told."""
@@ -29,8 +29,6 @@ _REASONING = (*_COMMON, "reasoning_effort")
 _OPTIONAL_REASONING = (*_SAMPLING, *_COMMON, "top_logprobs", "reasoning_effort")
 WITHOUT_REASONING = (*_SAMPLING, "top_logprobs")
 """The parameters that a model with optional reasoning takes only while its effort is `none`, which is its default."""
-EXTENSIONS = ("top_k", "min_p", "repetition_penalty")
-"""Not OpenAI's; vLLM, SGLang and others take them under these names, beside OpenAI's own."""
 
 
 @dataclass(frozen=True, slots=True)
