@@ -106,7 +106,7 @@ class CallReader:
             if character == ",":
                 reader.place += 1
                 continue
-            if not self._ends_object(call, is_closed=character == "}"):
+            if not self._finish(call, is_closed=character == "}"):
                 return False
             if character == "}":
                 reader.place += 1
@@ -151,8 +151,12 @@ class CallReader:
             return None
         return str(json.loads("".join(pieces)))
 
-    def _ends_object(self, call: _CallObject, is_closed: bool) -> bool:
-        """Tells whether a call may end here; one that has no arguments is emitted now."""
+    def _finish(self, call: _CallObject, is_closed: bool) -> bool:
+        """Finishes a call at the end of its object; one without arguments is emitted now.
+
+        Returns:
+            Whether the call may end here.
+        """
         if call.is_emitted:
             return True
         if not is_closed or not call.name:
