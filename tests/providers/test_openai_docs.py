@@ -9,10 +9,12 @@ from abstractllm.providers.openai.models import (
     _UNKNOWN,
     COMPATIBLE,
     DEFAULT_MODEL,
-    EXTENSIONS,
     WITHOUT_REASONING,
     Family,
 )
+
+EXTENSIONS = [name for name in GENERATION_PARAMETERS if name not in (*COMPATIBLE.parameters, "model")]
+"""Not OpenAI's; vLLM, SGLang and others take them under these names, beside OpenAI's own."""
 
 
 def parameters_table() -> str:

@@ -88,16 +88,16 @@ def test_provider_or_what_they_share_importing_a_provider_breaks_its_contract(pl
 
 @pytest.mark.parametrize("contract", LAYERS_CONTRACTS, ids=lambda contract: contract["id"])
 def test_import_of_an_upper_layer_breaks_its_contract(contract: dict[str, Any], tree: Path) -> None:
-    (container,) = contract["containers"]
-    upper, lower = (re.split(r" [|:] ", contract["layers"][index])[0] for index in (0, -1))
-    module = module_path(tree, f"{container}.{lower}")
-    module.write_text(module.read_text("utf-8") + f"\nimport {container}.{upper}\n", "utf-8")
+    prefix = "".join(f"{container}." for container in contract.get("containers", ()))
+    upper, lower = (prefix + re.split(r" [|:] ", contract["layers"][index])[0] for index in (0, -1))
+    module = module_path(tree, lower)
+    module.write_text(module.read_text("utf-8") + f"\nimport {upper}\n", "utf-8")
 
     result = lint_imports(tree, contract["id"])
 
     assert result.returncode == 1, result.stdout + result.stderr
     assert f"{contract['name']} BROKEN" in result.stdout
-    assert f"{container}.{lower} -> {container}.{upper}" in result.stdout
+    assert f"{lower} -> {upper}" in re.sub(r"\s+", " ", result.stdout)
 
 
 @pytest.mark.parametrize(
