@@ -4,7 +4,8 @@
 MAKEFLAGS += --no-builtin-rules
 
 PORT ?= 50051
-IMAGE ?= abstractllm:0.1.0
+VERSION_TAG := 0.1.0
+IMAGE ?= abstractllm:$(VERSION_TAG)$(if $(filter cuda,$(BASE)),-cuda)
 BASE ?= cpu
 
 BIN := .venv/bin

@@ -53,7 +53,7 @@ PLACES = (
     Place("clients/node/package.json", '"name": "@abstractllm/client",\n  "version": "{version}"'),
     Place("clients/node/package-lock.json", '"name": "@abstractllm/client",\n  "version": "{version}"'),
     Place("clients/node/package-lock.json", '"name": "@abstractllm/client",\n      "version": "{version}"'),
-    Place("Makefile", "\nIMAGE ?= abstractllm:{version}\n"),
+    Place("Makefile", "\nVERSION_TAG := {version}\n"),
     Place("docs/versions.md", "\nEverything here is {version} and"),
     Place("examples/README.md", "abstractllm-client-{version}.jar"),
     Place("examples/go/go.mod", "github.com/abstractllm/abstractllm-go v{version}\n"),
