@@ -43,10 +43,10 @@ types: .venv/.installed ## mypy, strict
 contracts: .venv/.installed ## The imports that must never exist
 	$(BIN)/lint-imports
 
-generate: .venv/.installed ## Write the generated code and docs/reference.md anew from the .proto files
+generate: .venv/.installed ## Write everything that follows from proto/ anew: code, parameter tables, docs/reference.md
 	$(BIN)/python -m tools.generate
 
-checkgenerate: .venv/.installed ## Fail where the generated code or docs/reference.md differs from the .proto files
+checkgenerate: .venv/.installed ## Fail where anything that follows from proto/ differs from it
 	$(BIN)/python -m tools.generate --check
 
 bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model

@@ -29,7 +29,7 @@ class Place:
     count: int = 1
 
     def replace(self, content: str, old: str, new: str) -> str:
-        """Return a file's content with the new version in this place.
+        """Returns a file's content with the new version in this place.
 
         Raises:
             ValueError: If the place is not there as often as it should be.
@@ -71,7 +71,7 @@ PLACES = (
 
 
 def current_version(root: Path) -> str:
-    """Return the version that the Python client's project file names.
+    """Returns the version that the Python client's project file names.
 
     Raises:
         ValueError: If it names none.
@@ -84,7 +84,7 @@ def current_version(root: Path) -> str:
 
 
 def bump(root: Path, version: str, today: date) -> list[str]:
-    """Change the version in every place, and give the changelog's unreleased entries to it.
+    """Changes the version in every place, and give the changelog's unreleased entries to it.
 
     Args:
         root: The repository's root.
@@ -115,7 +115,7 @@ def bump(root: Path, version: str, today: date) -> list[str]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return the three numbers of a version.
+    """Returns the three numbers of a version.
 
     Raises:
         ValueError: If it is not of the form X.Y.Z.
@@ -126,7 +126,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def main() -> int:
-    """Run the command line.
+    """Runs the command line.
 
     Returns:
         The exit status: 0, or 1 where nothing was changed.

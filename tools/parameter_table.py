@@ -53,7 +53,7 @@ class Bounds:
         return f"{left}{self.minimum}, {self.maximum}{right}"
 
     def in_words(self, *, is_count: bool = False) -> str:
-        """Return the interval in words, such as `from 0 to 2` or `above 0 and at most 1`.
+        """Returns the interval in words, such as `from 0 to 2` or `above 0 and at most 1`.
 
         Args:
             is_count: True where it bounds a count: that a count is at least 0 is then left unsaid, as in `at most 16`.
@@ -104,7 +104,7 @@ class Parameter:
     keys: Bounds | None
 
     def range_in_words(self) -> str:
-        """Return the range in words, or `any 64-bit integer` where the type alone bounds it; empty without a range."""
+        """Returns the range in words, or `any 64-bit integer` where the type alone bounds it; empty without a range."""
         if self.range is None:
             return ""
         return self.range.in_words() or f"any {TYPE_BOUNDS[self.kind] + 1}-bit integer"
@@ -196,5 +196,5 @@ def _number(text: str) -> float | int:
 
 
 def _in_digits(number: float) -> str:
-    """Write a number with commas between thousands: `1,024`, `0.5`, and `2` for 2.0 too."""
+    """Writes a number with commas between thousands: `1,024`, `0.5`, and `2` for 2.0 too."""
     return f"{int(number):,}" if number == int(number) else str(number)

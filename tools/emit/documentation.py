@@ -12,7 +12,7 @@ MARKS = ("<!-- The table of generation parameters: written by `make generate`. -
 
 
 def emit(parameters: Sequence[Parameter], root: Path) -> dict[Path, str]:
-    """Write the table of generation parameters into its page.
+    """Writes the table of generation parameters into its page.
 
     Args:
         parameters: All of them, in the contract's order.
@@ -37,7 +37,7 @@ def emit(parameters: Sequence[Parameter], root: Path) -> dict[Path, str]:
 
 
 def limits(parameter: Parameter) -> str:
-    """Write a parameter's limits in words, such as `above 0 and at most 1`."""
+    """Writes a parameter's limits in words, such as `above 0 and at most 1`."""
     parts = []
     if parameter.items is not None:
         noun = "texts" if parameter.kind == "strings" else "tokens"

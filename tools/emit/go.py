@@ -25,7 +25,7 @@ NOT_DEFAULTS = {"model"}
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
-    """Write the file of generation parameters.
+    """Writes the file of generation parameters.
 
     Args:
         parameters: All of them, in the contract's order.
@@ -50,7 +50,7 @@ import pb "github.com/abstractllm/abstractllm-go/abstractllmv1"
 
 
 def _option(parameter: Parameter) -> str:
-    """Write the function that sets a parameter of one generation."""
+    """Writes the function that sets a parameter of one generation."""
     name, field = _go_name(parameter), _message_name(parameter)
     documentation = _comment(_documentation(parameter))
     if parameter.enum:
@@ -70,7 +70,7 @@ func With{name}({argument}) GenerateOption {{
 
 
 def _defaults(parameters: Sequence[Parameter]) -> str:
-    """Write the struct of an LLM's defaults and its conversions from and to the contract's message."""
+    """Writes the struct of an LLM's defaults and its conversions from and to the contract's message."""
     fields = [(_go_name(parameter), parameter.enum or TYPES[parameter.kind][1]) for parameter in parameters]
     # An enum's 0 means that it is not set, so the message gets a field only for other numbers.
     encoded = [
@@ -125,23 +125,23 @@ def _decoded(parameter: Parameter) -> str:
 
 
 def _is_pointer(parameter: Parameter) -> bool:
-    """Return whether the parameter's absence is a nil pointer, as opposed to an empty list or map."""
+    """Returns whether the parameter's absence is a nil pointer, as opposed to an empty list or map."""
     return TYPES[parameter.kind][1].startswith("*")
 
 
 def _go_name(parameter: Parameter) -> str:
-    """Return the exported name: "top_p" is TopP, and "user_id" is UserID."""
+    """Returns the exported name: "top_p" is TopP, and "user_id" is UserID."""
     words = parameter.name.split("_")
     return "".join(word.upper() if word in INITIALISMS else word.capitalize() for word in words)
 
 
 def _message_name(parameter: Parameter) -> str:
-    """Return the name in the generated message: "top_p" is TopP, and "user_id" is UserId."""
+    """Returns the name in the generated message: "top_p" is TopP, and "user_id" is UserId."""
     return "".join(word.capitalize() for word in parameter.name.split("_"))
 
 
 def _documentation(parameter: Parameter) -> str:
-    """Return what a parameter does, followed by its bounds in words."""
+    """Returns what a parameter does, followed by its bounds in words."""
     sentences = [parameter.doc.replace("`", "")]
     if parameter.items and (items := parameter.items.in_words(is_count=True)):
         sentences.append(f"{items[0].upper()}{items[1:]} {'texts' if parameter.kind == 'strings' else 'entries'}.")
@@ -168,6 +168,6 @@ def _comment(text: str) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, str]], indent: int) -> str:
-    """Write two columns as gofmt aligns them, with the indent in tabs."""
+    """Writes two columns as gofmt aligns them, with the indent in tabs."""
     width = max((len(left) for left, _ in rows), default=0)
     return "\n".join("\t" * indent + f"{left:<{width}} {right}" for left, right in rows)

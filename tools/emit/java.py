@@ -29,7 +29,7 @@ IMPORTS = {"java.util.List": "List<", "java.util.Map": "Map<", "java.util.Object
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
-    """Write the class of setters.
+    """Writes the class of setters.
 
     Args:
         parameters: All of them, in the contract's order.
@@ -65,7 +65,7 @@ abstract class GenerationParameterSetters<Self> {{
 
 
 def _setter(parameter: Parameter) -> str:
-    """Write one setter with its documentation."""
+    """Writes one setter with its documentation."""
     name = _accessor_name(parameter.name)
     kind, argument, check = (parameter.enum, "value", "") if parameter.enum else KINDS[parameter.kind]
     path = f'"parameters.{parameter.name}"'
@@ -87,7 +87,7 @@ def _setter(parameter: Parameter) -> str:
 
 
 def _returned(setting: str) -> list[str]:
-    """Write the statement that adds a setting, in two lines where it is too long for one."""
+    """Writes the statement that adds a setting, in two lines where it is too long for one."""
     line = f"return parameter(parameters -> parameters.{setting});"
     if len(line) <= LINE_LENGTH - 8:
         return [line]
@@ -95,13 +95,13 @@ def _returned(setting: str) -> list[str]:
 
 
 def _setter_name(name: str) -> str:
-    """Return the name of the setter: "top_p" is topP."""
+    """Returns the name of the setter: "top_p" is topP."""
     first, *others = name.split("_")
     return first + "".join(map(str.capitalize, others))
 
 
 def _accessor_name(name: str) -> str:
-    """Return the name as protobuf writes it into accessors, where a digit ends a word: "top_p2x" is TopP2X."""
+    """Returns the name as protobuf writes it into accessors, where a digit ends a word: "top_p2x" is TopP2X."""
     return re.sub(r"(?:^|_|(?<=\d))([a-z])|_", lambda match: (match[1] or "").upper(), name)
 
 
@@ -123,7 +123,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _as_html(doc: str) -> str:
-    """Return documentation as Javadoc takes it, with words in backticks as code."""
+    """Returns documentation as Javadoc takes it, with words in backticks as code."""
     parts = re.split(r"`([^`]*)`", doc)
     escaped = [html.escape(part, quote=False).replace("@", "&#64;") for part in parts[::2]]
     code = [f"{{@code {part}}}" for part in parts[1::2]]
@@ -131,7 +131,7 @@ def _as_html(doc: str) -> str:
 
 
 def _argument(parameter: Parameter) -> str:
-    """Return in words the values that a setter takes."""
+    """Returns in words the values that a setter takes."""
     if parameter.kind == "enum":
         return "one of the constants"
     if parameter.kind == "string":
@@ -146,5 +146,5 @@ def _argument(parameter: Parameter) -> str:
 
 
 def _count(bounds: Bounds | None) -> str:
-    """Return the bounds of a count or a length in words: "1 to 256", "at most 16"; empty where there are none."""
+    """Returns the bounds of a count or a length in words: "1 to 256", "at most 16"; empty where there are none."""
     return bounds.in_words(is_count=True).removeprefix("from ") if bounds else ""

@@ -40,7 +40,7 @@ NOT_DEFAULTS = {"model"}
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
-    """Write the module of generation parameters.
+    """Writes the module of generation parameters.
 
     Args:
         parameters: All of them, in the contract's order.
@@ -88,7 +88,7 @@ class ParameterValues(TypedDict, total=False):
 
 
 def _checked(parameter: Parameter) -> str:
-    """Write the type of a field, with its bounds."""
+    """Writes the type of a field, with its bounds."""
     if parameter.enum:
         return f"Annotated[{parameter.enum}, Field(strict=False)]"
     value = TYPES[parameter.kind][0]
@@ -122,7 +122,7 @@ def _annotated(kind: str, arguments: Sequence[str]) -> str:
 
 
 def _bounds(bounds: Bounds | None) -> list[str]:
-    """Write pydantic's arguments for the bounds of a number."""
+    """Writes pydantic's arguments for the bounds of a number."""
     if bounds is None:
         return []
     arguments = []
@@ -134,7 +134,7 @@ def _bounds(bounds: Bounds | None) -> list[str]:
 
 
 def _lengths(bounds: Bounds | None) -> list[str]:
-    """Write pydantic's arguments for the bounds of a length."""
+    """Writes pydantic's arguments for the bounds of a length."""
     if bounds is None:
         return []
     arguments = [f"min_length={bounds.minimum}"] if bounds.minimum else []

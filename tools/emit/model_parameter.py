@@ -17,7 +17,7 @@ NOT_FOR_USERS = {"scripted"}
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
-    """Write the module of the enum, for each package that has it.
+    """Writes the module of the enum, for each package that has it.
 
     Args:
         parameters: All generation parameters, in the contract's order.
@@ -46,7 +46,7 @@ class ModelParameter(StrEnum):
 
 
 def _configuration_keys() -> Iterator[str]:
-    """Yield the keys of every provider's configuration, generation parameters included."""
+    """Yields the keys of every provider's configuration, generation parameters included."""
     # The library is imported here, not above: the modules that it needs may be generated in the same run.
     from abstractllm.factory import available_providers, provider_class
 

@@ -28,7 +28,7 @@ FORMS = {
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
-    """Write the file of generation parameters.
+    """Writes the file of generation parameters.
 
     Args:
         parameters: All of them, in the contract's order.
@@ -61,7 +61,7 @@ export const PARAMETER_CODECS = {{
 
 
 def camel_case(name: str) -> str:
-    """Return the name of a field in generated JavaScript: `topP` for `top_p`."""
+    """Returns the name of a field in generated JavaScript: `topP` for `top_p`."""
     return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
 
 
@@ -93,7 +93,7 @@ def _codec(parameter: Parameter) -> str:
 
 
 def _documentation(parameter: Parameter, camel: dict[str, str]) -> str:
-    """Return the contract's documentation with the client's names, and the limits in words."""
+    """Returns the contract's documentation with the client's names, and the limits in words."""
     doc = re.sub(r"`(\w+)`", lambda match: f"`{camel.get(match[1], match[1])}`", parameter.doc)
     return " ".join(sentence for sentence in (doc, *_limits(parameter), FORMS.get(parameter.kind)) if sentence)
 
@@ -116,7 +116,7 @@ def _limits(parameter: Parameter) -> list[str]:
 
 
 def _comment(text: str) -> str:
-    """Return a TSDoc comment of a field, wrapped to the line length."""
+    """Returns a TSDoc comment of a field, wrapped to the line length."""
     text = text.replace("*/", "*\\/")
     line = f"  /** {text} */"
     if len(line) <= LINE_LENGTH:

@@ -25,7 +25,7 @@ NOT_DEFAULTS = {"model"}
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
-    """Write the file of generation parameters.
+    """Writes the file of generation parameters.
 
     Args:
         parameters: All of them, in the contract's order.
@@ -82,7 +82,7 @@ def _value(parameter: Parameter) -> str:
 
 
 def _documentation(parameter: Parameter) -> str:
-    """Return what a parameter does, followed by its bounds in words."""
+    """Returns what a parameter does, followed by its bounds in words."""
     sentences = [parameter.doc]
     if parameter.items:
         noun = "texts" if parameter.kind == "strings" else "entries"
@@ -101,7 +101,7 @@ def _documentation(parameter: Parameter) -> str:
 
 
 def _docstring(text: str) -> str:
-    """Return the docstring of a key, wrapped to the line length."""
+    """Returns the docstring of a key, wrapped to the line length."""
     text = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     line = f'    """{text}"""'
     if len(line) <= LINE_LENGTH:

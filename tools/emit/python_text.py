@@ -7,7 +7,7 @@ __all__ = ["formatted"]
 
 
 def formatted(text: str) -> str:
-    """Format a module.
+    """Formats a module.
 
     Args:
         text: The module.
