@@ -65,7 +65,7 @@ def check_text(text: str, field: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(
-            f"{field} holds a lone surrogate at character {error.start}, which is no Unicode text", field=field
+            f"{field} holds a lone surrogate at character {error.start}, which is not valid Unicode", field=field
         ) from None
 
 
@@ -88,7 +88,9 @@ def rename_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     for other, name in OTHER_NAMES.items():
         if other in renamed:
             value = renamed.pop(other)
-            if renamed.setdefault(name, value) != value:
+            if value is None or renamed.get(name) is None:  # None is no value, and contradicts none
+                renamed[name] = renamed.get(name) if value is None else value
+            elif renamed[name] != value:
                 raise InvalidRequestError(
                     f"parameters.{other}: is another name of {name}, which is {renamed[name]!r:.80}, got {value!r:.80}",
                     field=f"parameters.{other}",

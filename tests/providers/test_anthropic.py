@@ -259,6 +259,22 @@ async def test_tool_calls_come_in_fragments_with_text_between_them():
     )
 
 
+async def test_null_counts_as_an_empty_text():
+    thought = {"type": "thinking", "thinking": None, "signature": None}
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    events = [
+        start(),
+        *block(0, thought, {"type": "signature_delta", "signature": None}),
+        *block(1, call, {"type": "input_json_delta", "partial_json": None}),
+        *text(2, "4"),
+        *stop("tool_use"),
+    ]
+    async with asking(says(events)) as (llm, _):
+        completion = await llm.complete_async("Hi", tools=[WEATHER])
+    assert completion.text == "4"
+    assert completion.tool_calls == (ToolCall("toolu_1", "weather", "{}"),)
+
+
 async def test_signed_thinking_is_streamed_as_reasoning_and_goes_back_unchanged():
     redacted = block(1, {"type": "redacted_thinking", "data": "c2VjcmV0"})
     events = [start(), *thinking(0, "c2ln", "hm ", "hm"), *redacted, *text(2, "4"), *stop()]

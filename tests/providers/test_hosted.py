@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from abstractllm import GenerationTimeoutError, create_llm
+from abstractllm import Capabilities, GenerationTimeoutError, create_llm
+from abstractllm.providers.hosted import HostedProvider
 from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
 from tests.providers.fake_http import HANG, Exchange, hanging, serving
 from tests.providers.openai_server import asking, saying
@@ -28,6 +29,30 @@ async def test_many_requests_open_no_more_connections_than_the_limit_and_leave_n
         assert (llm.running, llm.queued) == (0, 0)
         await llm.close_async()
         await server.settled()
+
+
+def test_a_hosted_provider_needs_no_configuration_class_of_its_own():
+    class BareProvider(HostedProvider):
+        provider = "bare"
+
+        def make_client(self, config):
+            raise NotImplementedError
+
+        async def close_client(self, client):
+            raise NotImplementedError
+
+        def answer(self, client, request, config):
+            raise NotImplementedError
+
+        def translate(self, error):
+            raise NotImplementedError
+
+        async def capabilities(self, config, model):
+            return Capabilities()
+
+    with BareProvider({"max_concurrent_requests": 3}) as llm:
+        assert llm.config.max_concurrent_requests == 3
+        assert llm.config.timeout == 600
 
 
 async def test_one_connection_is_used_again_and_again():

@@ -63,6 +63,15 @@ def test_a_change_merges_and_none_clears():
         assert llm.get_config()["timeout"] == 3
 
 
+def test_none_under_one_name_of_a_parameter_contradicts_no_value_under_the_other():
+    with create_llm("scripted", max_new_tokens=None, max_tokens=5) as llm:
+        assert llm.get_config()["max_tokens"] == 5
+        llm.set_config(max_new_tokens=7, max_tokens=None)
+        assert llm.get_config()["max_tokens"] == 7
+        llm.set_config(max_new_tokens=None)
+        assert "max_tokens" not in llm.get_config()
+
+
 def test_a_refused_change_changes_nothing():
     with create_llm("scripted", temperature=0.5) as llm:
         with pytest.raises(ConfigurationError):

@@ -62,7 +62,7 @@ def test_contract_holds(contract: dict[str, Any], tree: Path) -> None:
 def test_forbidden_import_breaks_its_contract(contract: dict[str, Any], tree: Path) -> None:
     for source in contract["source_modules"]:
         lines = [f"import {name}\n" for name in contract["forbidden_modules"]]
-        (tree / PACKAGES[source] / "planted.py").write_text("".join(lines), "utf-8")
+        (module_path(tree, source).parent / "planted.py").write_text("".join(lines), "utf-8")
 
     result = lint_imports(tree, contract["id"])
 
@@ -70,7 +70,7 @@ def test_forbidden_import_breaks_its_contract(contract: dict[str, Any], tree: Pa
     assert f"{contract['name']} BROKEN" in result.stdout
     for source in contract["source_modules"]:
         for name in contract["forbidden_modules"]:
-            assert f"{source}.planted -> {name}" in result.stdout
+            assert f"{source}.planted -> {name}" in re.sub(r"\s+", " ", result.stdout)
 
 
 @pytest.mark.parametrize("place", ["planted.py", "hosted/planted.py"])

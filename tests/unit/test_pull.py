@@ -241,6 +241,32 @@ async def test_closing_the_llm_ends_its_downloads(hub: FakeHub, root: Path) -> N
     await until(lambda: not hub.open)
 
 
+async def test_each_download_that_closing_ends_has_an_error_of_its_own(hub: FakeHub, root: Path) -> None:
+    hub.add(MODEL)
+    hub.pace = 100_000
+    llm = llm_of(root)
+    async with asyncio.timeout(HANG), aclosing(llm.pull()) as first, aclosing(llm.pull()) as second:
+        await begun(first)
+        await begun(second)
+        await llm.close_async()
+        errors = []
+        for reports in (first, second):
+            with pytest.raises(ServerShuttingDownError) as caught:
+                _ = [report async for report in reports]
+            errors.append(caught.value)
+    assert errors[0] is not errors[1]
+
+
+async def test_a_revision_does_not_lead_into_another_model(hub: FakeHub, root: Path) -> None:
+    commit = hub.add(MODEL)
+    async with llm_of(root) as llm:
+        await pull(llm)
+    elsewhere = f"../../{(root / 'models--org--model').name}/snapshots/{commit}"
+    async with llm_of(root, "org/other", revision=elsewhere, local_files_only=True) as llm:
+        with pytest.raises(ModelNotFoundError, match="is not in the cache"):
+            await pull(llm)
+
+
 async def test_only_a_listed_model_is_downloaded(hub: FakeHub, root: Path) -> None:
     async with llm_of(root) as llm:
         with pytest.raises(ModelNotFoundError) as caught:

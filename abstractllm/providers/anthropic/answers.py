@@ -10,7 +10,7 @@ from typing import Any
 from abstractllm.enums import FinishReason, Role
 from abstractllm.providers.anthropic.messages import STATE_MARK
 from abstractllm.providers.hosted import unknown_finish_reason
-from abstractllm.providers.hosted.json_values import read_count, read_optional_text, read_text
+from abstractllm.providers.hosted.json_values import read_count, read_optional_text
 from abstractllm.types import (
     ChatMessage,
     Event,
@@ -142,9 +142,13 @@ class AnswerReader:
                 block.signature = read_optional_text(start.get("signature"))
                 return self._reasoning(block, start.get("thinking"))
             case "redacted_thinking":
-                block.signature = read_text(start["data"])
+                block.signature = read_optional_text(start["data"])
             case "tool_use":
-                block.id, block.name, block.input = read_text(start["id"]), read_text(start["name"]), start.get("input")
+                block.id, block.name, block.input = (
+                    read_optional_text(start["id"]),
+                    read_optional_text(start["name"]),
+                    start.get("input"),
+                )
                 block.call = self._calls
                 self._calls += 1
                 return [ToolCallDelta(block.call, block.id, block.name)]
@@ -157,9 +161,9 @@ class AnswerReader:
             case "thinking_delta":
                 return self._reasoning(block, delta["thinking"])
             case "signature_delta":
-                block.signature += read_text(delta["signature"])
+                block.signature += read_optional_text(delta["signature"])
             case "input_json_delta" if block.kind == "tool_use":
-                return self._arguments(block, read_text(delta["partial_json"]))
+                return self._arguments(block, read_optional_text(delta["partial_json"]))
         return []
 
     def _end(self, block: _Block) -> list[Event]:

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -107,6 +107,8 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
         HostedConfigT: The configuration's class, which is also the subclass's `config_type`.
         ClientT: The SDK's client.
     """
+
+    config_type: type[HostedConfigT] = cast("type[HostedConfigT]", HostedConfig)
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)

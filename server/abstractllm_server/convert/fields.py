@@ -113,7 +113,7 @@ def duration(seconds: float | None) -> Duration | None:
     if seconds is None:
         return None
     message = Duration()
-    message.FromNanoseconds(int(seconds * 1e9))
+    message.FromNanoseconds(_nanoseconds(seconds))
     return message
 
 
@@ -167,8 +167,7 @@ def _write(message: Message, field: FieldDescriptor, value: Any) -> None:
     elif field.is_repeated:
         content.extend(replace_surrogates(item) if isinstance(item, str) else item for item in value)
     elif isinstance(content, Duration | Timestamp):
-        # Whole seconds by themselves: in nanoseconds the time of day is beyond a double's precision.
-        content.FromNanoseconds(int(value) * 10**9 + int(value % 1 * 1e9))
+        content.FromNanoseconds(_nanoseconds(value))
     elif isinstance(content, Struct):
         json_format.ParseDict(value, content)
     elif isinstance(content, Message):
@@ -178,6 +177,13 @@ def _write(message: Message, field: FieldDescriptor, value: Any) -> None:
         setattr(message, field.name, enum_number(field.enum_type, value))
     else:
         setattr(message, field.name, replace_surrogates(value) if isinstance(value, str) else value)
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Returns the nearest whole number of nanoseconds: a value that is read and written again stays the same."""
+    # Whole seconds by themselves: a time of day in nanoseconds is beyond a double's precision.
+    whole = math.floor(seconds)
+    return whole * 10**9 + round((seconds - whole) * 1e9)
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

@@ -310,8 +310,7 @@ class EngineSupervisor:
         self._state.crash(f"the engine {description}")
         if was_draining:
             self.stop()
-        else:
-            self.reconcile()
+        self.reconcile()
         return pause
 
     def _after_failed_load(self, end: _ProcessEnd) -> None:

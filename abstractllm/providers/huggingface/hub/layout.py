@@ -145,5 +145,5 @@ def _is_small(name: str, code: bool) -> bool:
 def _object(text: bytes) -> dict[str, object]:
     value = json.loads(text)
     if not isinstance(value, dict):
-        raise ValueError("a configuration is no JSON object")
+        raise ValueError("a configuration is not a JSON object")
     return value

@@ -14,6 +14,7 @@ from abstractllm.errors import AbstractLLMError, ModelNotFoundError
 from abstractllm.providers.huggingface.hub import cache
 from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 from abstractllm.providers.huggingface.hub.downloads import DownloadSubscriber, downloads
+from abstractllm.providers.huggingface.protocol.errors import copy_error
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.types import CachedModel, PullProgress
 
@@ -74,7 +75,7 @@ class ModelCache:
     def end_pulls(self, reason: AbstractLLMError) -> None:
         """Ends the LLM's calls of `pull`; a download goes on if callers of other LLMs want it too."""
         for subscriber in tuple(self._subscribers):
-            subscriber.put(reason)
+            subscriber.put(copy_error(reason))
 
 
 def list_models(cache_dir: str) -> list[CachedModel]:

@@ -98,7 +98,7 @@ class Download:
             return self._pull.revision
         commit = HfApi().model_info(self._pull.model, revision=self._pull.revision).sha
         if commit is None or not _COMMIT.fullmatch(commit):
-            raise ValueError(f"{commit!r} is no commit")
+            raise ValueError(f"{commit!r} is not a commit")
         return commit
 
     def _wanted(self, snapshot: Path) -> tuple[list[str], bool]:
@@ -127,7 +127,8 @@ class Download:
             Exception: `failure`, if it is not.
         """
         snapshot = snapshot_folder(self._folder, self._pull.revision)
-        if _COMMIT.fullmatch(snapshot.name) and is_whole(self._root, snapshot):
+        is_commit = _COMMIT.fullmatch(snapshot.name) and snapshot.parent == self._folder / "snapshots"
+        if is_commit and is_whole(self._root, snapshot):
             return sum(path.stat().st_size for path in snapshot.rglob("*") if path.is_file())
         if failure is not None:
             raise failure
