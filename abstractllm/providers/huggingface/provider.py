@@ -30,6 +30,7 @@ from abstractllm.providers.huggingface.engine.pool import EnginePool
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
 from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
 from abstractllm.providers.huggingface.protocol.messages import (
+    GPU_BATCH_SIZE,
     Begun,
     Counted,
     Counters,
@@ -55,8 +56,6 @@ __all__ = ["HuggingFaceProvider"]
 
 _PARAMETERS = Sampling.__struct_fields__
 _EFFORT = "reasoning_effort"
-_MOST_AT_A_TIME = 256
-"""Requests that a GPU answers at a time where the configuration sets no number; a CPU answers fewer."""
 
 
 class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
@@ -393,7 +392,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     @property
     def capacity(self) -> int:
         """Requests that the configured model runs, and lets wait, at most."""
-        return self.config.max_queue + (self.config.max_batch_size or _MOST_AT_A_TIME)
+        return self.config.max_queue + (self.config.max_batch_size or GPU_BATCH_SIZE)
 
     @property
     def device(self) -> str:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 __all__ = [
     "CPU_CACHE_BYTES",
+    "GPU_BATCH_SIZE",
     "Batch",
     "Begun",
     "CallPiece",
@@ -44,6 +45,8 @@ __all__ = [
 
 CPU_CACHE_BYTES = 512 * 2**20
 """Bytes that an engine takes for keys and values on a CPU where `Load.kv_cache_bytes` is unset, if there are enough."""
+GPU_BATCH_SIZE = 256
+"""The most requests that an engine answers at a time on a GPU where `Load.max_batch_size` is unset; a CPU has fewer."""
 
 
 class Load(Struct, tag=True, frozen=True, kw_only=True):
@@ -290,7 +293,7 @@ def join_deltas(deltas: Iterable[Delta]) -> list[Delta]:
 
 
 def _kind(delta: Delta) -> tuple[int, bool]:
-    """Returns the index of a piece's call, -1 if it is none, and True if it is reasoning."""
+    """Returns the index of the call that a piece belongs to (-1 for text), and True for reasoning."""
     return (-1 if delta.call is None else delta.call.index), bool(delta.reasoning)
 
 
