@@ -14,13 +14,10 @@ from abstractllm.errors import AbstractLLMError, AuthenticationError, Permission
 from abstractllm_server.security.credentials import Identity, TokenFile
 from abstractllm_server.settings import Role
 from abstractllm_server.transport.abort import abort
+from abstractllm_server.transport.method_prefixes import HEALTH_PREFIX, REFLECTION_PREFIX
 
 __all__ = ["AuthInterceptor", "caller_of"]
 
-_HEALTH = "/grpc.health.v1."
-"""Probes bring no credentials."""
-_REFLECTION = "/grpc.reflection."
-"""Every caller that is known may read the contract."""
 _LONGEST_TOKEN = 4096
 
 _caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")
@@ -53,7 +50,7 @@ class AuthInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg] # generi
     ) -> Any:
         """Checks a call before its message arrives; called by grpc."""
         method: str = handler_call_details.method
-        if method.startswith(_HEALTH):
+        if method.startswith(HEALTH_PREFIX):  # probes bring no credentials
             return await continuation(handler_call_details)
         try:
             identity = self._authenticate_by_token(handler_call_details.invocation_metadata or ())
@@ -134,7 +131,8 @@ class AuthInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg] # generi
     def _authorize(self, identity: Identity, method: str) -> None:
         """Refuses a method that the caller's role does not allow, and notes who the caller is."""
         service, _, name = method.rpartition("/")
-        is_open = not self._inference_paths.isdisjoint((method, f"{service}/")) or method.startswith(_REFLECTION)
+        is_inference = not self._inference_paths.isdisjoint((method, f"{service}/"))
+        is_open = is_inference or method.startswith(REFLECTION_PREFIX)  # every known caller may read the contract
         if identity.role is not Role.ADMIN and not is_open:
             raise PermissionDeniedError(f"{name[:100]} needs the role {Role.ADMIN}")
         # The handler runs in the same task as the interceptors.

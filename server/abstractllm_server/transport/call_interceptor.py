@@ -22,12 +22,13 @@ from abstractllm.errors import (
 )
 from abstractllm_server.transport.abort import abort
 from abstractllm_server.transport.limits import MAX_MESSAGE_BYTES
+from abstractllm_server.transport.method_prefixes import HEALTH_PREFIX, REFLECTION_PREFIX
 
 __all__ = ["CallInterceptor"]
 
 logger = logging.getLogger("abstractllm.server")
 
-_ALWAYS_ANSWERED = ("/grpc.health.v1.", "/grpc.reflection.")
+_ALWAYS_ANSWERED = (HEALTH_PREFIX, REFLECTION_PREFIX)
 """Services that keep answering while the server drains."""
 _CANCELLATION_TIMEOUT = 0.5
 """Seconds that calls may take to end once they are cancelled."""
@@ -59,11 +60,6 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg] # generi
     def running(self) -> int:
         """The number of calls that run."""
         return len(self._tasks)
-
-    @property
-    def waiting_for_reader(self) -> int:
-        """The number of calls that wait until their caller has read what was written."""
-        return len(self._write_starts)
 
     async def drain(self, grace: float) -> None:
         """Refuses new calls, lets the running ones go on for `grace` seconds, then ends them with SHUTTING_DOWN."""
