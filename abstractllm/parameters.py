@@ -12,9 +12,6 @@ from abstractllm.validation import error_from_validation
 
 __all__ = ["GENERATION_PARAMETERS", "MOST_ITEMS", "GenerationParameters", "parse_parameters"]
 
-MAX_STOPS = MOST_ITEMS["stop"]
-MAX_LOGIT_BIASES = MOST_ITEMS["logit_bias"]
-
 
 class GenerationParameters(ParameterFields):
     """The sampling settings of one request, and its limits. `None` means the LLM's own default, never zero.
