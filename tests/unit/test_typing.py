@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_type_hints
 
@@ -13,22 +10,14 @@ import pytest
 from abstractllm import ConfigValues
 from abstractllm.factory import available_providers, provider_class
 from abstractllm.interface import ModelParameter
+from tests.typing_check import check_planted_mistakes
 
 CASES = Path(__file__).with_name("typing_cases.py")
 
 
 @pytest.mark.timeout(300)
-def test_mypy_reports_every_planted_mistake_and_nothing_else(repository: Path, tmp_path: Path) -> None:
-    options = ["--config-file", "pyproject.toml", "--cache-dir", tmp_path, "--no-pretty", "--no-color-output"]
-    command = [sys.executable, "-m", "mypy", "--strict", *options, CASES]
-    run = subprocess.run(command, cwd=repository, capture_output=True, text=True)
-    reported = set(re.findall(r"typing_cases\.py:(\d+): error: .*\[([\w-]+)\]$", run.stdout, re.MULTILINE))
-    lines = enumerate(CASES.read_text("utf-8").splitlines(), start=1)
-    planted = {(str(number), match[1]) for number, line in lines if (match := re.search(r"# error: ([\w-]+)$", line))}
-    assert len(planted) > 30
-    errors = [line for line in run.stdout.splitlines() if ": error: " in line]
-    assert reported == planted, "\n".join(errors) + run.stderr
-    assert all(f"{CASES.name}:" in line for line in errors)
+def test_mypy_reports_every_planted_mistake_and_nothing_else(tmp_path: Path) -> None:
+    check_planted_mistakes(CASES, tmp_path)
 
 
 def test_the_values_of_a_configuration_have_every_provider_s_keys() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_type_hints
 
@@ -13,24 +10,14 @@ import pytest
 
 from abstractllm_api.v1 import config_pb2, generation_pb2
 from abstractllm_client import AsyncRemoteLLM, ClientDefaults, ConfigValues, GenerationOptions, RemoteLLM
+from tests.typing_check import check_planted_mistakes
 
-ROOT = Path(__file__).resolve().parents[3]
 CASES = Path(__file__).with_name("typing_cases.py")
 
 
 @pytest.mark.timeout(300)
 def test_mypy_reports_every_planted_mistake_and_nothing_else(tmp_path: Path) -> None:
-    options = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", tmp_path, "--no-pretty", "--no-color-output"]
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", *options, CASES], cwd=ROOT, capture_output=True, text=True
-    )
-    reported = set(re.findall(r"typing_cases\.py:(\d+): error: .*\[([\w-]+)\]$", run.stdout, re.MULTILINE))
-    lines = enumerate(CASES.read_text("utf-8").splitlines(), start=1)
-    planted = {(str(number), match[1]) for number, line in lines if (match := re.search(r"# error: ([\w-]+)$", line))}
-    assert len(planted) > 30
-    errors = [line for line in run.stdout.splitlines() if ": error: " in line]
-    assert reported == planted, "\n".join(errors) + run.stderr
-    assert all(f"{CASES.name}:" in line for line in errors)
+    check_planted_mistakes(CASES, tmp_path)
 
 
 def test_the_options_are_the_contract_s() -> None:
