@@ -17,6 +17,7 @@ from abstractllm.errors import (
     QuotaExceededError,
     RateLimitedError,
 )
+from abstractllm.parameters import GENERATION_PARAMETERS
 from abstractllm.providers.hosted import status_error
 
 __all__ = ["api_error"]
@@ -35,18 +36,13 @@ _TYPES: dict[str, type[AbstractLLMError]] = {
     "timeout_error": ProviderUnavailableError,
 }
 """https://platform.claude.com/docs/en/api/errors"""
-_FIELDS = {
-    "max_tokens": "parameters.max_tokens",
+_FIELDS = {name: f"parameters.{name}" for name in GENERATION_PARAMETERS} | {
     "messages": "chat.messages",
-    "model": "parameters.model",
     "output_config": "response_format",
     "stop_sequences": "parameters.stop",
     "system": "system_prompt",
-    "temperature": "parameters.temperature",
     "tool_choice": "tool_choice",
     "tools": "tools",
-    "top_k": "parameters.top_k",
-    "top_p": "parameters.top_p",
 }
 """The library's names of the fields with which a message of the API begins."""
 
