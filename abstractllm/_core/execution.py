@@ -297,7 +297,7 @@ def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -
         return config.model
     if not config.model:
         raise ModelNotFoundError(
-            f"{field}: LLM {llm.name!r} ({llm.provider}) has no model of its own to choose from, got {model[:80]!r}",
+            f"{field}: LLM {llm.name!r} ({llm.provider}) has no models to choose from, got {model[:80]!r}",
             field=field,
             requested=model[:80],
         )

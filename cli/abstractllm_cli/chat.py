@@ -42,7 +42,7 @@ def chat(
     """Talk with a model, in this process or with --address on a server.
 
     Each line is sent together with the conversation before it. /help lists the commands inside. On a terminal a failed
-    request is shown and the conversation goes on; where the standard input is no terminal, it ends the command.
+    request is shown and the conversation goes on; where the standard input is not a terminal, it ends the command.
     """
     target = Target(provider, model, config, llm, server_of(context))
     target.check()

@@ -22,7 +22,7 @@ def generate(
         typer.Argument(
             metavar="PROMPT",
             show_default=False,
-            help="The prompt. `-`, or nothing where the standard input is no terminal: read it from there.",
+            help="The prompt. `-`, or nothing where the standard input is not a terminal: read it from there.",
         ),
     ] = None,
     system: options.System = None,

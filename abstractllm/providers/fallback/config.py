@@ -42,5 +42,5 @@ class FallbackConfig(LLMConfig):
     def _build(cls, values: dict[str, Any]) -> Self:
         for key in ("model", "models"):
             if values.get(key):
-                raise ConfigurationError(f"{key}: a fallback has none of its own: its LLMs have theirs", field=key)
+                raise ConfigurationError(f"{key}: a fallback does not take it: set it for each of its LLMs", field=key)
         return super()._build(values)

@@ -49,8 +49,8 @@ _STATUSES: dict[int, type[AbstractLLMError]] = {
 _TRANSPORT: tuple[tuple[str, type[AbstractLLMError], str], ...] = (
     ("ConnectTimeout", ProviderUnavailableError, "connecting took too long"),
     ("TimeoutException", ProviderUnavailableError, "nothing came for too long"),
-    ("UnsupportedProtocol", ConfigurationError, "base_url is no http or https address"),
-    ("InvalidURL", ConfigurationError, "base_url is no valid address"),
+    ("UnsupportedProtocol", ConfigurationError, "base_url is not an http or https address"),
+    ("InvalidURL", ConfigurationError, "base_url is not a valid address"),
     ("LocalProtocolError", ConfigurationError, "the request holds what HTTP cannot carry"),
     ("ProxyError", ProviderUnavailableError, "the proxy failed"),
     ("ConnectError", ProviderUnavailableError, "cannot connect"),

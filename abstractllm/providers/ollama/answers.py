@@ -79,7 +79,7 @@ class AnswerReader:
         function = call["function"]
         arguments = function.get("arguments") or {}
         if not isinstance(arguments, Mapping):
-            raise TypeError("a tool call's arguments are no object")
+            raise TypeError("a tool call's arguments are not an object")
         index, self._calls = self._calls, self._calls + 1
         call_id = read_text(call.get("id") or f"call_{uuid.uuid4().hex}")
         return ToolCallDelta(

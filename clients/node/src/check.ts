@@ -33,7 +33,7 @@ export function text(value: unknown, field: string): string {
   if (typeof value !== "string") throw invalidField(field, "must be a string", value);
   if (!value.isWellFormed()) {
     const index = /\p{Surrogate}/u.exec(value)?.index;
-    throw new InvalidRequestError(`${field} holds a lone surrogate at character ${index}, which is no Unicode text`, {
+    throw new InvalidRequestError(`${field} holds a lone surrogate at character ${index}, which is not valid Unicode`, {
       field,
     });
   }

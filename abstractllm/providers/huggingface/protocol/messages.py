@@ -293,7 +293,7 @@ def join_deltas(deltas: Iterable[Delta]) -> list[Delta]:
 
 
 def _kind(delta: Delta) -> tuple[int, bool]:
-    """Returns the index of the call that a piece belongs to (-1 for text), and True for reasoning."""
+    """Returns the index of the call that a piece belongs to (-1 outside of calls), and True for reasoning."""
     return (-1 if delta.call is None else delta.call.index), bool(delta.reasoning)
 
 

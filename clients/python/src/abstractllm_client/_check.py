@@ -30,7 +30,7 @@ def text(value: object, field: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequestError(
-            f"{field} holds a lone surrogate at character {error.start}, which is no Unicode text", field=field
+            f"{field} holds a lone surrogate at character {error.start}, which is not valid Unicode", field=field
         ) from None
     return str(value)
 

@@ -67,7 +67,8 @@ class ChatTemplate:
         """Raises `UnsupportedFeatureError` if no tools can be offered."""
         if self.call_format is None:
             raise UnsupportedFeatureError(
-                "tools: the model's chat template takes none, or its calls are written in an unknown way", field="tools"
+                "tools: the model's chat template takes no tools, or its calls are written in an unknown way",
+                field="tools",
             )
 
     def variables(self, effort: str) -> dict[str, object]:

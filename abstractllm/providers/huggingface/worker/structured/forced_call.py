@@ -92,7 +92,7 @@ def _value(schema: Any, definitions: dict[str, Any], field: str) -> str:
     types, keywords = ", ".join((_TEXT_TYPE, *_JSON_TYPES)), ", ".join(_JSON_ONLY_KEYWORDS)
     raise InvalidRequestError(
         f"{field}: this model writes arguments as plain text: for a call that is required, each argument must have one "
-        f"type ({types}), and a string none of the keywords {keywords}",
+        f"type ({types}), and a string must have none of the keywords {keywords}",
         field=field.partition(":")[0],
         requested=json.dumps(schema)[:80],
     )

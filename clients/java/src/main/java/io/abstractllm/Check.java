@@ -25,7 +25,7 @@ final class Check {
             }
             if (!Character.isSupplementaryCodePoint(value.codePointAt(index))) {
                 ErrorFacts facts = new ErrorFacts(
-                        field + ": must be valid Unicode, but has a lone surrogate at character " + index);
+                        field + " holds a lone surrogate at character " + index + ", which is not valid Unicode");
                 facts.field = field;
                 throw new InvalidRequestException(facts);
             }
