@@ -9,8 +9,7 @@ from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from abstractllm._generated.parameters import ParameterValues
-from abstractllm.enums import Quantization
+from abstractllm._generated.config_values import ConfigValues
 from abstractllm.errors import AbstractLLMError, ConfigurationError, InvalidRequestError, UnsupportedParameterError
 from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
 from abstractllm.validation import OTHER_NAMES, error_from_validation, rename_keys
@@ -52,59 +51,6 @@ def _parse_bytes(value: object) -> object:
 
 Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(ge=1, le=1 << 60)]
 """A number of bytes; text such as `8GiB` is read too."""
-
-
-class ConfigValues(ParameterValues, total=False):
-    """The configuration of an LLM: a dictionary without unset keys, the defaults of the parameters among them.
-
-    It holds the keys of every provider of this package; an LLM has those of its own provider. Secrets are asterisks.
-    """
-
-    model: str
-    models: list[str]
-    system_prompt: str
-    timeout: float
-    """Seconds."""
-    max_retries: int
-    provider_options: dict[str, Any]
-    log_content: bool
-
-    # Of hosted LLMs.
-    api_key: str
-    base_url: str
-    max_concurrent_requests: int
-    organization: str
-    project: str
-    max_tokens_parameter: str
-    accepted_parameters: list[str]
-    extra_body: dict[str, Any]
-    sampling_parameters: bool
-
-    # Of local LLMs, and of those on an Ollama server.
-    keep_alive: float
-    """Seconds."""
-    cache_dir: str
-    revision: str
-    dtype: str
-    quantization: Quantization
-    device_map: str | dict[str, int | str]
-    attn_implementation: str
-    cuda_graphs: bool
-    trust_remote_code: bool
-    local_files_only: bool
-    max_queue: int
-    max_queue_bytes: int
-    max_batch_size: int
-    kv_cache_bytes: int
-    prefix_sharing: bool
-    threads: int
-
-    # Of a fallback.
-    llms: list[str]
-    strategy: str
-    failure_threshold: int
-    cooldown_time: float
-    """Seconds."""
 
 
 class LLMConfig(BaseModel):

@@ -1,7 +1,7 @@
 """Generates everything that follows from proto/, or checks that what is committed is that.
 
-That is each language's messages and stubs, whatever lists the generation parameters (`tools/emit/`), the Python
-client's synchronous face, and the contract's reference.
+That is each language's messages and stubs, whatever lists the generation parameters or the keys of a configuration
+(`tools/emit/`), the Python client's synchronous face, and the contract's reference.
 
 The generators live in a virtual environment of their own, `.venv-generate`, with exact versions:
 grpcio-tools 1.81 writes code that protobuf 6.33.5 and every later runtime can load, but does not
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import async_to_sync, reference
-from tools.emit import documentation, go, java, library, model_parameter, node, python_client
+from tools.emit import config_values, documentation, go, java, library, model_parameter, node, python_client
 from tools.parameter_table import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,8 +212,9 @@ def emit_all(descriptors: Path, check: bool) -> list[str]:
         One line for each file that differs.
     """
     stale = write_or_compare(contract_files(descriptors), check)
-    # The library, whose configurations this reads, has the parameters by now.
-    return stale + write_or_compare(model_parameter.emit(read_table(descriptors)), check)
+    # The library, whose configurations these read, has the parameters by now.
+    texts = {**model_parameter.emit(read_table(descriptors)), **config_values.emit()}
+    return stale + write_or_compare(texts, check)
 
 
 def files_of(folder: Path) -> set[Path]:

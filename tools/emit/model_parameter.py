@@ -6,14 +6,13 @@ The generation parameters come from the contract; the other keys are those of th
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.emit.provider_configurations import provider_configurations
 from tools.parameter_table import Parameter
 
 FILES = (
     Path("abstractllm/_model_parameter.py"),
     Path("clients/python/src/abstractllm_client/_model_parameter.py"),
 )
-NOT_FOR_USERS = {"scripted"}
-"""Providers that exist for tests alone."""
 
 
 def emit(parameters: Sequence[Parameter]) -> dict[Path, str]:
@@ -47,9 +46,5 @@ class ModelParameter(StrEnum):
 
 def _configuration_keys() -> Iterator[str]:
     """Yields the keys of every provider's configuration, generation parameters included."""
-    # The library is imported here, not above: the modules that it needs may be generated in the same run.
-    from abstractllm.factory import available_providers, provider_class
-
-    for provider in available_providers():
-        if provider not in NOT_FOR_USERS:
-            yield from provider_class(provider).config_type.known_keys()
+    for config in provider_configurations().values():
+        yield from config.known_keys()
