@@ -13,8 +13,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
 EXPERIMENTAL = "\n\n # This class is part of an EXPERIMENTAL API.\n"
-"""The beginning of a second way to call each method: gRPC may change or remove it, the type stubs do not have it, and it is a
-third of each file, so it is left out."""
+"""The beginning of a second way to call each method. It is left out: gRPC may change or remove it, the type stubs do
+not have it, and it is a third of each file."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Loads and unloads a model again and again, and shows what the server's process tree holds before and after.
 
-    .venv/bin/python -m benchmarks.residency --loads 200
+    .venv/bin/python -m benchmarks.model_memory --loads 200
 
 A server with the demo model is started; each round loads it, has it answer once, and unloads it. The figures are sums
 over the server and its descendants, read after the first rounds (`--warm-up`), in which caches fill, and after the last
