@@ -1,8 +1,9 @@
 """Fields of the contract's messages and the library's values of the same names, by the types in the descriptor.
 
-No field needs code of its own: a scalar stands for itself, an enum for the library's enum of the same name, a list for
-a tuple, a map for a dict, a Duration for seconds, a Timestamp for seconds since the epoch, a Struct for plain values,
-and any other message for its fields by name.
+A scalar stands for itself, an enum for the library's enum of the same name, a list of scalars for a tuple, a map of
+scalars for a dict, a Duration for seconds, a Timestamp for seconds since the epoch, a Struct for plain values, and any
+other message for its fields by name. A new field of one of these types needs no code of its own. Lists of messages, and
+the alternatives of a `oneof`, are not converted here but in `requests` and `responses`, by code for each.
 """
 
 from __future__ import annotations
