@@ -1,4 +1,4 @@
-"""What every test shares: the repository's root, and the markers for what a machine may lack."""
+"""Fixtures of every test: the repository's root, and the markers for what a machine may lack."""
 
 import logging
 import os
@@ -37,10 +37,10 @@ def demo_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "abstractllm_cli", "serve", "--port", "0"]
     with log.open("w") as output, subprocess.Popen(command, stderr=output) as server:
         try:
-            while not (found := re.search(r"listening on (\S+)", log.read_text())):
+            while not (match := re.search(r"listening on (\S+)", log.read_text())):
                 assert server.poll() is None, log.read_text()
                 time.sleep(0.1)
-            yield found[1]
+            yield match[1]
         finally:
             server.terminate()
             server.wait(60)

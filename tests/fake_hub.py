@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 LARGE = 1000
 """Files of so many bytes and more are in large file storage."""
 TOKEN = "hf_canary0123456789"
-"""What the processes of a test show the hub; it must not show up anywhere else."""
+"""The token that the processes of a test show the hub; it must not show up anywhere else."""
 REPOSITORY = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/(?P<subject>revision|tree)/(?P<revision>[^/]+)")
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
@@ -311,7 +311,7 @@ def _entry(name: str, content: bytes) -> dict[str, object]:
 
 
 def git_hash(content: bytes) -> str:
-    """What git calls a file's content."""
+    """Returns git's name of a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 

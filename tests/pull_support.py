@@ -1,4 +1,4 @@
-"""What the tests of downloads share: a hub, a cache, and how a download is followed."""
+"""Helpers of the tests of downloads: a hub, a cache, and the events of a download."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ WEATHER = Tool("weather", "Tells the weather in a city", json.dumps(PARAMETERS))
 
 
 def weather(city: str) -> str:
-    """What the model can ask for."""
+    """Answers a call of the tool, which the model can ask for."""
     return f"It is sunny in {city}."
 
 

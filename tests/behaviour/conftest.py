@@ -30,11 +30,11 @@ TABLE = Table(PROVIDERS, (*FEATURES, *FAULTS, *OWN_FAULTS))
 async def upstreams():
     """The hosted providers' servers, by provider."""
     async with AsyncExitStack() as stack:
-        found = {one.provider: one for one in (OpenAI(), Anthropic(), Ollama())}
-        for one in found.values():
+        servers = {one.provider: one for one in (OpenAI(), Anthropic(), Ollama())}
+        for one in servers.values():
             one.play("text")
             one.server = await stack.enter_async_context(one.running())
-        yield found
+        yield servers
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
@@ -43,13 +43,13 @@ async def registry(upstreams) -> AsyncIterator[LLMRegistry]:
     lines["huggingface"] = {"provider": "huggingface", "model": "demo"}
     lines["fallback"] = {"provider": "fallback", "llms": ["openai", "anthropic"], "max_retries": 0}
     lines["scripted"] = {"provider": "scripted", "max_retries": 0}
-    found = LLMRegistry.from_config(lines)
+    llms = LLMRegistry.from_config(lines)
     for name in upstreams:
         # The first request imports the SDK, and the first on each event loop makes a client: no deadline is for that.
-        await found[name].generate_async("Hi")
-        await asyncio.to_thread(found[name].generate, "Hi")
-    yield found
-    await found.close()
+        await llms[name].generate_async("Hi")
+        await asyncio.to_thread(llms[name].generate, "Hi")
+    yield llms
+    await llms.close()
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
@@ -84,8 +84,8 @@ def way(request):
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def llm(way, subject, address):
-    async with asking(way, subject.llm, address) as found:
-        yield found
+    async with asking(way, subject.llm, address) as client:
+        yield client
 
 
 @pytest.fixture

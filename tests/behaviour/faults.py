@@ -1,4 +1,4 @@
-"""What can go wrong with a provider, and the one documented error that it ends in."""
+"""The faults of a provider, each with the one documented error that it ends in."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What every LLM does, or refuses by name: one function a behaviour, which asks and says what must hold."""
+"""The behaviours of every LLM: one function each, which asks the LLM and says what must hold or be refused by name."""
 
 import asyncio
 import base64
@@ -66,9 +66,9 @@ async def text(llm, subject):
     assert answer.message.role == llm.package.Role.ASSISTANT
     assert answer.finish_reason == llm.package.FinishReason.STOP
     assert await llm.generate(PARIS, **_steady(subject)) == answer.text
-    asked = subject.answering
-    assert (answer.llm, answer.provider, answer.model) == (asked.name, asked.provider, asked.config.model)
-    assert [(attempt.llm, attempt.error_reason) for attempt in answer.attempts] == [(asked.name, "")]
+    answering = subject.answering
+    assert (answer.llm, answer.provider, answer.model) == (answering.name, answering.provider, answering.config.model)
+    assert [(attempt.llm, attempt.error_reason) for attempt in answer.attempts] == [(answering.name, "")]
     assert answer.id
     assert 0 <= answer.timing.first_token <= answer.timing.total
 
@@ -143,13 +143,13 @@ def _tools(package):
 @feature("tool call", "tools")
 async def tool_call(llm, subject):
     subject.play("tool call")
-    asked = {"tools": _tools(llm.package)}
-    answer = await llm.complete("What is the weather in Paris?", **asked)
+    parameters = {"tools": _tools(llm.package)}
+    answer = await llm.complete("What is the weather in Paris?", **parameters)
     (call,) = answer.tool_calls
     assert (call.name, json.loads(call.arguments_json)) == ("weather", {"city": "Paris"})
     assert call.id
     assert answer.finish_reason == llm.package.FinishReason.TOOL_CALLS
-    events = await llm.events("What is the weather in Paris?", **asked)
+    events = await llm.events("What is the weather in Paris?", **parameters)
     pieces = [event for event in events if isinstance(event, llm.package.ToolCallDelta)]
     assert (pieces[0].name, {piece.index for piece in pieces}) == ("weather", {0})
     assert json.loads("".join(piece.arguments_fragment for piece in pieces)) == {"city": "Paris"}
@@ -314,15 +314,17 @@ async def many_at_once(llm, subject):
 @feature("capabilities")
 async def capabilities(llm, subject):
     subject.play("text")
-    found = await llm.ask("get_capabilities")
-    here = await subject.llm.get_capabilities_async()
-    assert {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()} == here
-    assert found[llm.package.ModelCapability.STREAMING] is True
+    capabilities = await llm.ask("get_capabilities")
+    expected = await subject.llm.get_capabilities_async()
+    assert {
+        name: tuple(value) if isinstance(value, list) else value for name, value in capabilities.items()
+    } == expected
+    assert capabilities[llm.package.ModelCapability.STREAMING] is True
 
 
 @contextlib.contextmanager
 def refused(kind, field):
-    """What happens inside must be refused with this class, and name this field."""
+    """Expects that the block is refused with an error of this class which names this field."""
     with pytest.raises(kind) as caught:
         yield
     error = caught.value

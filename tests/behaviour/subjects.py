@@ -17,7 +17,7 @@ class Subject:
     """
 
     can_be_told = True
-    """Whether it can be told what to answer."""
+    """True if it can be told what to answer."""
 
     def __init__(self, llm):
         self.llm = llm
@@ -29,11 +29,11 @@ class Subject:
         """Tells it what to answer."""
 
     async def can(self, ability):
-        """Whether it says that it can honour a capability, or `parameters.NAME`."""
+        """Returns True if it says that it can honour a capability, or `parameters.NAME`."""
         return _can(await self.llm.get_capabilities_async(), ability)
 
     def was_sent(self, words):
-        """Whether words of the last request reached the model."""
+        """Returns True if words of the last request reached the model."""
         return True
 
     async def settled(self):

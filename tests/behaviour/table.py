@@ -43,5 +43,5 @@ class Table:
             yield f"| {behaviour} | " + " | ".join(cells) + " |"
 
     def _cell(self, behaviour, provider):
-        found = self._cells.get((behaviour, provider), {})
-        return next(iter(found.values()), "") if len(found) == len(WAYS) else "HOLE"
+        outcomes = self._cells.get((behaviour, provider), {})
+        return next(iter(outcomes.values()), "") if len(outcomes) == len(WAYS) else "HOLE"

@@ -66,11 +66,11 @@ async def test_a_fault_ends_in_its_one_documented_error(name, llm, subject, way,
         error = await failure(llm, lambda: llm.complete("Hi", **parameters))
         subject.play(name)
         streamed = await failure(llm, lambda: llm.events("Hi", **parameters))
-        for found in (error, streamed):
-            assert found.reason == reason
-            assert CANARY not in told(llm, found)
-            assert found.retryable is (reason in RETRYABLE)
-            assert found.retry_after == fault.retry_after or (fault.retry_after is None and found.retry_after == 1.0)
+        for raised in (error, streamed):
+            assert raised.reason == reason
+            assert CANARY not in told(llm, raised)
+            assert raised.retryable is (reason in RETRYABLE)
+            assert raised.retry_after == fault.retry_after or (fault.retry_after is None and raised.retry_after == 1.0)
         assert streamed.partial_text == ("partial" if fault.partial else "")
         if fault.partial and way.startswith("local"):
             assert error.partial_text == "partial"

@@ -1,4 +1,4 @@
-"""What an LLM that counts its own tokens does exactly, whichever way it is asked."""
+"""The exact answers of an LLM that counts its own tokens, whichever way it is asked."""
 
 import asyncio
 
@@ -15,10 +15,10 @@ PARIS = "What is the capital of France?"
 @pytest.fixture(params=["scripted", "huggingface"])
 def subject(request, subjects):
     """An LLM that does as it is asked, not as our server plays it."""
-    found = subjects[request.param]
+    chosen = subjects[request.param]
     if request.param == "scripted":
-        found.llm._script = None
-    return found
+        chosen.llm._script = None
+    return chosen
 
 
 @pytest.fixture(params=[*WAYS, TWINS])

@@ -1,4 +1,4 @@
-"""What the hosted providers' servers play: the same scenes and the same faults, each in its own wire format."""
+"""The answers of the hosted providers' servers: the same scenes and the same faults, each in its own wire format."""
 
 import json
 

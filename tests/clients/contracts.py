@@ -50,7 +50,7 @@ class Sources:
         path.write_text(text.replace(old, new), "utf-8")
 
     def compatible(self) -> str:
-        """What `buf breaking` says against the last release; nothing where all is well."""
+        """Returns the output of `buf breaking` against the last release; nothing where all is well."""
         done = run_buf("breaking", "--against", str(released()[-1]), cwd=self.folder)
         assert done.returncode == (100 if done.stdout else 0), done.stderr
         return done.stdout
@@ -112,7 +112,10 @@ class Contract:
             service = self.methods[name].containing_service.full_name
             handlers.setdefault(service, {})[self.methods[name].name] = self._handler(self.methods[name], answer)
         server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(service, found) for service, found in handlers.items()]
+            [
+                grpc.method_handlers_generic_handler(service, service_methods)
+                for service, service_methods in handlers.items()
+            ]
         )
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -125,12 +128,12 @@ class Contract:
         self, method: MethodDescriptor, answer: Callable[[Any], list[Mapping[str, Any]]]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         async def whole(request: Any, context: Any) -> Any:
-            (found,) = answer(request)
-            return self.message(method.output_type.name, found)
+            (fields,) = answer(request)
+            return self.message(method.output_type.name, fields)
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            for found in answer(request):
-                yield self.message(method.output_type.name, found)
+            for fields in answer(request):
+                yield self.message(method.output_type.name, fields)
 
         kinds = {
             "request_deserializer": GetMessageClass(method.input_type).FromString,

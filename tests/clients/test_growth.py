@@ -177,13 +177,13 @@ CALLS: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
 )
 
 
-def holds(found: Any, wanted: Any) -> bool:
-    """Whether an answer holds at least what is wanted."""
+def holds(answer: Any, wanted: Any) -> bool:
+    """Returns True if an answer holds at least what is wanted."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(key in found and holds(found[key], wanted[key]) for key in wanted)
+        return isinstance(answer, dict) and all(key in answer and holds(answer[key], wanted[key]) for key in wanted)
     if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(holds, found, wanted))
-    return bool(found == wanted)
+        return len(answer) == len(wanted) and all(map(holds, answer, wanted))
+    return bool(answer == wanted)
 
 
 @pytest.mark.parametrize("release", released(), ids=lambda path: path.stem)
@@ -206,14 +206,14 @@ async def test_every_rpc_of_todays_server_answers_a_client_of_a_release(
 async def test_todays_server_answers_a_newer_client_and_refuses_what_it_can_see(newer: Contract) -> None:
     """The server is the old one here: it knows nothing of what the contract was grown by."""
     async with serving() as today:
-        asked = {"prompt": "hello", "audience": "children", "parameters": {"warmth": 0.5}}
-        (answer,) = await newer.ask(today.channel, "GenerationService.Generate", asked)
+        request = {"prompt": "hello", "audience": "children", "parameters": {"warmth": 0.5}}
+        (answer,) = await newer.ask(today.channel, "GenerationService.Generate", request)
         assert (answer["text"], "audience" in answer) == ("hello", False)
-        (found,) = await newer.ask(today.channel, "ModelService.GetCapabilities", {})
+        (response,) = await newer.ask(today.channel, "ModelService.GetCapabilities", {})
         # What a client goes by that depends on a field which an old server does not see.
-        assert not found["capabilities"].get("audience")
-        assert "warmth" not in found["capabilities"]["parameters"]
-        assert "temperature" in found["capabilities"]["parameters"]
+        assert not response["capabilities"].get("audience")
+        assert "warmth" not in response["capabilities"]["parameters"]
+        assert "temperature" in response["capabilities"]["parameters"]
 
         for refused, field in (
             ({"kept": "yesterday's"}, "prompt"),  # to this server nothing is asked at all
@@ -245,11 +245,11 @@ async def test_what_a_release_does_not_know_of_a_request_does_it_no_harm(release
 
     answers = {"GenerationService.Generate": answer, "GenerationService.StreamGenerate": stream}
     async with old.serving(answers) as address, aio.insecure_channel(address) as channel:
-        asked = {"prompt": "hello", "audience": "children", "parameters": {"warmth": 0.5, "top_k": 3}}
-        assert await newer.ask(channel, "GenerationService.Generate", asked) == [
+        grown_request = {"prompt": "hello", "audience": "children", "parameters": {"warmth": 0.5, "top_k": 3}}
+        assert await newer.ask(channel, "GenerationService.Generate", grown_request) == [
             {"text": "hello", "finish_reason": "FINISH_REASON_STOP"}
         ]
-        events = await newer.ask(channel, "GenerationService.StreamGenerate", asked)
+        events = await newer.ask(channel, "GenerationService.StreamGenerate", grown_request)
         assert [next(iter(event)) for event in events] == ["started", "text_delta", "finished"]
     (request,) = arrived
     assert (request.prompt, request.parameters.top_k) == ("hello", 3)
@@ -285,5 +285,5 @@ async def test_todays_client_works_with_a_newer_server(newer: Contract) -> None:
         assert isinstance(events[0], Started) and events[0].llm == "newer"
         assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "hello"
         assert events[-1].finish_reason == 7  # type: ignore[union-attr]
-        found = await llm.get_capabilities()
-        assert found["chat"] and "warmth" in found["parameters"]
+        capabilities = await llm.get_capabilities()
+        assert capabilities["chat"] and "warmth" in capabilities["parameters"]

@@ -22,13 +22,13 @@ pytestmark = pytest.mark.timeout(900)  # a first build downloads what the tools 
 
 
 def run(*command: object, folder: Path, **environment: str) -> str:
-    """What a program writes."""
+    """Runs a program, which must succeed; returns its output."""
     words = list(map(str, command))
-    found = subprocess.run(
+    done = subprocess.run(
         words, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=800, check=False
     )
-    assert found.returncode == 0, f"{' '.join(words)}\n{found.stdout[-3000:]}{found.stderr[-3000:]}"
-    return found.stdout
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
 
 
 def example(language: str, fence: str, address: str) -> str:

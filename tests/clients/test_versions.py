@@ -60,7 +60,7 @@ print(json.dumps(found))
 
 
 def run(*command: object, **options: Any) -> str:
-    """What a program writes."""
+    """Runs a program, which must succeed; returns its output."""
     environment = {name: value for name, value in os.environ.items() if name not in {"PIP_CONSTRAINT", "PYTHONPATH"}}
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False, env=environment, **options)
@@ -76,8 +76,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "clients/python", folder / "client", ignore=unwanted)
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder)
     run(sys.executable, "-m", "pip", "wheel", *options, folder / "client")
-    (found,) = folder.glob("*.whl")
-    return found
+    (path,) = folder.glob("*.whl")
+    return path
 
 
 def requirements() -> Iterator[Requirement]:
@@ -86,8 +86,8 @@ def requirements() -> Iterator[Requirement]:
 
 def floor(requirement: Requirement) -> str:
     """The lowest version that is allowed."""
-    (found,) = (one.version for one in requirement.specifier if one.operator == ">=")
-    return found
+    (version,) = (one.version for one in requirement.specifier if one.operator == ">=")
+    return version
 
 
 @pytest.mark.timeout(900)  # two environments are filled from the index
@@ -103,9 +103,9 @@ async def test_the_client_works_with_the_lowest_and_the_newest_versions(end: str
         output = await asyncio.to_thread(
             run, python, "-I", "-W", "error", "-c", SCRIPT, served.server.address, cwd=tmp_path
         )
-    found = json.loads(output)
-    versions = found.pop("versions")
-    assert found == {
+    observed = json.loads(output)
+    versions = observed.pop("versions")
+    assert observed == {
         "text": "hello there",
         "pieces": "hello there",
         "finished": ["stop"],
@@ -137,14 +137,16 @@ def rows(heading: str) -> dict[str, str]:
     """The first two columns of the table below a heading of the page."""
     page = (ROOT / "docs/versions.md").read_text("utf-8")
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
-    found = re.findall(r"^\| `?([^|`]+?)`? \| `([^|`]+)` \|", section, re.M)
-    assert found
-    return dict(found)
+    columns = re.findall(r"^\| `?([^|`]+?)`? \| `([^|`]+)` \|", section, re.M)
+    assert columns
+    return dict(columns)
 
 
 def python_rows(project: dict[str, Any], lines: list[str]) -> dict[str, str]:
-    found = {one.name: one.specifier for one in map(Requirement, lines)}
-    ranges = {name: ",".join(str(part) for part in sorted(found[name], key=str, reverse=True)) for name in found}
+    specifiers = {one.name: one.specifier for one in map(Requirement, lines)}
+    ranges = {
+        name: ",".join(str(part) for part in sorted(specifiers[name], key=str, reverse=True)) for name in specifiers
+    }
     return {"Python": project["requires-python"]} | ranges
 
 

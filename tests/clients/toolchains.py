@@ -1,4 +1,4 @@
-"""Which languages' tools this machine has."""
+"""The languages whose tools this machine has."""
 
 from __future__ import annotations
 

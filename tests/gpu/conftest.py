@@ -1,4 +1,4 @@
-"""What the tests of a CUDA machine share."""
+"""Fixtures of the tests of a CUDA machine."""
 
 import pytest
 import torch
@@ -6,5 +6,5 @@ import torch
 
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config) -> torch.device:
-    """Where the models lie: the first GPU, or a CPU to try the tests themselves."""
+    """The device of the models: the first GPU, or a CPU to try the tests themselves."""
     return torch.device("cuda:0" if pytestconfig.getoption("--device") == "cuda" else "cpu")

@@ -1,4 +1,4 @@
-"""What only a GPU can show: half precision, flash attention, CUDA graphs, memory that comes back.
+"""Tests that only a GPU can run: half precision, flash attention, CUDA graphs, memory that comes back.
 
 One command, on a machine with a CUDA device, and without flash attention as well as with it installed:
 
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 
 PROMPTS = [list(range(2, 2 + length)) for length in (1, 9, 40, 100, 150, 200)]
 NEAR_TIE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.02}
-"""How far the logits of two tokens may lie apart, as a share of their spread, for rounding to decide between them."""
+"""The most that two tokens' logits may lie apart, as a share of their spread, for rounding to decide between them."""
 LARGER = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "initializer_range": 0.06}
 
 

@@ -1,4 +1,4 @@
-"""What the behaviours share: the servers, the hub, the runners; and the table at the end."""
+"""Fixtures of the behaviours: the servers, the hub, the runners; and the table at the end."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def runner_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
 
 def pytest_runtest_logreport(report: Any) -> None:
     """Notes how each behaviour went in each language."""
-    found = dict(report.user_properties)
-    if "interop" in found and (report.when == "call" or report.outcome != "passed"):
+    properties = dict(report.user_properties)
+    if "interop" in properties and (report.when == "call" or report.outcome != "passed"):
         words = {"passed": "ok", "failed": "FAILED", "skipped": "skipped"}
-        RESULTS[tuple(found["interop"])] = words[report.outcome]
+        RESULTS[tuple(properties["interop"])] = words[report.outcome]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,4 +1,4 @@
-"""How each language's runner is built and started."""
+"""The commands that build and start each language's runner."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ LANGUAGES = {
 
 
 def _run(command: list[str], folder: Path) -> None:
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{found.stdout[-5000:]}{found.stderr[-5000:]}")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-5000:]}{done.stderr[-5000:]}")

@@ -53,13 +53,13 @@ class Runner:
                 raise RunnerError(f"no answer within {HANG:.0f} s\n{self._tail()}") from None
             if not line:
                 raise RunnerError(f"the runner ended\n{self._tail()}")
-            found = json.loads(line)
-            if "ask" in found:
-                self._tell({"answer": answer(found["ask"])})
-            elif "observed" in found:
-                return found["observed"]
+            message = json.loads(line)
+            if "ask" in message:
+                self._tell({"answer": answer(message["ask"])})
+            elif "observed" in message:
+                return message["observed"]
             else:
-                raise RunnerError(found["failed"])
+                raise RunnerError(message["failed"])
 
     def stop(self) -> None:
         """Ends the process."""

@@ -173,14 +173,14 @@ def mirror(request: GenerationRequest) -> Iterable[Step]:
     return [{"text": json.dumps(told)}]
 
 
-def message(found: ChatMessage) -> dict[str, Any]:
+def message(chat_message: ChatMessage) -> dict[str, Any]:
     """A chat message in the form that runners use; long texts and bytes by their size and SHA-256."""
-    return {"role": str(found.role), "parts": [part(one) for one in found.parts]}
+    return {"role": str(chat_message.role), "parts": [part(one) for one in chat_message.parts]}
 
 
-def part(found: object) -> dict[str, Any]:
+def part(value: object) -> dict[str, Any]:
     """One part; see `message`."""
-    match found:
+    match value:
         case Text(text=text) if len(text) > 10_000:
             told: dict[str, Any] = {"text": summary(text.encode())}
         case Text(text=text):
@@ -188,26 +188,26 @@ def part(found: object) -> dict[str, Any]:
         case Image(data=data, mime_type=mime_type):
             told = {"image": {"mime_type": mime_type, **summary(data)}}
         case ToolCall():
-            told = {"tool_call": {"id": found.id, "name": found.name, "arguments_json": found.arguments_json}}
+            told = {"tool_call": {"id": value.id, "name": value.name, "arguments_json": value.arguments_json}}
         case ToolResult():
-            result = {"tool_call_id": found.tool_call_id, "content": found.content, "is_error": found.is_error}
+            result = {"tool_call_id": value.tool_call_id, "content": value.content, "is_error": value.is_error}
             told = {"tool_result": result}
         case Reasoning(text=text):
             told = {"reasoning": text}
         case _:
-            raise TypeError(type(found))
-    state: bytes = getattr(found, "provider_state", b"")
+            raise TypeError(type(value))
+    state: bytes = getattr(value, "provider_state", b"")
     return told | ({"provider_state": state.hex()} if state else {})
 
 
 def summary(data: bytes) -> dict[str, Any]:
-    """What stands for bytes."""
+    """Returns the size and the digest that stand for bytes."""
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def described(found: object) -> Any:
+def described(instance: object) -> Any:
     """A dataclass by its name and the fields that are set."""
-    if found is None:
+    if instance is None:
         return None
-    fields = {name: getattr(found, name) for name in found.__slots__}  # type: ignore[attr-defined]
-    return {"type": type(found).__name__, **{name: value for name, value in fields.items() if value is not None}}
+    fields = {name: getattr(instance, name) for name in instance.__slots__}  # type: ignore[attr-defined]
+    return {"type": type(instance).__name__, **{name: value for name, value in fields.items() if value is not None}}

@@ -55,8 +55,8 @@ def test_behaviour(
                 return getattr(checked, do)(world, question)
 
     observed = runner.run({"behaviour": behaviour, "input": case["input"], "servers": world.addresses}, answer)
-    found = list(differences(observed, case["expected"]))
-    assert not found, "\n".join(found)
+    unequal = list(differences(observed, case["expected"]))
+    assert not unequal, "\n".join(unequal)
     if hasattr(checked, "check"):
         checked.check(world, observed)
     wait_until_idle(world)

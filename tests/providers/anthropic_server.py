@@ -66,7 +66,7 @@ def tool_use(index: int, call_id: str, name: str, *fragments: str) -> list[str]:
 
 
 def stop(reason: str | None = "end_turn", sequence: str | None = None, **usage: Any) -> list[str]:
-    """How the answer ends."""
+    """The events that end an answer."""
     delta = {"stop_reason": reason, "stop_sequence": sequence}
     return [event("message_delta", delta=delta, usage={"output_tokens": 7} | usage), event("message_stop")]
 

@@ -94,15 +94,15 @@ class FakeServer:
     url: str = ""
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
-    """How many connections were ever made."""
+    """The number of connections that were ever made."""
     open: int = 0
-    """How many of them are open now."""
+    """The number of those that are open now."""
     most_open: int = 0
     running: int = 0
-    """How many requests are being answered now."""
+    """The number of requests that are being answered now."""
     most_running: int = 0
     faults: list[BaseException] = field(default_factory=list)
-    """What went wrong in the function that plays the provider; a client that left is no fault."""
+    """The errors of the function that plays the provider; a client that left is not counted."""
 
     async def settled(self, connections: int = 0) -> None:
         """Waits until no request is being answered and only so many connections are open.
@@ -118,37 +118,37 @@ class FakeServer:
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[FakeServer]:
     """Serves `handler` on a free port of the loopback interface."""
-    found = FakeServer()
+    fake = FakeServer()
     tasks: set[asyncio.Task[Any]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        found.connections += 1
-        found.open += 1
-        found.most_open = max(found.most_open, found.open)
+        fake.connections += 1
+        fake.open += 1
+        fake.most_open = max(fake.most_open, fake.open)
         try:
-            await _converse(found, handler, reader, writer)
+            await _converse(fake, handler, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client left, or the test is over
         except Exception as error:
-            found.faults.append(error)
+            fake.faults.append(error)
         finally:
-            found.open -= 1
+            fake.open -= 1
             tasks.discard(task)
             writer.transport.abort()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=2**26)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield found
+        yield fake
     finally:
         server.close()
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert not found.faults, found.faults
+    assert not fake.faults, fake.faults
 
 
 async def _converse(
@@ -172,10 +172,10 @@ async def _converse(
             server.running -= 1
             if not left.done():
                 left.cancel()
-            (found,) = await asyncio.gather(left, return_exceptions=True)
-        if isinstance(found, Exception) or found == b"" or not exchange.keep_alive:
+            (next_byte,) = await asyncio.gather(left, return_exceptions=True)
+        if isinstance(next_byte, Exception) or next_byte == b"" or not exchange.keep_alive:
             return
-        early = found if isinstance(found, bytes) else b""
+        early = next_byte if isinstance(next_byte, bytes) else b""
 
 
 def in_turn(*handlers: Handler) -> Handler:

@@ -18,8 +18,8 @@ def line(content: str = "", **fields: Any) -> str:
     """One line of the answer; `thinking` and `tool_calls` belong to its message."""
     message: dict[str, Any] = {"role": "assistant", "content": content}
     message |= {name: fields.pop(name) for name in ("thinking", "tool_calls") if name in fields}
-    found = {"model": MODEL, "created_at": "2026-11-20T10:00:00Z", "message": message, "done": False} | fields
-    return json.dumps(found) + "\n"
+    response = {"model": MODEL, "created_at": "2026-11-20T10:00:00Z", "message": message, "done": False} | fields
+    return json.dumps(response) + "\n"
 
 
 def done(reason: str | None = "stop", **fields: Any) -> str:
@@ -36,17 +36,17 @@ def answer(*pieces: str) -> list[str]:
 def shown(
     abilities: Iterable[str] | None = ABILITIES, context_length: int = 131072, parameters: str = ""
 ) -> dict[str, Any]:
-    """What `/api/show` tells of a model."""
-    found: dict[str, Any] = {
+    """The answer of `/api/show` about a model."""
+    details: dict[str, Any] = {
         "details": {"family": "llama", "parameter_size": "3.2B", "quantization_level": "Q4_K_M"},
         "model_info": {"general.architecture": "llama", "llama.context_length": context_length},
         "parameters": parameters,
     }
-    return found if abilities is None else found | {"capabilities": list(abilities)}
+    return details if abilities is None else details | {"capabilities": list(abilities)}
 
 
 def tags() -> dict[str, Any]:
-    """What `/api/tags` tells: the models that the server has."""
+    """The answer of `/api/tags`: the models that the server has."""
     return {
         "models": [
             {

@@ -35,8 +35,8 @@ def chunk(
         choice: Further fields of the choice.
         **delta: Further fields of the delta.
     """
-    found = {"content": content, **delta} if content is not None else delta
-    choices = [{"index": 0, "delta": found, "finish_reason": finish, "logprobs": None, **(choice or {})}]
+    fields = {"content": content, **delta} if content is not None else delta
+    choices = [{"index": 0, "delta": fields, "finish_reason": finish, "logprobs": None, **(choice or {})}]
     return event(
         {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices}
     )
@@ -44,8 +44,8 @@ def chunk(
 
 def usage_chunk(usage: dict[str, Any] | None = None) -> str:
     """The last chunk, as `include_usage` asks for it."""
-    found = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
-    return event(found | {"usage": USAGE if usage is None else usage})
+    fields = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []}
+    return event(fields | {"usage": USAGE if usage is None else usage})
 
 
 def texts(*pieces: str, finish: str = "stop") -> list[str]:
@@ -61,8 +61,8 @@ def saying(*pieces: str, finish: str = "stop") -> Handler:
 def call(index: int | None = 0, call_id: str | None = None, name: str | None = None, arguments: Any = None) -> str:
     """A piece of a tool call."""
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
-    found: dict[str, Any] = {"index": index, "function": function}
-    return chunk(tool_calls=[found | ({"id": call_id, "type": "function"} if call_id else {})])
+    fields: dict[str, Any] = {"index": index, "function": function}
+    return chunk(tool_calls=[fields | ({"id": call_id, "type": "function"} if call_id else {})])
 
 
 def failing(

@@ -63,7 +63,7 @@ def _no_variables(request, monkeypatch):
             monkeypatch.delenv(name, raising=False)
 
 
-async def asked(prompt="Hi", config=None, **options):
+async def request_body(prompt="Hi", config=None, **options):
     """The body that a request becomes on the wire."""
     async with asking(says(answer("ok")), **(config or {})) as (llm, server):
         await llm.complete_async(prompt, **options)
@@ -78,7 +78,7 @@ async def answered(*events):
 
 async def test_a_prompt_becomes_a_streamed_request_and_the_answer_is_the_stream_folded():
     async with asking(says(answer("Hel", "lo ", "wörld"))) as (llm, server):
-        found = await llm.complete_async("Say hello", "Be brief")
+        completion = await llm.complete_async("Say hello", "Be brief")
         events = [event async for event in llm.stream_async("Say hello")]
         assert server.connections == 1
     request = server.requests[0]
@@ -91,15 +91,19 @@ async def test_a_prompt_becomes_a_streamed_request_and_the_answer_is_the_stream_
     }
     assert request.headers["authorization"] == "Bearer sk-1"
     assert request.headers["anthropic-version"] == "2026-10-21"
-    assert (found.text, found.finish_reason) == ("Hello wörld", FinishReason.STOP)
-    assert found.usage == Usage(input_tokens=12, output_tokens=7)
-    assert (found.provider, found.model, found.timing.queued is not None) == ("anthropic", "claude-sonnet-5-5", True)
+    assert (completion.text, completion.finish_reason) == ("Hello wörld", FinishReason.STOP)
+    assert completion.usage == Usage(input_tokens=12, output_tokens=7)
+    assert (completion.provider, completion.model, completion.timing.queued is not None) == (
+        "anthropic",
+        "claude-sonnet-5-5",
+        True,
+    )
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["Hel", "lo ", "wörld"]
 
 
 async def test_what_the_request_sets_is_sent_by_its_name_on_the_wire():
     schema = '{"type": "object", "properties": {"n": {"type": "integer"}}}'
-    body = await asked(
+    body = await request_body(
         max_tokens=9,
         stop=["END", "."],
         reasoning_effort="low",
@@ -126,8 +130,8 @@ async def test_sampling_parameters_are_refused_by_name_dropped_on_request_or_sen
             await llm.complete_async("Hi", **{name: value})
         assert caught.value.field == f"parameters.{name}"
         assert server.requests == []
-        found = await llm.complete_async("Hi", **{name: value}, parameters_policy="drop_unsupported")
-        assert found.dropped_parameters == (f"parameters.{name}",)
+        completion = await llm.complete_async("Hi", **{name: value}, parameters_policy="drop_unsupported")
+        assert completion.dropped_parameters == (f"parameters.{name}",)
         assert name not in server.requests[-1].json
         llm.set_config({"sampling_parameters": True})
         await llm.complete_async("Hi", **{name: value})
@@ -140,17 +144,17 @@ async def test_sampling_parameters_are_refused_by_name_dropped_on_request_or_sen
 
 
 async def test_a_reasoning_effort_becomes_effort_and_thinking_as_the_model_takes_it():
-    assert (await asked(reasoning_effort="xhigh"))["output_config"] == {"effort": "xhigh"}
-    assert (await asked(reasoning_effort="none"))["thinking"] == {"type": "between_tools"}
-    body = await asked(reasoning_effort="none", config={"model": "claude-opus-4-8"})
+    assert (await request_body(reasoning_effort="xhigh"))["output_config"] == {"effort": "xhigh"}
+    assert (await request_body(reasoning_effort="none"))["thinking"] == {"type": "between_tools"}
+    body = await request_body(reasoning_effort="none", config={"model": "claude-opus-4-8"})
     assert body["thinking"] == {"type": "disabled"}
     assert "output_config" not in body
-    body = await asked(reasoning_effort="high", config={"model": "claude-opus-4-5"})
+    body = await request_body(reasoning_effort="high", config={"model": "claude-opus-4-5"})
     assert body["output_config"] == {"effort": "high"}
     assert "thinking" not in body
-    own = {"thinking": {"type": "enabled", "budget_tokens": 2048}, "effort": "max"}
-    body = await asked(provider_options=own, config={"model": "claude-haiku-4-5"})
-    assert (body["thinking"], body["output_config"]) == (own["thinking"], {"effort": "max"})
+    provider_options = {"thinking": {"type": "enabled", "budget_tokens": 2048}, "effort": "max"}
+    body = await request_body(provider_options=provider_options, config={"model": "claude-haiku-4-5"})
+    assert (body["thinking"], body["output_config"]) == (provider_options["thinking"], {"effort": "max"})
 
 
 @pytest.mark.parametrize(
@@ -164,12 +168,12 @@ async def test_a_reasoning_effort_becomes_effort_and_thinking_as_the_model_takes
 )
 async def test_a_reasoning_effort_that_the_model_does_not_take_is_refused_by_name(model, effort, limit):
     with pytest.raises(UnsupportedParameterError) as caught:
-        await asked(reasoning_effort=effort, config={"model": model})
+        await request_body(reasoning_effort=effort, config={"model": model})
     assert (caught.value.field, caught.value.limit) == ("parameters.reasoning_effort", limit)
 
 
 async def test_a_conversation_with_images_tools_and_results_keeps_its_order_and_merges_turns():
-    body = await asked(
+    body = await request_body(
         [
             ChatMessage(Role.SYSTEM, (Text("Be brief"),)),
             ChatMessage(Role.USER, (Text("What is this?"), Image(PIXEL, "image/png"))),
@@ -227,7 +231,7 @@ async def test_a_conversation_with_images_tools_and_results_keeps_its_order_and_
     ],
 )
 async def test_each_tool_choice_is_sent(choice, wire):
-    assert (await asked(tools=[WEATHER], tool_choice=choice))["tool_choice"] == wire
+    assert (await request_body(tools=[WEATHER], tool_choice=choice))["tool_choice"] == wire
 
 
 async def test_tool_calls_come_in_fragments_with_text_between_them():
@@ -240,8 +244,8 @@ async def test_tool_calls_come_in_fragments_with_text_between_them():
         *stop("tool_use"),
     ]
     async with asking(says(events)) as (llm, _):
-        found = [event async for event in llm.stream_async("Hi", tools=[WEATHER])]
-    deltas = [event for event in found if isinstance(event, ToolCallDelta)]
+        received = [event async for event in llm.stream_async("Hi", tools=[WEATHER])]
+    deltas = [event for event in received if isinstance(event, ToolCallDelta)]
     assert deltas == [
         ToolCallDelta(0, "toolu_1", "weather"),
         ToolCallDelta(0, arguments_fragment='{"city": '),
@@ -250,8 +254,8 @@ async def test_tool_calls_come_in_fragments_with_text_between_them():
         ToolCallDelta(2, "toolu_3", "f"),
         ToolCallDelta(2, arguments_fragment='{"whole": 1}'),
     ]
-    assert found[-1].finish_reason is FinishReason.TOOL_CALLS
-    assert found[-1].message.parts == (
+    assert received[-1].finish_reason is FinishReason.TOOL_CALLS
+    assert received[-1].message.parts == (
         Text("First "),
         ToolCall("toolu_1", "weather", '{"city": "Bern"}'),
         ToolCall("toolu_2", "weather", "{}"),
@@ -279,9 +283,9 @@ async def test_signed_thinking_is_streamed_as_reasoning_and_goes_back_unchanged(
     redacted = block(1, {"type": "redacted_thinking", "data": "c2VjcmV0"})
     events = [start(), *thinking(0, "c2ln", "hm ", "hm"), *redacted, *text(2, "4"), *stop()]
     async with asking(says(events)) as (llm, server):
-        found = [event async for event in llm.stream_async("2+2?")]
-        message = found[-1].message
-        assert [event.text for event in found if isinstance(event, ReasoningDelta)] == ["hm ", "hm"]
+        received = [event async for event in llm.stream_async("2+2?")]
+        message = received[-1].message
+        assert [event.text for event in received if isinstance(event, ReasoningDelta)] == ["hm ", "hm"]
         assert [type(part) for part in message.parts] == [Reasoning, Reasoning, Text]
         foreign = ChatMessage(Role.ASSISTANT, (Reasoning("others'", b"other"), Reasoning("unsigned"), Text("3")))
         await llm.complete_async([USER, message, USER, foreign, USER])
@@ -297,12 +301,12 @@ async def test_signed_thinking_is_streamed_as_reasoning_and_goes_back_unchanged(
 @pytest.mark.parametrize("state", [b"anthropic:", b"anthropic:{", b"anthropic:{}", b"anthropic:[1]", b"anthropic:\xff"])
 async def test_a_state_that_was_tampered_with_is_refused_by_its_path(state):
     with pytest.raises(InvalidRequestError) as caught:
-        await asked([USER, ChatMessage(Role.ASSISTANT, (Text("a"), Reasoning("b", state))), USER])
+        await request_body([USER, ChatMessage(Role.ASSISTANT, (Text("a"), Reasoning("b", state))), USER])
     assert caught.value.field == "chat.messages[1].parts[1].provider_state"
 
 
 @pytest.mark.parametrize(
-    ("wire", "found", "sequence"),
+    ("wire", "reason", "sequence"),
     [
         (("end_turn",), FinishReason.STOP, ""),
         (("max_tokens",), FinishReason.MAX_TOKENS, ""),
@@ -312,9 +316,9 @@ async def test_a_state_that_was_tampered_with_is_refused_by_its_path(state):
         (("refusal",), FinishReason.REFUSAL, ""),
     ],
 )
-async def test_each_stop_reason_of_the_wire_has_one_of_ours(wire, found, sequence):
+async def test_each_stop_reason_of_the_wire_has_one_of_ours(wire, reason, sequence):
     got = await answered(start(), *text(0, "a"), *stop(*wire))
-    assert (got.finish_reason, got.stop_sequence, got.text) == (found, sequence, "a")
+    assert (got.finish_reason, got.stop_sequence, got.text) == (reason, sequence, "a")
 
 
 async def test_a_refusal_without_any_content_is_an_answer():
@@ -374,10 +378,10 @@ async def test_what_the_api_has_no_place_for_is_refused_before_anything_is_sent(
 
 async def test_capabilities_come_from_the_table():
     async with create_llm("anthropic", api_key="sk-1", models=["claude-haiku-4-5", "someone-elses"]) as llm:
-        found = await llm.get_capabilities_async()
-        assert (found["context_window"], found["max_output_tokens"]) == (1_000_000, 128_000)
-        assert found["parameters"] == ("max_tokens", "stop", "reasoning_effort")
-        assert found["json_schema"] and found["token_counting"] and not found["json_object"]
+        capabilities = await llm.get_capabilities_async()
+        assert (capabilities["context_window"], capabilities["max_output_tokens"]) == (1_000_000, 128_000)
+        assert capabilities["parameters"] == ("max_tokens", "stop", "reasoning_effort")
+        assert capabilities["json_schema"] and capabilities["token_counting"] and not capabilities["json_object"]
         small = await llm.get_capabilities_async("claude-haiku-4-5")
         assert (small["context_window"], small["parameters"]) == (200_000, ("max_tokens", "stop"))
         assert (await llm.get_capabilities_async("someone-elses"))["context_window"] is None
@@ -448,9 +452,14 @@ async def test_it_answers_through_our_server():
         serving_grpc({"claude": llm}) as served,
         AsyncRemoteLLM(served.server.address, "claude") as remote,
     ):
-        found = await remote.complete("Hi", "Be brief", max_tokens=5)
-        assert (found.text, found.reasoning, found.llm, found.provider) == ("Hello", "hm", "claude", "anthropic")
-        assert found.message.parts[0].provider_state.startswith(b"anthropic:")
+        completion = await remote.complete("Hi", "Be brief", max_tokens=5)
+        assert (completion.text, completion.reasoning, completion.llm, completion.provider) == (
+            "Hello",
+            "hm",
+            "claude",
+            "anthropic",
+        )
+        assert completion.message.parts[0].provider_state.startswith(b"anthropic:")
         assert await remote.count_tokens("Hi") == 42
         pieces = [piece async for piece in await remote.generate("Hi", stream=True)]
         assert pieces == ["Hel", "lo"]
@@ -461,7 +470,7 @@ async def test_it_answers_through_our_server():
 @pytest.mark.parametrize("model", [DEFAULT_MODEL, "claude-haiku-5-5"])
 async def test_the_real_api_answers(model):
     async with create_llm("anthropic", model=model, timeout=60) as llm:
-        found = await llm.complete_async("Say: ok", max_tokens=2000, reasoning_effort="low")
-        assert found.text
-        assert found.usage.input_tokens > 0
+        completion = await llm.complete_async("Say: ok", max_tokens=2000, reasoning_effort="low")
+        assert completion.text
+        assert completion.usage.input_tokens > 0
         assert await llm.count_tokens_async("Say: ok") > 0

@@ -135,11 +135,11 @@ async def test_what_may_pass_is_tried_again_after_the_wait_asked_for_and_the_att
         says(answer("at last")),
     )
     async with asking(handler, max_retries=4) as (llm, server):
-        found = await llm.complete_async("Hi")
-    assert found.text == "at last"
+        completion = await llm.complete_async("Hi")
+    assert completion.text == "at last"
     reasons = ["RATE_LIMITED", "PROVIDER_UNAVAILABLE", "OVERLOADED", "OVERLOADED", ""]
-    assert [attempt.error_reason for attempt in found.attempts] == reasons
-    assert found.attempts[0].duration < found.timing.total - 0.2
+    assert [attempt.error_reason for attempt in completion.attempts] == reasons
+    assert completion.attempts[0].duration < completion.timing.total - 0.2
     assert len(server.requests) == 5
 
 
@@ -205,9 +205,9 @@ async def test_an_answer_that_breaks_off_after_its_first_word_is_incomplete_and_
 @pytest.mark.parametrize("then", ["close", "reset", "hang"])
 async def test_an_answer_that_is_whole_survives_what_its_connection_does_afterwards(then):
     async with asking(says(answer("whole"), then=then)) as (llm, server):
-        found = await asyncio.wait_for(llm.complete_async("Hi"), HANG)
+        completion = await asyncio.wait_for(llm.complete_async("Hi"), HANG)
         await server.settled()
-    assert (found.text, found.finish_reason) == ("whole", "stop")
+    assert (completion.text, completion.finish_reason) == ("whole", "stop")
 
 
 async def test_a_stop_reason_without_the_last_event_is_enough():
@@ -261,8 +261,8 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
 
     async with asking(handle) as (llm, server):
         async with aclosing(llm.stream_async("Hi")) as events:
-            async for found in events:
-                if isinstance(found, TextDelta):
+            async for event in events:
+                if isinstance(event, TextDelta):
                     break
         await asyncio.wait_for(seen.wait(), HANG)
         seen.clear()

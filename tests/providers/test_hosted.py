@@ -199,8 +199,8 @@ def test_neither_the_provider_nor_its_making_imports_the_sdk():
         "import sys; from abstractllm import create_llm; create_llm('openai', api_key='sk-1').get_capabilities();"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'openai', 'httpx', 'httpx2', 'torch'}))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert found.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 async def test_an_answer_comes_through_the_grpc_server():

@@ -66,7 +66,7 @@ def _no_variables(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-async def asked(prompt="Hi", lines=None, config=None, **options):
+async def request_body(prompt="Hi", lines=None, config=None, **options):
     """The body that a request becomes on the wire."""
     async with asking(says(lines or answer("ok")), **(config or {})) as (llm, server):
         await llm.complete_async(prompt, **options)
@@ -81,7 +81,7 @@ async def answered(*lines, **options):
 
 async def test_a_prompt_becomes_a_streamed_request_and_the_answer_is_its_lines_folded():
     async with asking(says(answer("Hel", "lo ", "wörld"))) as (llm, server):
-        found = await llm.complete_async("Say hello", "Be brief")
+        completion = await llm.complete_async("Say hello", "Be brief")
         events = [event async for event in llm.stream_async("Say hello")]
         assert server.connections == 1
     assert [request.path for request in server.requests] == ["/api/show", "/api/chat", "/api/chat"]
@@ -93,14 +93,18 @@ async def test_a_prompt_becomes_a_streamed_request_and_the_answer_is_its_lines_f
         "shift": False,
     }
     assert "authorization" not in server.requests[0].headers
-    assert (found.text, found.finish_reason, found.stop_sequence) == ("Hello wörld", FinishReason.STOP, "")
-    assert found.usage == Usage(input_tokens=26, output_tokens=4)
-    assert (found.provider, found.model, found.timing.queued is not None) == ("ollama", MODEL, True)
+    assert (completion.text, completion.finish_reason, completion.stop_sequence) == (
+        "Hello wörld",
+        FinishReason.STOP,
+        "",
+    )
+    assert completion.usage == Usage(input_tokens=26, output_tokens=4)
+    assert (completion.provider, completion.model, completion.timing.queued is not None) == ("ollama", MODEL, True)
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["Hel", "lo ", "wörld"]
 
 
 async def test_every_parameter_and_option_is_sent_where_the_api_looks_for_it():
-    body = await asked(
+    body = await request_body(
         lines=[line("ok", logprobs=[{"token": "ok", "logprob": -0.1}]), done()],
         config={"keep_alive": "10m", "provider_options": {"num_ctx": 8192}},
         temperature=0.0,
@@ -136,7 +140,7 @@ async def test_every_parameter_and_option_is_sent_where_the_api_looks_for_it():
 
 
 async def test_what_a_request_sets_by_ollamas_own_name_comes_before_what_stands_for_it():
-    body = await asked(config={"keep_alive": 60}, provider_options={"keep_alive": -1, "think": True})
+    body = await request_body(config={"keep_alive": 60}, provider_options={"keep_alive": -1, "think": True})
     assert (body["keep_alive"], body["think"]) == (-1, True)
     assert "options" not in body
 
@@ -145,7 +149,7 @@ async def test_what_a_request_sets_by_ollamas_own_name_comes_before_what_stands_
     ("effort", "think"), [("none", False), ("low", "low"), ("medium", "medium"), ("high", "high"), ("xhigh", "max")]
 )
 async def test_a_reasoning_effort_becomes_a_level_of_thinking(effort, think):
-    assert (await asked(reasoning_effort=effort))["think"] == think
+    assert (await request_body(reasoning_effort=effort))["think"] == think
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ async def test_what_the_model_cannot_do_is_refused_by_what_the_server_tells_of_i
 
 
 async def test_a_conversation_with_images_tools_and_results_keeps_its_order():
-    body = await asked(
+    body = await request_body(
         [
             ChatMessage(Role.USER, (Text("What is "), Text("this?"), Image(PIXEL, "image/png"))),
             ChatMessage(Role.ASSISTANT, (Reasoning("hm"), ToolCall("c1", "look", '{"at": "it"}'))),
@@ -216,15 +220,15 @@ async def test_a_conversation_with_images_tools_and_results_keeps_its_order():
 
 
 async def test_the_schema_of_a_tool_arrives_whole():
-    body = await asked(tools=[WEATHER])
+    body = await request_body(tools=[WEATHER])
     function = {"name": "weather", "description": "Tells the weather", "parameters": NESTED}
     assert body["tools"] == [{"type": "function", "function": function}]
-    assert "tools" not in await asked(tools=[WEATHER], tool_choice=ToolChoice(ToolChoiceMode.NONE))
+    assert "tools" not in await request_body(tools=[WEATHER], tool_choice=ToolChoice(ToolChoiceMode.NONE))
 
 
 async def test_both_json_formats_are_sent():
-    assert (await asked(response_format=JsonObjectFormat()))["format"] == "json"
-    assert (await asked(response_format=JsonSchemaFormat('{"type": "object"}')))["format"] == {"type": "object"}
+    assert (await request_body(response_format=JsonObjectFormat()))["format"] == "json"
+    assert (await request_body(response_format=JsonSchemaFormat('{"type": "object"}')))["format"] == {"type": "object"}
 
 
 async def test_tool_calls_come_whole_with_an_id_in_any_case():
@@ -255,9 +259,9 @@ async def test_thinking_is_kept_apart_from_the_text():
 async def test_log_probabilities_come_with_the_text_they_belong_to():
     token = {"token": "é", "bytes": [195, 169], "logprob": -0.5}
     logprobs = [token | {"top_logprobs": [token, {"token": "e", "logprob": -1.5}]}]
-    found = await answered(line("é", logprobs=logprobs), done(), top_logprobs=2)
+    completion = await answered(line("é", logprobs=logprobs), done(), top_logprobs=2)
     same = (-1, "é", "é".encode(), -0.5)
-    assert found.logprobs == (TokenLogprob(*same, (TopLogprob(*same), TopLogprob(-1, "e", b"e", -1.5))),)
+    assert completion.logprobs == (TokenLogprob(*same, (TopLogprob(*same), TopLogprob(-1, "e", b"e", -1.5))),)
 
 
 async def test_log_probabilities_that_an_old_server_does_not_give_are_an_error():
@@ -266,21 +270,21 @@ async def test_log_probabilities_that_an_old_server_does_not_give_are_an_error()
 
 
 @pytest.mark.parametrize(
-    ("wire", "found"),
+    ("wire", "reason"),
     [
         ("stop", FinishReason.STOP),
         ("length", FinishReason.MAX_TOKENS),
         (None, FinishReason.STOP),
     ],
 )
-async def test_each_finish_reason_of_the_wire_has_one_of_ours(wire, found):
-    assert (await answered(line("a"), done(wire))).finish_reason is found
+async def test_each_finish_reason_of_the_wire_has_one_of_ours(wire, reason):
+    assert (await answered(line("a"), done(wire))).finish_reason is reason
 
 
 async def test_numbers_that_the_server_does_not_tell_stay_unset():
     last = json.dumps({"model": MODEL, "message": {"role": "assistant", "content": "a"}, "done": True})
-    found = await answered(last + "\n")
-    assert (found.text, found.usage) == ("a", Usage())
+    completion = await answered(last + "\n")
+    assert (completion.text, completion.usage) == ("a", Usage())
 
 
 async def test_capabilities_come_from_the_server_and_are_believed_for_a_while(monkeypatch):
@@ -290,11 +294,20 @@ async def test_capabilities_come_from_the_server_and_are_believed_for_a_while(mo
         answering(shown(None)),
     )
     async with asking(says(answer("ok"), show=show)) as (llm, server):
-        found = await llm.get_capabilities_async()
-        assert (found["context_window"], found["quantization"], found["max_output_tokens"]) == (4096, "Q4_K_M", None)
-        assert not found["tools"] and not found["image_input"] and found["json_schema"] and found["seed"]
-        assert "reasoning_effort" not in found["parameters"] and "think" not in found["provider_options"]
-        assert await llm.get_capabilities_async() == found
+        capabilities = await llm.get_capabilities_async()
+        assert (capabilities["context_window"], capabilities["quantization"], capabilities["max_output_tokens"]) == (
+            4096,
+            "Q4_K_M",
+            None,
+        )
+        assert (
+            not capabilities["tools"]
+            and not capabilities["image_input"]
+            and capabilities["json_schema"]
+            and capabilities["seed"]
+        )
+        assert "reasoning_effort" not in capabilities["parameters"] and "think" not in capabilities["provider_options"]
+        assert await llm.get_capabilities_async() == capabilities
         assert len(server.requests) == 1
         monkeypatch.setattr(provider_module, "FACTS_LIFE", 0.0)
         assert (await llm.get_capabilities_async())["tools"]
@@ -383,7 +396,7 @@ async def test_the_address_and_the_key_come_from_ollamas_variables_unless_an_add
 
 
 async def test_the_default_model_is_asked_where_none_is_set():
-    assert (await asked())["model"] == DEFAULT_MODEL
+    assert (await request_body())["model"] == DEFAULT_MODEL
 
 
 async def test_the_synchronous_methods_work_too():
@@ -408,8 +421,13 @@ async def test_it_answers_through_our_server():
         serving_grpc({"local": llm}) as served,
         AsyncRemoteLLM(served.server.address, "local") as remote,
     ):
-        found = await remote.complete("Hi", "Be brief", max_tokens=5)
-        assert (found.text, found.reasoning, found.llm, found.provider) == ("Hello", "hm", "local", "ollama")
+        completion = await remote.complete("Hi", "Be brief", max_tokens=5)
+        assert (completion.text, completion.reasoning, completion.llm, completion.provider) == (
+            "Hello",
+            "hm",
+            "local",
+            "ollama",
+        )
         assert [piece async for piece in await remote.generate("Hi", stream=True)] == ["Hel", "lo"]
         assert (await remote.get_capabilities())["context_window"] == 131072
     assert chats(upstream)[0].json["options"] == {"num_predict": 5}

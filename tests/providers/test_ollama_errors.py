@@ -80,7 +80,7 @@ async def test_what_the_server_said_is_kept():
 
 
 def overflow(prompt, size):
-    """How newer servers hand on the error of the server that they run the model with: as text."""
+    """The error of the server that runs the model, as newer servers hand it on: as text."""
     inner = {
         "code": 400,
         "message": f"request ({prompt} tokens) exceeds the available context size ({size} tokens), try increasing it",
@@ -135,10 +135,10 @@ async def test_what_may_pass_is_tried_again_after_the_wait_asked_for_and_the_att
     )
     # The first request asks for the model's abilities.
     async with asking(handler, max_retries=4) as (llm, server):
-        found = await llm.complete_async("Hi")
-    assert found.text == "at last"
+        completion = await llm.complete_async("Hi")
+    assert completion.text == "at last"
     reasons = ["RATE_LIMITED", "PROVIDER_UNAVAILABLE", "OVERLOADED", "PROVIDER_UNAVAILABLE", ""]
-    assert [attempt.error_reason for attempt in found.attempts] == reasons
+    assert [attempt.error_reason for attempt in completion.attempts] == reasons
     assert len(chats(server)) == 5
 
 
@@ -194,9 +194,9 @@ async def test_an_answer_that_breaks_off_after_its_first_word_is_incomplete_and_
 @pytest.mark.parametrize("then", ["close", "reset", "hang"])
 async def test_an_answer_that_is_whole_survives_what_its_connection_does_afterwards(then):
     async with asking(says(answer("whole"), then=then)) as (llm, server):
-        found = await asyncio.wait_for(llm.complete_async("Hi"), HANG)
+        completion = await asyncio.wait_for(llm.complete_async("Hi"), HANG)
         await server.settled()
-    assert (found.text, found.finish_reason) == ("whole", "stop")
+    assert (completion.text, completion.finish_reason) == ("whole", "stop")
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ async def test_leaving_a_stream_or_cancelling_a_call_closes_its_connection():
 
     async with asking(serves(chat)) as (llm, server):
         async with aclosing(llm.stream_async("Hi")) as events:
-            async for found in events:
-                if isinstance(found, TextDelta):
+            async for event in events:
+                if isinstance(event, TextDelta):
                     break
         await asyncio.wait_for(seen.wait(), HANG)
         seen.clear()

@@ -142,5 +142,5 @@ async def test_listed_models_tell_which_llms_use_them() -> None:
             create_llm("ollama", base_url="http://127.0.0.1:1") as elsewhere,
         ):
             one.name, two.name, elsewhere.name = "one", "two", "elsewhere"
-            found = {model.name: model.used_by for model in await one.cached_models()}
-    assert found == {"llama3.2:latest": ("one", "two"), "qwen3:8b": ("two",)}
+            users = {model.name: model.used_by for model in await one.cached_models()}
+    assert users == {"llama3.2:latest": ("one", "two"), "qwen3:8b": ("two",)}

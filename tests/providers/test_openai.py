@@ -43,7 +43,7 @@ def _no_variables():
         yield
 
 
-async def asked(prompt="Hi", handler=None, config=None, **options):
+async def request_body(prompt="Hi", handler=None, config=None, **options):
     """The body that a request becomes on the wire."""
     async with asking(handler or saying("ok"), **(config or {})) as (llm, server):
         await llm.complete_async(prompt, **options)
@@ -62,12 +62,12 @@ async def test_a_prompt_becomes_a_request_for_a_whole_or_a_streamed_answer():
     async with asking(saying("Hel", "lo ", "wörld")) as (llm, server):
         answer = await llm.complete_async("Say hello", "Be brief")
         events = [event async for event in llm.stream_async("Say hello", "Be brief")]
-    asked = {
+    body = {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Say hello"}],
     }
-    assert server.requests[0].json == asked | {"stream": False}
-    assert server.requests[1].json == asked | {"stream": True, "stream_options": {"include_usage": True}}
+    assert server.requests[0].json == body | {"stream": False}
+    assert server.requests[1].json == body | {"stream": True, "stream_options": {"include_usage": True}}
     assert answer.text == "Hello wörld"
     assert answer.finish_reason is FinishReason.STOP
     assert answer.usage == Usage(input_tokens=11, output_tokens=7, cached_input_tokens=4, reasoning_tokens=3)
@@ -76,7 +76,7 @@ async def test_a_prompt_becomes_a_request_for_a_whole_or_a_streamed_answer():
 
 
 async def test_every_parameter_of_the_format_is_sent_by_its_name_on_the_wire():
-    body = await asked(
+    body = await request_body(
         temperature=0.0,
         top_p=0.5,
         max_tokens=9,
@@ -108,20 +108,20 @@ async def test_every_parameter_of_the_format_is_sent_by_its_name_on_the_wire():
 
 
 async def test_the_token_limit_s_name_can_be_chosen_for_a_compatible_server():
-    assert "max_tokens" in await asked(max_tokens=5)
-    body = await asked(max_tokens=5, config={"max_tokens_parameter": "max_completion_tokens"})
+    assert "max_tokens" in await request_body(max_tokens=5)
+    body = await request_body(max_tokens=5, config={"max_tokens_parameter": "max_completion_tokens"})
     assert (body.get("max_completion_tokens"), "max_tokens" in body) == (5, False)
 
 
 async def test_parameters_of_compatible_servers_are_sent_once_the_configuration_accepts_them():
     with pytest.raises(UnsupportedParameterError, match=r"parameters\.top_k"):
-        await asked(top_k=5)
+        await request_body(top_k=5)
     accepted = {"accepted_parameters": ["top_k", "min_p", "repetition_penalty"], "extra_body": {"route": "x"}}
-    body = await asked(top_k=5, min_p=0.1, repetition_penalty=1.1, config=accepted)
+    body = await request_body(top_k=5, min_p=0.1, repetition_penalty=1.1, config=accepted)
     assert (body["top_k"], body["min_p"], body["repetition_penalty"], body["route"]) == (5, 0.1, 1.1, "x")
     with pytest.raises(UnsupportedParameterError, match=r"parameters\.temperature"):
-        await asked(temperature=1.0, config=accepted)
-    assert (await asked(config={"extra_body": {"stream_options": None}}))["stream_options"] is None
+        await request_body(temperature=1.0, config=accepted)
+    assert (await request_body(config={"extra_body": {"stream_options": None}}))["stream_options"] is None
 
 
 @pytest.mark.parametrize("model", ["o3", "gpt-5-mini", "gpt-5.5", "gpt-5.6-luna", "gpt-6.2-sol"])
@@ -168,7 +168,7 @@ async def test_a_conversation_with_images_tools_and_results_takes_the_format_s_s
         ChatMessage(Role.TOOL, (ToolResult("c1", "sunny"), ToolResult("c2", "no such city", is_error=True))),
         ChatMessage(Role.USER, (Text("And "), Text("now?"))),
     ]
-    body = await asked(conversation, tools=[WEATHER], tool_choice=ToolChoice(name="weather"))
+    body = await request_body(conversation, tools=[WEATHER], tool_choice=ToolChoice(name="weather"))
     assert body["messages"] == [
         {"role": "system", "content": "Be brief"},
         {
@@ -206,10 +206,10 @@ async def test_a_conversation_with_images_tools_and_results_takes_the_format_s_s
 
 
 async def test_a_tool_choice_and_both_json_formats_are_sent():
-    body = await asked(tools=[WEATHER], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED))
+    body = await request_body(tools=[WEATHER], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED))
     assert body["tool_choice"] == "required"
-    assert (await asked(response_format=JsonObjectFormat()))["response_format"] == {"type": "json_object"}
-    body = await asked(response_format=JsonSchemaFormat('{"type": "object"}', name="thing", strict=True))
+    assert (await request_body(response_format=JsonObjectFormat()))["response_format"] == {"type": "json_object"}
+    body = await request_body(response_format=JsonSchemaFormat('{"type": "object"}', name="thing", strict=True))
     assert body["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "thing", "schema": {"type": "object"}, "strict": True},
@@ -293,7 +293,7 @@ async def test_log_probabilities_come_with_the_text_they_belong_to():
 
 
 @pytest.mark.parametrize(
-    ("wire", "found"),
+    ("wire", "reason"),
     [
         ({"finish": "length"}, FinishReason.MAX_TOKENS),
         ({"finish": "content_filter"}, FinishReason.CONTENT_FILTER),
@@ -302,10 +302,10 @@ async def test_log_probabilities_come_with_the_text_they_belong_to():
         ({"finish": "stop", "choice": {"stop_reason": "END"}}, FinishReason.STOP_SEQUENCE),
     ],
 )
-async def test_each_finish_reason_of_the_wire_has_one_of_ours(wire, found):
+async def test_each_finish_reason_of_the_wire_has_one_of_ours(wire, reason):
     answer = await answered(chunk("a"), chunk(**wire), DONE)
-    assert answer.finish_reason is found
-    assert answer.stop_sequence == ("END" if found is FinishReason.STOP_SEQUENCE else "")
+    assert answer.finish_reason is reason
+    assert answer.stop_sequence == ("END" if reason is FinishReason.STOP_SEQUENCE else "")
 
 
 async def test_a_refusal_is_text_that_ends_as_a_refusal():

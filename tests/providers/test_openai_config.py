@@ -129,10 +129,20 @@ async def test_an_idle_client_of_an_old_configuration_is_closed_at_once():
 
 async def test_capabilities_follow_the_table_and_the_configuration():
     async with create_llm("openai", model="gpt-4o", api_key="sk-1", max_concurrent_requests=7) as llm:
-        found = await llm.get_capabilities_async()
-    assert (found.tools, found.image_input, found.json_schema, found.logprobs, found.seed) == (True,) * 5
-    assert (found.context_window, found.max_output_tokens, found.max_concurrent_requests) == (128_000, 16_384, 7)
-    assert (found.regex, found.token_counting) == (False, True)
+        capabilities = await llm.get_capabilities_async()
+    assert (
+        capabilities.tools,
+        capabilities.image_input,
+        capabilities.json_schema,
+        capabilities.logprobs,
+        capabilities.seed,
+    ) == (True,) * 5
+    assert (capabilities.context_window, capabilities.max_output_tokens, capabilities.max_concurrent_requests) == (
+        128_000,
+        16_384,
+        7,
+    )
+    assert (capabilities.regex, capabilities.token_counting) == (False, True)
 
 
 async def test_at_openai_the_token_limit_has_its_new_name_and_the_default_model_takes_a_temperature():

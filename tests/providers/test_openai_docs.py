@@ -53,6 +53,6 @@ def test_the_table_of_parameters_is_the_code_s(repository):
 
 def test_every_key_option_and_default_is_named(repository):
     page = (repository / "docs/providers/openai.md").read_text()
-    own = set(OpenAIConfig.model_fields) - set(LLMConfig.model_fields)
-    for name in (*own, *PROVIDER_OPTIONS, DEFAULT_MODEL):
+    keys = set(OpenAIConfig.model_fields) - set(LLMConfig.model_fields)
+    for name in (*keys, *PROVIDER_OPTIONS, DEFAULT_MODEL):
         assert f"`{name}`" in page, name

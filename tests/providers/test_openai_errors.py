@@ -239,8 +239,8 @@ async def test_leaving_a_stream_closes_its_connection():
 
     async with asking(handle) as (llm, server):
         async with aclosing(llm.stream_async("Hi")) as events:
-            async for found in events:
-                if isinstance(found, TextDelta):
+            async for event in events:
+                if isinstance(event, TextDelta):
                     break
         await asyncio.wait_for(seen.wait(), HANG)
         task = asyncio.create_task(llm.complete_async("Hi"))

@@ -24,7 +24,7 @@ def whole(message, finish="stop", **choice):
 
 
 async def answered(body):
-    """What the body becomes."""
+    """The answer that the body becomes."""
     async with asking(answering(body), max_retries=0) as (llm, _):
         return await llm.complete_async("Hi")
 
@@ -52,9 +52,9 @@ async def test_calls_are_told_apart_by_their_place(ids):
         for identity, name, arguments in zip(ids, ("f", "f"), ('{"x": 1}', '{"x": 2}'), strict=True)
     ]
     answer = await answered(whole({"content": None, "tool_calls": calls}, finish="tool_calls"))
-    found = [part for part in answer.message.parts if isinstance(part, ToolCall)]
-    assert [(call.name, call.arguments_json) for call in found] == [("f", '{"x": 1}'), ("f", '{"x": 2}')]
-    assert len({call.id for call in found}) == 2 and all(call.id for call in found)
+    tool_calls = [part for part in answer.message.parts if isinstance(part, ToolCall)]
+    assert [(call.name, call.arguments_json) for call in tool_calls] == [("f", '{"x": 1}'), ("f", '{"x": 2}')]
+    assert len({call.id for call in tool_calls}) == 2 and all(call.id for call in tool_calls)
     assert answer.finish_reason is FinishReason.TOOL_CALLS
 
 

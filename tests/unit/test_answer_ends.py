@@ -1,4 +1,4 @@
-"""What ends an answer, in a batch and one at a time: any of several end tokens, or the context window."""
+"""The ends of an answer, in a batch and one at a time: any of several end tokens, or the context window."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ENDS = (1, 3)
 @pytest.fixture(scope="module", params=[8, 1], ids=["in a batch", "one at a time"])
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractLLMInterface]:
     directory: Path = build(tmp_path_factory.mktemp("llama"), "llama")
-    with create_llm("huggingface", model=str(directory), temperature=0, max_batch_size=request.param) as found:
-        yield found
+    with create_llm("huggingface", model=str(directory), temperature=0, max_batch_size=request.param) as local_llm:
+        yield local_llm
 
 
 @pytest.mark.parametrize("end", ENDS)

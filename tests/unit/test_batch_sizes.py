@@ -1,4 +1,4 @@
-"""What the batch loop's cache may take, and which attention it runs with."""
+"""The memory that the batch loop's cache may take, and the attention that it runs with."""
 
 import math
 import warnings

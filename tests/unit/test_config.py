@@ -46,10 +46,10 @@ def test_a_bad_key_or_value_is_named(values, field):
 
 
 def test_the_callers_mapping_is_not_kept_and_the_shown_one_is_a_copy():
-    given = {"provider_options": {"script": [{"text": "a"}]}}
-    before = copy.deepcopy(given)
-    with create_llm("scripted", **given) as llm:
-        given["provider_options"]["script"].append("changed")
+    options = {"provider_options": {"script": [{"text": "a"}]}}
+    before = copy.deepcopy(options)
+    with create_llm("scripted", **options) as llm:
+        options["provider_options"]["script"].append("changed")
         shown = llm.get_config()
         shown["provider_options"]["script"].append("changed")
         assert llm.get_config()["provider_options"] == before["provider_options"]

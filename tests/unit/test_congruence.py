@@ -56,8 +56,8 @@ def public(kind: type) -> set[str]:
 
 def values(module: Any, kind: type) -> dict[str, Any]:
     """The exported classes of a module that are of a kind, by name."""
-    found = {name: getattr(module, name) for name in module.__all__}
-    return {name: value for name, value in found.items() if isinstance(value, type) and issubclass(value, kind)}
+    exported = {name: getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in exported.items() if isinstance(value, type) and issubclass(value, kind)}
 
 
 TYPES = {
@@ -125,8 +125,8 @@ def test_an_error_has_the_same_bases_reason_and_attributes(name: str) -> None:
 
 def parameters(function: Any) -> list[tuple[str, Any, str]]:
     """The parameters of a function: name, kind and default."""
-    found = inspect.signature(function).parameters.values()
-    return [(parameter.name, parameter.kind, repr(parameter.default)) for parameter in found]
+    declared = inspect.signature(function).parameters.values()
+    return [(parameter.name, parameter.kind, repr(parameter.default)) for parameter in declared]
 
 
 @pytest.mark.parametrize("name", [*METHODS, *TWINS, *CONTEXTS])
@@ -166,8 +166,8 @@ def test_generate_takes_the_same_parameters_and_options() -> None:
     request = {field.name for field in dataclasses.fields(abstractllm.GenerationRequest)}
     # Not options: `whole` says which of the two methods was called, `caller` who asks, `retry` whether another LLM
     # stands by.
-    own = {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole", "caller", "retry"}
-    assert set(_requests.OPTIONS) == request - own
+    not_options = {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole", "caller", "retry"}
+    assert set(_requests.OPTIONS) == request - not_options
 
 
 # Arguments that both sides refuse before anything is sent, each with its error and the field that it names.

@@ -151,9 +151,9 @@ def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def buf() -> str:
     beside_python = Path(sys.executable).parent / "buf"
-    found = str(beside_python) if beside_python.exists() else shutil.which("buf")
-    assert found is not None, "buf is missing: install buf-bin"
-    return found
+    program = str(beside_python) if beside_python.exists() else shutil.which("buf")
+    assert program is not None, "buf is missing: install buf-bin"
+    return program
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def edit(copy: Path, old: str, new: str) -> None:
 
 
 def test_every_message_has_the_documented_fields_types_and_numbers() -> None:
-    found = {line.rstrip() for file in FILES for line in describe_messages(file)}
-    assert found == lines(MESSAGES)
+    described = {line.rstrip() for file in FILES for line in describe_messages(file)}
+    assert described == lines(MESSAGES)
 
 
 def test_no_message_or_enum_is_nested() -> None:
@@ -183,12 +183,12 @@ def test_no_message_or_enum_is_nested() -> None:
 
 
 def test_every_enum_has_the_documented_values() -> None:
-    found = {describe_enum(enum) for file in FILES for enum in file.enum_types_by_name.values()}
-    assert found == lines(ENUMS)
+    described = {describe_enum(enum) for file in FILES for enum in file.enum_types_by_name.values()}
+    assert described == lines(ENUMS)
 
 
 def test_every_service_has_the_documented_methods() -> None:
-    found = {
+    described = {
         f"{name_of(file)} {service.name}: "
         + "; ".join(
             f"{method.name}({method.input_type.name}) -> "
@@ -200,7 +200,7 @@ def test_every_service_has_the_documented_methods() -> None:
         for file in FILES
         for service in file.services_by_name.values()
     }
-    assert found == lines(METHODS)
+    assert described == lines(METHODS)
 
 
 def test_package_and_identities_are_the_documented_ones() -> None:

@@ -81,7 +81,7 @@ def test_system_prompts_change_the_answer(corpus: Corpus) -> None:
 
 
 def test_the_examples_of_the_documentation() -> None:
-    asked = [
+    conversations = [
         (user(FRANCE), "The capital of France is Paris."),
         (user("what is the capital of france"), "The capital of France is Paris."),
         (user("Capital of France?"), "The capital of France is Paris."),
@@ -91,7 +91,7 @@ def test_the_examples_of_the_documentation() -> None:
         (user(FRANCE, "Answer in French."), "La capitale de la France est Paris."),
         (user(FRANCE, "Answer in one word."), "Paris"),
     ]
-    assert ask(*(messages for messages, _ in asked)) == [answer for _, answer in asked]
+    assert ask(*(messages for messages, _ in conversations)) == [answer for _, answer in conversations]
 
 
 def test_a_story_is_long_enough_to_stream_and_ends() -> None:

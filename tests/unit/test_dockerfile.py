@@ -111,7 +111,7 @@ class Image:
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
         self.environment = kept | {"PATH": f"{folder / 'opt/bin'}:{os.defpath}", "HOME": str(self.home)}
 
-    def here(self, text: str) -> str:
+    def in_folder(self, text: str) -> str:
         """The text with the image's absolute paths replaced by those of the folder."""
         for place, path in self.places.items():
             text = text.replace(place, path)
@@ -128,7 +128,7 @@ class Image:
     def copy(self, *words: str) -> None:
         """COPY: files into a folder, or a folder's content into a folder."""
         *sources, target = words
-        destination = self.source / self.here(target)
+        destination = self.source / self.in_folder(target)
         for source in sources:
             if (ROOT / source).is_dir():
                 ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
@@ -141,7 +141,7 @@ class Image:
         command = re.sub(r"--mount=\S+\s*", "", command)
         command = re.sub(r"^python3 ", f"{sys.executable} ", command)
         result = subprocess.run(
-            ["/bin/sh", "-c", self.here(command)],
+            ["/bin/sh", "-c", self.in_folder(command)],
             cwd=self.source,
             env=self.environment,
             capture_output=True,
@@ -179,18 +179,18 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
     try:
         assert server.stdout is not None
         printed = ""
-        while (found := re.search(r"127\.0\.0\.1:(\d+)", printed)) is None:
+        while (match := re.search(r"127\.0\.0\.1:(\d+)", printed)) is None:
             line = server.stdout.readline()
             assert line, f"the server ended: {printed}"
             printed += line
         assert health[-1] == "127.0.0.1:50051"
-        address = f"127.0.0.1:{found[1]}"
+        address = f"127.0.0.1:{match[1]}"
         checked = subprocess.run(
             [*health[:-1], address], env=image.environment, capture_output=True, text=True, timeout=60, check=False
         )
         assert checked.returncode == 0, checked.stderr
 
-        asked = subprocess.run(
+        answered = subprocess.run(
             [*entry, "generate", "--address", address, "What is the capital of France?"],
             env=image.environment,
             cwd=image.home,
@@ -199,8 +199,8 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
             timeout=120,
             check=False,
         )
-        assert asked.returncode == 0, asked.stderr
-        assert "Paris" in asked.stdout
+        assert answered.returncode == 0, answered.stderr
+        assert "Paris" in answered.stdout
 
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=60)

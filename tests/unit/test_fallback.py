@@ -235,9 +235,9 @@ async def test_what_the_fallback_sets_goes_before_an_llm_s_own_defaults_and_a_re
     inner = scripted("a", temperature=1, max_tokens=9, system_prompt="Be brief.", model="m")
     llm = falling_back(inner, temperature=0.5, seed=1, system_prompt="Be nice.")
     await llm.complete_async("Hi", seed=2)
-    asked = inner.requests[0]
-    assert asked.parameters.set_fields() == {"model": "m", "temperature": 0.5, "max_tokens": 9, "seed": 2}
-    assert asked.conversation()[0].text == "Be nice."
+    request = inner.requests[0]
+    assert request.parameters.set_fields() == {"model": "m", "temperature": 0.5, "max_tokens": 9, "seed": 2}
+    assert request.conversation()[0].text == "Be nice."
 
 
 async def test_an_llm_that_cannot_honour_the_request_is_passed_over_and_does_not_rest():

@@ -1,4 +1,4 @@
-"""How a fallback is configured: with LLM objects in a program, with names in a configuration file."""
+"""The configuration of a fallback: with LLM objects in a program, with names in a configuration file."""
 
 import pytest
 

@@ -40,8 +40,8 @@ def test_the_library_is_silent_until_logging_is_set_up():
         "try: create_llm('scripted', script=[{'error': 'RATE_LIMITED'}]).generate('Hi')\n"
         "except Exception: pass\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert found.stderr == ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
     setup = "from abstractllm.utils.logging import setup_logging; setup_logging()\n"
-    found = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, timeout=60, check=True)
-    assert "error=RATE_LIMITED" in found.stderr
+    done = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, timeout=60, check=True)
+    assert "error=RATE_LIMITED" in done.stderr

@@ -29,7 +29,7 @@ ALLOWED = (
     errors.ModelInUseError,
     errors.ServerShuttingDownError,
 )
-"""What may become of a call; the last only once the LLM is closed."""
+"""The errors that a call may end in; the last only once the LLM is closed."""
 
 
 @pytest.fixture(autouse=True)

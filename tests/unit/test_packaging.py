@@ -1,4 +1,4 @@
-"""What is installed: the wheels' content, the pins, and that no package index is asked for our own names."""
+"""The installed packages: the wheels' content, the pins, and that no package index is asked for our own names."""
 
 import http.server
 import importlib.metadata
@@ -77,9 +77,9 @@ def test_wheels_hold_every_file_of_their_packages_and_nothing_else(wheels: dict[
     assert wheels.keys() == packages.keys()
     for distribution, folders in packages.items():
         expected = set().union(*(files_below(ROOT / folder) for folder in folders))
-        found = {name for name in wheels[distribution] if ".dist-info/" not in name}
-        assert found == expected
-        assert {f"{Path(folder).name}/py.typed" for folder in folders} <= found
+        names = {name for name in wheels[distribution] if ".dist-info/" not in name}
+        assert names == expected
+        assert {f"{Path(folder).name}/py.typed" for folder in folders} <= names
 
 
 def test_demo_model_is_shipped_and_small(wheels: dict[str, set[str]]) -> None:
@@ -92,11 +92,11 @@ def test_demo_model_is_shipped_and_small(wheels: dict[str, set[str]]) -> None:
 @pytest.fixture
 def recording_index() -> Iterator[tuple[str, list[str]]]:
     """A package index on the loopback address that has nothing and records what it is asked for."""
-    asked: list[str] = []
+    requested: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(canonicalize_name(self.path.strip("/").split("/")[-1]))
+            requested.append(canonicalize_name(self.path.strip("/").split("/")[-1]))
             self.send_error(404)
 
         def log_message(self, *_arguments: object) -> None:
@@ -105,13 +105,13 @@ def recording_index() -> Iterator[tuple[str, list[str]]]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/simple", asked
+        yield f"http://127.0.0.1:{server.server_port}/simple", requested
         server.shutdown()
         thread.join()
 
 
 def test_no_index_is_asked_for_our_names(sources: Path, recording_index: tuple[str, list[str]], tmp_path: Path) -> None:
-    url, asked = recording_index
+    url, requested = recording_index
     tree = tmp_path / "tree"
     shutil.copytree(sources, tree)
     # Another version than the installed one, so that what is installed satisfies everything but our own names.
@@ -123,11 +123,11 @@ def test_no_index_is_asked_for_our_names(sources: Path, recording_index: tuple[s
     together = pip(*options, "./clients/python", ".[huggingface,server]", cwd=tree, PIP_INDEX_URL=url)
     assert together.returncode == 0, together.stdout + together.stderr
     assert f"Would install abstractllm-client-{version}.post1 abstractllm-grpc-{version}.post1" in together.stdout
-    assert not OURS & set(asked)
+    assert not OURS & set(requested)
 
     alone = pip(*options, ".[huggingface,server]", cwd=tree, PIP_INDEX_URL=url)
     assert alone.returncode != 0
-    assert "abstractllm-client" in asked
+    assert "abstractllm-client" in requested
 
 
 def pins() -> dict[str, str]:
@@ -141,14 +141,14 @@ def pins() -> dict[str, str]:
 
 
 def requirements() -> list[Requirement]:
-    """What the two distributions ask for, Ray aside: it is installed where it is deployed, never for tests."""
+    """The requirements of the two distributions, Ray aside: it is installed where it is deployed, never for tests."""
     root = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     client = tomllib.loads((ROOT / "clients/python/pyproject.toml").read_text("utf-8"))["project"]
     extras = [
         line for extra, lines in root["optional-dependencies"].items() if extra not in {"ray", "all"} for line in lines
     ]
-    found = [Requirement(line) for line in root["dependencies"] + client["dependencies"] + extras]
-    return [requirement for requirement in found if canonicalize_name(requirement.name) not in OURS]
+    listed = [Requirement(line) for line in root["dependencies"] + client["dependencies"] + extras]
+    return [requirement for requirement in listed if canonicalize_name(requirement.name) not in OURS]
 
 
 def test_pins_are_names_and_versions_only() -> None:
@@ -195,12 +195,12 @@ def test_nothing_tracked_holds_a_path_of_a_machine_or_the_address_of_an_index() 
         pytest.skip("not a git checkout")
     assert listing.returncode == 0, listing.stderr
     homes = [str(path) + "/" for path in (ROOT, Path.home()) if len(path.parts) > 1]
-    found = []
+    leaks = []
     for name in listing.stdout.split("\0"):
         path = ROOT / name
         if not name or not path.is_file() or path == Path(__file__).resolve():
             continue
         text = path.read_bytes().decode("utf-8", errors="replace")
-        found += [f"{name}: {home}" for home in homes if home in text]
-        found += [f"{name}: {match}" for match in INDEX.findall(text)]
-    assert found == []
+        leaks += [f"{name}: {home}" for home in homes if home in text]
+        leaks += [f"{name}: {match}" for match in INDEX.findall(text)]
+    assert leaks == []

@@ -73,13 +73,13 @@ def test_an_unknown_name_is_unsupported():
 
 
 def test_zero_is_a_value_and_none_is_not():
-    found = parse_parameters({"temperature": 0, "seed": 0, "top_logprobs": 0, "top_p": None})
-    assert found.set_fields() == {"temperature": 0, "seed": 0, "top_logprobs": 0}
+    parameters = parse_parameters({"temperature": 0, "seed": 0, "top_logprobs": 0, "top_p": None})
+    assert parameters.set_fields() == {"temperature": 0, "seed": 0, "top_logprobs": 0}
 
 
 def test_keys_may_be_members_of_the_enumeration_and_a_stop_may_be_one_string():
-    found = parse_parameters({ModelParameter.TEMPERATURE: 0.5, "stop": "END", "reasoning_effort": "low"})
-    assert found == GenerationParameters(temperature=0.5, stop=("END",), reasoning_effort=ReasoningEffort.LOW)
+    parameters = parse_parameters({ModelParameter.TEMPERATURE: 0.5, "stop": "END", "reasoning_effort": "low"})
+    assert parameters == GenerationParameters(temperature=0.5, stop=("END",), reasoning_effort=ReasoningEffort.LOW)
 
 
 def test_set_parameters_win_over_defaults():

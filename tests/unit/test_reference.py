@@ -18,8 +18,8 @@ FILES = (errors_pb2.DESCRIPTOR, generation_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR
 
 
 def section(page: str, heading: str) -> str:
-    (found,) = re.findall(rf"^### {heading}$(.*?)(?=^##|\Z)", page, re.M | re.S)
-    return str(found)
+    (body,) = re.findall(rf"^### {heading}$(.*?)(?=^##|\Z)", page, re.M | re.S)
+    return str(body)
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def test_what_is_deprecated_or_reserved_is_told(generate: ModuleType, monkeypatc
         'reserved 7, 9 to 11;\n  reserved "gone";\n  // Who | <speaks>.\n  Role role = 1 [deprecated = true];',
     )
     assert run(generate, monkeypatch) == 0
-    found = section((generate.ROOT / "docs/reference.md").read_text("utf-8"), "ChatMessage")
-    assert "Reserved: 7, 9 to 11, `gone`." in found
-    assert r"| 1 | `role` | [Role](#role) |  | **Deprecated.** Who \| \<speaks>. |" in found
+    text = section((generate.ROOT / "docs/reference.md").read_text("utf-8"), "ChatMessage")
+    assert "Reserved: 7, 9 to 11, `gone`." in text
+    assert r"| 1 | `role` | [Role](#role) |  | **Deprecated.** Who \| \<speaks>. |" in text
 
 
 def test_everything_in_the_contract_is_described() -> None:
@@ -83,8 +83,8 @@ def test_everything_in_the_contract_is_described() -> None:
             for method in service.methods:
                 assert f"| `{method.name}` | [{method.input_type.name}](" in section(PAGE, service.name)
         for message in file.message_types_by_name.values():
-            found = section(PAGE, message.name)
-            numbers = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.* \|.*\| \S.* \|$", found, re.M)
+            text = section(PAGE, message.name)
+            numbers = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.* \|.*\| \S.* \|$", text, re.M)
             assert numbers == [(str(field.number), field.name) for field in message.fields]
         for enum in file.enum_types_by_name.values():
             values = re.findall(r"^\| (\d+) \| `(\w+)` \|", section(PAGE, enum.name), re.M)
@@ -111,8 +111,8 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
 
 
 def test_the_codes_of_the_errors_are_those_that_the_server_sends() -> None:
-    found = dict(re.findall(r"^\| \d+ \| `(\w+)` \| ([A-Z_]*) \|", section(PAGE, "ErrorReason"), re.M))
+    codes = dict(re.findall(r"^\| \d+ \| `(\w+)` \| ([A-Z_]*) \|", section(PAGE, "ErrorReason"), re.M))
     described = dict(
         re.findall(r"^\| `(\w+)` \| `\w+` \| (\w+) \|", (ROOT / "docs/errors.md").read_text("utf-8"), re.M)
     )
-    assert found == {"UNSPECIFIED": ""} | described
+    assert codes == {"UNSPECIFIED": ""} | described

@@ -25,7 +25,7 @@ from benchmarks.sampled_tokens import sample_many
 from tests.unit.test_sampler import SETTINGS, chi_square, expected, state
 
 EDGE = 1e-4
-"""How far a cumulative probability may be off: where it meets `top_p`, rounding decides about a token."""
+"""The most that a cumulative probability may be off: where it meets `top_p`, rounding decides about a token."""
 
 
 def processed(logits: torch.Tensor, wish: SamplingSettings, prompt: list[int], generated: list[int]) -> torch.Tensor:

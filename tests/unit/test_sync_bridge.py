@@ -120,8 +120,8 @@ assert os.waitpid(child, 0)[1] == 0
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_starts_a_loop_of_its_own():
-    found = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False)
-    assert (found.stdout, found.returncode) == ("a b\n", 0), found.stderr
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("a b\n", 0), done.stderr
 
 
 def test_the_process_ends_while_a_stream_is_open():
@@ -130,5 +130,5 @@ def test_the_process_ends_while_a_stream_is_open():
         "stream = ScriptedProvider({'script': [{'text': 'a'}, {'delay': 60}]}).generate('Hi', stream=True)\n"
         "print(next(stream))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert (found.stdout, found.stderr, found.returncode) == ("a\n", "", 0)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("a\n", "", 0)

@@ -15,5 +15,5 @@ def check(world: World, observed: Any) -> None:
     while world.echo.released < 3 or world.echo.running:
         assert time.monotonic() < end, f"{world.echo.released} of 3 calls are over"
         time.sleep(0.01)
-    asked = [request.prompt for request in world.echo.requests]
-    assert asked == ["after the first event", "in the middle", "whole"]
+    prompts = [request.prompt for request in world.echo.requests]
+    assert prompts == ["after the first event", "in the middle", "whole"]

@@ -6,9 +6,9 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    options = {"delay": asked["delay"], "reply": "word " * asked["words"]}
-    llm = task.connect(asked["llm"])
+    inputs = task.input
+    options = {"delay": inputs["delay"], "reply": "word " * inputs["words"]}
+    llm = task.connect(inputs["llm"])
 
     # Before its first event is asked for: nothing is sent.
     llm.stream("never sent", provider_options=options).close()  # type: ignore[attr-defined]
@@ -20,7 +20,7 @@ def run(task: Task) -> object:
     midway = 0
     for _ in llm.stream("in the middle", provider_options=options):
         midway += 1
-        if midway == asked["after_more_events"]:
+        if midway == inputs["after_more_events"]:
             break
 
     # While a call waits for its answer, from another thread: the client is closed.

@@ -5,12 +5,12 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    with task.connect(asked["llm"]) as llm:
+    inputs = task.input
+    with task.connect(inputs["llm"]) as llm:
         before, etag = llm.get_config_and_etag()
-        checked = llm.set_config(temperature=asked["temperature"], validate_only=True)
+        checked = llm.set_config(temperature=inputs["temperature"], validate_only=True)
         unchanged = llm.get_config_and_etag() == (before, etag)
-        changed = llm.set_config(temperature=asked["temperature"], system_prompt=asked["system_prompt"], etag=etag)
+        changed = llm.set_config(temperature=inputs["temperature"], system_prompt=inputs["system_prompt"], etag=etag)
         new_etag = llm.get_config_and_etag()[1]
 
         def failure(**change: Any) -> object:
@@ -20,7 +20,7 @@ def run(task: Task) -> object:
                 return {"class": type(error).__name__, "reason": str(error.reason), "field": error.field}
 
         stale = failure(temperature=0.75, etag=etag)
-        wrong = failure(temperature=asked["wrong"])
+        wrong = failure(temperature=inputs["wrong"])
         cleared = llm.set_config(system_prompt=None)
         restored = llm.set_config(system_prompt=before["system_prompt"], temperature=before["temperature"])
         return {

@@ -3,25 +3,25 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    options = {"delay": asked["delay"], "reply": "word " * asked["words"]}
-    found: dict[str, object] = {}
-    with task.connect(asked["llm"], provider_options=options, timeout=asked["timeout"]) as llm:
+    inputs = task.input
+    options = {"delay": inputs["delay"], "reply": "word " * inputs["words"]}
+    errors: dict[str, object] = {}
+    with task.connect(inputs["llm"], provider_options=options, timeout=inputs["timeout"]) as llm:
         try:
             llm.generate("hi")
         except AbstractLLMError as error:
-            found["whole"] = short(error)
+            errors["whole"] = short(error)
         pieces: list[str] = []
         try:
             pieces.extend(llm.generate("hi", stream=True))
         except AbstractLLMError as error:
             came = error.partial_text
             # `extend` keeps what came before the failure.
-            found["streamed"] = short(error) | {
+            errors["streamed"] = short(error) | {
                 "partial_is_what_came": came == "".join(pieces),
                 "something_came": bool(pieces),
             }
-    return found
+    return errors
 
 
 def short(error: AbstractLLMError) -> dict[str, object]:

@@ -5,8 +5,8 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    data = bytes(range(asked["byte_cycle"])) * asked["times"]
-    question = ChatMessage(Role.USER, (Text(asked["prompt"]), Image(data, asked["mime_type"])))
+    inputs = task.input
+    data = bytes(range(inputs["byte_cycle"])) * inputs["times"]
+    question = ChatMessage(Role.USER, (Text(inputs["prompt"]), Image(data, inputs["mime_type"])))
     with task.connect("mirror") as llm:
         return json.loads(llm.generate([question]))["messages"][0]

@@ -11,14 +11,14 @@ def run(task: Task) -> object:
 
 
 async def many(task: Task) -> object:
-    asked = task.input
+    inputs = task.input
     right = pieces = 0
     first_pieces: list[float] = []
 
     async def ask(llm: AsyncRemoteLLM, stream: int) -> None:
         nonlocal right, pieces
-        prompt = f"{stream} " * asked["words"]
-        for _ in range(asked["answers"]):
+        prompt = f"{stream} " * inputs["words"]
+        for _ in range(inputs["answers"]):
             start = time.perf_counter()
             came: list[str] = []
             async for piece in await llm.generate(prompt.strip(), stream=True):
@@ -28,10 +28,10 @@ async def many(task: Task) -> object:
             pieces += len(came)
             right += "".join(came) == prompt.strip()
 
-    async with AsyncRemoteLLM(task.servers["plain"], asked["llm"]) as llm:
+    async with AsyncRemoteLLM(task.servers["plain"], inputs["llm"]) as llm:
         await llm.generate("connects")
         start = time.perf_counter()
-        await asyncio.gather(*(ask(llm, stream) for stream in range(asked["streams"])))
+        await asyncio.gather(*(ask(llm, stream) for stream in range(inputs["streams"])))
         seconds = time.perf_counter() - start
     return {
         "right": right,

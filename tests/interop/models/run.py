@@ -4,13 +4,13 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    with task.connect(asked["llm"]) as llm, task.connect(asked["local"]) as local:
-        found = {info.name: info for info in llm.list_llms()}
-        one = found[asked["local"]]
+    inputs = task.input
+    with task.connect(inputs["llm"]) as llm, task.connect(inputs["local"]) as local:
+        infos = {info.name: info for info in llm.list_llms()}
+        one = infos[inputs["local"]]
         return {
-            "llms": sorted(found),
-            "defaults": [info.name for info in found.values() if info.is_default],
+            "llms": sorted(infos),
+            "defaults": [info.name for info in infos.values() if info.is_default],
             "local": {
                 "provider": one.provider,
                 "model": one.model,
@@ -20,18 +20,18 @@ def run(task: Task) -> object:
                 "running": one.running,
                 "queued": one.queued,
             },
-            "spare": str(found["spare"].state),
+            "spare": str(infos["spare"].state),
             "capabilities": short(llm.get_capabilities()),
             "local_capabilities": short(local.get_capabilities()),
-            "tokens": llm.count_tokens(asked["prompt"]),
+            "tokens": llm.count_tokens(inputs["prompt"]),
         }
 
 
-def short(found: dict[str, Any]) -> dict[str, Any]:
+def short(capabilities: dict[str, Any]) -> dict[str, Any]:
     return {
-        "tools": found["tools"],
-        "regex": found["regex"],
-        "streaming": found["streaming"],
-        "has_window": found["context_window"] is not None,
-        "parameters": sorted(found["parameters"]),
+        "tools": capabilities["tools"],
+        "regex": capabilities["regex"],
+        "streaming": capabilities["streaming"],
+        "has_window": capabilities["context_window"] is not None,
+        "parameters": sorted(capabilities["parameters"]),
     }

@@ -6,15 +6,15 @@ KEPT = ("parameters", "request_id", "labels", "has_timeout")
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    values = asked["all"] | {"logit_bias": {int(token): bias for token, bias in asked["all"]["logit_bias"].items()}}
-    with task.connect("mirror") as llm, task.connect("mirror", temperature=0.5, top_k=3) as own:
+    inputs = task.input
+    values = inputs["all"] | {"logit_bias": {int(token): bias for token, bias in inputs["all"]["logit_bias"].items()}}
+    with task.connect("mirror") as llm, task.connect("mirror", temperature=0.5, top_k=3) as configured:
         none = json.loads(llm.generate("hi"))
         every = json.loads(
-            llm.generate("hi", **values, request_id=asked["request_id"], labels=asked["labels"], timeout=60)
+            llm.generate("hi", **values, request_id=inputs["request_id"], labels=inputs["labels"], timeout=60)
         )
-        client = json.loads(own.generate("hi"))["parameters"]
-        call = json.loads(own.generate("hi", temperature=0.0))["parameters"]
+        client = json.loads(configured.generate("hi"))["parameters"]
+        call = json.loads(configured.generate("hi", temperature=0.0))["parameters"]
     with task.connect("local", temperature=0, max_tokens=2) as local:
         dropping = local.complete("hi", reasoning_effort="high", parameters_policy="drop_unsupported")
         logprobs = local.complete("hi", top_logprobs=2).logprobs

@@ -39,8 +39,8 @@ def run(task: Task) -> object:
         }
 
 
-def cleared(found: ClearedModels) -> object:
-    return {"removed": list(found.removed), "frees": found.freed_bytes > 0}
+def cleared(models: ClearedModels) -> object:
+    return {"removed": list(models.removed), "frees": models.freed_bytes > 0}
 
 
 def failure(act: Callable[[], object]) -> object:

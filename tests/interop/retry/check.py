@@ -8,5 +8,5 @@ def prepare(world: World) -> None:
 
 
 def check(world: World, observed: Any) -> None:
-    """How often the server was asked."""
+    """Checks the number of times that the server was asked."""
     assert world.attempts == {"overloaded": 3, "unavailable": 4, "always": 5, "quota": 1, "invalid": 1, "large": 3}

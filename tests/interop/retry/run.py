@@ -5,24 +5,24 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
+    inputs = task.input
     with task.connect("flaky", timeout=60) as llm:
 
         def answer(name: str, wanted: object = None) -> str:
             try:
-                return llm.generate(json.dumps(wanted or asked[name]), request_id=name)
+                return llm.generate(json.dumps(wanted or inputs[name]), request_id=name)
             except AbstractLLMError as error:
                 return str(error.reason)
 
-        found = {
+        outcomes = {
             "overloaded": answer("overloaded"),
-            "unavailable": list(llm.generate(json.dumps(asked["unavailable"]), stream=True, request_id="unavailable")),
+            "unavailable": list(llm.generate(json.dumps(inputs["unavailable"]), stream=True, request_id="unavailable")),
             "always": answer("always"),
             "quota": answer("quota"),
             "invalid": answer("invalid"),
-            "large": answer("large", asked["overloaded"] | {"padding": "x" * asked["padding"]}),
+            "large": answer("large", inputs["overloaded"] | {"padding": "x" * inputs["padding"]}),
         }
     with task.connect(server="restarted", timeout=60) as llm:
         before = llm.generate("before")
-        task.ask("restart", seconds=asked["down"])
-        return found | {"restarted": [before, llm.generate("after")]}
+        task.ask("restart", seconds=inputs["down"])
+        return outcomes | {"restarted": [before, llm.generate("after")]}

@@ -6,7 +6,7 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked, servers = task.input, task.servers
+    inputs, servers = task.input, task.servers
     roots = Path(servers["root_certificates"]).read_bytes()
     certificate = {
         "certificate_chain": Path(servers["client_certificate"]).read_bytes(),
@@ -14,11 +14,11 @@ def run(task: Task) -> object:
     }
 
     def client(server: str, **options: object) -> RemoteLLM:
-        return task.connect(server=server, timeout=asked["timeout"], **options)
+        return task.connect(server=server, timeout=inputs["timeout"], **options)
 
     def ask(server: str, **options: object) -> object:
         with client(server, **options) as llm:
-            return outcome(lambda: llm.generate(asked["prompt"]))
+            return outcome(lambda: llm.generate(inputs["prompt"]))
 
     def configure(server: str, **options: object) -> object:
         with client(server, root_certificates=roots, **options) as llm:
@@ -34,7 +34,7 @@ def run(task: Task) -> object:
         "distrusted": ask("tls", root_certificates=others),
         "without_certificate": ask("mtls", root_certificates=roots),
         "no_token": ask("tokens", root_certificates=roots),
-        "wrong_token": ask("tokens", root_certificates=roots, token=asked["wrong_token"]),
+        "wrong_token": ask("tokens", root_certificates=roots, token=inputs["wrong_token"]),
         "role": configure("tokens", token=servers["user_token"]),
         "certificate_role": configure("mtls", **certificate),
     }

@@ -3,11 +3,11 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    with task.connect(asked["llm"]) as llm:
-        script = {"script": asked["script"]}
+    inputs = task.input
+    with task.connect(inputs["llm"]) as llm:
+        script = {"script": inputs["script"]}
         return {
-            "events": [report.event(event) for event in llm.stream(asked["prompt"], provider_options=script)],
-            "texts": list(llm.generate(asked["prompt"], stream=True, provider_options={"reply": asked["reply"]})),
-            "whole": report.completion(llm.complete(asked["prompt"], provider_options=script)),
+            "events": [report.event(event) for event in llm.stream(inputs["prompt"], provider_options=script)],
+            "texts": list(llm.generate(inputs["prompt"], stream=True, provider_options={"reply": inputs["reply"]})),
+            "whole": report.completion(llm.complete(inputs["prompt"], provider_options=script)),
         }

@@ -6,19 +6,19 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    tool = Tool(**asked["tool"])
+    inputs = task.input
+    tool = Tool(**inputs["tool"])
     with task.connect("echo") as echo, task.connect("mirror") as mirror:
-        answer = echo.complete(asked["prompt"], tools=[tool], provider_options={"script": asked["script"]})
+        answer = echo.complete(inputs["prompt"], tools=[tool], provider_options={"script": inputs["script"]})
         (call,) = answer.tool_calls
-        auto = json.loads(mirror.generate(asked["prompt"], tools=[tool]))
-        required = mirror.generate(asked["prompt"], tools=[tool], tool_choice=ToolChoice(mode=ToolChoiceMode.REQUIRED))
-        named = mirror.generate(asked["prompt"], tools=[tool], tool_choice=ToolChoice(name=tool.name))
-        signed = Reasoning(answer.reasoning, provider_state=bytes.fromhex(asked["state"]))
+        auto = json.loads(mirror.generate(inputs["prompt"], tools=[tool]))
+        required = mirror.generate(inputs["prompt"], tools=[tool], tool_choice=ToolChoice(mode=ToolChoiceMode.REQUIRED))
+        named = mirror.generate(inputs["prompt"], tools=[tool], tool_choice=ToolChoice(name=tool.name))
+        signed = Reasoning(answer.reasoning, provider_state=bytes.fromhex(inputs["state"]))
         conversation = [
-            ChatMessage(Role.USER, (Text(asked["prompt"]),)),
+            ChatMessage(Role.USER, (Text(inputs["prompt"]),)),
             ChatMessage(Role.ASSISTANT, (signed, call)),
-            ChatMessage(Role.TOOL, (ToolResult(call.id, asked["result"]),)),
+            ChatMessage(Role.TOOL, (ToolResult(call.id, inputs["result"]),)),
         ]
         return {
             "call": report.part(call)["tool_call"],

@@ -3,13 +3,13 @@ from tests.interop.runners.python.main import Task
 
 
 def run(task: Task) -> object:
-    asked = task.input
-    with task.connect(asked["llm"]) as llm:
-        whole = llm.complete(asked["prompt"], asked["system_prompt"])
-        cut = llm.complete(asked["prompt"], max_tokens=asked["max_tokens"])
-        stopped = llm.complete(asked["prompt"], stop=asked["stop"])
+    inputs = task.input
+    with task.connect(inputs["llm"]) as llm:
+        whole = llm.complete(inputs["prompt"], inputs["system_prompt"])
+        cut = llm.complete(inputs["prompt"], max_tokens=inputs["max_tokens"])
+        stopped = llm.complete(inputs["prompt"], stop=inputs["stop"])
         return {
-            "text": llm.generate(asked["prompt"]),
+            "text": llm.generate(inputs["prompt"]),
             "whole": report.completion(whole),
             "cut": {"text": cut.text, "finish_reason": str(cut.finish_reason)},
             "stopped": {

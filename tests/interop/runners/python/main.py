@@ -14,7 +14,7 @@ from abstractllm_client import RemoteLLM
 
 @dataclass(frozen=True)
 class Task:
-    """What a behaviour is given.
+    """The case of a behaviour, and the servers to ask.
 
     Attributes:
         input: From its case.
@@ -43,10 +43,10 @@ def tell(message: dict[str, Any]) -> None:
 def main() -> None:
     """Runs until the input ends."""
     while line := sys.stdin.readline():
-        asked = json.loads(line)
+        task = json.loads(line)
         try:
-            behaviour = importlib.import_module(f"tests.interop.{asked['behaviour']}.run")
-            tell({"observed": behaviour.run(Task(asked["input"], asked["servers"]))})
+            behaviour = importlib.import_module(f"tests.interop.{task['behaviour']}.run")
+            tell({"observed": behaviour.run(Task(task["input"], task["servers"]))})
         except Exception:
             tell({"failed": traceback.format_exc()})
 

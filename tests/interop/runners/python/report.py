@@ -24,104 +24,104 @@ from abstractllm_client import (
 )
 
 
-def error(found: AbstractLLMError) -> dict[str, Any]:
+def error(failure: AbstractLLMError) -> dict[str, Any]:
     """An error: its class, its reason, and its facts."""
     return {
-        "class": type(found).__name__,
-        "reason": str(found.reason),
-        "message": found.message,
-        "retryable": found.retryable,
-        "retry_after": found.retry_after,
-        "llm": found.llm,
-        "provider": found.provider,
-        "upstream_status": found.upstream_status,
-        "has_request_id": bool(found.request_id),
-        "field": found.field,
-        "limit": None if found.limit is None else str(found.limit),
-        "requested": None if found.requested is None else str(found.requested),
-        "output_tokens": found.output_tokens,
-        "partial_text": found.partial_text,
+        "class": type(failure).__name__,
+        "reason": str(failure.reason),
+        "message": failure.message,
+        "retryable": failure.retryable,
+        "retry_after": failure.retry_after,
+        "llm": failure.llm,
+        "provider": failure.provider,
+        "upstream_status": failure.upstream_status,
+        "has_request_id": bool(failure.request_id),
+        "field": failure.field,
+        "limit": None if failure.limit is None else str(failure.limit),
+        "requested": None if failure.requested is None else str(failure.requested),
+        "output_tokens": failure.output_tokens,
+        "partial_text": failure.partial_text,
     }
 
 
-def usage(found: Usage) -> dict[str, Any]:
+def usage(counts: Usage) -> dict[str, Any]:
     """Token counts; absent ones are null."""
     return {
-        "input_tokens": found.input_tokens,
-        "output_tokens": found.output_tokens,
-        "cached_input_tokens": found.cached_input_tokens,
-        "reasoning_tokens": found.reasoning_tokens,
+        "input_tokens": counts.input_tokens,
+        "output_tokens": counts.output_tokens,
+        "cached_input_tokens": counts.cached_input_tokens,
+        "reasoning_tokens": counts.reasoning_tokens,
     }
 
 
-def event(found: Event) -> dict[str, Any]:
+def event(value: Event) -> dict[str, Any]:
     """An event by its type; empty fields are left out where they may be empty."""
-    match found:
+    match value:
         case Started():
-            return {"type": "started", "llm": found.llm, "provider": found.provider, "model": found.model}
+            return {"type": "started", "llm": value.llm, "provider": value.provider, "model": value.model}
         case TextDelta():
-            return {"type": "text", "text": found.text}
+            return {"type": "text", "text": value.text}
         case ReasoningDelta():
-            return {"type": "reasoning", "text": found.text}
+            return {"type": "reasoning", "text": value.text}
         case ToolCallDelta():
             return {
                 "type": "tool_call",
-                "index": found.index,
-                "id": found.id,
-                "name": found.name,
-                "arguments_fragment": found.arguments_fragment,
+                "index": value.index,
+                "id": value.id,
+                "name": value.name,
+                "arguments_fragment": value.arguments_fragment,
             }
         case Finished():
             return {
                 "type": "finished",
-                "finish_reason": finish_reason(found.finish_reason),
-                "stop_sequence": found.stop_sequence,
-                "usage": usage(found.usage),
+                "finish_reason": finish_reason(value.finish_reason),
+                "stop_sequence": value.stop_sequence,
+                "usage": usage(value.usage),
             }
 
 
-def finish_reason(found: object) -> Any:
+def finish_reason(reason: object) -> Any:
     """The word without its prefix in lower case; the number of one that this client does not know."""
-    return str(found) if isinstance(found, str) else found
+    return str(reason) if isinstance(reason, str) else reason
 
 
-def completion(found: Completion) -> dict[str, Any]:
+def completion(answer: Completion) -> dict[str, Any]:
     """A whole answer."""
     return {
-        "text": found.text,
-        "message": message(found.message),
-        "finish_reason": finish_reason(found.finish_reason),
-        "stop_sequence": found.stop_sequence,
-        "usage": usage(found.usage),
-        "llm": found.llm,
-        "provider": found.provider,
-        "model": found.model,
-        "has_id": bool(found.id),
-        "dropped_parameters": list(found.dropped_parameters),
+        "text": answer.text,
+        "message": message(answer.message),
+        "finish_reason": finish_reason(answer.finish_reason),
+        "stop_sequence": answer.stop_sequence,
+        "usage": usage(answer.usage),
+        "llm": answer.llm,
+        "provider": answer.provider,
+        "model": answer.model,
+        "has_id": bool(answer.id),
+        "dropped_parameters": list(answer.dropped_parameters),
     }
 
 
-def message(found: ChatMessage) -> dict[str, Any]:
+def message(chat_message: ChatMessage) -> dict[str, Any]:
     """A chat message; bytes by their size and SHA-256."""
-    return {"role": str(found.role), "parts": [part(one) for one in found.parts]}
+    return {"role": str(chat_message.role), "parts": [part(one) for one in chat_message.parts]}
 
 
-def part(found: object) -> dict[str, Any]:
+def part(value: object) -> dict[str, Any]:
     """One part of a message."""
-    match found:
+    match value:
         case Text(text=text):
             told: dict[str, Any] = {"text": text}
         case Image(data=data, mime_type=mime_type):
             digest = hashlib.sha256(data).hexdigest()
             told = {"image": {"mime_type": mime_type, "size": len(data), "sha256": digest}}
         case ToolCall():
-            told = {"tool_call": {"id": found.id, "name": found.name, "arguments_json": found.arguments_json}}
+            told = {"tool_call": {"id": value.id, "name": value.name, "arguments_json": value.arguments_json}}
         case ToolResult():
-            result = {"tool_call_id": found.tool_call_id, "content": found.content, "is_error": found.is_error}
+            result = {"tool_call_id": value.tool_call_id, "content": value.content, "is_error": value.is_error}
             told = {"tool_result": result}
         case Reasoning(text=text):
             told = {"reasoning": text}
         case _:
-            raise TypeError(type(found))
-    state: bytes = getattr(found, "provider_state", b"")
+            raise TypeError(type(value))
+    state: bytes = getattr(value, "provider_state", b"")
     return told | ({"provider_state": state.hex()} if state else {})
