@@ -72,7 +72,7 @@ def pull(
         typer.Argument(
             metavar="MODEL",
             show_default=False,
-            help="On a server one of those that the LLM's configuration lists, its own if absent; else any.",
+            help="With --address: a model that the LLM's configuration lists, its own if absent. Else: any model.",
         ),
     ] = None,
     provider: CacheProvider = None,

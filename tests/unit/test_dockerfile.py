@@ -164,8 +164,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 @pytest.mark.timeout(1200)
 def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: Image) -> None:
-    entry = [image.here(word) for word in last("ENTRYPOINT").words]
-    health = [image.here(word) for word in json.loads(last("HEALTHCHECK").value.partition(" CMD ")[2])]
+    entry = [image.in_folder(word) for word in last("ENTRYPOINT").words]
+    health = [image.in_folder(word) for word in json.loads(last("HEALTHCHECK").value.partition(" CMD ")[2])]
     # As the image starts it, but on a port that is free on this machine.
     command = [*entry, *last("CMD").words, "--port", "0"]
     server = subprocess.Popen(
@@ -218,7 +218,7 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
 @pytest.mark.timeout(1200)
 def test_image_holds_the_pinned_versions(image: Image) -> None:
     frozen = subprocess.run(
-        [image.here("/opt/abstractllm/bin/pip"), "freeze", "--all"],
+        [image.in_folder("/opt/abstractllm/bin/pip"), "freeze", "--all"],
         env=image.environment,
         capture_output=True,
         text=True,
