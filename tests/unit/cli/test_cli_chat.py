@@ -90,13 +90,13 @@ def test_an_interrupted_answer_stays_part_of_the_conversation() -> None:
         """An LLM whose first answer is interrupted."""
 
         def __init__(self) -> None:
-            self.asked: list[object] = []
+            self.prompts: list[object] = []
 
         def complete(self, prompt: object, system_prompt: str | None = None, **parameters: object) -> object:
             raise AssertionError("a conversation is streamed")
 
         def stream(self, prompt: object, system_prompt: str | None = None, **parameters: object) -> Iterator[object]:
-            self.asked.append(prompt)
+            self.prompts.append(prompt)
             yield TextDelta("half")
             raise KeyboardInterrupt
 
@@ -105,7 +105,7 @@ def test_an_interrupted_answer_stays_part_of_the_conversation() -> None:
     for line in ("one", "two"):
         with pytest.raises(KeyboardInterrupt):
             conversation.handle(line)
-    assert llm.asked[-1] == [
+    assert llm.prompts[-1] == [
         {"role": "user", "content": "one"},
         {"role": "assistant", "content": "half"},
         {"role": "user", "content": "two"},
