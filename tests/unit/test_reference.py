@@ -10,7 +10,7 @@ import pytest
 
 from abstractllm_api.v1 import config_pb2, errors_pb2, generation_pb2, models_pb2
 from tools import generate as generate_module
-from tools.emit import model_parameter
+from tools.emit import config_values, model_parameter
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/reference.md").read_text("utf-8")
@@ -32,7 +32,7 @@ def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "buf.yaml", tmp_path)
     descriptors = generate_module.build_descriptors(tmp_path)
-    for path in [*generate_module.contract_files(descriptors), *model_parameter.FILES]:
+    for path in [*generate_module.contract_files(descriptors), *model_parameter.FILES, config_values.FILE]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
     return generate_module
