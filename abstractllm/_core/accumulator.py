@@ -27,21 +27,19 @@ __all__ = ["AnswerAccumulator", "fold"]
 
 
 class AnswerAccumulator:
-    """The part of an answer that has arrived."""
+    """The part of an answer that has arrived, without its log-probabilities: these are many times larger than it."""
 
     def __init__(self) -> None:
         self._pieces: list[tuple[type[Text] | type[Reasoning] | int, list[str]]] = []
         """The parts in their order: what they are, or a call's index, and what they are made of."""
         self._calls: dict[int, list[str]] = {}
         self._names: dict[int, tuple[str, str]] = {}
-        self._logprobs: list[TokenLogprob] = []
 
     def add(self, event: Event) -> None:
         """Takes the next event."""
         match event:
             case TextDelta():
                 self._append(Text, event.text)
-                self._logprobs.extend(event.logprobs)
             case ReasoningDelta():
                 self._append(Reasoning, event.text)
             case ToolCallDelta():
@@ -66,11 +64,6 @@ class AnswerAccumulator:
         """The text so far."""
         return "".join("".join(pieces) for kind, pieces in self._pieces if kind is Text)
 
-    @property
-    def logprobs(self) -> tuple[TokenLogprob, ...]:
-        """The log-probabilities so far."""
-        return tuple(self._logprobs)
-
     def message(self) -> ChatMessage:
         """The answer as a message, its parts in the order in which they began."""
         parts: list[Part] = []
@@ -90,6 +83,7 @@ async def fold(events: AsyncGenerator[Event, None]) -> Completion:
         IncompleteStreamError: If the stream ends without `Finished`.
     """
     answer = AnswerAccumulator()
+    logprobs: list[TokenLogprob] = []
     started: Started | None = None
     async with aclosing(events):
         async for event in events:
@@ -109,9 +103,11 @@ async def fold(events: AsyncGenerator[Event, None]) -> Completion:
                         model=started.model,
                         attempts=event.attempts,
                         timing=event.timing,
-                        logprobs=answer.logprobs,
+                        logprobs=tuple(logprobs),
                         dropped_parameters=started.dropped_parameters,
                     )
                 case _:
                     answer.add(event)
+                    if isinstance(event, TextDelta):
+                        logprobs.extend(event.logprobs)
     raise IncompleteStreamError("the answer ended without a finish reason", partial_text=answer.text)

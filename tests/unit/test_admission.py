@@ -297,6 +297,19 @@ async def test_pieces_that_nobody_reads_are_joined_and_nothing_is_lost() -> None
     assert delta.output_tokens == 10_000
 
 
+async def test_log_probabilities_that_nobody_reads_are_not_kept_as_objects() -> None:
+    request = pending(1)
+    most = 0
+    for number in range(1_000):
+        request.put_in_loop(Delta(1, "x", (Logprob(number, b"x", -1.0, ()),)))
+        most = max(most, sum(len(answer.logprobs) for answer in request._answers if isinstance(answer, Delta)))
+    request.put_in_loop(done(1))
+    assert most < 50
+    (delta, _) = await read(request)
+    assert isinstance(delta, Delta)
+    assert [logprob.token_id for logprob in delta.logprobs] == list(range(1_000))
+
+
 async def test_pieces_that_are_read_in_time_come_as_they_are() -> None:
     request = pending(1)
     reader = asyncio.create_task(read(request))

@@ -30,6 +30,7 @@ from abstractllm import (
     Started,
     Text,
     TextDelta,
+    TokenLogprob,
     Tool,
     ToolCall,
     ToolCallDelta,
@@ -257,3 +258,21 @@ def test_the_synchronous_twin_calls_the_asynchronous_method_of_a_subclass():
     twin, method = LLM.count_tokens, LLM.count_tokens_async
     assert (twin.__name__, twin.__qualname__, twin.__doc__) == ("count_tokens", "LLM.count_tokens", method.__doc__)
     assert inspect.signature(twin) == inspect.signature(method)
+
+
+async def test_log_probabilities_that_were_sent_are_not_kept():
+    def script(request):
+        for number in range(200):
+            yield TextDelta("word ", (TokenLogprob(number, "word ", b"word ", -1.0),))
+
+    def living():
+        return sum(isinstance(value, TokenLogprob) for value in gc.get_objects())
+
+    llm = ScriptedProvider(script=script)
+    before, received = living(), 0
+    async for event in llm.stream_async("Hi"):
+        received += isinstance(event, TextDelta)
+        if received == 150:
+            assert living() - before < 10
+    assert received == 200
+    assert len((await llm.complete_async("Hi")).logprobs) == 200

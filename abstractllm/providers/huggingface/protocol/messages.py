@@ -5,11 +5,11 @@ Times are seconds, token counts and ids are integers. A request's `id` is an int
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 
 __all__ = [
     "CPU_CACHE_BYTES",
@@ -40,6 +40,8 @@ __all__ = [
     "TopToken",
     "Turn",
     "join_deltas",
+    "pack_deltas",
+    "unpack_deltas",
 ]
 
 
@@ -292,9 +294,23 @@ def join_deltas(deltas: Iterable[Delta]) -> list[Delta]:
     return joined
 
 
+def pack_deltas(deltas: Sequence[Delta]) -> bytes:
+    """Encodes pieces of one answer; `unpack_deltas` gives them back."""
+    return _packer.encode(deltas)
+
+
+def unpack_deltas(frame: bytes) -> list[Delta]:
+    """Decodes what `pack_deltas` encoded."""
+    return _unpacker.decode(frame)
+
+
 def _kind(delta: Delta) -> tuple[int, bool]:
     """Returns the index of the call that a piece belongs to (-1 outside of calls), and True for reasoning."""
     return (-1 if delta.call is None else delta.call.index), bool(delta.reasoning)
+
+
+_packer = msgpack.Encoder()
+_unpacker = msgpack.Decoder(list[Delta])
 
 
 class Done(Struct, tag=True, frozen=True):
