@@ -125,11 +125,12 @@ class Server:
         Args:
             grace: Seconds to wait; the settings' if absent.
         """
-        self._health.stop()
         for task in self._tasks:
             task.cancel()
         try:
-            await self._calls.drain(self._settings.grace if grace is None else grace)
+            await asyncio.gather(
+                self._health.stop(), self._calls.drain(self._settings.grace if grace is None else grace)
+            )
             await self._grpc.stop(0)
             await self._registry.close()
         except Exception:

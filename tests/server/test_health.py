@@ -167,6 +167,15 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
+async def test_every_watcher_is_told_of_the_stop_before_its_call_ends() -> None:
+    async with serving({"ready": ScriptedProvider()}) as served:
+        watches = [served.health.Watch(HealthCheckRequest()) for _ in range(100)]
+        assert {Status((await watch.read()).status) for watch in watches} == {"SERVING"}
+        stopping = asyncio.create_task(served.server.stop(HANG))
+        assert {Status((await watch.read()).status) for watch in watches} == {"NOT_SERVING"}
+        await asyncio.wait_for(stopping, HANG)
+
+
 async def test_watcher_that_takes_nothing_holds_up_neither_changes_nor_the_stop(deaf_watcher: Any) -> None:
     slow = Gated()
     async with serving({"slow": slow}) as served:

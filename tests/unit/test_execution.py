@@ -266,7 +266,7 @@ async def test_log_probabilities_that_were_sent_are_not_kept():
             yield TextDelta("word ", (TokenLogprob(number, "word ", b"word ", -1.0),))
 
     def living():
-        return sum(isinstance(value, TokenLogprob) for value in gc.get_objects())
+        return sum(type(value) is TokenLogprob for value in gc.get_objects())
 
     llm = ScriptedProvider(script=script)
     before, received = living(), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,6 +17,8 @@ from abstractllm.registry import LLMRegistry
 
 __all__ = ["Health"]
 
+_TELLING_TIMEOUT = 0.3
+"""Seconds that watchers have to take the last status: part of the last second that a stopping server has."""
 _SERVING, _NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -40,6 +43,9 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
         self._is_stopping = False
         self._statuses: dict[str, HealthCheckResponse.ServingStatus] = {}
         self._change = asyncio.Event()
+        self._watchers: set[asyncio.Task[Any] | None] = set()
+        """The calls of Watch that may not have sent the latest status yet, once the server stops."""
+        self._all_told = asyncio.Event()
         for llm in registry:
             llm.on_change(self._changed)
         self._update()
@@ -60,23 +66,39 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
     ) -> AsyncGenerator[HealthCheckResponse, None]:
         """Answers with a service's status, now and after every change; SERVICE_UNKNOWN if there is no such service."""
         last = None
-        while True:
-            change = self._change
-            status = self._statuses.get(request.service, HealthCheckResponse.SERVICE_UNKNOWN)
-            if status != last:
-                yield HealthCheckResponse(status=status)
-            last = status
-            await change.wait()
+        watcher = asyncio.current_task()
+        self._watchers.add(watcher)
+        try:
+            while True:
+                change, is_last = self._change, self._is_stopping
+                status = self._statuses.get(request.service, HealthCheckResponse.SERVICE_UNKNOWN)
+                if status != last:
+                    yield HealthCheckResponse(status=status)
+                last = status
+                if is_last:
+                    self._forget(watcher)
+                await change.wait()
+        finally:
+            self._forget(watcher)
 
     def load_attempted(self, name: str) -> None:
         """Notes that the loading of an LLM at the start has ended, with or without success."""
         self._preloading.discard(name)
         self._changed()
 
-    def stop(self) -> None:
-        """Answers NOT_SERVING for everything from now on."""
+    async def stop(self) -> None:
+        """Answers NOT_SERVING for everything from now on, and waits a moment until the watchers have been told."""
         self._is_stopping = True
+        self._all_told.clear()
         self._update()
+        if self._watchers:
+            with contextlib.suppress(TimeoutError):  # of one that reads nothing
+                await asyncio.wait_for(self._all_told.wait(), _TELLING_TIMEOUT)
+
+    def _forget(self, watcher: asyncio.Task[Any] | None) -> None:
+        self._watchers.discard(watcher)
+        if not self._watchers:
+            self._all_told.set()
 
     def _changed(self) -> None:
         if not self._is_stopping:
