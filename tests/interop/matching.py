@@ -3,6 +3,7 @@
 An object with a single key that begins with `$` describes a value:
 
     {"$any": true}            whatever it is, but it is there
+    {"$absent": true}         not there; within `$contains`
     {"$between": [0, 5]}      a number
     {"$matches": "^Paris"}    a string in which the pattern is found
     {"$repeats": "ab", "times": 3}   a long string, described (the only one with a second key)
@@ -55,7 +56,10 @@ def _described(observed: Any, rule: str, expected: dict[str, Any], path: str) ->
                 yield f"{path}: {observed!r:.100} instead of {value!r} x {expected['times']}"
         case "$contains":
             for key, wanted in value.items():
-                if not isinstance(observed, dict) or key not in observed:
+                if isinstance(wanted, dict) and wanted.get("$absent"):
+                    if isinstance(observed, dict) and key in observed:
+                        yield f"{path}.{key}: not expected, got {observed[key]!r:.300}"
+                elif not isinstance(observed, dict) or key not in observed:
                     yield f"{path}.{key}: missing in {observed!r:.500}"
                 else:
                     yield from differences(observed[key], wanted, f"{path}.{key}")
