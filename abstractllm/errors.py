@@ -42,6 +42,7 @@ __all__ = [
     "UnknownProviderError",
     "UnsupportedFeatureError",
     "UnsupportedParameterError",
+    "UpstreamRejectedError",
 ]
 
 
@@ -74,6 +75,7 @@ class ErrorReason(StrEnum):
     CANCELLED = "CANCELLED"
     STALE_CONFIG = "STALE_CONFIG"
     INTERNAL = "INTERNAL"
+    UPSTREAM_REJECTED = "UPSTREAM_REJECTED"
 
 
 class AbstractLLMError(Exception):
@@ -298,6 +300,12 @@ class InternalError(AbstractLLMError):
     """A fault of this software; the full text is in the log, under the request's id."""
 
     default_reason = ErrorReason.INTERNAL
+
+
+class UpstreamRejectedError(AbstractLLMError):
+    """A hosted provider refused, for reasons of its own, what our checks accept; another provider may answer."""
+
+    default_reason = ErrorReason.UPSTREAM_REJECTED
 
 
 _CLASSES: dict[str, type[AbstractLLMError]] = {

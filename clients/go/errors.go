@@ -63,6 +63,9 @@ var (
 	ErrStaleConfig = errors.New("stale configuration")
 	// ErrInternal reports a fault of the server; its log has the full text, under the request's id.
 	ErrInternal = errors.New("internal error")
+	// ErrUpstreamRejected reports that the provider refused, for reasons of its own, a request that the server's checks
+	// accepted; another provider may answer.
+	ErrUpstreamRejected = errors.New("upstream rejected")
 )
 
 // ErrorReason is the reason of a failure: the name of one of the contract's ErrorReason values, without its prefix. A
@@ -97,6 +100,7 @@ const (
 	ReasonCancelled             ErrorReason = "CANCELLED"
 	ReasonStaleConfig           ErrorReason = "STALE_CONFIG"
 	ReasonInternal              ErrorReason = "INTERNAL"
+	ReasonUpstreamRejected      ErrorReason = "UPSTREAM_REJECTED"
 )
 
 // errorClass is the class of the errors of a reason, and their properties.
@@ -133,6 +137,7 @@ var errorClasses = map[ErrorReason]errorClass{
 	ReasonCancelled:             {ErrGenerationCancelled, codes.Canceled, false},
 	ReasonStaleConfig:           {ErrStaleConfig, codes.Aborted, false},
 	ReasonInternal:              {ErrInternal, codes.Internal, false},
+	ReasonUpstreamRejected:      {ErrUpstreamRejected, codes.FailedPrecondition, false},
 }
 
 // Error is the error of every failure of this package. A field that is empty or zero is not known, unless said

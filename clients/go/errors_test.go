@@ -52,6 +52,7 @@ var table = []struct {
 	{"CANCELLED", abstractllm.ErrGenerationCancelled, codes.Canceled, false},
 	{"STALE_CONFIG", abstractllm.ErrStaleConfig, codes.Aborted, false},
 	{"INTERNAL", abstractllm.ErrInternal, codes.Internal, false},
+	{"UPSTREAM_REJECTED", abstractllm.ErrUpstreamRejected, codes.FailedPrecondition, false},
 }
 
 // errorsOf generates whole and streamed, and returns the errors.

@@ -44,6 +44,7 @@ TIMEOUT                 | GenerationTimeoutError     | DEADLINE_EXCEEDED   | no
 CANCELLED               | GenerationCancelledError   | CANCELLED           | no
 STALE_CONFIG            | StaleConfigError           | ABORTED             | no
 INTERNAL                | InternalError              | INTERNAL            | no
+UPSTREAM_REJECTED       | UpstreamRejectedError      | FAILED_PRECONDITION | no
 """
 ROWS = [tuple(cell.strip() for cell in line.split("|")) for line in TABLE.strip().splitlines()]
 

@@ -72,7 +72,8 @@ config SetConfigRequest: string llm, LlmConfig config, FieldMask update_mask, st
 config SetConfigResponse: LlmConfig config, string etag
 """  # noqa: E501
 
-# Values in order, without the enum's prefix; UNSPECIFIED = 0 goes before them.
+# Values in order, without the enum's prefix, numbered 1, 2, 3... unless "=n" says otherwise; UNSPECIFIED = 0 goes before
+# them. 27 of ErrorReason is kept for CONNECTION_FAILED, which clients alone will raise.
 ENUMS = """
 generation ParametersPolicy: REJECT DROP_UNSUPPORTED
 generation ReasoningEffort: NONE MINIMAL LOW MEDIUM HIGH XHIGH
@@ -81,7 +82,7 @@ generation ToolChoiceMode: AUTO NONE REQUIRED
 generation FinishReason: STOP MAX_TOKENS STOP_SEQUENCE TOOL_CALLS CONTENT_FILTER REFUSAL
 models LlmState: UNLOADED LOADING READY FAILED
 config Quantization: NONE INT8 INT4
-errors ErrorReason: INVALID_REQUEST UNSUPPORTED_PARAMETER CONTEXT_LENGTH_EXCEEDED MESSAGE_TOO_LARGE UNSUPPORTED_FEATURE UNKNOWN_LLM MODEL_NOT_FOUND UNAUTHENTICATED NOT_ALLOWED PROVIDER_CREDENTIALS NOT_CONFIGURED MODEL_LOAD_FAILED MODEL_IN_USE CONTENT_BLOCKED RATE_LIMITED OVERLOADED QUOTA_EXCEEDED PROVIDER_UNAVAILABLE PROVIDER_PROTOCOL INCOMPLETE_STREAM ENGINE_CRASHED SHUTTING_DOWN TIMEOUT CANCELLED STALE_CONFIG INTERNAL
+errors ErrorReason: INVALID_REQUEST UNSUPPORTED_PARAMETER CONTEXT_LENGTH_EXCEEDED MESSAGE_TOO_LARGE UNSUPPORTED_FEATURE UNKNOWN_LLM MODEL_NOT_FOUND UNAUTHENTICATED NOT_ALLOWED PROVIDER_CREDENTIALS NOT_CONFIGURED MODEL_LOAD_FAILED MODEL_IN_USE CONTENT_BLOCKED RATE_LIMITED OVERLOADED QUOTA_EXCEEDED PROVIDER_UNAVAILABLE PROVIDER_PROTOCOL INCOMPLETE_STREAM ENGINE_CRASHED SHUTTING_DOWN TIMEOUT CANCELLED STALE_CONFIG INTERNAL UPSTREAM_REJECTED=28
 """  # noqa: E501
 
 METHODS = """
@@ -137,9 +138,11 @@ def describe_messages(file: FileDescriptor) -> set[str]:
 
 def describe_enum(enum: EnumDescriptor) -> str:
     prefix = "".join("_" + letter if letter.isupper() else letter for letter in enum.name).upper()[1:] + "_"
-    assert [value.number for value in enum.values] == list(range(len(enum.values)))
     assert all(value.name.startswith(prefix) for value in enum.values)
-    names = [value.name.removeprefix(prefix) for value in enum.values]
+    names = [
+        value.name.removeprefix(prefix) + (f"={value.number}" if value.number != place else "")
+        for place, value in enumerate(enum.values)
+    ]
     assert names[0] == "UNSPECIFIED"
     return f"{name_of(enum.file)} {enum.name}: {' '.join(names[1:])}"
 

@@ -49,4 +49,6 @@ VERDICTS: dict[ErrorReason, Verdict] = {
     ErrorReason.CANCELLED: Verdict.STOP,
     ErrorReason.STALE_CONFIG: Verdict.STOP,
     ErrorReason.INTERNAL: Verdict.NEXT,
+    # The provider is well: it refused one request for reasons of its own.
+    ErrorReason.UPSTREAM_REJECTED: Verdict.SKIP,
 }

@@ -93,6 +93,9 @@ const (
 	ErrorReason_ERROR_REASON_STALE_CONFIG ErrorReason = 25
 	// INTERNAL. A fault of the server; the full text is only in its log, under the request id.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 26
+	// FAILED_PRECONDITION. A hosted provider refused, for reasons of its own, a request that the server's checks
+	// accepted; the message holds its words. Another LLM may answer it.
+	ErrorReason_ERROR_REASON_UPSTREAM_REJECTED ErrorReason = 28
 )
 
 // Enum value maps for ErrorReason.
@@ -125,6 +128,7 @@ var (
 		24: "ERROR_REASON_CANCELLED",
 		25: "ERROR_REASON_STALE_CONFIG",
 		26: "ERROR_REASON_INTERNAL",
+		28: "ERROR_REASON_UPSTREAM_REJECTED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":             0,
@@ -154,6 +158,7 @@ var (
 		"ERROR_REASON_CANCELLED":               24,
 		"ERROR_REASON_STALE_CONFIG":            25,
 		"ERROR_REASON_INTERNAL":                26,
+		"ERROR_REASON_UPSTREAM_REJECTED":       28,
 	}
 )
 
@@ -188,7 +193,7 @@ var File_abstractllm_api_v1_errors_proto protoreflect.FileDescriptor
 
 const file_abstractllm_api_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1fabstractllm_api/v1/errors.proto\x12\x12abstractllm_api.v1*\x93\a\n" +
+	"\x1fabstractllm_api/v1/errors.proto\x12\x12abstractllm_api.v1*\xb7\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12&\n" +
@@ -217,7 +222,8 @@ const file_abstractllm_api_v1_errors_proto_rawDesc = "" +
 	"\x14ERROR_REASON_TIMEOUT\x10\x17\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x10\x18\x12\x1d\n" +
 	"\x19ERROR_REASON_STALE_CONFIG\x10\x19\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\x1aBX\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\x1a\x12\"\n" +
+	"\x1eERROR_REASON_UPSTREAM_REJECTED\x10\x1cBX\n" +
 	"\x11io.abstractllm.v1P\x01ZAgithub.com/abstractllm/abstractllm-go/abstractllmv1;abstractllmv1b\x06proto3"
 
 var (

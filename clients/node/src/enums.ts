@@ -88,5 +88,6 @@ export const ErrorReason = {
   CANCELLED: "CANCELLED",
   STALE_CONFIG: "STALE_CONFIG",
   INTERNAL: "INTERNAL",
+  UPSTREAM_REJECTED: "UPSTREAM_REJECTED",
 } as const;
 export type ErrorReason = Values<typeof ErrorReason>;

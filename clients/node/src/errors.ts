@@ -196,3 +196,8 @@ export class StaleConfigError extends AbstractLLMError {
 export class InternalError extends AbstractLLMError {
   static override readonly defaultReason = ErrorReason.INTERNAL;
 }
+
+/** The provider refused, for reasons of its own, what the server's checks accepted; another provider may answer. */
+export class UpstreamRejectedError extends AbstractLLMError {
+  static override readonly defaultReason = ErrorReason.UPSTREAM_REJECTED;
+}

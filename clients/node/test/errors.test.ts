@@ -36,6 +36,7 @@ const TABLE: Record<ErrorReason, [string, status, boolean]> = {
   CANCELLED: ["GenerationCancelledError", status.CANCELLED, false],
   STALE_CONFIG: ["StaleConfigError", status.ABORTED, false],
   INTERNAL: ["InternalError", status.INTERNAL, false],
+  UPSTREAM_REJECTED: ["UpstreamRejectedError", status.FAILED_PRECONDITION, false],
 };
 
 type Detail = { typeUrl: string; value: Uint8Array };

@@ -49,6 +49,7 @@ _CODES = {
     ErrorReason.CANCELLED: grpc.StatusCode.CANCELLED,
     ErrorReason.STALE_CONFIG: grpc.StatusCode.ABORTED,
     ErrorReason.INTERNAL: grpc.StatusCode.INTERNAL,
+    ErrorReason.UPSTREAM_REJECTED: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 _METADATA = (

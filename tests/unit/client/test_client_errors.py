@@ -44,6 +44,7 @@ TABLE = [
     ("CANCELLED", client.GenerationCancelledError, Code.CANCELLED, False),
     ("STALE_CONFIG", client.StaleConfigError, Code.ABORTED, False),
     ("INTERNAL", client.InternalError, Code.INTERNAL, False),
+    ("UPSTREAM_REJECTED", client.UpstreamRejectedError, Code.FAILED_PRECONDITION, False),
 ]
 
 # What a status without an ErrorInfo is taken for: from gRPC itself, or a proxy.

@@ -36,6 +36,7 @@ __all__ = [
     "UnknownLLMError",
     "UnsupportedFeatureError",
     "UnsupportedParameterError",
+    "UpstreamRejectedError",
 ]
 
 
@@ -68,6 +69,7 @@ class ErrorReason(StrEnum):
     CANCELLED = "CANCELLED"
     STALE_CONFIG = "STALE_CONFIG"
     INTERNAL = "INTERNAL"
+    UPSTREAM_REJECTED = "UPSTREAM_REJECTED"
 
 
 class AbstractLLMError(Exception):
@@ -281,3 +283,9 @@ class InternalError(AbstractLLMError):
     """A fault of this software; the full text is in the log, under the request's id."""
 
     default_reason = ErrorReason.INTERNAL
+
+
+class UpstreamRejectedError(AbstractLLMError):
+    """A hosted provider refused, for reasons of its own, what our checks accept; another provider may answer."""
+
+    default_reason = ErrorReason.UPSTREAM_REJECTED

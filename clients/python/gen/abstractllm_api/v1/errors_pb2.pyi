@@ -33,6 +33,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_CANCELLED: _ClassVar[ErrorReason]
     ERROR_REASON_STALE_CONFIG: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_UPSTREAM_REJECTED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_REQUEST: ErrorReason
 ERROR_REASON_UNSUPPORTED_PARAMETER: ErrorReason
@@ -60,3 +61,4 @@ ERROR_REASON_TIMEOUT: ErrorReason
 ERROR_REASON_CANCELLED: ErrorReason
 ERROR_REASON_STALE_CONFIG: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_UPSTREAM_REJECTED: ErrorReason

@@ -37,6 +37,7 @@ var classNames = map[error]string{
 	abstractllm.ErrGenerationCancelled:   "GenerationCancelledError",
 	abstractllm.ErrStaleConfig:           "StaleConfigError",
 	abstractllm.ErrInternal:              "InternalError",
+	abstractllm.ErrUpstreamRejected:      "UpstreamRejectedError",
 }
 
 // Failure returns the error as one of the client; it panics for any other, and for nil.

@@ -86,4 +86,9 @@ export enum ErrorReason {
   STALE_CONFIG = 25,
   /** INTERNAL - INTERNAL. A fault of the server; the full text is only in its log, under the request id. */
   INTERNAL = 26,
+  /**
+   * UPSTREAM_REJECTED - FAILED_PRECONDITION. A hosted provider refused, for reasons of its own, a request that the server's checks
+   * accepted; the message holds its words. Another LLM may answer it.
+   */
+  UPSTREAM_REJECTED = 28,
 }

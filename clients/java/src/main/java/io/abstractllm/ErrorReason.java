@@ -87,6 +87,9 @@ public record ErrorReason(String name) implements Serializable {
     /** A fault of the software. */
     public static final ErrorReason INTERNAL = new ErrorReason("INTERNAL");
 
+    /** The provider refused, for reasons of its own, what the server's checks accepted. */
+    public static final ErrorReason UPSTREAM_REJECTED = new ErrorReason("UPSTREAM_REJECTED");
+
     @Override
     public String toString() {
         return name;

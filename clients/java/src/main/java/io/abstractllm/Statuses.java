@@ -45,7 +45,8 @@ final class Statuses {
             Map.entry("TIMEOUT", GenerationTimeoutException::new),
             Map.entry("CANCELLED", GenerationCancelledException::new),
             Map.entry("STALE_CONFIG", StaleConfigException::new),
-            Map.entry("INTERNAL", InternalException::new));
+            Map.entry("INTERNAL", InternalException::new),
+            Map.entry("UPSTREAM_REJECTED", UpstreamRejectedException::new));
 
     /** For a status without an ErrorInfo (from gRPC itself, or a proxy), or with a reason that is not known here. */
     private static final Map<Code, Function<ErrorFacts, AbstractLLMException>> BY_CODE = Map.ofEntries(

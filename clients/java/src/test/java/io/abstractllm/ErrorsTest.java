@@ -96,6 +96,7 @@ class ErrorsTest {
         "CANCELLED, CANCELLED, GenerationCancelled, false",
         "STALE_CONFIG, ABORTED, StaleConfig, false",
         "INTERNAL, INTERNAL, Internal, false",
+        "UPSTREAM_REJECTED, FAILED_PRECONDITION, UpstreamRejected, false",
     })
     void everyReasonIsAnExceptionOfItsOwn(String reason, Code code, String kind, boolean retryable) {
         AbstractLLMException error = errorOf(new Failure(code, "it failed").reason(reason, FACTS));
