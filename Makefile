@@ -7,14 +7,15 @@ PORT ?= 50051
 VERSION_TAG := 0.1.0
 IMAGE ?= abstractllm:$(VERSION_TAG)$(if $(filter cuda,$(BASE)),-cuda)
 BASE ?= cpu
+PYTHON_VERSION ?= 3.12
 
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test interop packages check lint types contracts generate checkgenerate bench docs image bump
+.PHONY: help run demo test interop packages gpu-bundle check lint types contracts generate checkgenerate bench docs image bump
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.installed-run ## Set up, start the server with the demo model, show a streamed answer, serve until Ctrl-C (PORT=50051)
 	@$(BIN)/python tools/demo.py --port $(PORT)
@@ -57,6 +58,9 @@ docs: .venv/.installed ## Write the Python reference to build/docs
 
 packages: .venv/.installed ## Build what is published into dist/: Python, Java, npm, a Go module proxy
 	$(BIN)/python tools/packages.py
+
+gpu-bundle: .venv/.installed ## Collect tests/gpu and benchmarks.gpu, with what they need, for a CUDA machine without network (PYTHON_VERSION=3.12)
+	@$(BIN)/python tools/gpu_bundle.py --python $(PYTHON_VERSION)
 
 bump: .venv/.installed ## Change the version everywhere, before a release (VERSION=X.Y.Z)
 	@$(BIN)/python tools/bump.py "$(VERSION)"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -70,8 +71,14 @@ def engine_alone(folder: Path, threads: int, sampled: bool) -> Iterator[System]:
 
 
 @contextmanager
-def ours(folder: Path, threads: int) -> Iterator[System]:
-    """Starts our server and its engine process, which are called over gRPC."""
+def ours(folder: Path, threads: int, **options: Any) -> Iterator[System]:
+    """Starts our server and its engine process, which are called over gRPC.
+
+    Args:
+        folder: The model.
+        threads: CPU threads of torch.
+        **options: Further keys of the LLM's configuration.
+    """
     file, log = folder / "llms.yaml", folder / "server.log"
     llm = {
         "provider": "huggingface",
@@ -79,9 +86,10 @@ def ours(folder: Path, threads: int) -> Iterator[System]:
         "threads": threads,
         "max_batch_size": 64,
         "max_queue": 1000,
+        **options,
     }
     file.write_text(json.dumps({"listen": "127.0.0.1:0", "log_level": "info", "llms": {"local": llm}}))
-    command = [str(Path(sys.executable).with_name("abstractllm")), "serve", "--config", str(file)]
+    command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", str(file)]
     with _server(command, log, {}) as server:
         address = _announced(server, log, r"listening on (\S+)")
         with grpc.insecure_channel(address) as channel:

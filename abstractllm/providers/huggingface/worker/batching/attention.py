@@ -7,6 +7,7 @@ do, or by PyTorch's own flash attention, in half precision on a GPU.
 
 from __future__ import annotations
 
+import inspect
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,12 @@ PAGED_ATTENTION = "abstractllm_paged"
 """The name in transformers of the attention that takes sequences one after another."""
 VARLEN_ATTENTION = "abstractllm_varlen"
 """The name in transformers of the attention by PyTorch's flash attention."""
+_VARLEN_OPTIONS: dict[str, Any] = (
+    {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+)
+"""Heads that share key heads must be allowed since PyTorch 2.12; in 2.11 there is no such switch, and they may."""
+_ALL_KEYS = (-1, -1)
+"""The window in which each token sees every key of its sequence."""
 
 
 def register() -> None:
@@ -72,7 +79,8 @@ def paged_attention(
     Args:
         module: The attention layer.
         query: `[1, heads, query tokens of all sequences, head size]`.
-        key: `[1, key heads, query tokens of all sequences, head size]`; the keys of the cache are put before it.
+        key: `[1, key heads, query tokens of all sequences, head size]`; the keys of the cache are put before it. Since
+            transformers 5.24 they have been put there already, `[1, key heads, key tokens of all sequences, head size]`.
         value: As `key`.
         attention_mask: Not used: each token sees those before it in its sequence.
         scaling: The factor of the scores.
@@ -84,7 +92,7 @@ def paged_attention(
     Returns:
         `[1, query tokens, heads, head size]`, and no weights.
     """
-    keys, values = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
+    keys, values = _cached(module, key, value, kwargs)
     query_lengths = _lengths(kwargs["cu_seq_lens_q"])
     key_lengths = _lengths(kwargs["cu_seq_lens_k"])
     sequences = zip(
@@ -116,7 +124,7 @@ def varlen_attention(
     """
     if softcap is not None or s_aux is not None:
         raise ValueError("PyTorch's flash attention has neither capped scores nor attention sinks")
-    keys, values = kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
+    keys, values = _cached(module, key, value, kwargs)
     output = varlen_attn(
         query[0].transpose(0, 1),
         keys[0].transpose(0, 1),
@@ -126,12 +134,37 @@ def varlen_attention(
         kwargs["max_length_q"],
         kwargs["max_length_k"],
         scale=scaling,
-        # The tokens to the left that a token sees, without itself.
-        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
-        enable_gqa=True,
+        window_size=_window(kwargs["max_length_q"], sliding_window),
+        **_VARLEN_OPTIONS,
     )
     assert isinstance(output, torch.Tensor)
     return output.unsqueeze(0), None
+
+
+def _cached(
+    module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Puts the keys and values of the new tokens into the cache, and returns those of all tokens of the sequences.
+
+    Since transformers 5.24 each layer of a model does so itself, before its attention, and no cache is passed on.
+    """
+    if "cache" not in kwargs:
+        return key, value
+    cached: tuple[torch.Tensor, torch.Tensor] = kwargs["cache"].update(
+        key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs
+    )
+    return cached
+
+
+def _window(longest_query: int, sliding_window: int | None) -> tuple[int, int]:
+    """Returns the tokens to the left and to the right, without itself, that a token sees; -1 is all of them.
+
+    The one new token of a sequence sees every key that is read for it, since the cache reads no more than a window of
+    them. A kernel that masks nothing may split the keys of a sequence among more of the device's processors.
+    """
+    if longest_query == 1:
+        return _ALL_KEYS
+    return (-1 if sliding_window is None else sliding_window - 1, 0)
 
 
 def _lengths(starts: torch.Tensor) -> list[int]:
