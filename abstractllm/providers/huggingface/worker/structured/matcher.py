@@ -28,7 +28,8 @@ class Matcher:
         self.masks = masks
         self.inner = inner
         self.allowed = allowed
-        self._field = field
+        self.field = field
+        """The field of the request that the format comes from."""
         self.is_active = True
         """True once the format applies: it does not while the model still reasons."""
         self.reasoning_start: int | None = None
@@ -80,10 +81,10 @@ class Matcher:
             has_next: Whether any token is allowed.
         """
         if self.inner.is_error():
-            error = invalid_format(self._field, self.inner.get_error())
+            error = invalid_format(self.field, self.inner.get_error())
             self.error = error if error.limit else InternalError(error.message)
         elif not has_next:
-            self.error = invalid_format(self._field, "it allows no further token that is text")
+            self.error = invalid_format(self.field, "it allows no further token that is text")
 
 
 def forbid(logits: torch.Tensor, matchers: Sequence[Matcher], rows: Sequence[int]) -> None:
