@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece
+from abstractllm.providers.huggingface.worker.parsing.argument_types import ArgumentTypes
 from abstractllm.providers.huggingface.worker.parsing.call_formats import CallFormat
 from abstractllm.providers.huggingface.worker.parsing.json_reader import read_json
 from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Reader
@@ -181,8 +182,7 @@ class CallReader:
         name = ((yield from reader.take_until(">", _LONGEST_NAME)) or "").strip()
         if name not in self._tools:
             return False
-        properties = self._tools[name].get("properties")
-        properties = properties if isinstance(properties, dict) else {}
+        types = ArgumentTypes(self._tools[name])
         is_first = True
         while True:
             yield from reader.skip_space()
@@ -196,7 +196,7 @@ class CallReader:
             if is_first:
                 self._begin(name)
             key, text = parameter
-            value = _as_json(text, properties.get(key))
+            value = types.as_json(key, text)
             self._emit_arguments(f"{'{' if is_first else ', '}{json.dumps(key, ensure_ascii=False)}: {value}")
             is_first = False
         if not (yield from reader.take("/function>")):
@@ -261,40 +261,8 @@ def _as_object(text: str) -> str:
     return text if isinstance(value, dict) else ""
 
 
-def _as_json(text: str, schema: Any) -> str:
-    """Returns an argument that is written as plain text as JSON, of a type that its schema allows."""
-    types = schema.get("type") if isinstance(schema, dict) else "string"
-    if types != "string":
-        try:
-            value = _parse(text)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            types = types if isinstance(types, list) else [types]
-            if not isinstance(value, str) and not ("string" in types and _type_of(value) not in types):
-                return text.strip()
-    return json.dumps(text, ensure_ascii=False)
-
-
 def _parse(text: str) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
-
-
-def _type_of(value: object) -> str:
-    """Returns the name that JSON schemas have for the type of a value that is not a string."""
-    match value:
-        case bool():
-            return "boolean"
-        case None:
-            return "null"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case list():
-            return "array"
-        case _:
-            return "object"
