@@ -242,7 +242,9 @@ def _check_messages(messages: Sequence[ChatMessage]) -> None:
     for index, message in enumerate(messages):
         path = f"chat.messages[{index}]"
         require(isinstance(message.role, Role), f"{path}.role", "must be a role", got=message.role)
-        require(bool(message.parts), f"{path}.parts", "must not be empty", got="nothing")
+        # An answer may hold nothing, and goes back as it came.
+        has_parts = bool(message.parts) or message.role is Role.ASSISTANT
+        require(has_parts, f"{path}.parts", "must not be empty", got="nothing")
         for place, part in enumerate(message.parts):
             _check_part(part, message.role, f"{path}.parts[{place}]")
     require(
@@ -258,10 +260,12 @@ def _check_part(part: Part, role: Role, path: str) -> None:
         case Image():
             _check_image(part, role, f"{path}.image")
         case ToolCall():
-            require(bool(part.name), f"{path}.tool_call.name", "must not be empty", got="nothing")
-            _check_schema(part.arguments_json, f"{path}.tool_call.arguments_json")
+            # As the model wrote them: a name that is no tool's and arguments that are cut off go back, too.
+            for name in ("id", "name", "arguments_json"):
+                check_text(getattr(part, name), f"{path}.tool_call.{name}")
         case ToolResult():
             require(bool(part.tool_call_id), f"{path}.tool_result.tool_call_id", "must not be empty", got="nothing")
+            check_text(part.tool_call_id, f"{path}.tool_result.tool_call_id")
             check_text(part.content, f"{path}.tool_result.content")
         case _:
             require(isinstance(part, Part), path, "must be a part of a message", got=type(part).__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ __all__ = [
     "at_most",
     "check_text",
     "error_from_validation",
+    "json_object",
+    "json_object_text",
     "rename_keys",
     "replace_surrogates",
     "require",
@@ -27,6 +31,9 @@ OTHER_NAMES = {"max_new_tokens": "max_tokens"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_VALUE = 80
 """Characters that a message repeats of a value at most."""
+_INVALID_JSON = "INVALID_JSON"
+_DEEPEST_OBJECT = 100
+"""Levels of nesting up to which a JSON object is passed on."""
 
 
 def require(holds: bool, field: str, rule: str, *, limit: object = None, got: object) -> None:
@@ -76,6 +83,68 @@ def replace_surrogates(text: str) -> str:
     whole.
     """
     return _SURROGATE.sub("\ufffd", text)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Returns the JSON object that a text is, such as a tool call's arguments.
+
+    A model may write arguments that are cut off, or no object, while every API and template takes an object: such a
+    text becomes the value of the key `INVALID_JSON`. So does one with numbers that JSON does not have, or nested too
+    deep.
+    """
+    value = _read_object(text)
+    return {_INVALID_JSON: replace_surrogates(text)} if value is None else value
+
+
+def json_object_text(text: str) -> str:
+    """Returns the text itself, if it is a JSON object; else the one that `json_object` makes of it."""
+    return json.dumps(json_object(text)) if _read_object(text) is None or not text.strip() else text
+
+
+def _read_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite) if text.strip() else {}
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or not _is_shallow(value):
+        return None
+    return _with_unicode(value) if "\\u" in text else value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        raise ValueError("a number beyond those of double precision")
+    return number
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST_OBJECT):
+        if not level:
+            return True
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
+        ]
+    return not level
+
+
+def _with_unicode(value: Any) -> Any:
+    """Returns a JSON value without the lone surrogates that its escapes may spell."""
+    match value:
+        case str():
+            return replace_surrogates(value)
+        case dict():
+            return {replace_surrogates(key): _with_unicode(inner) for key, inner in value.items()}
+        case list():
+            return [_with_unicode(inner) for inner in value]
+    return value
 
 
 def rename_keys(values: Mapping[str, Any]) -> dict[str, Any]:

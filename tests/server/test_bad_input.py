@@ -52,11 +52,6 @@ BAD: list[tuple[str, Callable[[], pb.GenerateRequest], str]] = [
         f"{FIRST}.parts[0].image",
     ),
     (
-        "tool call without a name",
-        lambda: chat(pb.Part(tool_call=pb.ToolCall(arguments_json="{}")), role=ASSISTANT),
-        f"{FIRST}.parts[0].tool_call.name",
-    ),
-    (
         "tool result without an id",
         lambda: chat(pb.Part(tool_result=pb.ToolResult(content="x")), role=pb.ROLE_TOOL),
         f"{FIRST}.parts[0].tool_result.tool_call_id",

@@ -93,11 +93,6 @@ def messages(count: int) -> pb.GenerateRequest:
     return pb.GenerateRequest(chat=pb.Chat(messages=[message] * count))
 
 
-def call(size: int) -> pb.GenerateRequest:
-    part = pb.Part(tool_call=pb.ToolCall(id="1", name="t", arguments_json=schema(size)))
-    return pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage(role=pb.ROLE_ASSISTANT, parts=[part])]))
-
-
 def options(count: int) -> pb.GenerateRequest:
     message = request()
     message.provider_options.update({f"k{index}": 1 for index in range(count)})
@@ -120,7 +115,6 @@ def formatted(**fields: Any) -> pb.GenerateRequest:
 SIZES: list[tuple[str, int, Callable[[int], pb.GenerateRequest]]] = [
     ("chat.messages", 4096, messages),
     ("chat.messages", 8192, parts),
-    ("chat.messages[0].parts[0].tool_call.arguments_json", 65_536, call),
     ("parameters.stop", 16, lambda n: request(parameters=P(stop=[str(i) for i in range(n)]))),
     ("parameters.stop[0]", 256, lambda n: request(parameters=P(stop=["漢" * n]))),
     ("parameters.logit_bias", 1024, lambda n: request(parameters=P(logit_bias=dict.fromkeys(range(n), 1.0)))),

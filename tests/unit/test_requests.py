@@ -65,7 +65,7 @@ def test_options_are_recognised_beside_the_generation_parameters():
         ([ChatMessage(Role.USER, (Image(b"", "image/png"),))], {}, "chat.messages[0].parts[0].image.data"),
         ([ChatMessage(Role.TOOL, (ToolResult("", "x"),))], {}, "chat.messages[0].parts[0].tool_result.tool_call_id"),
         (
-            [ChatMessage(Role.ASSISTANT, (ToolCall("1", "f", "[]"),))],
+            [ChatMessage(Role.ASSISTANT, (ToolCall("1", "f", "\ud800"),))],
             {},
             "chat.messages[0].parts[0].tool_call.arguments_json",
         ),

@@ -10,8 +10,10 @@ from typing import Any
 from abstractllm.enums import ReasoningEffort, Role, ToolChoiceMode
 from abstractllm.errors import InvalidRequestError, UnsupportedParameterError
 from abstractllm.providers.anthropic.models import UNKNOWN_MAX_TOKENS, Model, model_facts
+from abstractllm.providers.hosted.history import CallIds, answered_calls
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import ChatMessage, Image, JsonSchemaFormat, Part, Reasoning, Text, Tool, ToolCall, ToolResult
+from abstractllm.validation import json_object
 
 __all__ = [
     "PROVIDER_OPTIONS",
@@ -36,11 +38,17 @@ PROVIDER_OPTIONS: dict[str, type] = {
 """Arguments of the API that a request may set by their own name; `effort` stands for `output_config.effort`."""
 STATE_MARK = b"anthropic:"
 """The beginning of `provider_state`, since a conversation may hold the state of other providers, too."""
+_CALL_IDS = CallIds(r"[A-Za-z0-9_-]{1,64}", 24)
+_THINKING = ("thinking", "redacted_thinking")
 _COUNTED = ("messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control")
 
 
-def message_body(request: GenerationRequest) -> dict[str, Any]:
+def message_body(request: GenerationRequest, is_official: bool = True) -> dict[str, Any]:
     """Returns the body of a request to `/v1/messages`.
+
+    Args:
+        request: The request.
+        is_official: True if it goes to Anthropic itself, not to a server that speaks its format.
 
     Raises:
         UnsupportedParameterError: For a reasoning effort that the model does not take.
@@ -50,7 +58,7 @@ def message_body(request: GenerationRequest) -> dict[str, Any]:
     facts = model_facts(parameters.model or "")
     options = _checked_options(request.provider_options)
     effort = options.pop("effort", None)
-    system, messages = _conversation(request.conversation())
+    system, messages = _conversation(request.conversation(), is_official)
     body: dict[str, Any] = {
         "model": parameters.model,
         "max_tokens": parameters.max_tokens or facts.max_output_tokens or UNKNOWN_MAX_TOKENS,
@@ -83,9 +91,9 @@ def version_headers(request: GenerationRequest) -> dict[str, str]:
     )
 
 
-def count_arguments(request: GenerationRequest) -> dict[str, Any]:
-    """Returns the arguments of `messages.count_tokens`."""
-    arguments = message_body(request)
+def count_arguments(request: GenerationRequest, is_official: bool = True) -> dict[str, Any]:
+    """Returns the arguments of `messages.count_tokens`; its own are those of `message_body`."""
+    arguments = message_body(request, is_official)
     return {name: arguments[name] for name in _COUNTED if name in arguments}
 
 
@@ -159,19 +167,25 @@ def _tool_choice(request: GenerationRequest) -> dict[str, Any] | None:
     return {"type": "auto"}
 
 
-def _conversation(messages: Iterable[ChatMessage]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _conversation(
+    messages: Iterable[ChatMessage], is_official: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Returns the system prompt's blocks, and the messages.
 
-    Messages of one role in a row become one, as the API demands of tool results.
+    Messages of one role in a row become one, in which the results of tools come first, as the API demands.
+
+    Raises:
+        InvalidRequestError: If nothing of the messages is left.
     """
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
-        blocks = [
-            block
-            for place, part in enumerate(message.parts)
-            if (block := _block(part, f"chat.messages[{index}].parts[{place}]")) is not None
-        ]
+        for place, part in enumerate(message.parts):
+            _check_state(part, f"chat.messages[{index}].parts[{place}]")
+    for message in answered_calls(messages, _CALL_IDS):
+        blocks = [block for part in message.parts if (block := _block(part, is_official)) is not None]
+        if message.role is Role.ASSISTANT:
+            blocks = _without_last_thoughts(blocks)
         role = {Role.SYSTEM: "system", Role.ASSISTANT: "assistant"}.get(message.role, "user")
         if role == "system" and not turns:
             system += blocks
@@ -179,39 +193,76 @@ def _conversation(messages: Iterable[ChatMessage]) -> tuple[list[dict[str, Any]]
             turns[-1]["content"] += blocks
         elif blocks:
             turns.append({"role": role, "content": blocks})
+    for turn in turns:
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    _trim_end(turns)
+    if not turns:
+        raise InvalidRequestError(
+            "chat.messages: there must be a text that is not only white space, an image or a call among them",
+            field="chat.messages",
+        )
     return system, turns
 
 
-def _block(part: Part, path: str) -> dict[str, Any] | None:
-    """Returns a part as a content block; None for empty text and other models' reasoning, which the API refuses."""
+def _trim_end(turns: list[dict[str, Any]]) -> None:
+    """Takes the white space from the end of an answer that is to be continued: the API refuses it."""
+    if turns and turns[-1]["role"] == "assistant" and (last := turns[-1]["content"][-1])["type"] == "text":
+        last["text"] = last["text"].rstrip()
+
+
+def _block(part: Part, is_official: bool) -> dict[str, Any] | None:
+    """Returns a part as a content block; None for blank text and other models' reasoning, which the API refuses."""
     match part:
         case Text(text=text):
-            return {"type": "text", "text": text} if text else None
+            return {"type": "text", "text": text} if text.strip() else None
         case Image(data=data, mime_type=mime_type):
             encoded = base64.b64encode(data).decode("ascii")
             return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": encoded}}
         case ToolCall(id=call_id, name=name, arguments_json=arguments):
-            return {"type": "tool_use", "id": call_id, "name": name, "input": json.loads(arguments)}
+            return {"type": "tool_use", "id": call_id, "name": name, "input": json_object(arguments)}
         case ToolResult(tool_call_id=call_id, content=content, is_error=is_error):
             result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call_id, "content": content}
             return result | {"is_error": True} if is_error else result
         case Reasoning():
-            return _thinking(part, path)
+            return _thinking(part, is_official)
 
 
-def _thinking(part: Reasoning, path: str) -> dict[str, Any] | None:
+def _without_last_thoughts(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns an answer's blocks without thinking at their end, where the API refuses it."""
+    last = max((place for place, block in enumerate(blocks, 1) if block["type"] not in _THINKING), default=0)
+    return blocks[:last]
+
+
+def _thinking(part: Reasoning, is_official: bool) -> dict[str, Any] | None:
+    """Returns reasoning as a block; None for another model's, as the API takes only what it has signed.
+
+    Raises:
+        ValueError: If its `provider_state` cannot be read.
+    """
     if not part.provider_state.startswith(STATE_MARK):
-        return None  # another model's reasoning: the API takes only what it has signed
+        return None
+    match json.loads(part.provider_state.removeprefix(STATE_MARK)):
+        case {"type": "thinking", "signature": str(signature)}:
+            # Servers that speak Anthropic's format may sign nothing.
+            is_taken = bool(signature) or not is_official
+            return {"type": "thinking", "thinking": part.text, "signature": signature} if is_taken else None
+        case {"type": "redacted_thinking", "data": str(data)}:
+            return {"type": "redacted_thinking", "data": data}
+    raise ValueError("neither thinking nor redacted thinking")
+
+
+def _check_state(part: Part, path: str) -> None:
+    """Checks the `provider_state` of reasoning.
+
+    Raises:
+        InvalidRequestError: If it cannot be read.
+    """
     try:
-        match json.loads(part.provider_state.removeprefix(STATE_MARK)):
-            case {"type": "thinking", "signature": str(signature)}:
-                return {"type": "thinking", "thinking": part.text, "signature": signature}
-            case {"type": "redacted_thinking", "data": str(data)}:
-                return {"type": "redacted_thinking", "data": data}
-    except ValueError:
-        pass
-    raise InvalidRequestError(
-        f"{path}.provider_state: must be the bytes that came with the reasoning",
-        field=f"{path}.provider_state",
-        requested="other bytes",
-    )
+        if isinstance(part, Reasoning):
+            _thinking(part, is_official=True)
+    except (ValueError, RecursionError):
+        raise InvalidRequestError(
+            f"{path}.provider_state: must be the bytes that came with the reasoning",
+            field=f"{path}.provider_state",
+            requested="other bytes",
+        ) from None

@@ -53,6 +53,11 @@ class AnthropicConfig(HostedConfig):
     """The model takes `temperature`, `top_p` and `top_k`: only models before Claude Opus 4.7 do, and requests that use
     them are sent with the API's version of 2023-06-01. Without it they are refused."""
 
+    @property
+    def official(self) -> bool:
+        """True if the LLM is one of Anthropic, not of a server that speaks its format."""
+        return self.base_url in (None, BASE_URL)
+
 
 class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     """Claude models, asked through the Messages API with the official SDK.
@@ -138,7 +143,7 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
         stream = await client.post(
             "/v1/messages",
             cast_to=object,
-            body=message_body(request),
+            body=message_body(request, config.official),
             options={"headers": version_headers(request)},
             stream=True,
             stream_cls=import_sdk("anthropic").AsyncStream[object],
@@ -162,7 +167,7 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     async def count(self, request: GenerationRequest, config: AnthropicConfig) -> int:
         """Counts the prompt's tokens, by asking the API."""
         async with self.calling(config) as call:
-            response = await call.client.messages.count_tokens(**count_arguments(request))
+            response = await call.client.messages.count_tokens(**count_arguments(request, config.official))
             # The SDK does not check the answer: it may be anything that JSON can be.
             tokens = getattr(response, "input_tokens", None)
             if not isinstance(tokens, int):

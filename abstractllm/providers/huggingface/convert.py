@@ -35,6 +35,7 @@ from abstractllm.types import (
     TopLogprob,
     Usage,
 )
+from abstractllm.validation import json_object_text
 
 __all__ = ["as_conversation", "as_event", "as_finished", "as_format"]
 
@@ -50,7 +51,7 @@ def as_conversation(request: GenerationRequest) -> Conversation:
         turns += [_result(result, names.get(result.tool_call_id, "")) for result in results]
         reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
         if message.text or reasoning or calls or not results:
-            earlier = tuple(CallMessage(call.id, call.name, call.arguments_json) for call in calls)
+            earlier = tuple(CallMessage(call.id, call.name, json_object_text(call.arguments_json)) for call in calls)
             turns.append(Turn(message.role.value, message.text, reasoning, earlier))
     return Conversation(tuple(turns), *_tools(request), request.parameters.reasoning_effort or "")
 

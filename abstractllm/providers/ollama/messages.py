@@ -12,6 +12,7 @@ from typing import Any
 
 from abstractllm.enums import ReasoningEffort, Role, ToolChoiceMode
 from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError, UnsupportedParameterError
+from abstractllm.providers.hosted.history import CallIds, answered_calls, result_text
 from abstractllm.providers.ollama.config import OllamaConfig
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
@@ -23,6 +24,7 @@ from abstractllm.types import (
     ToolCall,
     ToolResult,
 )
+from abstractllm.validation import json_object
 
 __all__ = ["OPTIONS", "PARAMETERS", "PROVIDER_OPTIONS", "chat_body"]
 
@@ -41,6 +43,7 @@ OPTIONS = {
 """The names of the generation parameters in `options`."""
 PARAMETERS = (*OPTIONS, "top_logprobs")
 """The parameters that every model takes; those that think take `reasoning_effort`, too."""
+_CALL_IDS = CallIds(r"[!-~]+", 24)
 _NUMBER = (int, float)
 PROVIDER_OPTIONS: dict[str, tuple[type, ...]] = {
     "keep_alive": (int, float, str),
@@ -157,7 +160,7 @@ def _tools(request: GenerationRequest) -> list[dict[str, Any]]:
 def _messages(conversation: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     names: dict[str, str] = {}
-    for message in conversation:
+    for message in answered_calls(conversation, _CALL_IDS):
         turn: dict[str, Any] = {"role": str(message.role), "content": message.text}
         results: list[dict[str, Any]] = []
         for part in message.parts:
@@ -168,7 +171,7 @@ def _messages(conversation: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
                     turn["thinking"] = turn.get("thinking", "") + text
                 case ToolCall(id=call_id, name=name, arguments_json=arguments):
                     names[call_id] = name
-                    function = {"name": name, "arguments": json.loads(arguments)}
+                    function = {"name": name, "arguments": json_object(arguments)}
                     turn.setdefault("tool_calls", []).append({"id": call_id, "function": function})
                 case ToolResult():
                     results.append(_result(part, names.get(part.tool_call_id, "")))
@@ -180,7 +183,5 @@ def _messages(conversation: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
 
 
 def _result(result: ToolResult, name: str) -> dict[str, Any]:
-    # The API has no mark for a tool that failed, so the text says it.
-    content = f"Error: {result.content}" if result.is_error else result.content
-    turn = {"role": str(Role.TOOL), "content": content, "tool_call_id": result.tool_call_id}
+    turn = {"role": str(Role.TOOL), "content": result_text(result), "tool_call_id": result.tool_call_id}
     return turn | {"tool_name": name} if name else turn

@@ -44,7 +44,9 @@ class OpenAIConfig(HostedConfig):
     accepted_parameters: Annotated[tuple[str, ...], AfterValidator(_check_parameters)] | None = None
     """The generation parameters that the model takes; if absent those of its family."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields that are put over those of each request's body, for a compatible server."""
+    """Fields that are put over those of each request's body, for a compatible server; None takes a field away."""
+    send_reasoning: bool = True
+    """Give reasoning of earlier turns back to the server that it came from, where tools are used."""
 
     connection_keys: ClassVar[tuple[str, ...]] = (*HostedConfig.connection_keys, "organization", "project")
 

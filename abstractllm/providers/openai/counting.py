@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import ProviderProtocolError
+from abstractllm.providers.openai.config import OpenAIConfig
 from abstractllm.providers.openai.messages import as_messages, as_tools
 from abstractllm.requests import GenerationRequest
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["count_tokens"]
 
 
-async def count_tokens(client: AsyncOpenAI, request: GenerationRequest) -> int:
+async def count_tokens(client: AsyncOpenAI, request: GenerationRequest, config: OpenAIConfig) -> int:
     """Counts the tokens of a request's prompt, tools included.
 
     Raises:
@@ -26,7 +27,7 @@ async def count_tokens(client: AsyncOpenAI, request: GenerationRequest) -> int:
     """
     # The SDK imports its resources when they are first touched, and these are many.
     counter = await asyncio.to_thread(lambda: client.responses.input_tokens)
-    items: Any = [item for message in as_messages(request) for item in _items(message)]
+    items: Any = [item for message in as_messages(request, config) for item in _items(message)]
     tools: Any = [{"type": "function", "strict": False, **tool["function"]} for tool in as_tools(request)]
     response = await counter.count(model=request.parameters.model, input=items, tools=tools or None)
     count = getattr(response, "input_tokens", None)

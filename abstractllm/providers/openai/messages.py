@@ -10,13 +10,18 @@ import json
 from typing import Any
 
 from abstractllm.errors import InvalidRequestError
-from abstractllm.providers.openai.config import OpenAIConfig
+from abstractllm.providers.hosted.history import answered_calls, result_text
+from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig
+from abstractllm.providers.openai.dialect import Dialect, dialect_of
 from abstractllm.providers.openai.models import WITHOUT_REASONING
+from abstractllm.providers.openai.provider_state import read_state, server_mark
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     ChatMessage,
     Image,
     JsonSchemaFormat,
+    Part,
+    Reasoning,
     ReasoningEffort,
     ResponseFormat,
     Role,
@@ -25,6 +30,7 @@ from abstractllm.types import (
     ToolChoice,
     ToolResult,
 )
+from abstractllm.validation import json_object_text
 
 __all__ = ["PROVIDER_OPTIONS", "as_body", "as_messages", "as_tools"]
 
@@ -42,10 +48,12 @@ PROVIDER_OPTIONS = (
 
 _OTHER_FORM = ("model", "max_tokens", "stop", "logit_bias", "top_logprobs")
 """Parameters that the body has under another name or in another form; the others stand in it as they are."""
+_DONE = "Done."
+"""The assistant's words between a tool's message and a user's, for servers that want some."""
 
 
 def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
-    """Returns the body of a request: for a streamed answer, unless the answer is read as a whole.
+    """Returns the body of a request, for a streamed answer unless `extra_body` says otherwise.
 
     Raises:
         InvalidRequestError: For a message that the format cannot express, or parameters that exclude each other.
@@ -60,14 +68,18 @@ def as_body(request: GenerationRequest, config: OpenAIConfig) -> dict[str, Any]:
             body["tool_choice"] = _tool_choice(request.tool_choice)
     if request.response_format is not None:
         body["response_format"] = _response_format(request.response_format)
-    return {
-        **body,
+    body |= {
         **request.provider_options,
         "model": model,
-        "messages": as_messages(request),
-        **({"stream": False} if request.whole else {"stream": True, "stream_options": {"include_usage": True}}),
+        "messages": as_messages(request, config),
+        # Also where the answer is read as a whole: gateways end a connection that is silent until then.
+        "stream": True,
+        "stream_options": {"include_usage": True},
         **config.extra_body,
     }
+    if body["stream"] is not True:
+        body.pop("stream_options")
+    return {name: value for name, value in body.items() if value is not None or name not in config.extra_body}
 
 
 def _sampling(parameters: dict[str, Any], config: OpenAIConfig) -> dict[str, Any]:
@@ -112,55 +124,137 @@ def _check_effort(parameters: dict[str, Any], config: OpenAIConfig, model: str) 
             )
 
 
-def as_messages(request: GenerationRequest) -> list[dict[str, Any]]:
+def as_messages(request: GenerationRequest, config: OpenAIConfig) -> list[dict[str, Any]]:
     """Returns the conversation as the API's messages.
 
-    The reasoning of earlier turns is left out, as the API has no place for it. A tool's error is marked by the word
-    `Error:` before it.
+    Reasoning goes back to the server that it came from, where tools are used: there servers demand it, elsewhere some
+    refuse it. A tool's error is marked by the word `Error:` before it. An assistant's turn that holds nothing is left
+    out, and the user's messages around it become one.
+
+    Raises:
+        InvalidRequestError: For a message that the format cannot express.
     """
+    conversation = request.conversation()
+    for index, message in enumerate(conversation):
+        _check_places(message, index)
+    dialect = dialect_of(config.base_url or OPENAI_URL, request.parameters.model or "")
+    turns = answered_calls(conversation, dialect.call_ids)
+    with_reasoning = config.send_reasoning and (
+        bool(request.tools) or any(isinstance(part, ToolCall) for turn in turns for part in turn.parts)
+    )
+    assistant = _AssistantTurns(server_mark(config.base_url), dialect, with_reasoning)
     messages: list[dict[str, Any]] = []
-    for index, message in enumerate(request.conversation()):
-        results = [part for part in message.parts if isinstance(part, ToolResult)]
-        for result in results:
-            content = f"Error: {result.content}" if result.is_error else result.content
-            messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": content})
-        match message.role:
-            case Role.ASSISTANT:
-                messages.append(_assistant(message))
-            case Role.TOOL:
-                if len(results) < len(message.parts):
-                    raise _misplaced(index, "a tool's message may hold tool results only")
-            case _ if len(results) < len(message.parts):
-                messages.append({"role": str(message.role), "content": _content(message, index)})
+    after_nothing = False
+    for turn in turns:
+        if turn.role is Role.ASSISTANT:
+            written = assistant.written(turn)
+            after_nothing = written is None
+            messages += [written] if written else []
+            continue
+        for result in (part for part in turn.parts if isinstance(part, ToolResult)):
+            messages.append({"role": "tool", "tool_call_id": result.tool_call_id, "content": result_text(result)})
+        rest = tuple(part for part in turn.parts if not isinstance(part, ToolResult))
+        if not rest:
+            continue
+        last = messages[-1]["role"] if messages else ""
+        if turn.role is Role.USER and after_nothing and last == "user":
+            messages[-1]["content"] = _joined(messages[-1]["content"], _content(rest))
+        else:
+            if turn.role is Role.USER and last == "tool" and not dialect.user_after_tool:
+                messages.append({"role": "assistant", "content": _DONE})
+            messages.append({"role": str(turn.role), "content": _content(rest)})
+        after_nothing = False
+    if not messages:
+        raise InvalidRequestError(
+            "chat.messages: there must be a text, an image or a call among them", field="chat.messages"
+        )
     return messages
 
 
-def _assistant(message: ChatMessage) -> dict[str, Any]:
-    calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments_json}}
-        for part in message.parts
-        if isinstance(part, ToolCall)
-    ]
-    turn: dict[str, Any] = {"role": "assistant", "content": message.text or (None if calls else "")}
-    return turn | {"tool_calls": calls} if calls else turn
+class _AssistantTurns:
+    """Writes the assistant's turns.
+
+    Args:
+        server: The mark of the server that is asked.
+        dialect: Its rules.
+        with_reasoning: True if reasoning goes back.
+    """
+
+    def __init__(self, server: str, dialect: Dialect, with_reasoning: bool) -> None:
+        self._server, self._dialect, self._with_reasoning = server, dialect, with_reasoning
+
+    def written(self, turn: ChatMessage) -> dict[str, Any] | None:
+        """Returns a turn as a message; None for one that holds nothing."""
+        calls = [part for part in turn.parts if isinstance(part, ToolCall)]
+        written: dict[str, Any] = {"role": "assistant", "content": turn.text or (None if calls else "")}
+        thoughts: list[str] = []
+        for part in turn.parts:
+            state = read_state(part.provider_state, self._server)
+            if isinstance(part, Reasoning) and not self._with_reasoning:
+                continue
+            written |= {name: value for name, value in state.get("message", {}).items() if name not in written}
+            match part, state.get("field"):
+                case Reasoning(text=text), "content":
+                    thoughts.append(text)
+                case Reasoning(text=text), ("reasoning_content" | "reasoning") as name:
+                    written[name] = written.get(name, "") + text
+        if calls:
+            written["tool_calls"] = self._calls(calls)
+        if thoughts:
+            thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]} for text in thoughts]
+            written["content"] = thinking + ([{"type": "text", "text": turn.text}] if turn.text else [])
+        if len(written) == len(("role", "content")) and not written["content"]:
+            return None
+        if self._with_reasoning and self._dialect.missing_reasoning is not None:
+            written.setdefault("reasoning_content", self._dialect.missing_reasoning)
+        return written
+
+    def _calls(self, calls: list[ToolCall]) -> list[dict[str, Any]]:
+        written: list[dict[str, Any]] = []
+        is_foreign = not any(read_state(call.provider_state, self._server) for call in calls)
+        for call in calls:
+            function = {"name": call.name, "arguments": json_object_text(call.arguments_json)}
+            signature = self._dialect.missing_signature if is_foreign and not written else {}
+            fields = read_state(call.provider_state, self._server).get("call", {}) or signature
+            written.append({**fields, "id": call.id, "type": "function", "function": function})
+        return written
 
 
-def _content(message: ChatMessage, index: int) -> str | list[dict[str, Any]]:
-    if not any(isinstance(part, Image) for part in message.parts):
-        if any(isinstance(part, ToolCall) for part in message.parts):
-            raise _misplaced(index, "only the assistant's message may hold tool calls")
-        return message.text
+def _check_places(message: ChatMessage, index: int) -> None:
+    """Refuses parts in messages whose role cannot have them.
+
+    Raises:
+        InvalidRequestError: Naming the message.
+    """
+    if message.role is Role.TOOL and not all(isinstance(part, ToolResult) for part in message.parts):
+        raise _misplaced(index, "a tool's message may hold tool results only")
+    if message.role is not Role.ASSISTANT and any(isinstance(part, ToolCall) for part in message.parts):
+        raise _misplaced(index, "only the assistant's message may hold tool calls")
+
+
+def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
+    if not any(isinstance(part, Image) for part in parts):
+        return "".join(part.text for part in parts if isinstance(part, Text))
     content: list[dict[str, Any]] = []
-    for part in message.parts:
+    for part in parts:
         match part:
             case Text():
                 content.append({"type": "text", "text": part.text})
             case Image():
                 url = f"data:{part.mime_type};base64,{base64.b64encode(part.data).decode()}"
                 content.append({"type": "image_url", "image_url": {"url": url}})
-            case ToolCall():
-                raise _misplaced(index, "only the assistant's message may hold tool calls")
     return content
+
+
+def _joined(first: str | list[dict[str, Any]], second: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Returns the contents of two messages as that of one."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [
+        part
+        for content in (first, second)
+        for part in ([{"type": "text", "text": content}] if isinstance(content, str) else content)
+    ]
 
 
 def _misplaced(index: int, rule: str) -> InvalidRequestError:

@@ -87,7 +87,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
     async def answer(
         self, client: AsyncOpenAI, request: GenerationRequest, config: OpenAIConfig
     ) -> AsyncGenerator[Event, None]:
-        """Reads the answer, whole or streamed, whichever was requested: some compatible servers send the other.
+        """Reads the answer, which is streamed unless the server or `extra_body` will have it whole.
 
         After the finish reason only the usage may come, so a connection that is lost then does no harm.
         """
@@ -125,7 +125,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
         if not config.official:
             return await super().count(request, config)
         async with self.calling(config) as call:
-            return await count_tokens(call.client, request)
+            return await count_tokens(call.client, request, config)
 
     def translate(self, error: Exception) -> AbstractLLMError | None:
         """Returns the library's error for one of the SDK's."""
