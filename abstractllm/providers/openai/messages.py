@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from abstractllm.errors import InvalidRequestError
@@ -48,6 +49,10 @@ PROVIDER_OPTIONS = (
 
 _OTHER_FORM = ("model", "max_tokens", "stop", "logit_bias", "top_logprobs")
 """Parameters that the body has under another name or in another form; the others stand in it as they are."""
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+"""Fields of an assistant's message in which servers give, and take back, the text of its reasoning."""
+_OWN_FIELDS = ("role", "content", "tool_calls")
+"""Fields of an assistant's message that no `provider_state` sets."""
 _DONE = "Done."
 """The assistant's words between a tool's message and a user's, for servers that want some."""
 
@@ -142,7 +147,7 @@ def as_messages(request: GenerationRequest, config: OpenAIConfig) -> list[dict[s
     with_reasoning = config.send_reasoning and (
         bool(request.tools) or any(isinstance(part, ToolCall) for turn in turns for part in turn.parts)
     )
-    assistant = _AssistantTurns(server_mark(config.base_url), dialect, with_reasoning)
+    assistant = _AssistantTurns(server_mark(config.base_url or OPENAI_URL), dialect, with_reasoning)
     messages: list[dict[str, Any]] = []
     after_nothing = False
     for turn in turns:
@@ -185,47 +190,75 @@ class _AssistantTurns:
 
     def written(self, turn: ChatMessage) -> dict[str, Any] | None:
         """Returns a turn as a message; None for one that holds nothing."""
-        calls = [part for part in turn.parts if isinstance(part, ToolCall)]
-        written: dict[str, Any] = {"role": "assistant", "content": turn.text or (None if calls else "")}
-        thoughts: list[str] = []
-        for part in turn.parts:
-            state = read_state(part.provider_state, self._server)
-            if isinstance(part, Reasoning) and not self._with_reasoning:
-                continue
-            written |= {name: value for name, value in state.get("message", {}).items() if name not in written}
-            match part, state.get("field"):
-                case Reasoning(text=text), "content":
-                    thoughts.append(text)
-                case Reasoning(text=text), ("reasoning_content" | "reasoning") as name:
-                    written[name] = written.get(name, "") + text
+        parts = [(part, read_state(part.provider_state, self._server)) for part in turn.parts]
+        calls = [(part, state) for part, state in parts if isinstance(part, ToolCall)]
+        fields = _message_fields(state.get("message", {}) for _, state in parts)
+        if self._with_reasoning:
+            for part, state in parts:
+                if isinstance(part, Reasoning) and (name := state.get("field")) in _REASONING_FIELDS:
+                    fields[name] = fields.get(name, "") + part.text
+        content = _answer_content(parts)
+        if not (content or calls or fields):
+            return None
+        written = fields | {"role": "assistant", "content": content or (None if calls else "")}
         if calls:
             written["tool_calls"] = self._calls(calls)
-        if thoughts:
-            thinking = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]} for text in thoughts]
-            written["content"] = thinking + ([{"type": "text", "text": turn.text}] if turn.text else [])
-        if len(written) == len(("role", "content")) and not written["content"]:
-            return None
         if self._with_reasoning and self._dialect.missing_reasoning is not None:
             written.setdefault("reasoning_content", self._dialect.missing_reasoning)
         return written
 
-    def _calls(self, calls: list[ToolCall]) -> list[dict[str, Any]]:
+    def _calls(self, calls: list[tuple[ToolCall, dict[str, Any]]]) -> list[dict[str, Any]]:
         written: list[dict[str, Any]] = []
-        is_foreign = not any(read_state(call.provider_state, self._server) for call in calls)
-        for call in calls:
+        is_foreign = not any("call" in state for _, state in calls)
+        for call, state in calls:
+            fields = self._dialect.missing_signature if is_foreign and not written else state.get("call", {})
             function = {"name": call.name, "arguments": json_object_text(call.arguments_json)}
-            signature = self._dialect.missing_signature if is_foreign and not written else {}
-            fields = read_state(call.provider_state, self._server).get("call", {}) or signature
             written.append({**fields, "id": call.id, "type": "function", "function": function})
         return written
 
 
+def _message_fields(messages: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the fields of a message that its parts' states hold; lists of one name follow one another."""
+    fields: dict[str, Any] = {}
+    for message in messages:
+        for name, value in message.items():
+            before = fields.get(name)
+            if isinstance(before, list) and isinstance(value, list):
+                fields[name] = before + value
+            elif name not in _OWN_FIELDS:
+                fields.setdefault(name, value)
+    return fields
+
+
+def _answer_content(parts: list[tuple[Part, dict[str, Any]]]) -> str | list[Any]:
+    """Returns an answer's text; a list of items, if the server that is asked gave it as one."""
+    if not any(state.get("field") == "content" for _, state in parts):
+        return "".join(part.text for part, _ in parts if isinstance(part, Text))
+    content: list[Any] = []
+    for part, state in parts:
+        match part, state.get("field"):
+            case Text(text=text), _ if text:
+                content.append({"type": "text", "text": text})
+            case Reasoning(text=text), "content":
+                item = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+                content.append(state.get("item", item))
+    return content
+
+
 def _check_places(message: ChatMessage, index: int) -> None:
-    """Refuses parts in messages whose role cannot have them.
+    """Refuses parts in messages whose role cannot have them, and a `provider_state` that cannot be read.
 
     Raises:
         InvalidRequestError: Naming the message.
     """
+    for place, part in enumerate(message.parts):
+        try:
+            read_state(part.provider_state, "")
+        except ValueError as error:
+            field = f"chat.messages[{index}].parts[{place}].provider_state"
+            raise InvalidRequestError(
+                f"{field}: must be the bytes that came with the part", field=field, requested=str(error)
+            ) from None
     if message.role is Role.TOOL and not all(isinstance(part, ToolResult) for part in message.parts):
         raise _misplaced(index, "a tool's message may hold tool results only")
     if message.role is not Role.ASSISTANT and any(isinstance(part, ToolCall) for part in message.parts):

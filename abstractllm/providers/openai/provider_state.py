@@ -15,6 +15,8 @@ __all__ = ["read_state", "server_mark", "write_state"]
 _MARK = b"openai:"
 """The beginning of `provider_state`, since a conversation may hold the state of other providers, too."""
 
+_KINDS: dict[str, type] = {"field": str, "item": dict, "message": dict, "call": dict}
+
 
 def server_mark(base_url: str | None) -> str:
     """Returns a name of the server at an address, which does not tell the address."""
@@ -35,11 +37,17 @@ def write_state(server: str, **fields: Any) -> bytes:
 
 
 def read_state(state: bytes, server: str) -> dict[str, Any]:
-    """Returns the fields of a `provider_state`; none where another server, or another provider, wrote it."""
+    """Returns the fields of a `provider_state`; none where another server, or another provider, wrote it.
+
+    Raises:
+        ValueError: If it begins as a state of this provider, and is none.
+    """
     if not state.startswith(_MARK):
         return {}
     try:
         fields = json.loads(state.removeprefix(_MARK))
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) and fields.get("server") == server else {}
+    except RecursionError as error:
+        raise ValueError("other bytes than those that came with the part") from error
+    if not isinstance(fields, dict) or not all(isinstance(fields[name], _KINDS.get(name, str)) for name in fields):
+        raise ValueError("other bytes than those that came with the part")
+    return fields if fields.pop("server", None) == server else {}
