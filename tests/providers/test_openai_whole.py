@@ -39,7 +39,9 @@ async def test_a_whole_answer_has_its_text_usage_and_log_probabilities():
 
 async def test_reasoning_refusal_and_limits_are_told_apart():
     answer = await answered(whole({"reasoning_content": "Hm.", "content": "Yes"}, finish="length"))
-    assert answer.message.parts == (Reasoning("Hm."), Text("Yes"))
+    reasoning, text = answer.message.parts
+    assert isinstance(reasoning, Reasoning)
+    assert (reasoning.text, text) == ("Hm.", Text("Yes"))
     assert answer.finish_reason is FinishReason.MAX_TOKENS
     answer = await answered(whole({"content": None, "refusal": "No."}))
     assert (answer.text, answer.finish_reason) == ("No.", FinishReason.REFUSAL)

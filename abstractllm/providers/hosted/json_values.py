@@ -8,11 +8,13 @@ from typing import Any
 from abstractllm.types import TokenLogprob, TopLogprob
 from abstractllm.validation import replace_surrogates
 
-__all__ = ["read_count", "read_logprob", "read_optional_text", "read_text"]
+__all__ = ["read_count", "read_logprob", "read_logprobs", "read_optional_text", "read_text", "text_in"]
 
 _UNKNOWN_TOKEN = -1
 """The id of a token of which an API gives the text alone."""
 _MOST_TOKENS = 10**12
+_TEXT_FIELDS = ("text", "content", "thinking", "reasoning", "summary")
+"""The fields in which an object may hold its text; the first that has some is read."""
 
 
 def read_text(value: object) -> str:
@@ -35,9 +37,28 @@ def read_optional_text(value: object) -> str:
     return "" if value is None else read_text(value)
 
 
+def text_in(value: object) -> str:
+    """Returns the text that a value holds, whatever shape it has; an empty one if there is none.
+
+    Servers give what a model thought as text, as an object with the text in one of its fields, or as a list of both.
+    """
+    match value:
+        case str():
+            return replace_surrogates(value)
+        case list():
+            return "".join(map(text_in, value))
+        case Mapping():
+            return next((text for name in _TEXT_FIELDS if (text := text_in(value.get(name)))), "")
+    return ""
+
+
 def read_count(value: object) -> int | None:
     """Returns a number of tokens; None for anything else."""
-    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= _MOST_TOKENS else None
 
 
 def read_logprob(token: Mapping[str, Any]) -> TokenLogprob:
@@ -46,10 +67,54 @@ def read_logprob(token: Mapping[str, Any]) -> TokenLogprob:
     Raises:
         AttributeError, KeyError, TypeError, ValueError: If it has another shape.
     """
-    top = tuple(TopLogprob(*_read_token(other)) for other in token.get("top_logprobs") or ())
-    return TokenLogprob(*_read_token(token), top)
+    alternatives = token.get("top_logprobs") or ()
+    if isinstance(alternatives, Mapping):  # of the older form: text to log-probability
+        alternatives = [{"token": text, "logprob": logprob} for text, logprob in alternatives.items()]
+    return TokenLogprob(*_read_token(token), tuple(TopLogprob(*_read_token(other)) for other in alternatives))
+
+
+def read_logprobs(logprobs: object) -> tuple[TokenLogprob, ...]:
+    """Returns the log-probabilities of a choice, in the forms of Chat Completions and of the older Completions.
+
+    Tokens whose log-probability cannot be read are left out: they cost themselves, not the answer.
+    """
+    match logprobs:
+        case {"tokens": list(tokens), "token_logprobs": list(values)}:
+            tops = logprobs.get("top_logprobs")
+            tops = tops if isinstance(tops, list) and len(tops) == len(tokens) else [None] * len(tokens)
+            entries: list[Any] = [
+                {"token": token, "logprob": value, "top_logprobs": top}
+                for token, value, top in zip(tokens, values, tops, strict=False)
+            ]
+        case Mapping():
+            lists = (logprobs.get(name) for name in ("content", "refusal"))
+            entries = [entry for entry_list in lists if isinstance(entry_list, list) for entry in entry_list]
+        case list():
+            entries = logprobs
+        case _:
+            entries = []
+    tokens_read = []
+    for entry in entries:
+        try:
+            tokens_read.append(read_logprob(entry))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            continue
+    return tuple(tokens_read)
 
 
 def _read_token(token: Mapping[str, Any]) -> tuple[int, str, bytes, float]:
-    text, raw = read_text(token["token"]), token.get("bytes")
-    return _UNKNOWN_TOKEN, text, text.encode() if raw is None else bytes(raw), float(token["logprob"])
+    text, number = read_text(token["token"]), token.get("id")
+    is_id = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**31
+    return (
+        number if is_id else _UNKNOWN_TOKEN,  # llama.cpp tells it
+        text,
+        _read_bytes(token.get("bytes"), text),
+        float(token["logprob"]),
+    )
+
+
+def _read_bytes(value: object, text: str) -> bytes:
+    try:
+        return bytes(value) if isinstance(value, list) else text.encode()
+    except (TypeError, ValueError):  # not a list of bytes
+        return text.encode()

@@ -1,42 +1,44 @@
-"""Reading the chunks of a streamed answer.
+"""Reading the chunks of a streamed answer, or an answer that came whole.
 
 Compatible servers send more, less and other things than OpenAI: nothing of a chunk is taken for granted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from abstractllm.errors import IncompleteStreamError, ProviderProtocolError, ProviderUnavailableError
-from abstractllm.providers.hosted import unknown_finish_reason
-from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_optional_text
+from abstractllm._core.accumulator import AnswerAccumulator
+from abstractllm.errors import IncompleteStreamError, ProviderProtocolError
+from abstractllm.providers.hosted.event_streams import ServerSentEvent
+from abstractllm.providers.hosted.finish_reasons import finish_reason_of, known_finish_reason
+from abstractllm.providers.hosted.json_values import read_count, read_logprobs, read_optional_text
+from abstractllm.providers.openai.contents import Piece, StateCollector, joined_item, read_pieces
 from abstractllm.providers.openai.errors import error_of_body
+from abstractllm.providers.openai.tool_calls import ToolCallReader
+from abstractllm.providers.openai.wire_state import WireState
 from abstractllm.types import (
+    ChatMessage,
     Event,
     Finished,
     FinishReason,
+    Part,
+    Reasoning,
     ReasoningDelta,
     TextDelta,
-    TokenLogprob,
-    ToolCallDelta,
+    ToolCall,
     Usage,
 )
 
 __all__ = ["AnswerReader"]
 
-_FINISH_REASONS = {
-    "stop": FinishReason.STOP,
-    "eos_token": FinishReason.STOP,  # Text Generation Inference
-    "length": FinishReason.MAX_TOKENS,
-    "model_length": FinishReason.MAX_TOKENS,  # Mistral
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-_FAILED = ("error", "abort")
-"""Finish reasons of OpenRouter, Mistral and vLLM for an answer that could not be finished."""
+_STOP_FIELDS = ("stop_reason", "matched_stop", "stop_sequence", "stopping_word")
+"""Where servers tell which stop sequence was found: vLLM, SGLang, gateways to Anthropic, llama.cpp."""
+_REASON_WORDS = ("stop", "eos", "end_turn", "length", "max_tokens", "tool_use", "tool_calls", "stop_sequence")
+"""Words that gateways put there instead of a stop sequence."""
+_UNREADABLE = (AttributeError, TypeError, ValueError, KeyError)
 
 
 class AnswerReader:
@@ -44,25 +46,43 @@ class AnswerReader:
 
     Args:
         source: The words for the answer in an error, such as `HTTP 200, request req_1`.
+        server: The mark of the server that answers, which alone gets back what it wants back on the next turn.
+        tools: The names of the request's tools.
+        stop: The request's stop sequences.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, server: str = "", tools: Iterable[str] = (), stop: Iterable[str] = ()) -> None:
         self._source = source
+        self._server = server
+        self._stop_sequences = tuple(stop)
         self._chunks = 0
-        self._choices = 0
+        self._choice: object = None
+        """The index of the choice that is read; None before the first."""
+        self._has_deltas = False
         self._finish: str | None = None
         self._stop = ""
         self._refused = False
         self._usage = Usage()
-        self._calls: list[tuple[object, str]] = []
+        self._calls = ToolCallReader(tools)
+        self._has_tool_calls = False
+        self._state = StateCollector()
+        self._reasoning: list[tuple[str, list[Any]]] = []
+        """Of each part with reasoning: the field that it came in, or the items of `content`."""
+        self._last_kind = ""
+        self._answer = AnswerAccumulator()
+        self._text: list[str] = []
 
     @property
     def whole(self) -> bool:
         """True once the answer has ended; only the usage may be missing."""
         return self._finish is not None
 
-    def read(self, chunk: Any) -> list[Event]:
+    def read(self, chunk: Any, name: str = "") -> list[Event]:
         """Returns the events that a chunk holds.
+
+        Args:
+            chunk: The chunk.
+            name: The type of the event that it came in; `error` for an error.
 
         Raises:
             ProviderProtocolError: If it cannot be read.
@@ -70,46 +90,73 @@ class AnswerReader:
         """
         self._chunks += 1
         try:
+            if name == "error" and not chunk.get("error"):
+                self._fail(chunk)
             return self._read(chunk)
-        except (AttributeError, TypeError, ValueError, KeyError) as error:
-            raise ProviderProtocolError(
-                f"a chunk of the answer cannot be read: {type(error).__name__}: {str(error)[:200]} ({self._source})"
-            ) from error
+        except _UNREADABLE as error:
+            raise self._unreadable("a chunk of the answer", error) from error
+
+    def parse(self, event: ServerSentEvent) -> Any:
+        """Returns an event's data as JSON makes it; None where it is none, and need not be.
+
+        Raises:
+            ProviderProtocolError: If it is none, and should be.
+            AbstractLLMError: The error that it reports in plain words.
+        """
+        try:
+            return json.loads(event.data)
+        except ValueError as error:
+            if event.name == "error":
+                self._fail(event.data)
+            # An event of a gateway's own, such as a ping, or a chunk that the end of the stream has cut off.
+            if event.is_cut or event.name not in ("", "message"):
+                return None
+            hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in event.data else ""
+            raise self._unreadable("a chunk of the answer", error, hint) from error
 
     def read_whole(self, body: Any) -> list[Event]:
         """Returns the events of an answer that came in one piece; errors as `read`."""
         self._chunks += 1
         try:
-            if error := body.get("error"):
-                raise error_of_body(error if isinstance(error, dict) else {"message": error}, self._source)
             return self._read(body)
-        except (AttributeError, TypeError, ValueError, KeyError) as error:
-            raise ProviderProtocolError(
-                f"the answer cannot be read: {type(error).__name__}: {str(error)[:200]} ({self._source})"
-            ) from error
+        except _UNREADABLE as error:
+            raise self._unreadable("the answer", error) from error
+
+    def rest(self) -> list[Event]:
+        """Returns what was held back until there are no more chunks; errors as `read`."""
+        try:
+            return self._noted(list(self._calls.end()))
+        except _UNREADABLE as error:
+            raise self._unreadable("the answer", error) from error
 
     def finished(self) -> Finished:
-        """Returns the last event, once there are no more chunks.
+        """Returns the last event, once there are no more chunks, and after `rest`.
 
         Raises:
             ProviderProtocolError: If there was no answer at all.
             IncompleteStreamError: If it has no finish reason, or an unknown one.
         """
         if self._finish is None:
-            if not self._choices:
+            if self._choice is None:
                 content = "chunks without choices" if self._chunks else "no event of an event stream"
                 raise ProviderProtocolError(f"the answer holds {content} ({self._source})")
             raise IncompleteStreamError(f"the answer ended without a finish reason ({self._source})")
-        return Finished(self._finish_reason(self._finish), self._stop, self._usage)
+        return Finished(self._finish_reason(self._finish), self._stop, self._usage, message=self._message())
 
-    def _finish_reason(self, reason: str) -> FinishReason:
-        if reason in _FAILED:
-            raise ProviderUnavailableError(f"the answer ended with the finish reason {reason!r} ({self._source})")
-        if reason not in _FINISH_REASONS:
-            raise unknown_finish_reason(reason, self._source)
-        finish_reason = _FINISH_REASONS[reason]
-        if finish_reason is not FinishReason.STOP:
-            return finish_reason
+    def _unreadable(self, subject: str, error: Exception, hint: str = "") -> ProviderProtocolError:
+        return ProviderProtocolError(
+            f"{subject} cannot be read: {type(error).__name__}: {str(error)[:200]}{hint} ({self._source})"
+        )
+
+    def _fail(self, error: Any) -> None:
+        raise error_of_body(error if isinstance(error, Mapping) else {"message": error}, self._source)
+
+    def _finish_reason(self, word: str) -> FinishReason:
+        reason = finish_reason_of(word, self._source)
+        if reason is FinishReason.STOP_SEQUENCE and not self._stop and len(self._stop_sequences) == 1:
+            (self._stop,) = self._stop_sequences
+        if reason is not FinishReason.STOP:
+            return reason
         # A call that `tool_choice` forced, and every call of some compatible servers, ends with `stop`.
         if self._calls:
             return FinishReason.TOOL_CALLS
@@ -118,68 +165,168 @@ class AnswerReader:
         return FinishReason.STOP_SEQUENCE if self._stop else FinishReason.STOP
 
     def _read(self, chunk: Any) -> list[Event]:
+        if error := chunk.get("error"):
+            self._fail(error)
         if chunk.get("object") == "error":
-            raise error_of_body(chunk, self._source)
-        if usage := chunk.get("usage"):
-            self._usage = _usage(usage)
+            self._fail(chunk)
+        self._count(chunk.get("usage"))
+        if isinstance(groq := chunk.get("x_groq"), Mapping):
+            self._count(groq.get("usage"))
         events: list[Event] = []
         for choice in chunk.get("choices") or ():
-            if not choice.get("index"):
-                self._choices += 1
-                events += self._choice(choice)
+            if choice is not None and self._is_read(choice.get("index")):
+                events += self._read_choice(choice)
         return events
 
-    def _choice(self, choice: dict[str, Any]) -> list[Event]:
-        delta, events = choice.get("delta") or choice.get("message") or {}, list[Event]()
-        reasoning = read_optional_text(delta.get("reasoning_content")) or read_optional_text(delta.get("reasoning"))
-        if reasoning:
-            events.append(ReasoningDelta(reasoning))
-        text = read_optional_text(delta.get("content"))
-        if refusal := read_optional_text(delta.get("refusal")):
-            self._refused = True
-            text += refusal
-        logprobs = _logprobs(choice.get("logprobs"))
-        if text or logprobs:
-            events.append(TextDelta(text, logprobs))
-        calls = delta.get("tool_calls") or ()
-        if choice.get("message"):  # whole calls, which are told apart by their place
-            calls = [call | {"index": place} for place, call in enumerate(calls)]
-        events += [self._call(call) for call in calls]
-        if (reason := choice.get("finish_reason")) is not None:
+    def _is_read(self, index: object) -> bool:
+        """Tells whether a choice is that of the answer: the first that came, whatever its index."""
+        if index in (None, "", False):
+            index = 0
+        if self._choice is None:
+            self._choice = index
+        return self._choice == index
+
+    def _read_choice(self, choice: dict[str, Any]) -> list[Event]:
+        if error := choice.get("error"):
+            self._fail(error)
+        self._count(choice.get("usage"))
+        is_last = bool(choice.get("finish_reason"))
+        delta, message = choice.get("delta") or {}, choice.get("message") or {}
+        self._has_deltas |= "delta" in choice
+        if message and not any(value for name, value in delta.items() if name != "role"):
+            message = self._unsaid(message, is_last)
+            events = self._read_message(message, choice, is_last=is_last, is_whole=True)
+        else:
+            events = self._read_message(delta, choice, is_last=is_last)
+        events = self._noted(events)
+        self._end(choice)
+        return events
+
+    def _unsaid(self, message: dict[str, Any], is_last: bool) -> dict[str, Any]:
+        """Returns a message without what has been read: beside deltas, and at the end, servers repeat all of it."""
+        if not self._last_kind or not (self._has_deltas or is_last):
+            return message
+        message = {name: value for name, value in message.items() if name in ("content", "tool_calls", "function_call")}
+        before = "".join(self._text)
+        content = "".join(piece.text for piece in read_pieces(message))
+        if content.startswith(before):
+            return message | {"content": content[len(before) :]}
+        return message | {"content": None} if self._has_deltas else message
+
+    def _read_message(
+        self, message: Any, choice: dict[str, Any], *, is_last: bool, is_whole: bool = False
+    ) -> list[Event]:
+        """Reads a message, or a piece of one."""
+        self._state.add(message)
+        events: list[Event] = []
+        logprobs = read_logprobs(choice.get("logprobs"))
+        pieces = list(read_pieces(message))
+        if not any(piece.kind != "reasoning" for piece in pieces) and not is_whole:
+            # Servers that began with the older Completions put the text beside the message.
+            pieces += [Piece("text", text)] if (text := read_optional_text(choice.get("text"))) else []
+        for piece in pieces:
+            if piece.kind == "reasoning":
+                if piece.text:
+                    self._begin_reasoning(piece)
+                    events.append(ReasoningDelta(piece.text))
+                elif piece.item is not None and self._last_kind == "reasoning":
+                    self._reasoning[-1][1].append(piece.item)
+                continue
+            self._refused |= piece.kind == "refusal"
+            self._last_kind = "text"
+            self._text.append(piece.text)
+            events.append(TextDelta(piece.text, logprobs))
+            logprobs = ()
+        if logprobs:
+            events.append(TextDelta("", logprobs))
+        entries = message.get("tool_calls") or []
+        if isinstance(entries, Mapping):
+            entries = [entries]
+        self._has_tool_calls |= bool(entries)
+        if not self._has_tool_calls and (function := message.get("function_call")):
+            entries = [{"function": function}]
+        if entries:
+            self._last_kind = "call"
+            events += self._calls.read(entries, is_whole=is_whole, is_last=is_last)
+        return events
+
+    def _begin_reasoning(self, piece: Piece) -> None:
+        if self._last_kind != "reasoning":
+            self._reasoning.append((piece.field, []))
+        self._last_kind = "reasoning"
+        if piece.item is not None:
+            self._reasoning[-1][1].append(piece.item)
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            self._answer.add(event)
+        return events
+
+    def _end(self, choice: dict[str, Any]) -> None:
+        """Notes the reason for the end; a later one that is empty, or tells less, takes nothing back."""
+        for name in _STOP_FIELDS:
+            stop = choice.get(name)
+            if isinstance(stop, str) and stop and (stop in self._stop_sequences or stop not in _REASON_WORDS):
+                self._stop = read_optional_text(stop)
+        if (reason := choice.get("finish_reason")) in (None, ""):
+            return
+        meaning = known_finish_reason(str(reason))
+        before = known_finish_reason(self._finish) if self._finish is not None else None
+        if self._finish is None or before is None or (before is FinishReason.STOP and meaning is not None):
             self._finish = str(reason)
-            stop = choice.get("stop_reason")  # vLLM and SGLang tell which sequence was found
-            self._stop = read_optional_text(stop) if isinstance(stop, str) else ""
-        return events
 
-    def _call(self, call: dict[str, Any]) -> ToolCallDelta:
-        function = call.get("function") or {}
-        name, arguments = read_optional_text(function.get("name")), function.get("arguments")
-        if isinstance(arguments, dict):
-            arguments = json.dumps(arguments)
-        fragment, call_id, place = read_optional_text(arguments), read_optional_text(call.get("id")), call.get("index")
-        known = [number for number, (index, _) in enumerate(self._calls) if index == place]
-        # Some servers give every call of an answer the same index, or none: then the id tells them apart.
-        if known and call_id in ("", self._calls[known[-1]][1]):
-            return ToolCallDelta(known[-1], arguments_fragment=fragment)
-        if not name:
-            raise ValueError("a tool call without a name")
-        call_id = call_id or f"call_{uuid.uuid4().hex}"
-        self._calls.append((place, call_id))
-        return ToolCallDelta(len(self._calls) - 1, call_id, name, fragment)
+    def _count(self, usage: object) -> None:
+        """Takes counts of tokens, which are totals so far: where they come more than once, the highest are right."""
+        if not isinstance(usage, Mapping):
+            return
+        counts = _usage(usage)
+        for name in counts.__slots__:
+            values = [value for value in (getattr(self._usage, name), getattr(counts, name)) if value is not None]
+            if values:
+                self._usage = dataclasses.replace(self._usage, **{name: max(values)})
+
+    def _message(self) -> ChatMessage:
+        """Returns the answer as a message whose parts hold what is to be sent back with them."""
+        message = self._answer.message()
+        fields = self._state.fields
+        if self._calls and not self._reasoning:
+            fields = self._state.empty_reasoning | fields
+        reasoning, calls = iter(self._reasoning), self._calls.states
+        parts: list[Part] = []
+        number = 0
+        for part in message.parts:
+            state = WireState(self._server, message={} if parts else fields)
+            match part:
+                case Reasoning():
+                    field, items = next(reasoning)
+                    if items:
+                        state = dataclasses.replace(state, content=[joined_item(items)])
+                    elif not self._state.has_lists:
+                        state = dataclasses.replace(state, text_field=field)
+                case ToolCall():
+                    state = dataclasses.replace(state, call=calls.get(number, {}))
+                    number += 1
+            parts.append(dataclasses.replace(part, provider_state=state.to_bytes()))
+        if not parts and fields:
+            parts.append(Reasoning("", WireState(self._server, message=fields).to_bytes()))
+        return ChatMessage(message.role, tuple(parts))
 
 
-def _usage(usage: dict[str, Any]) -> Usage:
+def _usage(usage: Mapping[str, Any]) -> Usage:
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
-        cached_input_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        input_tokens=_first_count(usage, ("prompt_tokens", "input_tokens")),
+        output_tokens=_first_count(usage, ("completion_tokens", "output_tokens")),
+        cached_input_tokens=_first_count(
+            usage,
+            ("cached_tokens", "prompt_cache_hit_tokens"),
+            usage.get("prompt_tokens_details"),
+        ),
+        reasoning_tokens=_first_count(usage, ("reasoning_tokens",), usage.get("completion_tokens_details")),
     )
 
 
-def _count(holder: dict[str, Any] | None, name: str) -> int | None:
-    return read_count((holder or {}).get(name))
-
-
-def _logprobs(logprobs: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
-    return tuple(read_logprob(token) for token in (logprobs or {}).get("content") or ())
+def _first_count(usage: Mapping[str, Any], names: tuple[str, ...], details: object = None) -> int | None:
+    """Returns the first count that is told under one of its names, of the details before those of the usage itself."""
+    holders = [details, usage] if isinstance(details, Mapping) else [usage]
+    counts = (read_count(holder.get(name)) for holder in holders for name in names)
+    return next((count for count in counts if count is not None), None)

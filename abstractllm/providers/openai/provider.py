@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
 from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, transport_error
+from abstractllm.providers.hosted.event_streams import drain, read_events, whole_json
 from abstractllm.providers.openai.answers import AnswerReader
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
 from abstractllm.providers.openai.counting import count_tokens
 from abstractllm.providers.openai.errors import translate
 from abstractllm.providers.openai.messages import PROVIDER_OPTIONS, as_body
+from abstractllm.providers.openai.wire_state import server_mark
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
 
@@ -103,21 +106,24 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
         )
         async with stream:
             response = stream.response
-            reader = AnswerReader(_source(response))
+            reader = AnswerReader(
+                _source(response),
+                server=server_mark(config.base_url or OPENAI_URL),
+                tools=[tool.name for tool in request.tools],
+                stop=request.parameters.stop or (),
+            )
             try:
-                if response.headers.get("content-type", "").lower().startswith("application/json"):
-                    for event in reader.read_whole(json.loads(await response.aread())):
-                        yield event
-                    yield reader.finished()
-                    return
-                async for chunk in stream:
-                    for event in reader.read(chunk):
+                # Not the SDK's own reader of event streams: see `event_streams`.
+                async with aclosing(_read(reader, response.aiter_bytes())) as events:
+                    async for event in events:
                         yield event
             except AbstractLLMError:
                 raise
             except Exception as error:
                 if not reader.whole or transport_error(error) is None:
                     raise
+            for event in reader.rest():
+                yield event
             yield reader.finished()
 
     async def count(self, request: GenerationRequest, config: OpenAIConfig) -> int:
@@ -156,6 +162,23 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
 
 def _lacks_key(config: OpenAIConfig) -> bool:
     return config.official and not config.key
+
+
+async def _read(reader: AnswerReader, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
+    """Reads an answer that is streamed, or came in one piece."""
+    body, chunks = await whole_json(chunks)
+    if body is not None:
+        for event in reader.read_whole(json.loads(body)):
+            yield event
+        return
+    async with aclosing(read_events(chunks)) as events:
+        async for sent in events:
+            if (data := sent.data.strip()).startswith("[DONE]"):
+                await drain(events)
+                return
+            if data and (chunk := reader.parse(sent)) is not None:
+                for event in reader.read(chunk, sent.name):
+                    yield event
 
 
 def _source(response: Any) -> str:

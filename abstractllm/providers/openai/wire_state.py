@@ -7,16 +7,24 @@ only to the server that they came from: others refuse fields that they do not kn
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from abstractllm.validation import replace_surrogates
 
-__all__ = ["STATE_MARK", "WireState"]
+__all__ = ["STATE_MARK", "WireState", "server_mark"]
 
 STATE_MARK = b"openai:"
 """The beginning of `provider_state`, since a conversation may hold the state of other providers, too."""
+
+
+def server_mark(base_url: str) -> str:
+    """Returns a name of the server at an address, which does not tell the address."""
+    parts = urlsplit(base_url)
+    return hashlib.sha256(f"{parts.hostname}:{parts.port}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class WireState:
     """The fields that go back with one part of an assistant's message."""
 
     server: str
-    """The host that they came from."""
+    """The mark of the server that they came from."""
     text_field: str = ""
     """The field of the message that the part's own text belongs in, together with the texts of other such parts."""
     message: dict[str, Any] = field(default_factory=dict)

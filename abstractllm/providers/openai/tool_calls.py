@@ -1,0 +1,340 @@
+"""Putting streamed tool calls together, in every dialect that servers stream them in.
+
+OpenAI gives each call an index, its id and name with its first fragment, and then its arguments in pieces. Others leave
+out the index or give all calls the same, repeat the id and the name in every fragment or make a new id for each, send
+the name late or in pieces, send arguments whole or as an object, and repeat the complete calls at the end. What a
+fragment belongs to is therefore told by all that it says, and by whether the arguments so far are a complete object.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from abstractllm.providers.hosted.json_values import read_optional_text
+from abstractllm.types import ToolCallDelta
+
+__all__ = ["ToolCallReader"]
+
+_STATE_FIELDS = ("extra_content", "provider_specific_fields", "thought_signature")
+"""Fields of a call that Gemini's compatible endpoint, and LiteLLM for it, want back with the call."""
+
+
+@dataclass(slots=True)
+class _Fragment:
+    """What one entry of `tool_calls` says."""
+
+    index: int | None
+    id: str
+    name: str
+    arguments: str
+    state: dict[str, Any]
+    place: int | None
+    """The entry's place in its list, where that has several entries without an index."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call as it grows."""
+
+    index: int | None
+    place: int | None
+    ids: set[str] = field(default_factory=set)
+    """The ids that its fragments had; the first stands in its events."""
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    object: _ObjectScanner = field(default_factory=lambda: _ObjectScanner())
+    state: dict[str, Any] = field(default_factory=dict)
+    number: int = -1
+    """Its place among the answer's calls, once its first event is out."""
+    sent: int = 0
+    """The number of its pieces of arguments that are out."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.object.is_complete
+
+    @property
+    def is_placeholder(self) -> bool:
+        """True if its arguments are an empty object, which some servers send before the real arguments."""
+        return len(self.arguments) == 1 and self.arguments[0].strip() == "{}"
+
+    def has_same_arguments(self, text: str) -> bool:
+        """Tells whether a text is the same JSON as the arguments so far."""
+        mine = "".join(self.arguments)
+        return mine == text or _parsed(mine) == _parsed(text)
+
+
+class ToolCallReader:
+    """Reads the tool calls of one answer.
+
+    Args:
+        tools: The names of the request's tools, which tell where a name that comes in pieces ends.
+    """
+
+    def __init__(self, tools: Iterable[str] = ()) -> None:
+        self._tools = frozenset(tools)
+        self._calls: list[_Call] = []
+        self._new: list[_Call] = []
+        """The calls that began in the chunk that is being read."""
+        self._sent = 0
+        self._ids: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    @property
+    def states(self) -> dict[int, dict[str, Any]]:
+        """The fields that are to go back with a call, by its number."""
+        return {call.number: call.state for call in self._calls if call.number >= 0 and call.state}
+
+    def read(self, entries: list[Any], *, is_whole: bool = False, is_last: bool = False) -> list[ToolCallDelta]:
+        """Takes the entries of a chunk's `tool_calls`.
+
+        Args:
+            entries: The entries.
+            is_whole: True if they are all calls of the answer, whole.
+            is_last: True if the chunk has the finish reason, after which some servers repeat all calls.
+
+        Raises:
+            AttributeError, TypeError: If an entry has another shape than that of a call.
+        """
+        present = [entry for entry in entries if entry is not None]
+        fragments = [_fragment(entry, place if len(present) > 1 else None) for place, entry in enumerate(present)]
+        if self._calls and (is_whole or is_last):
+            fragments = self._without_repetitions(fragments, is_whole)
+        self._new = []
+        deltas: list[ToolCallDelta] = []
+        for fragment in fragments:
+            call = self._call_of(fragment)
+            if call is None:
+                for earlier in self._calls:
+                    deltas += self._advance(earlier, is_ended=True)
+                call = _Call(fragment.index, fragment.place)
+                self._calls.append(call)
+                self._new.append(call)
+            self._add(call, fragment)
+            deltas += self._advance(call)
+        return deltas
+
+    def end(self) -> list[ToolCallDelta]:
+        """Returns what was held back.
+
+        Raises:
+            ValueError: If a call has no name, and the request does not tell it.
+        """
+        deltas: list[ToolCallDelta] = []
+        for call in self._calls:
+            text = "".join(call.arguments)
+            if not call.name and text.strip():
+                if any(other.name and other.has_same_arguments(text) for other in self._calls):
+                    continue
+                if len(self._tools) != 1:
+                    raise ValueError("a tool call without a name")
+                (call.name,) = self._tools
+            deltas += self._advance(call, is_ended=True)
+        return deltas
+
+    def _without_repetitions(self, fragments: list[_Fragment], is_whole: bool) -> list[_Fragment]:
+        """Leaves out whole calls that have come before."""
+        left, kept = list(self._calls), list[_Fragment]()
+        for fragment in fragments:
+            same = [
+                call
+                for call in left
+                if fragment.name == call.name
+                and call.has_same_arguments(fragment.arguments)
+                and (is_whole or not fragment.id or not call.ids or fragment.id in call.ids)
+            ]
+            if not same or not fragment.name:
+                kept.append(fragment)
+            else:
+                left.remove(same[0])
+                same[0].state |= fragment.state
+        # Without ids, one more call like an earlier one is told from a repetition by all being there again.
+        return kept if is_whole or not left or any(fragment.id for fragment in fragments) else fragments
+
+    def _call_of(self, fragment: _Fragment) -> _Call | None:
+        """Returns the call that a fragment belongs to; None if it begins one."""
+        call = self._candidate(fragment)
+        return call if call is not None and self._continues(call, fragment) else None
+
+    def _candidate(self, fragment: _Fragment) -> _Call | None:
+        if not self._calls:
+            return None
+        last = self._calls[-1]
+        if fragment.id and (same := [call for call in self._calls if fragment.id in call.ids]):
+            here = [call for call in same if call.index == fragment.index]
+            if here:
+                return here[-1]
+            # Some servers give different calls the same id.
+            is_other = fragment.index is not None and same[-1].index is not None
+            is_other = is_other and (bool(fragment.name) or same[-1].is_complete)
+            if not is_other:
+                return same[-1]
+        if fragment.index is not None:
+            if same := [call for call in self._calls if call.index == fragment.index]:
+                return same[-1]
+            is_rest = not fragment.name and not fragment.id and last.index is None
+            return last if is_rest else None
+        if fragment.place is not None:
+            same = [call for call in self._calls if call.place == fragment.place and call.index is None]
+            return same[-1] if same else None
+        return last
+
+    def _continues(self, call: _Call, fragment: _Fragment) -> bool:
+        """Tells whether a fragment is one more piece of the call that it would belong to by its id and index."""
+        other_id = bool(fragment.id and call.ids and fragment.id not in call.ids)
+        same_id = bool(fragment.id and fragment.id in call.ids)
+        if not fragment.name:
+            if not call.is_complete or not fragment.arguments.lstrip().startswith("{"):
+                return True
+            if call.is_placeholder:
+                return not other_id
+            return same_id and call.has_same_arguments(fragment.arguments)
+        if not call.name:
+            return not (other_id and call.is_complete)
+        if any(call is new for new in self._new) and not same_id:
+            return False
+        if fragment.name == call.name:
+            if call.is_complete and not call.is_placeholder:
+                if same_id or not fragment.id:
+                    return not fragment.arguments.strip() or (same_id and call.has_same_arguments(fragment.arguments))
+                return not other_id and not fragment.arguments.strip()
+            if call.is_placeholder:
+                return not other_id and (same_id or not fragment.arguments.strip())
+            # A new id in each fragment, or a second call after one without arguments.
+            return bool(not other_id or call.arguments or fragment.arguments.strip())
+        if call.arguments:
+            return False
+        return self._is_piece_of_name(call, fragment, other_id)
+
+    def _is_piece_of_name(self, call: _Call, fragment: _Fragment, other_id: bool) -> bool:
+        if not self._tools:
+            return not other_id and (fragment.index is not None or bool(fragment.id))
+        if self._begins_a_name(call.name + fragment.name):
+            return not other_id or call.name not in self._tools
+        if fragment.name.startswith(call.name) and self._begins_a_name(fragment.name):
+            return not other_id
+        return not other_id and call.name not in self._tools and fragment.name not in self._tools
+
+    def _begins_a_name(self, text: str) -> bool:
+        return any(tool.startswith(text) for tool in self._tools)
+
+    def _add(self, call: _Call, fragment: _Fragment) -> None:
+        if fragment.index is not None and call.index is None:
+            call.index = fragment.index
+        if fragment.id:
+            call.id = call.id or fragment.id
+            call.ids.add(fragment.id)
+        call.state |= fragment.state
+        is_repeated = call.is_complete and (fragment.name == call.name or fragment.arguments.lstrip().startswith("{"))
+        if fragment.name and call.number < 0:
+            call.name = self._grown_name(call.name, fragment.name)
+        if not fragment.arguments or (is_repeated and not call.is_placeholder):
+            return
+        if call.is_placeholder and not call.sent:
+            call.arguments, call.object = [], _ObjectScanner()
+        if not call.arguments and not fragment.arguments.strip():
+            return
+        call.arguments.append(fragment.arguments)
+        call.object.feed(fragment.arguments)
+
+    def _grown_name(self, name: str, piece: str) -> str:
+        if piece == name:
+            is_double = name not in self._tools and self._tools and self._begins_a_name(name + piece)
+            return name + piece if is_double else name
+        if name and piece.startswith(name) and not (self._tools and self._begins_a_name(name + piece)):
+            return piece  # the name so far is repeated each time
+        return name + piece
+
+    def _advance(self, call: _Call, is_ended: bool = False) -> list[ToolCallDelta]:
+        """Returns the events that a call is ready for.
+
+        A name that may go on is held back, and so are arguments without a name, and an empty object that may stand in
+        for arguments to come.
+        """
+        if not call.name:
+            return []
+        is_first = call.number < 0
+        if is_first:
+            is_settled = call.name in self._tools and sum(tool.startswith(call.name) for tool in self._tools) == 1
+            if not (is_ended or is_settled or call.arguments):
+                return []
+            call.number, self._sent = self._sent, self._sent + 1
+            if not call.id or call.id in self._ids:
+                call.id = f"call_{uuid.uuid4().hex}"
+            self._ids.add(call.id)
+        ready = [] if call.is_placeholder and not is_ended else call.arguments[call.sent :]
+        call.sent += len(ready)
+        deltas = [ToolCallDelta(call.number, arguments_fragment=piece) for piece in ready]
+        if not is_first:
+            return deltas
+        first = ready[0] if ready else ""
+        return [ToolCallDelta(call.number, call.id, call.name, first), *deltas[1:]]
+
+
+class _ObjectScanner:
+    """Tells when a JSON object that comes in pieces is complete, with one look at each character."""
+
+    _MARKS = re.compile(r'["\\{}\[\]]')
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._began = self._in_string = self._is_escaped = False
+
+    @property
+    def is_complete(self) -> bool:
+        return self._began and self._depth <= 0
+
+    def feed(self, text: str) -> None:
+        at = int(self._is_escaped)
+        self._is_escaped = False
+        while (match := self._MARKS.search(text, at)) is not None:
+            at = match.end()
+            match match[0]:
+                case "\\":
+                    self._is_escaped = self._in_string and at == len(text)
+                    at += self._in_string
+                case '"':
+                    self._in_string = not self._in_string
+                case "{" | "[" if not self._in_string:
+                    self._began = True
+                    self._depth += 1
+                case "}" | "]" if not self._in_string:
+                    self._depth -= 1
+
+
+def _fragment(entry: dict[str, Any], place: int | None) -> _Fragment:
+    # Some servers leave out the object `function`, and put what it holds into the entry itself.
+    function = entry.get("function") or entry
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict | list):
+        arguments = json.dumps(arguments or {}, ensure_ascii=False)
+    index, identity = entry.get("index"), entry.get("id")
+    if isinstance(index, str) and index.isdecimal():
+        index = int(index)
+    if not isinstance(index, int) or isinstance(index, bool):
+        index = None
+    if isinstance(identity, int):
+        identity = str(identity)
+    return _Fragment(
+        index,
+        read_optional_text(identity),
+        read_optional_text(function.get("name")),
+        read_optional_text(arguments),
+        {name: value for name in _STATE_FIELDS if (value := entry.get(name)) is not None},
+        place if index is None else None,
+    )
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
