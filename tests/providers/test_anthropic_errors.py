@@ -24,6 +24,7 @@ from abstractllm import (
     RateLimitedError,
     ServerShuttingDownError,
     TextDelta,
+    UpstreamRejectedError,
     create_llm,
 )
 from tests.providers.anthropic_server import (
@@ -87,7 +88,7 @@ async def failed(handler, **config):
         (answering("", 307, {"Location": "https://elsewhere.example"}), ConfigurationError, "base_url"),
         (answering("", 408), ProviderUnavailableError, None),
         (fails(409, "conflict_error"), ProviderUnavailableError, None),
-        (fails(413, "request_too_large", "Request exceeds the maximum size"), InvalidRequestError, None),
+        (fails(413, "request_too_large", "Request exceeds the maximum size"), UpstreamRejectedError, None),
         (fails(429, "rate_limit_error"), RateLimitedError, None),
         (fails(429, "rate_limit_error", error_code="enforced_spend_limit_reached"), QuotaExceededError, None),
         (fails(500, "api_error"), ProviderUnavailableError, None),

@@ -16,6 +16,7 @@ from abstractllm import (
     IncompleteStreamError,
     InvalidRequestError,
     ModelNotFoundError,
+    OverloadedError,
     ProviderCredentialsError,
     ProviderProtocolError,
     ProviderUnavailableError,
@@ -24,6 +25,7 @@ from abstractllm import (
     ServerShuttingDownError,
     TextDelta,
     UnsupportedParameterError,
+    UpstreamRejectedError,
     create_llm,
 )
 from tests.providers.fake_http import (
@@ -63,7 +65,8 @@ async def failed(handler, **config):
         (failing(400, code="content_policy_violation"), ContentBlockedError, None),
         (failing(400, code="content_filter"), ContentBlockedError, None),
         (failing(401, code="invalid_api_key"), ProviderCredentialsError, None),
-        (failing(403, "country not supported"), ProviderCredentialsError, None),
+        (failing(403, "no"), ProviderCredentialsError, None),
+        (failing(403, "country not supported"), UpstreamRejectedError, None),
         (failing(404, code="model_not_found"), ModelNotFoundError, None),
         (failing(404, "The model `m` does not exist.", code=404, kind="NotFoundError"), ModelNotFoundError, None),
         (answering({"detail": "Not Found"}, 404), ConfigurationError, "base_url"),
@@ -77,7 +80,7 @@ async def failed(handler, **config):
         (failing(500, "oops", kind="server_error"), ProviderUnavailableError, None),
         (answering("<html>Bad gateway</html>", 502), ProviderUnavailableError, None),
         (answering(b"\xff\xfe\x00{", 503), ProviderUnavailableError, None),
-        (answering("", 529), ProviderUnavailableError, None),
+        (answering("", 529), OverloadedError, None),
     ],
 )
 async def test_each_status_ends_in_its_error_with_status_and_request_id(handler, kind, facts):

@@ -12,16 +12,15 @@ from typing import Any
 from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
+    ContextLengthExceededError,
     IncompleteStreamError,
-    InvalidRequestError,
-    ModelNotFoundError,
-    ProviderCredentialsError,
     ProviderProtocolError,
     ProviderUnavailableError,
-    QuotaExceededError,
-    RateLimitedError,
+    UpstreamRejectedError,
     cause_chain,
 )
+from abstractllm.providers.hosted.error_reports import ErrorReport
+from abstractllm.providers.hosted.refusals import Refusal, classify, token_numbers
 from abstractllm.validation import replace_surrogates
 
 __all__ = [
@@ -31,21 +30,14 @@ __all__ = [
     "status_error",
     "transport_error",
     "unknown_finish_reason",
+    "upstream_error",
 ]
 
 MAX_MESSAGE = 1000
 """Characters that are kept of an upstream message."""
+SHORT_SECRET, LONG_SECRET = 8, 20
+"""Characters from which on a key is taken for a secret: one that holds more than words, and any."""
 
-_STATUSES: dict[int, type[AbstractLLMError]] = {
-    401: ProviderCredentialsError,
-    402: QuotaExceededError,
-    403: ProviderCredentialsError,
-    404: ModelNotFoundError,
-    408: ProviderUnavailableError,
-    409: ProviderUnavailableError,
-    425: ProviderUnavailableError,
-    429: RateLimitedError,
-}
 _TRANSPORT: tuple[tuple[str, type[AbstractLLMError], str], ...] = (
     ("ConnectTimeout", ProviderUnavailableError, "connecting took too long"),
     ("TimeoutException", ProviderUnavailableError, "nothing came for too long"),
@@ -89,21 +81,83 @@ def status_error(
         status: The status.
         message: The provider's message; it is shortened.
         headers: The answer's headers.
-        kind: The error's class, where the provider's own error code tells more than the status.
+        kind: The error's class, where the provider's own error code tells more than the status and the message.
         request_id: The provider's id of the request; it is put into the message, for the provider's support.
         **facts: Further attributes of the error.
     """
-    if kind is None:
-        kind = _STATUSES.get(status)
-    if kind is None and 300 <= status < 400:
+    report = ErrorReport(message, is_structured=True)
+    return _refusal_error(report, status, headers, f"HTTP {status}", request_id, kind=kind, facts=facts)
+
+
+def upstream_error(
+    report: ErrorReport,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    source: str = "",
+    request_id: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    kind: type[AbstractLLMError] | None = None,
+    **facts: Any,
+) -> AbstractLLMError:
+    """Makes the error for one that an API reports: by its codes, its words and its status, in this order.
+
+    Args:
+        report: What it says, from `read_report`.
+        status: The HTTP status that is not 2xx; None for an error within an answer.
+        headers: The answer's headers.
+        source: The answer that it came in, for the message, such as `HTTP 200, text/event-stream`.
+        request_id: The provider's id of the request; it is put into the message, for the provider's support.
+        fields: The library's names of the API's fields.
+        kind: The error's class, where the provider knows more than the tables.
+        **facts: Further attributes of the error.
+    """
+    if report.parameter and "field" not in facts:
+        name = re.split(r"[.\[]", report.parameter)[0]
+        facts["field"] = (fields or {}).get(name, report.parameter)
+    source = source or (f"HTTP {status}" if status is not None else "in the answer")
+    return _refusal_error(report, status, headers or {}, source, request_id, kind=kind, facts=facts)
+
+
+def _refusal_error(
+    report: ErrorReport,
+    status: int | None,
+    headers: Mapping[str, str],
+    source: str,
+    request_id: str | None,
+    *,
+    kind: type[AbstractLLMError] | None,
+    facts: dict[str, Any],
+) -> AbstractLLMError:
+    message = report.message.strip()[:MAX_MESSAGE]
+    if kind is None and status is not None and 300 <= status < 400:
         kind, facts = ConfigurationError, {"field": "base_url"} | facts
         message = f"base_url redirects to {headers.get('location', 'nowhere')[:200]}; {message}".rstrip("; ")
-    if kind is None:
-        kind = ProviderUnavailableError if status >= 500 else InvalidRequestError
-    text = f"{message.strip()[:MAX_MESSAGE] or 'no message'} (HTTP {status}"
+    refusal = classify(status, report) if kind is None else Refusal(kind)
+    kind = refusal.kind
+    if refusal.field is not None:
+        facts["field"] = refusal.field
+    if refusal.field == "base_url":
+        message = f"base_url has no such API: {message}".rstrip(": ")
+    if kind in (ContextLengthExceededError, UpstreamRejectedError):
+        requested, limit = report.numbers if report.numbers != (None, None) else token_numbers(report.message)
+        facts = {"requested": requested, "limit": limit} | facts
+    text = f"{message or 'no message'} ({source}"
     text += f", request {request_id[:100]})" if request_id else ")"
-    wait = retry_after(headers) if kind.retryable else None
-    return kind(text, upstream_status=status, retry_after=wait, **facts)
+    wait = None
+    if kind.retryable:
+        wait = retry_after(headers)
+        wait = _wait_in_words(report) if wait is None else wait
+    facts = {"upstream_status": report.status if status is None else status} | facts
+    return kind(text, retry_after=wait, **facts)
+
+
+def _wait_in_words(report: ErrorReport) -> float | None:
+    """Returns the seconds to wait that the body names, where no header does."""
+    pattern = r"(?:retry after|try again in|retry in) (?:(\d{1,4})m)?(\d{1,6}(?:\.\d{1,9})?) ?(ms|s)"
+    if report.retry_after is None and (match := re.search(pattern, report.message, re.I)):
+        return int(match[1] or 0) * 60 + float(match[2]) / (1000 if match[3].lower() == "ms" else 1)
+    return report.retry_after
 
 
 def transport_error(error: BaseException) -> AbstractLLMError | None:
@@ -150,13 +204,24 @@ def as_unicode(error: AbstractLLMError) -> None:
 
 
 def scrub(error: BaseException, secrets: Iterable[str]) -> None:
-    """Removes secrets from an error and its causes, since a provider may repeat a key in its message."""
-    for secret in filter(None, secrets):
+    """Removes secrets from an error and its causes, since a provider may repeat a key in its message.
+
+    A key that is an ordinary word, as local servers are given (`none`, `model`, `lm-studio`), is no secret: to remove it
+    would spoil the words, and the field, of every error.
+    """
+    for secret in filter(_is_secret, secrets):
         for link in cause_chain(error):
             link.args = _without(link.args, secret)
             for name, value in list(vars(link).items()):
                 if isinstance(value, str | dict | list):
                     setattr(link, name, _without(value, secret))
+
+
+def _is_secret(key: str) -> bool:
+    """Tells whether a key is long enough, and not made of words alone."""
+    if len(key) >= LONG_SECRET:
+        return True
+    return len(key) >= SHORT_SECRET and not re.fullmatch(r"(?:[A-Z]?[a-z]+|[A-Z]+)(?:[-_.][A-Za-z]?[a-z]*)*", key)
 
 
 def _without(value: Any, secret: str) -> Any:

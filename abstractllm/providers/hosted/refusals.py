@@ -1,0 +1,294 @@
+"""The tables of what an upstream's refusal means: by its codes, its words and its status, in this order.
+
+Vendors agree neither on statuses nor on words, and gateways pass on the words of the servers behind them: so there is
+one table for all providers. What it knows is from the vendors' documentation, which `tests/cases/hosted/refusals.yaml`
+follows vendor by vendor.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from abstractllm.errors import (
+    AbstractLLMError,
+    ConfigurationError,
+    ContentBlockedError,
+    ContextLengthExceededError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProviderCredentialsError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitedError,
+    UnsupportedFeatureError,
+    UnsupportedParameterError,
+    UpstreamRejectedError,
+)
+from abstractllm.providers.hosted.error_reports import ErrorReport
+from abstractllm.providers.hosted.refusal_words import IN_STREAM, WORDS
+
+__all__ = ["Refusal", "classify", "token_numbers"]
+
+Kind = type[AbstractLLMError]
+
+_CODES: dict[str, Kind] = {
+    # The model is unknown, gone, or not this account's.
+    "model_not_found": ModelNotFoundError,
+    "model_not_available": ModelNotFoundError,
+    "model_not_supported": ModelNotFoundError,
+    "model_not_exist": ModelNotFoundError,
+    "model_decommissioned": ModelNotFoundError,
+    "model_deprecated": ModelNotFoundError,
+    "modeldeprecated": ModelNotFoundError,
+    "model_permission_blocked_org": ModelNotFoundError,
+    "model_permission_blocked_project": ModelNotFoundError,
+    "invalid_model": ModelNotFoundError,
+    "unknown_model": ModelNotFoundError,
+    "no_access": ModelNotFoundError,
+    "deploymentnotfound": ModelNotFoundError,
+    "key_model_access_denied": ModelNotFoundError,
+    "team_model_access_denied": ModelNotFoundError,
+    "user_model_access_denied": ModelNotFoundError,
+    "org_model_access_denied": ModelNotFoundError,
+    "project_model_access_denied": ModelNotFoundError,
+    # The key.
+    "invalid_api_key": ProviderCredentialsError,
+    "api_key_invalid": ProviderCredentialsError,
+    "invalid_authentication_error": ProviderCredentialsError,
+    "expired_key": ProviderCredentialsError,
+    "token_not_found_in_db": ProviderCredentialsError,
+    "organization_restricted": ProviderCredentialsError,
+    "unrecognizedclientexception": ProviderCredentialsError,
+    # The window.
+    "context_length_exceeded": ContextLengthExceededError,
+    "context_window_exceeded": ContextLengthExceededError,
+    "exceed_context_size_error": ContextLengthExceededError,
+    "contextwindowexceedederror": ContextLengthExceededError,
+    "tokens_limit_reached": ContextLengthExceededError,
+    "token_limit_exceeded": ContextLengthExceededError,
+    "model_context_window_exceeded": ContextLengthExceededError,
+    # Moderation.
+    "content_filter": ContentBlockedError,
+    "content_filter_policy": ContentBlockedError,
+    "content_policy_violation": ContentBlockedError,
+    "contentpolicyviolationerror": ContentBlockedError,
+    "responsibleaipolicyviolation": ContentBlockedError,
+    "moderation_blocked": ContentBlockedError,
+    "invalid_prompt": ContentBlockedError,
+    "data_inspection_failed": ContentBlockedError,
+    "datainspectionfailed": ContentBlockedError,
+    # Money.
+    "insufficient_quota": QuotaExceededError,
+    "insufficient_balance": QuotaExceededError,
+    "insufficient_credits": QuotaExceededError,
+    "billing_hard_limit_reached": QuotaExceededError,
+    "billing_not_active": QuotaExceededError,
+    "blocked_api_access": QuotaExceededError,
+    "budget_exceeded": QuotaExceededError,
+    "exceeded_current_quota_error": QuotaExceededError,
+    "enforced_spend_limit_reached": QuotaExceededError,
+    "arrearage": QuotaExceededError,
+    "allocationquota.freetieronly": QuotaExceededError,
+    "servicequotaexceededexception": QuotaExceededError,
+    # Load.
+    "rate_limit_exceeded": RateLimitedError,
+    "rate_limit_reached_error": RateLimitedError,
+    "throttlingexception": RateLimitedError,
+    "engine_overloaded_error": OverloadedError,
+    "queue_exceeded": OverloadedError,
+    "capacity_exceeded": OverloadedError,
+    "service_tier_capacity_exceeded": OverloadedError,
+    "modelnotreadyexception": OverloadedError,
+    # What the model or the server cannot do.
+    "unsupported_parameter": UnsupportedParameterError,
+    "unsupported_value": UnsupportedParameterError,
+    "unsupportedparamserror": UnsupportedParameterError,
+    "not_supported_error": UnsupportedFeatureError,
+    # A provider's own reasons.
+    "unsupported_country_region_territory": UpstreamRejectedError,
+    "model_terms_required": UpstreamRejectedError,
+    "json_validate_failed": UpstreamRejectedError,
+    "tool_use_failed": UpstreamRejectedError,
+    # The address.
+    "unknown_url": ConfigurationError,
+}
+"""Codes and types that tell more than a status does, in lower case."""
+
+_TYPES: dict[str, Kind] = {
+    "auth_error": ProviderCredentialsError,
+    "authentication_error": ProviderCredentialsError,
+    "permission_error": ProviderCredentialsError,
+    "permission_denied": ProviderCredentialsError,
+    "unauthenticated": ProviderCredentialsError,
+    "not_found_error": ModelNotFoundError,
+    "not_found": ModelNotFoundError,
+    "notfounderror": ModelNotFoundError,
+    "billing_error": QuotaExceededError,
+    "request_too_large": UpstreamRejectedError,
+    "rate_limit_error": RateLimitedError,
+    "resource_exhausted": RateLimitedError,
+    "overloaded": OverloadedError,
+    "overloaded_error": OverloadedError,
+    "invalid_request_error": InvalidRequestError,
+    "badrequesterror": InvalidRequestError,
+    "invalid_argument": InvalidRequestError,
+    "api_error": ProviderUnavailableError,
+    "server_error": ProviderUnavailableError,
+    "internal_error": ProviderUnavailableError,
+    "internalservererror": ProviderUnavailableError,
+    "timeout_error": ProviderUnavailableError,
+    "conflict_error": ProviderUnavailableError,
+    "unavailable": ProviderUnavailableError,
+    "unavailable_error": ProviderUnavailableError,
+}
+"""Types that name what a status names, too: they decide within an answer, where there is none, and at the statuses that
+servers use for everything. From 401 to 429 the status tells more."""
+_TELLING = (ProviderCredentialsError, ModelNotFoundError, QuotaExceededError, RateLimitedError, OverloadedError)
+"""The types' classes that are believed at the statuses 400, 422 and from 500 on."""
+
+_STATUSES: dict[int, Kind] = {
+    400: InvalidRequestError,
+    401: ProviderCredentialsError,
+    402: QuotaExceededError,
+    403: ProviderCredentialsError,
+    404: ModelNotFoundError,
+    405: ConfigurationError,
+    407: ConfigurationError,
+    408: ProviderUnavailableError,
+    409: ProviderUnavailableError,
+    410: ModelNotFoundError,
+    422: InvalidRequestError,
+    423: ProviderUnavailableError,
+    424: ProviderUnavailableError,
+    425: ProviderUnavailableError,
+    429: RateLimitedError,
+    498: OverloadedError,
+    499: ProviderUnavailableError,
+    501: UnsupportedFeatureError,
+    529: OverloadedError,
+}
+"""Every other status below 500 is a refusal for the provider's own reasons, every other one above it a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a refusal means here."""
+
+    kind: Kind
+    field: str | None = None
+    """The library's field that it is about, where the tables know."""
+
+
+def classify(status: int | None, report: ErrorReport) -> Refusal:
+    """Returns what an upstream's error means.
+
+    Args:
+        status: The HTTP status that is not 2xx; None for an error within an answer.
+        report: What the error says.
+    """
+    effective = status if status is not None else report.status
+    if (refusal := _by_code(effective, report)) is not None:
+        return refusal
+    for words in WORDS:
+        if (effective or IN_STREAM) in words.statuses and words.pattern.search(report.message):
+            return Refusal(words.kind, words.field)
+    kinds = [_TYPES[code.lower()] for code in report.codes if code.lower() in _TYPES]
+    if effective is None:
+        return Refusal(kinds[-1] if kinds else ProviderUnavailableError)
+    if effective in (400, 422) or effective >= 500:
+        kinds = [
+            kind for kind in kinds if kind in (_TELLING if effective < 500 else (RateLimitedError, OverloadedError))
+        ]
+        if kinds:
+            return Refusal(kinds[-1])
+    return _by_status(effective, report)
+
+
+def _by_code(status: int | None, report: ErrorReport) -> Refusal | None:
+    # The innermost code is that of the server which refused.
+    for code in reversed(report.codes):
+        kind = _CODES.get(code.lower())
+        if kind is None:
+            continue
+        if kind is ContextLengthExceededError and status is not None and status not in (400, 413, 422, 500):
+            continue
+        if kind is RateLimitedError and status == 413:
+            # More tokens in one request than a minute allows: waiting does not help.
+            return Refusal(UpstreamRejectedError)
+        if kind is QuotaExceededError and report.retry_after is not None:
+            return Refusal(RateLimitedError)
+        if status == 429 and kind not in (QuotaExceededError, RateLimitedError, OverloadedError):
+            continue
+        if kind is UnsupportedParameterError and "organization must be verified" in report.message:
+            continue
+        return Refusal(kind)
+    if any("perday" in code.lower() for code in report.codes):
+        return Refusal(QuotaExceededError)
+    if status == 429 and report.retry_after is not None:
+        # Google words every rate limit as a quota, but says when to come again.
+        return Refusal(RateLimitedError)
+    return None
+
+
+def _by_status(status: int, report: ErrorReport) -> Refusal:
+    if status == 404 and not report.is_structured:
+        # A server without this API answers with a page.
+        return Refusal(ConfigurationError, "base_url")
+    if status == 405:
+        return Refusal(ConfigurationError, "base_url")
+    if (kind := _STATUSES.get(status)) is not None:
+        return Refusal(kind)
+    return Refusal(UpstreamRejectedError if status < 500 else ProviderUnavailableError)
+
+
+_NUMBER = r"(\d[\d,]*)"
+_SUMS = (
+    rf"exceed context limit: {_NUMBER} \+ {_NUMBER} > {_NUMBER}",
+    rf"must be <= {_NUMBER}\. given: {_NUMBER} `inputs` tokens and {_NUMBER}",
+)
+_LIMITS = (
+    rf"> {_NUMBER}",
+    rf"(?:maximum|max|model) (?:allowed )?(?:context|model|prompt|input|sequence)(?: input)? (?:length|size|limit)"
+    rf"(?: (?:is|of)|:)? \(?{_NUMBER}",
+    rf"model's (?:maximum )?context length \(?{_NUMBER}",
+    rf"context (?:size|length|window)(?: (?:is|of)(?: only)?)? \(?{_NUMBER}",
+    rf"model with {_NUMBER} maximum context length",
+    rf"maximum allowed (?:input )?length (?:of )?\(?{_NUMBER}",
+    rf"number of tokens allowed \({_NUMBER}",
+    rf"(?:token|configured) limit(?: of|:) {_NUMBER}",
+    rf"exceeds the limit of {_NUMBER}",
+    rf"while limit is {_NUMBER}",
+    rf"cannot exceed {_NUMBER}",
+    rf"must have less than {_NUMBER}",
+    rf"max size: {_NUMBER}",
+    rf"should be \[\d+, ?{_NUMBER}",
+    rf"\blimit {_NUMBER}",
+)
+_REQUESTS = (
+    rf"too long: {_NUMBER}(?: tokens >|,)",
+    rf"(?:resulted in|\brequested|request \(|contains (?:at least )?|prompt has|- received)"
+    rf"(?: a total of)?(?: about)?:? ?\(?{_NUMBER}",
+    rf"(?:input|prompt|count|length)(?: length)?(?: of)? \(?(?:length )?{_NUMBER}(?: tokens)?\)? (?:is longer|exceeds)",
+    rf"given: {_NUMBER}",
+    rf"length is {_NUMBER} while",
+    rf"keep the first {_NUMBER}",
+    rf"initial prompt \({_NUMBER}",
+)
+
+
+def token_numbers(message: str) -> tuple[int | None, int | None]:
+    """Returns the tokens that were requested, and the limit, as far as an upstream's words tell them."""
+    for pattern in _SUMS:
+        if match := re.search(pattern, message, re.I):
+            first, second, third = (int(number.replace(",", "")) for number in match.groups())
+            return (first + second, third) if "limit:" in pattern else (second + third, first)
+    return _number(_REQUESTS, message), _number(_LIMITS, message)
+
+
+def _number(patterns: tuple[str, ...], message: str) -> int | None:
+    for pattern in patterns:
+        if match := re.search(pattern, message, re.I):
+            return int(match[1].replace(",", "")[:18])
+    return None
