@@ -15,7 +15,7 @@ from abstractllm.providers.hosted.history import answered_calls, result_text
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig
 from abstractllm.providers.openai.dialect import Dialect, dialect_of
 from abstractllm.providers.openai.models import WITHOUT_REASONING
-from abstractllm.providers.openai.provider_state import read_state, server_mark
+from abstractllm.providers.openai.wire_state import WireState, server_mark
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     ChatMessage,
@@ -190,13 +190,13 @@ class _AssistantTurns:
 
     def written(self, turn: ChatMessage) -> dict[str, Any] | None:
         """Returns a turn as a message; None for one that holds nothing."""
-        parts = [(part, read_state(part.provider_state, self._server)) for part in turn.parts]
+        parts = [(part, self._state(part)) for part in turn.parts]
         calls = [(part, state) for part, state in parts if isinstance(part, ToolCall)]
-        fields = _message_fields(state.get("message", {}) for _, state in parts)
+        fields = _message_fields(state.message for _, state in parts)
         if self._with_reasoning:
             for part, state in parts:
-                if isinstance(part, Reasoning) and (name := state.get("field")) in _REASONING_FIELDS:
-                    fields[name] = fields.get(name, "") + part.text
+                if isinstance(part, Reasoning) and state.text_field in _REASONING_FIELDS:
+                    fields[state.text_field] = fields.get(state.text_field, "") + part.text
         content = _answer_content(parts)
         if not (content or calls or fields):
             return None
@@ -207,11 +207,16 @@ class _AssistantTurns:
             written.setdefault("reasoning_content", self._dialect.missing_reasoning)
         return written
 
-    def _calls(self, calls: list[tuple[ToolCall, dict[str, Any]]]) -> list[dict[str, Any]]:
+    def _state(self, part: Part) -> WireState:
+        """Returns what the server that is asked wants back with a part."""
+        state = WireState.of(part.provider_state)
+        return state if state is not None and state.server == self._server else WireState(self._server)
+
+    def _calls(self, calls: list[tuple[ToolCall, WireState]]) -> list[dict[str, Any]]:
         written: list[dict[str, Any]] = []
-        is_foreign = not any("call" in state for _, state in calls)
+        is_foreign = not any(state.call for _, state in calls)
         for call, state in calls:
-            fields = self._dialect.missing_signature if is_foreign and not written else state.get("call", {})
+            fields = self._dialect.missing_signature if is_foreign and not written else state.call
             function = {"name": call.name, "arguments": json_object_text(call.arguments_json)}
             written.append({**fields, "id": call.id, "type": "function", "function": function})
         return written
@@ -230,18 +235,16 @@ def _message_fields(messages: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _answer_content(parts: list[tuple[Part, dict[str, Any]]]) -> str | list[Any]:
+def _answer_content(parts: list[tuple[Part, WireState]]) -> str | list[Any]:
     """Returns an answer's text; a list of items, if the server that is asked gave it as one."""
-    if not any(state.get("field") == "content" for _, state in parts):
+    if not any(state.content for _, state in parts):
         return "".join(part.text for part, _ in parts if isinstance(part, Text))
     content: list[Any] = []
     for part, state in parts:
-        match part, state.get("field"):
-            case Text(text=text), _ if text:
-                content.append({"type": "text", "text": text})
-            case Reasoning(text=text), "content":
-                item = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
-                content.append(state.get("item", item))
+        if isinstance(part, Text) and part.text:
+            content.append({"type": "text", "text": part.text})
+        else:
+            content += state.content
     return content
 
 
@@ -253,7 +256,7 @@ def _check_places(message: ChatMessage, index: int) -> None:
     """
     for place, part in enumerate(message.parts):
         try:
-            read_state(part.provider_state, "")
+            WireState.of(part.provider_state)
         except ValueError as error:
             field = f"chat.messages[{index}].parts[{place}].provider_state"
             raise InvalidRequestError(
