@@ -59,7 +59,8 @@ class Upstream:
         headers = {"Transfer-Encoding": "chunked", "Content-Type": kind} | answer.get("headers", {})
         await exchange.start(answer.get("status", 200), headers)
         for piece in pieces:
-            await exchange.send(piece)
+            if piece:  # an empty one would end the body
+                await exchange.send(piece)
         match answer.get("then", "end"):
             case "end":
                 await exchange.end()

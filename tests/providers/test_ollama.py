@@ -333,6 +333,16 @@ async def test_a_server_that_cannot_tell_about_its_models_just_now_is_asked_to_a
             await llm.get_capabilities_async()
 
 
+@pytest.mark.parametrize("status", [404, 405, 501])
+async def test_a_server_without_descriptions_of_models_has_unknown_capabilities_and_is_asked_for_them_once(status):
+    missing = answering({"error": "no such route"}, status)
+    async with asking(says(answer("ok"), show=missing)) as (llm, server):
+        capabilities = await llm.get_capabilities_async()
+        assert capabilities["tools"] and capabilities["image_input"] and capabilities["context_window"] is None
+        assert (await llm.complete_async("Hi")).text == "ok"
+        assert [request.path for request in server.requests] == ["/api/show", "/api/chat"]
+
+
 async def test_the_models_of_the_server_are_listed_by_name():
     async with asking(says(answer("ok"))) as (llm, _):
         assert await llm.cached_models() == [

@@ -16,6 +16,7 @@ from abstractllm.errors import (
     AbstractLLMError,
     ContextLengthExceededError,
     IncompleteStreamError,
+    ModelNotFoundError,
     ProviderProtocolError,
     ProviderUnavailableError,
     UnsupportedParameterError,
@@ -39,7 +40,9 @@ FACTS_LIFE = 60.0
 """Seconds for which the server's description of a model is kept."""
 DRAIN_TIMEOUT = 1.0
 """Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
-
+_UNAUTHORIZED = 401
+_NO_SUCH_ROUTE = (404, 405, 501)
+"""Statuses of servers that speak Ollama's chat API but cannot describe a model."""
 
 _lock = threading.Lock()
 _llms: weakref.WeakSet[OllamaProvider] = weakref.WeakSet()
@@ -78,18 +81,25 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     async def capabilities(self, config: OllamaConfig, model: str) -> Capabilities:
         """Returns the model's capabilities, as the server describes them.
 
-        A retryable failure is ignored here: the request, which is retried, will report it if it stays.
+        Where it does not, nothing is known of the model, and it is left to the request to report what is wrong. A model
+        that is not there and a key that is refused are told at once.
         """
         try:
             facts = await self._model_facts(config, model)
         except AbstractLLMError as error:
-            if not error.retryable:
+            is_told_by_request = error.retryable or error.upstream_status not in (None, _UNAUTHORIZED)
+            if isinstance(error, ModelNotFoundError) or not (
+                is_told_by_request or isinstance(error, ProviderProtocolError)
+            ):
                 raise
             facts = ModelFacts()
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
 
     async def get_capabilities_async(self, model: str | None = None) -> Capabilities:
-        """Returns the model's capabilities, as the server describes them; every failure is an error here."""
+        """Returns the model's capabilities, as the server describes them; every failure is an error here.
+
+        A server that has no description of models is no failure: then nothing is known of the model.
+        """
         config = self.config
         facts = await self._model_facts(config, execution.choose_model(self, config, model, "model"))
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
@@ -192,9 +202,14 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
         known = self._facts.get(place)
         if known is not None and now - known[0] < FACTS_LIFE:
             return known[1]
-        async with self.calling(config) as call:
-            with _reading():
-                facts = ModelFacts.of(await call.client.show(model))
+        try:
+            async with self.calling(config) as call:
+                with _reading():
+                    facts = ModelFacts.of(await call.client.show(model))
+        except AbstractLLMError as error:
+            if error.upstream_status not in _NO_SUCH_ROUTE or isinstance(error, ModelNotFoundError):
+                raise
+            facts = ModelFacts()
         self._facts[place] = (now, facts)
         return facts
 
