@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from abstractllm.enums import FinishReason, Role
 from abstractllm.providers.anthropic.messages import STATE_MARK
-from abstractllm.providers.hosted import unknown_finish_reason
+from abstractllm.providers.hosted.finish_reasons import finish_reason_of
 from abstractllm.providers.hosted.json_values import read_count, read_optional_text
 from abstractllm.types import (
     ChatMessage,
@@ -25,20 +26,17 @@ from abstractllm.types import (
     Usage,
 )
 
-__all__ = ["AnswerReader"]
+__all__ = ["EVENTS", "AnswerReader"]
 
-_FINISH_REASONS = {
-    "end_turn": FinishReason.STOP,
-    "max_tokens": FinishReason.MAX_TOKENS,
-    "model_context_window_exceeded": FinishReason.MAX_TOKENS,
-    # Only tools that run on Anthropic's side pause a turn, and those are not offered.
-    "pause_turn": FinishReason.STOP,
-    "refusal": FinishReason.REFUSAL,
-    "stop_sequence": FinishReason.STOP_SEQUENCE,
-    "tool_use": FinishReason.TOOL_CALLS,
-}
 _PROMPT = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _USAGE = (*_PROMPT, "output_tokens", "thinking_tokens")
+_KINDS = ("text", "thinking", "redacted_thinking", "tool_use")
+"""The kinds of content block that are read."""
+EVENTS = (
+    *("message_start", "content_block_start", "content_block_delta", "content_block_stop"),
+    *("message_delta", "message_stop"),
+)
+"""The types of event that are read; the API may have others at any time."""
 
 
 @dataclass(slots=True)
@@ -53,6 +51,7 @@ class _Block:
     name: str = ""
     input: Any = None
     call: int = 0
+    ended: bool = False
 
     def part(self) -> Part | None:
         """Returns the block as a part of the answer's message; None where it holds nothing for the caller."""
@@ -77,8 +76,11 @@ class AnswerReader:
     """
 
     def __init__(self) -> None:
-        self._blocks: dict[int, _Block] = {}
-        self._calls = 0
+        self._blocks: list[_Block] = []
+        """The blocks in the order in which they began: some servers give several the same index."""
+        self._latest: dict[object, _Block] = {}
+        """The latest block of each index."""
+        self._ids: set[str] = set()
         self._usage: dict[str, int] = {}
         self._stop_reason: str | None = None
         self._stop_sequence = ""
@@ -98,31 +100,49 @@ class AnswerReader:
             case "message_start":
                 self._count(event["message"].get("usage"))
             case "content_block_start":
-                return self._begin(int(event["index"]), event["content_block"])
+                return self._begin(event.get("index"), event["content_block"])
             case "content_block_delta":
-                return self._grow(self._blocks[event["index"]], event["delta"])
+                return self._grow(event.get("index"), event["delta"])
             case "content_block_stop":
-                return self._end(self._blocks[event["index"]])
+                return self._end(self._latest.get(event.get("index")))
             case "message_delta":
                 self._count(event.get("usage"))
-                self._stop_reason = read_optional_text(event["delta"].get("stop_reason")) or self._stop_reason
-                self._stop_sequence = read_optional_text(event["delta"].get("stop_sequence")) or self._stop_sequence
+                delta = event.get("delta") or {}
+                self._stop_reason = read_optional_text(delta.get("stop_reason")) or self._stop_reason
+                self._stop_sequence = read_optional_text(delta.get("stop_sequence")) or self._stop_sequence
             case "message_stop":
                 self.stopped = True
+                return [event for block in self._blocks for event in self._end(block)]
         return []
+
+    def read_whole(self, message: Mapping[str, Any]) -> list[Event]:
+        """Takes an answer that came in one piece.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: If it has another shape than the API documents.
+        """
+        self._count(message.get("usage"))
+        self._stop_reason = read_optional_text(message["stop_reason"]) or None
+        self._stop_sequence = read_optional_text(message.get("stop_sequence"))
+        events: list[Event] = []
+        for index, block in enumerate(message["content"]):
+            events += [*self._begin(index, block), *self._end(self._latest[index])]
+        self.began = self.stopped = True
+        return events
 
     def finished(self) -> Finished | None:
         """Returns the last event; None if the API gave no stop reason.
 
         Raises:
+            ProviderUnavailableError: If the reason says that the server could not finish the answer.
             IncompleteStreamError: If the reason is not known.
         """
         if self._stop_reason is None:
             return None
-        reason = _FINISH_REASONS.get(self._stop_reason)
-        if reason is None:
-            raise unknown_finish_reason(self._stop_reason)
-        parts = tuple(part for _, block in sorted(self._blocks.items()) if (part := block.part()) is not None)
+        reason = finish_reason_of(self._stop_reason)
+        if reason is FinishReason.STOP and any(block.kind == "tool_use" for block in self._blocks):
+            reason = FinishReason.TOOL_CALLS  # servers that speak the API have their own words
+        parts = tuple(part for block in self._blocks if (part := block.part()) is not None)
         sent = [self._usage[name] for name in _PROMPT if name in self._usage]
         usage = Usage(
             # The API counts apart what it read from its cache and what it wrote to it.
@@ -133,8 +153,9 @@ class AnswerReader:
         )
         return Finished(reason, self._stop_sequence, usage, message=ChatMessage(Role.ASSISTANT, parts))
 
-    def _begin(self, index: int, start: Mapping[str, Any]) -> list[Event]:
-        block = self._blocks[index] = _Block(start["type"])
+    def _begin(self, index: object, start: Mapping[str, Any]) -> list[Event]:
+        block = self._latest[index] = _Block(start["type"])
+        self._blocks.append(block)
         match block.kind:
             case "text":
                 return self._text(block, start.get("text"))
@@ -144,31 +165,44 @@ class AnswerReader:
             case "redacted_thinking":
                 block.signature = read_optional_text(start["data"])
             case "tool_use":
-                block.id, block.name, block.input = (
-                    read_optional_text(start["id"]),
-                    read_optional_text(start["name"]),
-                    start.get("input"),
-                )
-                block.call = self._calls
-                self._calls += 1
+                block.id, block.name = read_optional_text(start.get("id")), read_optional_text(start["name"])
+                if not block.id or block.id in self._ids:
+                    block.id = f"call_{uuid.uuid4().hex}"
+                block.call = len(self._ids)
+                self._ids.add(block.id)
+                block.input = start.get("input")
                 return [ToolCallDelta(block.call, block.id, block.name)]
         return []
 
-    def _grow(self, block: _Block, delta: Mapping[str, Any]) -> list[Event]:
+    def _grow(self, index: object, delta: Mapping[str, Any]) -> list[Event]:
+        block = self._latest.get(index)
         match delta["type"]:
             case "text_delta":
-                return self._text(block, delta["text"])
+                return self._text(self._of_kind("text", index, block), delta["text"])
             case "thinking_delta":
-                return self._reasoning(block, delta["thinking"])
-            case "signature_delta":
+                return self._reasoning(self._of_kind("thinking", index, block), delta["thinking"])
+            case "signature_delta" if block is not None:
                 block.signature += read_optional_text(delta["signature"])
-            case "input_json_delta" if block.kind == "tool_use":
+            case "input_json_delta" if block is not None and block.kind == "tool_use":
                 return self._arguments(block, read_optional_text(delta["partial_json"]))
         return []
 
-    def _end(self, block: _Block) -> list[Event]:
+    def _of_kind(self, kind: str, index: object, block: _Block | None) -> _Block:
+        """Returns the block that text goes to: a new one if it did not begin, or began as one of an unknown kind."""
+        if block is None or block.kind not in _KINDS:
+            block = self._latest[index] = _Block(kind)
+            self._blocks.append(block)
+        return block
+
+    def _end(self, block: _Block | None) -> list[Event]:
         # Some servers send the arguments whole, when the block begins.
-        return self._arguments(block, json.dumps(block.input)) if block.input and not block.pieces else []
+        if block is None or block.ended:
+            return []
+        block.ended = True
+        if not block.input or block.pieces:
+            return []
+        is_text = isinstance(block.input, str)
+        return self._arguments(block, read_optional_text(block.input) if is_text else json.dumps(block.input))
 
     @staticmethod
     def _arguments(block: _Block, fragment: str) -> list[Event]:
@@ -192,10 +226,10 @@ class AnswerReader:
         return [ReasoningDelta(text)]
 
     def _count(self, usage: Mapping[str, Any] | None) -> None:
-        """Keeps the latest counts, which are totals so far."""
+        """Keeps the highest counts, which are totals so far."""
         for name, value in (usage or {}).items():
             if name in _USAGE and (count := read_count(value)) is not None:
-                self._usage[name] = count
+                self._usage[name] = max(count, self._usage.get(name, 0))
             elif name == "output_tokens_details":
                 self._count(value)
 

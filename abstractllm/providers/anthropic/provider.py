@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field
@@ -16,7 +16,7 @@ from abstractllm.errors import (
     ProviderCredentialsError,
     ProviderProtocolError,
 )
-from abstractllm.providers.anthropic.answers import AnswerReader
+from abstractllm.providers.anthropic.answers import EVENTS, AnswerReader
 from abstractllm.providers.anthropic.errors import api_error
 from abstractllm.providers.anthropic.messages import (
     PROVIDER_OPTIONS,
@@ -27,18 +27,17 @@ from abstractllm.providers.anthropic.messages import (
 )
 from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
 from abstractllm.providers.hosted import HostedConfig, HostedProvider, http_arguments, import_sdk
+from abstractllm.providers.hosted.event_streams import ServerSentEvent, drain, read_events, whole_json
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic, AsyncStream
+    from anthropic import AsyncAnthropic
 
 __all__ = ["AnthropicConfig", "AnthropicProvider"]
 
 BASE_URL = "https://api.anthropic.com"
 _MISSING_KEY = "api_key is missing: set it, or the variable ANTHROPIC_API_KEY"
-DRAIN_TIMEOUT = 1.0
-"""Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
 
 
 class AnthropicConfig(HostedConfig):
@@ -149,14 +148,23 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
             stream_cls=import_sdk("anthropic").AsyncStream[object],
         )
         async with stream:
-            _check_is_stream(stream)
-            async for raw in stream:
-                for event in _read(reader, raw):
+            response = stream.response
+            body, chunks = await whole_json(response.aiter_bytes())
+            if body is not None:
+                for event in _read_whole(reader, json.loads(body), client, response):
                     yield event
-                if reader.stopped:
-                    break
-            if reader.stopped:
-                await _drain(stream)
+            # Not the SDK's own reader of event streams: see `event_streams`.
+            async with aclosing(read_events(chunks)) as events:
+                async for sent in events:
+                    if (message := _parse(sent, client, response)) is None:
+                        continue
+                    for event in _read(reader, message):
+                        yield event
+                    if reader.stopped:
+                        await drain(events)
+                        break
+            if not reader.began:
+                _check_is_stream(response)
         finished = reader.finished()
         if finished is None and not reader.began:
             raise ProviderProtocolError("the answer holds no event")
@@ -184,12 +192,12 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
         return None
 
 
-def _check_is_stream(stream: AsyncStream[Any]) -> None:
-    kind = stream.response.headers.get("content-type", "")
+def _check_is_stream(response: Any) -> None:
+    kind = response.headers.get("content-type", "")
     if not kind.lower().startswith("text/event-stream"):
         raise ProviderProtocolError(
             f"the answer is not an event stream but {kind[:80] or 'of no declared type'}",
-            upstream_status=stream.response.status_code,
+            upstream_status=response.status_code,
         )
 
 
@@ -200,9 +208,42 @@ def _read(reader: AnswerReader, raw: Any) -> list[Event]:
         raise ProviderProtocolError(f"an event of the answer cannot be read: {raw!r:.200}") from error
 
 
-async def _drain(stream: AsyncStream[Any]) -> None:
-    """Reads the end of the body; the answer is complete, so whatever goes wrong here does not matter."""
-    with suppress(Exception):
-        async with asyncio.timeout(DRAIN_TIMEOUT):
-            async for _ in stream:
-                pass
+def _read_whole(reader: AnswerReader, body: Any, client: AsyncAnthropic, response: Any) -> list[Event]:
+    """Reads an answer that came in one piece, which some servers send though a stream is asked for."""
+    if isinstance(body, Mapping) and body.get("error"):
+        raise client._make_status_error(str(body), body=body, response=response)
+    try:
+        return reader.read_whole(body)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        kind = response.headers.get("content-type", "")[:80]
+        raise ProviderProtocolError(f"the answer ({kind}) cannot be read: {body!r:.200}") from error
+
+
+def _parse(sent: ServerSentEvent, client: AsyncAnthropic, response: Any) -> Any:
+    """Returns what an event holds; None for one that is not read. Some servers leave out the events' names.
+
+    Raises:
+        ProviderProtocolError: If one that should be read is no JSON.
+        anthropic.APIStatusError: The error that it reports.
+    """
+    is_read = sent.name in EVENTS
+    if not sent.data.strip():
+        return None
+    try:
+        message = json.loads(sent.data)
+    except (ValueError, RecursionError) as error:
+        if sent.name == "error":
+            raise client._make_status_error(sent.data, body=sent.data, response=response) from error
+        if not is_read or sent.is_cut:
+            return None
+        hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in sent.data else ""
+        raise ProviderProtocolError(
+            f"an event of the answer cannot be read: {type(error).__name__}: {str(error)[:200]}{hint}"
+        ) from error
+    if isinstance(message, Mapping):
+        if sent.name == "error" or message.get("type") == "error":
+            raise client._make_status_error(str(message), body=message, response=response)
+        return {"type": sent.name} | message
+    if is_read:
+        raise ProviderProtocolError(f"an event of the answer cannot be read: {message!r:.200}")
+    return None

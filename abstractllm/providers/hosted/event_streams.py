@@ -163,7 +163,7 @@ async def whole_json(chunks: AsyncIterator[bytes]) -> tuple[bytes | None, AsyncG
         chunks: The answer's bytes.
 
     Returns:
-        All bytes of a JSON object or array, else None; and the bytes of a stream, from its beginning.
+        All bytes of a JSON object or array, else None; and the bytes of a stream, from its beginning, else nothing.
     """
     beginning: list[bytes] = []
     is_json = False
@@ -173,16 +173,15 @@ async def whole_json(chunks: AsyncIterator[bytes]) -> tuple[bytes | None, AsyncG
         if text:
             is_json = text.startswith((b"{", b"["))
             break
-    if is_json:
-        beginning += [chunk async for chunk in chunks]
+    body = b"".join([*beginning, *[chunk async for chunk in chunks]]) if is_json else None
 
     async def stream() -> AsyncGenerator[bytes, None]:
-        for chunk in beginning:
+        for chunk in beginning if body is None else ():
             yield chunk
         async for chunk in chunks:
             yield chunk
 
-    return (b"".join(beginning) if is_json else None), stream()
+    return body, stream()
 
 
 async def drain(rest: AsyncIterator[Any]) -> None:
