@@ -88,9 +88,7 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             facts = await self._model_facts(config, model)
         except AbstractLLMError as error:
             is_told_by_request = error.retryable or error.upstream_status not in (None, _UNAUTHORIZED)
-            if isinstance(error, ModelNotFoundError) or not (
-                is_told_by_request or isinstance(error, ProviderProtocolError)
-            ):
+            if _is_of_model(error) or not (is_told_by_request or isinstance(error, ProviderProtocolError)):
                 raise
             facts = ModelFacts()
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
@@ -207,7 +205,7 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
                 with _reading():
                     facts = ModelFacts.of(await call.client.show(model))
         except AbstractLLMError as error:
-            if error.upstream_status not in _NO_SUCH_ROUTE or isinstance(error, ModelNotFoundError):
+            if error.upstream_status not in _NO_SUCH_ROUTE or _is_of_model(error):
                 raise
             facts = ModelFacts()
         self._facts[place] = (now, facts)
@@ -237,6 +235,11 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     def translate(self, error: Exception) -> AbstractLLMError | None:
         """Returns the library's error for one of the SDK's; None for transport failures and unreadable answers."""
         return response_error(error) if isinstance(error, import_sdk("ollama").ResponseError) else None
+
+
+def _is_of_model(error: AbstractLLMError) -> bool:
+    """Tells a model that is not there from a route that is not there."""
+    return isinstance(error, ModelNotFoundError) and "model" in error.message.lower()
 
 
 @contextmanager
