@@ -171,7 +171,7 @@ async def test_what_will_not_pass_is_not_tried_again():
         (raw(line(logprobs=[{"token": "a"}])), ProviderProtocolError, "cannot be read"),
         (raw(line("a"), done("melted")), IncompleteStreamError, "melted"),
         (raw(line("")), IncompleteStreamError, "without its last line"),
-        (raw('{"error": {"code": 500}}\n'), ProviderProtocolError, "not a JSON object"),
+        (raw('{"error": {"code": 500}}\n'), ProviderUnavailableError, "500"),
         (serves(streaming(gibibyte(b'{"a": "'))), ProviderProtocolError, "8388608 bytes"),
         (serves(streaming(gzip_bomb(), headers={"Content-Encoding": "gzip"})), ProviderProtocolError, "gzip"),
         (serves(streaming(gibibyte(), status=500)), ProviderUnavailableError, "HTTP 500"),

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.enums import FinishReason
-from abstractllm.providers.hosted import unknown_finish_reason
-from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_text
+from abstractllm.providers.hosted.finish_reasons import finish_reason_of
+from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_text, text_in
 from abstractllm.types import (
     Event,
     Finished,
@@ -29,7 +29,9 @@ class AnswerReader:
     """
 
     def __init__(self) -> None:
-        self._calls = 0
+        self._calls: list[tuple[str, str, str]] = []
+        """The calls as the server gave them: id, name, arguments."""
+        self._ids: set[str] = set()
         self.began = False
         """True once a line has come."""
         self.logprobs = False
@@ -48,12 +50,16 @@ class AnswerReader:
         message = line.get("message") or {}
         logprobs = tuple(read_logprob(token) for token in line.get("logprobs") or ())
         self.logprobs = self.logprobs or bool(logprobs)
-        if thinking := message.get("thinking"):
-            events.append(ReasoningDelta(read_text(thinking)))
-        text = read_text(message.get("content") or "")
+        if thinking := text_in(message.get("thinking")):
+            events.append(ReasoningDelta(thinking))
+        content = message.get("content")
+        text = text_in(content) if isinstance(content, list | dict) else read_text(content or "")
         if text or logprobs:
             events.append(TextDelta(text, logprobs))
-        events += [self._call(call) for call in message.get("tool_calls") or ()]
+        calls = [_call(call) for call in message.get("tool_calls") or ()]
+        # Some servers repeat all calls in the last line.
+        if not (line.get("done") and calls and _are_same(calls, self._calls)):
+            events += [self._begun(*call) for call in calls]
         if line.get("done"):
             self.last = line
         return events
@@ -62,26 +68,44 @@ class AnswerReader:
         """Returns the last event, from the answer's last line.
 
         Raises:
-            IncompleteStreamError: If the reason for its end is not known.
+            ProviderUnavailableError: If the reason for its end says that the server could not finish it.
+            IncompleteStreamError: If the reason is not known.
         """
-        match last.get("done_reason"):
-            case "length":
-                reason = FinishReason.MAX_TOKENS
-            case "stop" | "" | None:
-                reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
-            case unknown:
-                raise unknown_finish_reason(str(unknown))
+        word = last.get("done_reason")
+        reason = FinishReason.STOP if word in (None, "") else finish_reason_of(str(word))
+        if reason is FinishReason.STOP and self._calls:
+            reason = FinishReason.TOOL_CALLS
         usage = Usage(read_count(last.get("prompt_eval_count")), read_count(last.get("eval_count")))
         return Finished(reason, usage=usage)
 
-    def _call(self, call: Mapping[str, Any]) -> ToolCallDelta:
-        """Reads a tool call, which comes whole. Older servers give it no id."""
-        function = call["function"]
-        arguments = function.get("arguments") or {}
-        if not isinstance(arguments, Mapping):
-            raise TypeError("a tool call's arguments are not an object")
-        index, self._calls = self._calls, self._calls + 1
-        call_id = read_text(call.get("id") or f"call_{uuid.uuid4().hex}")
-        return ToolCallDelta(
-            index, call_id, read_text(function["name"]), read_text(json.dumps(arguments, ensure_ascii=False))
-        )
+    def _begun(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
+        """Returns the event of a call, which comes whole. Older servers give it no id."""
+        self._calls.append((call_id, name, arguments))
+        if not call_id or call_id in self._ids:
+            call_id = f"call_{uuid.uuid4().hex}"
+        self._ids.add(call_id)
+        return ToolCallDelta(len(self._calls) - 1, call_id, name, arguments)
+
+
+def _call(call: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns the id, the name and the arguments of a call.
+
+    Some servers leave out the object `function`, or give the arguments as text, as OpenAI's API does.
+    """
+    function = call.get("function") or call
+    arguments = function.get("arguments") or {}
+    if isinstance(arguments, str):
+        written, arguments = arguments, json.loads(arguments)
+    else:
+        written = json.dumps(arguments, ensure_ascii=False)
+    if not isinstance(arguments, Mapping):
+        raise TypeError("a tool call's arguments are not an object")
+    call_id = call.get("id")
+    return call_id if isinstance(call_id, str) else "", read_text(function["name"]), read_text(written)
+
+
+def _are_same(calls: list[tuple[str, str, str]], before: list[tuple[str, str, str]]) -> bool:
+    return len(calls) == len(before) and all(
+        call[1:] == other[1:] and (not call[0] or not other[0] or call[0] == other[0])
+        for call, other in zip(calls, before, strict=True)
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from abstractllm._core import execution
@@ -22,9 +21,11 @@ from abstractllm.errors import (
     UnsupportedParameterError,
 )
 from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, status_error
+from abstractllm.providers.hosted.event_streams import drain
 from abstractllm.providers.ollama.answers import AnswerReader
 from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
 from abstractllm.providers.ollama.errors import response_error
+from abstractllm.providers.ollama.lines import post_for_lines
 from abstractllm.providers.ollama.messages import chat_body
 from abstractllm.providers.ollama.models import ModelFacts, cached_model, full_name
 from abstractllm.providers.ollama.pull import PullReader
@@ -32,14 +33,12 @@ from abstractllm.requests import GenerationRequest
 from abstractllm.types import CachedModel, Capabilities, Event, Finished, PullProgress
 
 if TYPE_CHECKING:
-    from ollama import AsyncClient, ProgressResponse
+    from ollama import AsyncClient
 
 __all__ = ["OllamaProvider"]
 
 FACTS_LIFE = 60.0
 """Seconds for which the server's description of a model is kept."""
-DRAIN_TIMEOUT = 1.0
-"""Seconds that the end of a complete answer is waited for, so that its connection can be used again."""
 _UNAUTHORIZED = 401
 _NO_SUCH_ROUTE = (404, 405, 501)
 """Statuses of servers that speak Ollama's chat API but cannot describe a model."""
@@ -121,10 +120,11 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
         reader = PullReader()
         try:
             async with self.calling(config) as call:
-                stream = await call.client.pull(chosen, stream=True)
-                async with aclosing(cast("AsyncGenerator[ProgressResponse, None]", stream)) as lines:
-                    async for line in _read_all(lines):
-                        if (report := reader.read(line)) is not None:
+                progress = import_sdk("ollama").ProgressResponse
+                body = {"model": chosen, "stream": True}
+                async with aclosing(post_for_lines(call.client, "/api/pull", body)) as lines:
+                    async for line in lines:
+                        if (report := reader.read(progress(**line))) is not None:
                             yield report
                             if report.done:
                                 self._facts.clear()
@@ -153,19 +153,18 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
         """Answers a request; see `HostedProvider.answer`."""
         reader = AnswerReader()
         # The SDK's own `chat` drops what its types do not know: nested properties of tools' schemas, ids of tool calls,
-        # `truncate`. Its request method takes the body whole, and gives lines as they come.
-        stream = await client._request(dict, "POST", "/api/chat", json=chat_body(request, config), stream=True)
-        async with aclosing(cast(AsyncGenerator[dict[str, Any], None], stream)) as lines:
-            while reader.last is None:
-                with _reading():
-                    line = await anext(lines, None)
-                if line is None and not reader.began:
-                    raise ProviderProtocolError("the answer holds no line")
-                if line is None:
-                    raise IncompleteStreamError("the answer ended without its last line")
+        # `truncate`.
+        async with aclosing(post_for_lines(client, "/api/chat", chat_body(request, config))) as lines:
+            async for line in lines:
                 for event in _read(reader, line):
                     yield event
-            await _drain(lines)
+                if reader.last is not None:
+                    await drain(lines)
+                    break
+        if reader.last is None and not reader.began:
+            raise ProviderProtocolError("the answer holds no line")
+        if reader.last is None:
+            raise IncompleteStreamError("the answer ended without its last line")
         finished = reader.finished(reader.last)
         self._check_whole(request, config, reader, finished)
         yield finished
@@ -254,26 +253,8 @@ def _reading() -> Iterator[None]:
         raise ProviderProtocolError(f"the answer is not a JSON object: {error}") from error
 
 
-async def _read_all(lines: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    """Yields the lines; see `_reading`."""
-    while True:
-        with _reading():
-            line = await anext(lines, None)
-        if line is None:
-            return
-        yield line
-
-
-def _read(reader: AnswerReader, line: dict[str, Any]) -> list[Event]:
+def _read(reader: AnswerReader, line: Mapping[str, Any]) -> list[Event]:
     try:
         return reader.read(line)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProviderProtocolError(f"a line of the answer cannot be read: {line!r:.200}") from error
-
-
-async def _drain(lines: AsyncIterator[Any]) -> None:
-    """Reads the end of the body; the answer is complete, so whatever goes wrong here does not matter."""
-    with suppress(Exception):
-        async with asyncio.timeout(DRAIN_TIMEOUT):
-            async for _ in lines:
-                pass
