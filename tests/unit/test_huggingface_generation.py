@@ -30,7 +30,7 @@ from abstractllm.types import (
     TextDelta,
     ToolResult,
 )
-from tests.unit.tiny_models import WINDOW, build
+from tests.unit.tiny_models import WINDOW, build, decoded
 
 NO_END = {1: -100.0, 3: -100.0}
 """A bias against both end tokens."""
@@ -61,8 +61,8 @@ class Reference:
         made = self.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, **options)
         return list(made[0, len(prompt) :].tolist())
 
-    def decode(self, ids: list[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+    def decode(self, ids: list[int], prompt: list[int]) -> str:
+        return decoded(self.tokenizer.backend_tokenizer, ids, () if self.tokenizer.chat_template else prompt)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_greedy_tokens_equal_those_of_transformers(architecture: str, chat: bool
             answer = llm.complete(prompt, max_tokens=40, top_logprobs=0)
             ends = {reference.tokenizer.eos_token_id, reference.tokenizer.convert_tokens_to_ids("<|im_end|>")}
             assert [logprob.token_id for logprob in answer.logprobs] == [id for id in expected if id not in ends]
-            assert answer.text == reference.decode(expected)
+            assert answer.text == reference.decode(expected, ids)
             assert (answer.usage.input_tokens, answer.usage.output_tokens) == (len(ids), len(expected))
             stopped = expected[-1] in ends
             assert answer.finish_reason is (FinishReason.STOP if stopped else FinishReason.MAX_TOKENS)
@@ -289,7 +289,7 @@ def test_system_prompt_and_conversation_go_through_the_template(
     ids = reference.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     answer = llm.complete(messages, max_tokens=20)
     assert answer.usage.input_tokens == len(ids)
-    assert answer.text == reference.decode(reference.generate(ids, 20))
+    assert answer.text == reference.decode(reference.generate(ids, 20), ids)
     replaced = llm.complete(messages[1:], system_prompt="Be brief.", max_tokens=20)
     assert replaced.text == answer.text
 
@@ -299,7 +299,7 @@ def test_final_assistant_message_is_continued(llm: AbstractLLMInterface, referen
     ids = reference.tokenizer.apply_chat_template(messages, continue_final_message=True, return_dict=False)
     answer = llm.complete(messages, max_tokens=20)
     assert answer.usage.input_tokens == len(ids)
-    assert answer.text == reference.decode(reference.generate(ids, 20))
+    assert answer.text == reference.decode(reference.generate(ids, 20), ids)
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\x00b", "😀👩‍👩‍👧‍👦", "שלום \u202e abc", "\ufffd", "\u0301", "\r\n\t "])

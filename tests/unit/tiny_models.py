@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,48 @@ def sentencepiece_tokenizer() -> Tokenizer:
     for token in bytes_:
         vocabulary.setdefault(token, len(vocabulary))
     return Tokenizer.from_str(json.dumps(structure))
+
+
+def decoded(tokenizer: Tokenizer, ids: Sequence[int], context: Sequence[int] = ()) -> str:
+    """Returns the text that tokens add behind others, without special tokens.
+
+    It is that of the tokenizer's own decoder, but for byte tokens that of sentencepiece: whole characters count, and
+    each other byte becomes U+FFFD. The decoder of tokenizers replaces the whole run of byte tokens around such a byte.
+    """
+
+    def decode(ids: Sequence[int]) -> str:
+        if tokenizer.token_to_id("<0x00>") is None:
+            return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+        return _sentencepiece_text(token for id in ids if (token := tokenizer.id_to_token(id)) not in (*SPECIAL, None))
+
+    begin = decode(context)
+    text = decode([*context, *ids])
+    assert text.startswith(begin)
+    return text[len(begin) :] if begin else decode(ids)
+
+
+def _sentencepiece_text(tokens: Iterable[str]) -> str:
+    text = ""
+    for is_bytes, run in groupby(
+        (token for token in tokens if token != "<unk>"), lambda token: token.startswith("<0x")
+    ):
+        if not is_bytes:
+            text += "".join(run).replace("▁", " ")
+            continue
+        rest = bytes(int(token[3:5], 16) for token in run)
+        while rest:
+            length = next((length for length in range(1, 5) if _is_utf8(rest[:length])), 0)
+            text += rest[:length].decode() or "\ufffd"
+            rest = rest[length or 1 :]
+    return text.removeprefix(" ")
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def build(directory: Path, architecture: str, *, chat: bool = True, seed: int = 0, **changes: Any) -> Path:

@@ -3,66 +3,72 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 
 __all__ = ["Detokenizer", "ExactDetokenizer"]
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_EACH_BYTE = "abstractllm.replace-each-byte"
+_LONGEST_CHARACTER = 4
+"""Tokens over which a character may be spread, one for each of its bytes."""
 
 
 class Detokenizer:
     """Turns one answer's tokens into text as they come.
 
-    The pieces that it returns, joined, are the decoded text of all tokens: text that the next token may still change,
-    such as an incomplete UTF-8 character or a run of byte tokens, is held back. The `DecodeStream` of tokenizers fails
-    where a run of byte tokens turns out not to be UTF-8.
+    The pieces that it returns, joined, are the text that the tokenizer's tokens add behind the context. Bytes that form
+    whole characters are text at once; only the beginning of a character, at most three bytes, is held back. Bytes that
+    are not UTF-8 become U+FFFD. The work for a token does not depend on how many came before it.
 
     Args:
         decoder: The tokenizer's decoder.
+        context: The tokens before the answer, if it goes on with their text; the last ones that are text count.
     """
 
-    def __init__(self, decoder: TokenDecoder) -> None:
+    def __init__(self, decoder: TokenDecoder, context: Sequence[int] = ()) -> None:
         self._decoder = decoder
-        self._ids: list[int] = []
-        self._context_begin = 0
-        """The index of the first token that is decoded again, as context for the tokens behind it."""
-        self._context_text = ""
-        """The text of the context."""
-        self._returned = 0
-        """The number of tokens whose text has been returned."""
-        self.text = ""
-        """All text that has been returned."""
+        last = islice(filter(decoder.is_text, reversed(context)), decoder.context_tokens)
+        self._context = deque(reversed(list(last)), maxlen=decoder.context_tokens)
+        """The last tokens whose text has been returned."""
+        self._pending: list[int] = []
+        """Tokens behind them whose text may be incomplete, of a tokenizer whose tokens cannot be decoded one by one."""
+        errors = _EACH_BYTE if decoder.replaces_each_byte else "replace"
+        self._characters = codecs.getincrementaldecoder("utf-8")(errors)
 
     def push(self, id: int) -> str:
         """Takes the next token and returns the text that is certain now."""
         if not self._decoder.is_text(id):
             return ""
-        self._ids.append(id)
-        if id in self._decoder.byte_tokens:
-            return ""
-        text = self._decoder.decode(self._ids[self._context_begin :])
-        if text.endswith(_REPLACEMENT) or len(text) <= len(self._context_text):
-            return ""
-        if not text.startswith(self._context_text):
-            return ""
-        new = text[len(self._context_text) :]
-        if self._decoder.is_local:
-            self._context_begin = self._returned
-            self._context_text = self._decoder.decode(self._ids[self._context_begin :])
-        else:
-            self._context_text = text
-        self._returned = len(self._ids)
-        self.text += new
-        return new
+        if self._decoder.is_exact:
+            text = self._characters.decode(self._decoder.token_bytes(id, self._context))
+            self._context.append(id)
+            return text
+        self._pending.append(id)
+        text = self._decoder.added_text(self._pending, self._context)
+        is_incomplete = text is None or text.endswith(_REPLACEMENT)
+        return "" if is_incomplete and len(self._pending) < _LONGEST_CHARACTER else self._release(text)
 
     def flush(self) -> str:
-        """Returns what was held back, when no more tokens come."""
-        text = self._decoder.decode(self._ids)
-        new = text[len(self.text) :] if text.startswith(self.text) else ""
-        self.text += new
-        return new
+        """Returns what was held back, when no more tokens come, or none that could complete it."""
+        text = self._characters.decode(b"", True)
+        self._characters.reset()
+        return text + self._release(self._decoder.added_text(self._pending, self._context))
+
+    def bytes_of(self, id: int) -> bytes:
+        """Returns the bytes that a token would add to the text now; of a special token its name."""
+        return self._decoder.token_bytes(id, (*self._context, *self._pending))
+
+    def _release(self, text: str | None) -> str:
+        """Returns the text of the tokens that were held back: what they add, or, where that is None, their own."""
+        if text is None:
+            text = self._decoder.added_text(self._pending, ()) or ""
+        self._context.extend(self._pending)
+        self._pending.clear()
+        return text
 
 
 class ExactDetokenizer:
@@ -80,10 +86,24 @@ class ExactDetokenizer:
 
     def push(self, id: int) -> str:
         """Takes the next token and returns the text that is certain now."""
-        if not self._decoder.is_text(id):
-            return ""
-        return self._characters.decode(self._decode_bytes([id]))
+        return self._characters.decode(self._decode_bytes([id])) if self._decoder.is_text(id) else ""
 
     def flush(self) -> str:
-        """Returns what was held back, when no more tokens come."""
-        return self._characters.decode(b"", True)
+        """Returns what was held back, when no more tokens come, or none that could complete it."""
+        text = self._characters.decode(b"", True)
+        self._characters.reset()
+        return text
+
+    def bytes_of(self, id: int) -> bytes:
+        """Returns the bytes of a token; of a special one its name."""
+        return self._decode_bytes([id]) if self._decoder.is_text(id) else self._decoder.token_bytes(id)
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Returns a replacement character for each byte that is not UTF-8, and the place behind them."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error(_EACH_BYTE, _replace_each_byte)

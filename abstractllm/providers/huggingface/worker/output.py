@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
@@ -30,8 +31,9 @@ CANCELLED = "cancelled"
 class OutputProcessor:
     """Turns one request's tokens into messages.
 
-    Stop sequences are searched in the answer's text alone, and never across a tool call. Log-probabilities are sent of
-    the tokens that the text is made of.
+    Stop sequences are searched in the answer's text alone, and never across a tool call. A special token is no text,
+    but for a stop sequence that holds its name it reads as that name. Log-probabilities are sent of the tokens that
+    the text is made of.
 
     Args:
         loaded: The model.
@@ -43,10 +45,12 @@ class OutputProcessor:
         template, tools = loaded.prompt_builder.template, request.message.conversation.tools
         self._loaded = loaded
         self._ends = loaded.ends
-        self._special_markers = template.special_markers
         self._request = request
         self._send = send
         self._detokenizer = self._new_detokenizer()
+        markers = (*(template.reasoning_block or ()), *(template.call_format.markers if tools else ()))
+        self._special_markers = {id: text for id, text in template.special_markers.items() if text in markers}
+        """The special tokens that the parser reads."""
         self._parser = AnswerParser(
             template.reasoning_block,
             request.is_reasoning,
@@ -57,6 +61,8 @@ class OutputProcessor:
         """Characters of output that the parser has been given."""
         self._reasoning_tokens = 0 if template.reasoning_block else None
         self._stops = StopScanner(request.message.sampling.stop or ())
+        self._unplaced: deque[tuple[int, str]] = deque()
+        """Special tokens of stop sequences behind output that the parser holds back: the place and the name of each."""
         self._logprobs = LogprobAligner() if request.message.sampling.top_logprobs is not None else None
         self._unsent: list[Delta] = []
         """Pieces that are sent at the end of the step, or, of an answer that is wanted whole, at its end."""
@@ -91,7 +97,7 @@ class OutputProcessor:
         if token in self._ends:
             self.finish_reason = FinishReason.STOP
             return True
-        self._write(self._read(token, logprobs))
+        self._read(token, logprobs)
         if matcher is not None and not matcher.is_active:
             matcher.is_active = self._parser.is_answering
         if self._stops.stop_sequence:
@@ -122,20 +128,24 @@ class OutputProcessor:
             self._request.cached_tokens,
         )
 
-    def _read(self, token: int, logprobs: TokenLogprobs | None) -> list[Piece]:
-        """Turns a token into pieces of the answer; a special one that is a marker counts as the text of the marker."""
+    def _read(self, token: int, logprobs: TokenLogprobs | None) -> None:
+        """Adds what is certain with a token; a special one that is a marker counts as the text of the marker."""
         begin, was_answering = self._output_length, self._parser.is_answering
+        name = self._loaded.token_decoder.special_tokens.get(token)
+        logprob = self._logprob(token, logprobs, is_text=name is None) if logprobs is not None else None
         if token in self._special_markers:
+            pieces = self._parse(self._detokenizer.flush()) + self._parse(self._special_markers[token], is_special=True)
+        elif name and self._stops.is_in_a_stop(name):
             pieces = self._parse(self._detokenizer.flush())
-            pieces += self._parse(self._special_markers[token], is_special=True)
-            self._detokenizer = self._new_detokenizer()
         else:
-            pieces = self._parse(self._detokenizer.push(token))
-        if self._logprobs is not None and logprobs is not None:
-            self._logprobs.add(begin, self._output_length, self._logprob(token, logprobs))
+            pieces, name = self._parse(self._detokenizer.push(token)), None
+        if self._logprobs is not None and logprob is not None:
+            self._logprobs.add(begin, self._output_length, logprob)
         if self._parser.has_reasoned and not was_answering:
             self._reasoning_tokens = self._request.output_tokens
-        return pieces
+        self._write(pieces)
+        if name and token not in self._special_markers:
+            self._write_special(name)
 
     def _parse(self, text: str, is_special: bool = False) -> list[Piece]:
         self._output_length += len(text)
@@ -149,7 +159,7 @@ class OutputProcessor:
             if isinstance(piece, TextPiece):
                 if self._logprobs is not None:
                     self._logprobs.assign(piece)
-                self._write_text(self._stops.push(piece.text))
+                self._write_text(self._scan(piece))
                 continue
             if rest := self._stops.flush():
                 self._write_text(rest)
@@ -158,6 +168,31 @@ class OutputProcessor:
                 self._unsent.append(replace(delta, reasoning=piece.text))
             else:
                 self._unsent.append(replace(delta, call=piece))
+
+    def _scan(self, piece: TextPiece) -> str:
+        """Returns the text that is certain with a piece and the special tokens inside it and at its end."""
+        certain, taken = "", 0
+        while self._unplaced and self._unplaced[0][0] <= piece.end:
+            place, name = self._unplaced.popleft()
+            if place >= piece.begin:  # else it stood in what has turned out to be no text
+                # Behind the place there may be markers, which are not part of the piece's text.
+                end = min(place - piece.begin, len(piece.text))
+                certain += self._stops.push(piece.text[taken:end]) + self._stops.push_special(name)
+                taken = end
+        return certain + self._stops.push(piece.text[taken:])
+
+    def _write_special(self, name: str) -> None:
+        """Takes a special token, which ends the text if it completes a stop sequence, also behind held-back output."""
+        if not self._parser.is_text:
+            return
+        held = self._parser.held
+        if held and self._stops.ends_with(held, name):
+            self._write([TextPiece(held, self._output_length - len(held), self._output_length)])
+            held = ""
+        if held:
+            self._unplaced.append((self._output_length, name))
+        else:
+            self._write_text(self._stops.push_special(name))
 
     def _write_rest(self) -> None:
         """Adds what was held back, when no more tokens come."""
@@ -180,13 +215,15 @@ class OutputProcessor:
         self._unsent.clear()
 
     def _new_detokenizer(self) -> Detokenizer | ExactDetokenizer:
-        decoder = self._loaded.token_decoder
-        if self._request.matcher is None:
-            return Detokenizer(decoder)
-        return ExactDetokenizer(decoder, self._loaded.grammars.tokenizer.decode_bytes)
+        decoder, request = self._loaded.token_decoder, self._request
+        if request.matcher is not None:
+            return ExactDetokenizer(decoder, self._loaded.grammars.tokenizer.decode_bytes)
+        is_continued = self._loaded.prompt_builder.is_continued(request.message.conversation)
+        return Detokenizer(decoder, request.prompt if is_continued else ())
 
-    def _logprob(self, token: int, logprobs: TokenLogprobs) -> Logprob:
+    def _logprob(self, token: int, logprobs: TokenLogprobs, is_text: bool) -> Logprob:
+        """Returns a token's log-probability, with the bytes that it adds to the text."""
         value, ids, values = logprobs
-        bytes_of = self._loaded.token_decoder.token_bytes
+        bytes_of = self._detokenizer.bytes_of
         top = tuple(TopToken(id, bytes_of(id), logprob) for id, logprob in zip(ids, values, strict=True))
-        return Logprob(token, bytes_of(token), value, top)
+        return Logprob(token, bytes_of(token) if is_text else b"", value, top)

@@ -71,12 +71,19 @@ class AnswerParser:
         """True once reasoning is over, or can no longer begin."""
         self.is_text = True
         """True if the characters read last are text."""
+        self._text_begin = 0
+        """The place where the text begins that has not been returned, while `is_text`."""
         self._steps = self._parse()
 
     @property
     def complete_calls(self) -> int:
         """The number of calls whose arguments are complete."""
         return self._calls.complete
+
+    @property
+    def held(self) -> str:
+        """Text that may still turn out to be the beginning of something else, such as white space before a call."""
+        return self._reader.visible(self._text_begin, self._reader.end) if self.is_text else ""
 
     def push(self, text: str, is_special: bool = False) -> list[Piece]:
         """Takes the next piece of the answer and returns the pieces that are certain now.
@@ -132,8 +139,10 @@ class AnswerParser:
             yield
         if is_closed:
             reader.place = place + len(closing)
-            self.is_answering = self.is_text = True
+            self.is_answering = True
             yield from reader.skip_space()
+            self.is_text = True
+            self._text_begin = reader.place
         else:
             reader.place = reader.end
 
@@ -166,8 +175,9 @@ class AnswerParser:
             self.is_text = True
             if is_after_call:
                 reader.forget(reader.place)
+                self._text_begin = reader.place
             elif self._calls.emitted_to >= 0:
-                reader.place = self._calls.emitted_to
+                reader.place = self._text_begin = self._calls.emitted_to
             else:
                 self._emit_text(begin, behind_opening)
             if not is_after_call and not format.opening:
@@ -208,5 +218,5 @@ class AnswerParser:
     def _emit_text(self, begin: int, end: int) -> None:
         if text := self._reader.visible(begin, end):
             self._pieces.append(TextPiece(text, begin, end))
-        self._reader.place = end
+        self._reader.place = self._text_begin = end
         self._reader.forget(end)
