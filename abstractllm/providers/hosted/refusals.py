@@ -223,7 +223,7 @@ def _by_code(status: int | None, report: ErrorReport) -> Refusal | None:
             continue
         if kind is UnsupportedParameterError and "organization must be verified" in report.message:
             continue
-        return Refusal(kind)
+        return Refusal(kind, "base_url" if kind is ConfigurationError else None)
     if any("perday" in code.lower() for code in report.codes):
         return Refusal(QuotaExceededError)
     if status == 429 and report.retry_after is not None:

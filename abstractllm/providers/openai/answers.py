@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from abstractllm._core.accumulator import AnswerAccumulator
-from abstractllm.errors import IncompleteStreamError, ProviderProtocolError
+from abstractllm.errors import AbstractLLMError, IncompleteStreamError, ProviderProtocolError
 from abstractllm.providers.hosted.event_streams import ServerSentEvent
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of, known_finish_reason
 from abstractllm.providers.hosted.json_values import read_count, read_logprobs, read_optional_text
@@ -93,6 +93,8 @@ class AnswerReader:
             if name == "error" and not chunk.get("error"):
                 self._fail(chunk)
             return self._read(chunk)
+        except AbstractLLMError:  # some are ValueErrors, too
+            raise
         except _UNREADABLE as error:
             raise self._unreadable("a chunk of the answer", error) from error
 
@@ -119,6 +121,8 @@ class AnswerReader:
         self._chunks += 1
         try:
             return self._read(body)
+        except AbstractLLMError:  # some are ValueErrors, too
+            raise
         except _UNREADABLE as error:
             raise self._unreadable("the answer", error) from error
 
@@ -126,6 +130,8 @@ class AnswerReader:
         """Returns what was held back until there are no more chunks; errors as `read`."""
         try:
             return self._noted(list(self._calls.end()))
+        except AbstractLLMError:  # some are ValueErrors, too
+            raise
         except _UNREADABLE as error:
             raise self._unreadable("the answer", error) from error
 
