@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from abstractllm.errors import AbstractLLMError, InternalError
 from abstractllm.providers.huggingface.protocol.messages import Failed, Generate
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory, out_of_memory_error
 
 if TYPE_CHECKING:  # importing torch takes seconds
     from abstractllm.providers.huggingface.worker.structured.matcher import Matcher
@@ -42,6 +43,8 @@ class EngineRequest:
 def failure_message(request_id: int, error: Exception, output_tokens: int | None = None) -> Failed:
     """Returns the message that reports the failure of a request; an unforeseen error is logged with its traceback.
 
+    That the device's memory was too little is no fault of the software, and may pass: it is OVERLOADED.
+
     Args:
         request_id: The request.
         error: The error that ended it.
@@ -49,7 +52,8 @@ def failure_message(request_id: int, error: Exception, output_tokens: int | None
     """
     if not isinstance(error, AbstractLLMError):
         traceback.print_exception(error)
-        error = InternalError(f"{type(error).__name__}: {error}")
+        is_memory = is_out_of_memory(error)
+        error = out_of_memory_error(error) if is_memory else InternalError(f"{type(error).__name__}: {error}")
     return Failed(
         request_id,
         error.reason,

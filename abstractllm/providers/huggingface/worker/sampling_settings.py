@@ -49,15 +49,20 @@ def fill_in(sampling: Sampling, model_defaults: Any) -> SamplingSettings:
         is_sampled = model_defaults.do_sample or has_cut
         temperature = _first_set(model_defaults.temperature, 1.0) if is_sampled else 0.0
     return SamplingSettings(
-        temperature=temperature if temperature >= _LEAST_TEMPERATURE else 0.0,
-        top_k=_first_set(sampling.top_k, model_defaults.top_k, 0),
-        top_p=_first_set(sampling.top_p, model_defaults.top_p, 1.0),
-        min_p=_first_set(sampling.min_p, model_defaults.min_p, 0.0),
-        repetition_penalty=_first_set(sampling.repetition_penalty, model_defaults.repetition_penalty, 1.0),
+        temperature=float(temperature) if temperature >= _LEAST_TEMPERATURE else 0.0,
+        top_k=max(0, int(_first_set(sampling.top_k, model_defaults.top_k, 0))),
+        top_p=_share(_first_set(sampling.top_p, model_defaults.top_p, 1.0)),
+        min_p=_share(_first_set(sampling.min_p, model_defaults.min_p, 0.0)),
+        repetition_penalty=float(_first_set(sampling.repetition_penalty, model_defaults.repetition_penalty, 1.0)),
         presence_penalty=sampling.presence_penalty or 0.0,
         frequency_penalty=sampling.frequency_penalty or 0.0,
         logit_bias=sampling.logit_bias or {},
     )
+
+
+def _share(value: float) -> float:
+    """Returns a number as a share, from 0 to 1; a model's own configuration may hold anything."""
+    return min(1.0, max(0.0, float(value)))
 
 
 def _first_set(*values: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +18,8 @@ from transformers import (
 )
 
 from abstractllm.providers.huggingface.protocol.messages import Begun, Done, FromEngine
+from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
+from abstractllm.providers.huggingface.worker.generation_rules import neutral_config, own_config_set_aside
 from abstractllm.providers.huggingface.worker.logprobs import TokenLogprobs
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
@@ -38,76 +40,89 @@ def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEn
 
     Returns:
         The last message of the answer; its `output_tokens` counts every generated token, an end token included.
+
+    Raises:
+        AbstractLLMError: If the answer cannot go on: its format allows no token, or the logits are not finite.
     """
     model, sampling = loaded.model, request.message.sampling
     send(Begun(request.message.id))
     prompt = torch.tensor([request.prompt], device=loaded.device)
     output = OutputProcessor(loaded, request, send)
-    follower = _Follower(output, sampling.top_logprobs)
+    raw_logits = _RawLogits()
     settings = fill_in(sampling, model.generation_config)
+    config = _generation_config(loaded, settings, request.max_tokens)
     torch.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
-    hook = model.register_forward_hook(follower.keep_logits) if sampling.top_logprobs is not None else None
-    try:
+    with own_config_set_aside(model):
         model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            generation_config=_generation_config(loaded, settings, request.max_tokens),
-            logits_processor=_logits_processors(settings, request),
-            stopping_criteria=StoppingCriteriaList([follower]),
+            generation_config=config,
+            logits_processor=_logits_processors(loaded, settings, request, prompt, raw_logits),
+            stopping_criteria=StoppingCriteriaList([_Follower(output, raw_logits, sampling.top_logprobs)]),
         )
-    finally:
-        if hook:
-            hook.remove()
     return output.done()
 
 
 def _generation_config(loaded: LoadedModel, settings: SamplingSettings, max_tokens: int) -> GenerationConfig:
-    """Returns the model's own configuration with the request's settings in it.
-
-    Everything that has a default of transformers' own, such as a `top_k` of 50, is set, since `generate` would fill it
-    in.
-    """
-    config: GenerationConfig = copy.deepcopy(loaded.model.generation_config)
-    is_sampled = settings.temperature > 0
-    ends = sorted(loaded.ends)
-    pad_token = config.pad_token_id
+    """Returns the configuration of one answer; what changes logits before the temperature is in other hands."""
+    rules, ends = loaded.rules, sorted(loaded.ends)
+    pad_token = loaded.model.generation_config.pad_token_id
     if pad_token is None:
         pad_token = ends[0] if ends else 0
-    config.update(  # type: ignore[no-untyped-call]
-        do_sample=is_sampled,
-        temperature=settings.temperature if is_sampled else 1.0,
-        top_p=settings.top_p if is_sampled else 1.0,
-        top_k=settings.top_k if is_sampled else 0,
-        min_p=settings.min_p if is_sampled else 0.0,
-        repetition_penalty=1.0,  # applied in `_logits_processors`, in a fixed order
+    sampled: dict[str, Any] = {}
+    if settings.temperature > 0:
+        sampled = {
+            "do_sample": True,
+            "temperature": settings.temperature,
+            "top_h": rules.top_h,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "min_p": settings.min_p,
+            "typical_p": rules.typical_p,
+            "epsilon_cutoff": rules.epsilon_cutoff,
+            "eta_cutoff": rules.eta_cutoff,
+        }
+    return neutral_config(
+        loaded.model,
         max_new_tokens=max_tokens,
-        max_length=None,
         eos_token_id=ends,
         pad_token_id=pad_token,
-        num_beams=1,
-        num_return_sequences=1,
-        return_dict_in_generate=False,
-        output_scores=False,
-        output_logits=False,
-        max_time=None,
-        stop_strings=None,
-        use_cache=True,
+        watermarking_config=rules.watermarking_config,
+        **sampled,
     )
-    return config
 
 
-def _logits_processors(settings: SamplingSettings, request: EngineRequest) -> LogitsProcessorList:
-    """Returns the changes of the logits before temperature and cuts: bias, then penalties, then the format."""
-    processors = LogitsProcessorList()
+def _logits_processors(
+    loaded: LoadedModel,
+    settings: SamplingSettings,
+    request: EngineRequest,
+    prompt: torch.Tensor,
+    raw_logits: _RawLogits,
+) -> LogitsProcessorList:
+    """Returns what changes the logits before the temperature, in the order of the batch's sampler."""
+    rules, matcher = loaded.rules, request.matcher
+    processors = LogitsProcessorList([raw_logits, *rules.before_penalties(prompt, loaded.model)])
     if settings.logit_bias:
         processors.append(_LogitBias(settings.logit_bias))
     if settings.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
     if settings.presence_penalty or settings.frequency_penalty:
         processors.append(_Penalties(settings.presence_penalty, settings.frequency_penalty, len(request.prompt)))
-    if request.matcher is not None:
-        processors.append(_Format(request.matcher))
+    processors += rules.after_penalties(prompt, request.max_tokens, has_format=matcher is not None)
+    if matcher is not None:
+        processors.append(_Format(matcher))
+    processors.append(_FiniteLogits(", ".join(rules.logits_rules), matcher and matcher.field))
     return processors
+
+
+class _RawLogits(LogitsProcessor):
+    """Keeps the model's raw logits of the last position."""
+
+    logits: torch.Tensor
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.logits = scores[0]
+        return scores
 
 
 class _LogitBias(LogitsProcessor):
@@ -149,20 +164,32 @@ class _Format(LogitsProcessor):
         return scores
 
 
+class _FiniteLogits(LogitsProcessor):
+    """Ends an answer for which no token can be chosen.
+
+    Args:
+        changes: The names of the model's own rules that were applied.
+        field: The field of the request that the answer's format comes from; None without a format.
+    """
+
+    def __init__(self, changes: str, field: str | None) -> None:
+        self._changes = changes
+        self._field = field
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        largest = scores.amax().item()
+        if not math.isfinite(largest):
+            raise no_token_error(largest, self._changes, self._field)
+        return scores
+
+
 class _Follower(StoppingCriteria):
     """Hands each token to the output processor, and stops the generation when the answer is over."""
 
-    def __init__(self, output: OutputProcessor, top_logprobs: int | None) -> None:
+    def __init__(self, output: OutputProcessor, raw_logits: _RawLogits, top_logprobs: int | None) -> None:
         self._output = output
+        self._raw_logits = raw_logits
         self._top_logprobs = top_logprobs
-        self._logits: torch.Tensor | None = None
-
-    def keep_logits(self, module: Any, arguments: Any, output: Any) -> None:
-        """Keeps the model's raw logits of the last position.
-
-        It is a forward hook, since logits processors run after others that have changed the logits.
-        """
-        self._logits = output.logits[0, -1]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
         is_over = bool(self._output.finish_reason)
@@ -172,8 +199,11 @@ class _Follower(StoppingCriteria):
         return torch.full((input_ids.shape[0],), is_over, device=input_ids.device, dtype=torch.bool)
 
     def _logprobs_of(self, token: int) -> TokenLogprobs | None:
-        if self._top_logprobs is None or self._logits is None:
+        if self._top_logprobs is None:
             return None
-        values = torch.log_softmax(self._logits.float(), dim=-1)
+        logits = self._raw_logits.logits
+        if not logits.amax().isfinite():  # which a rule of the model's has removed
+            logits = logits.nan_to_num()
+        values = torch.log_softmax(logits, dim=-1)
         likeliest = values.topk(min(self._top_logprobs, len(values)))
         return values[token].item(), likeliest.indices.tolist(), likeliest.values.tolist()

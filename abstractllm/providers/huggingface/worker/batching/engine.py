@@ -19,14 +19,17 @@ from transformers.generation.continuous_batching.model_runner import infer_max_s
 
 from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules
+from abstractllm.providers.huggingface.worker.batching.memory_recovery import recover_memory
 from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
 from abstractllm.providers.huggingface.worker.batching.sampling_after_forward import sample_after_forward
 from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest, BatchScheduler, NullOutputRouter
 from abstractllm.providers.huggingface.worker.batching.sizes import batching_config
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
-from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
 
 __all__ = ["BatchEngine"]
 
@@ -78,6 +81,9 @@ class BatchEngine:
         self.is_quantized = bool(loaded.description.quantization)
         self.crash = crash
         """Called when the loop cannot go on, in the loop's thread."""
+        rules = loaded.rules
+        has_rules = bool(rules.logits_rules) or rules.has_filters
+        self._rules = LogitsRules(rules, loaded.vocabulary_size, loaded.model.device) if has_rules else None
         window = loaded.description.context_window
         config = batching_config(
             loaded.model, max_batch_size, cache_bytes, window=window, attention=attention_name, cuda_graphs=cuda_graphs
@@ -115,8 +121,7 @@ class BatchEngine:
 
     def submit(self, request: EngineRequest) -> None:
         """Takes a request whose prompt is tokenized and fits; from any thread."""
-        model_defaults = self._loaded.model.generation_config
-        sampling_state = new_sampling_state(request.message.sampling, model_defaults, request.prompt, request.matcher)
+        sampling_state = new_sampling_state(request, self._loaded.model.generation_config, self._rules)
         processor = OutputProcessor(self._loaded, request, self._outbox.append)
         output = RequestOutput(request, sampling_state, processor, self._outbox, self._step_counters, self._end)
         self.add(
@@ -164,7 +169,32 @@ class BatchEngine:
             self._reported_at, self._reported_steps = now, counters.steps
             messages = tuple(self._outbox)
             self._outbox.clear()
+            self._send_isolated(messages)
+
+    def _send_isolated(self, messages: tuple[Message, ...]) -> None:
+        """Sends messages together; if that fails, one by one, and fails the requests of those that cannot be sent."""
+        try:
             self._send(Batch(messages, self.counters))
+            return
+        except Exception as error:
+            if not messages:
+                raise
+            fault = error
+        failed: set[int] = set()
+        for message in messages:
+            if message.id in failed:
+                continue
+            try:
+                self._send(Batch((message,), self.counters))
+            except Exception:
+                failed.add(message.id)
+        states: Any = self._manager.scheduler.active_requests
+        outputs = [state.output for state in states.values() if state.output.request.message.id in failed]
+        for output in outputs:  # which fail with their next token
+            output.sampling_state.error = fault
+            failed.discard(output.request.message.id)
+        for id in failed:
+            self._send(Batch((failure_message(id, fault),), self.counters))
 
 
 class _Manager(ContinuousBatchingManager):
@@ -235,6 +265,14 @@ class _Manager(ContinuousBatchingManager):
         batch_size = len(inputs.requests_in_batch) if self.current_batch > steps else 0
         self._after_step(time.monotonic() - began, batch_size)
         return goes_on
+
+    def _generation_step(self) -> None:
+        try:
+            super()._generation_step()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            recover_memory(self.processor, error)
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:
         traceback.print_exception(error)

@@ -6,7 +6,6 @@ its masks in an unforeseen way then gives wrong answers without any error. So ea
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from abstractllm.providers.huggingface.protocol.messages import Conversation, Ge
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
+from abstractllm.providers.huggingface.worker.generation_rules import neutral_config, own_config_set_aside
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
@@ -100,17 +100,12 @@ def references(loaded: LoadedModel) -> list[Reference]:
     Raises:
         ModelLoadError: If the model cannot generate at all.
     """
-    config = copy.deepcopy(loaded.model.generation_config)
-    config.update(
-        do_sample=False,
+    config = neutral_config(
+        loaded.model,
         max_new_tokens=_NEW_TOKENS,
-        max_length=None,
-        repetition_penalty=1.0,
-        eos_token_id=loaded.vocabulary_size,  # no token: None would bring back the model's own
-        pad_token_id=0,
+        eos_token_id=loaded.vocabulary_size,  # no token
         output_logits=True,
         return_dict_in_generate=True,
-        num_beams=1,
     )
     return [_reference(loaded, config, index, length) for index, length in enumerate(_prompt_lengths(loaded))]
 
@@ -128,7 +123,7 @@ def _reference(loaded: LoadedModel, config: Any, seed: int, length: int) -> Refe
     prompt = torch.randint(0, min(_PROMPT_VOCABULARY, loaded.vocabulary_size), (1, length), generator=generator)
     prompt = prompt.to(loaded.model.device)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), own_config_set_aside(loaded.model):
             answer = loaded.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
     except Exception as error:
         raise ModelLoadError(f"the model cannot generate: {type(error).__name__}: {error}", field="model") from error
@@ -174,9 +169,11 @@ def _wait_for(probe: _Probe, engine: BatchEngine, broken: threading.Event) -> No
     while not probe.done.wait(0.01):
         waited += 0.01
         if broken.is_set() or waited > _TIMEOUT_SECONDS:
-            raise CheckFailedError(f"the batch loop broke while it was tried: {_described(engine.failure)}")
+            raise CheckFailedError(
+                f"the batch loop broke while it was tried: {_described(engine.failure)}"
+            ) from engine.failure
     if probe.error:
-        raise CheckFailedError(f"the batch loop refused a request: {_described(probe.error)}")
+        raise CheckFailedError(f"the batch loop refused a request: {_described(probe.error)}") from probe.error
 
 
 def _compare(probe: _Probe, reference: Reference, tolerance: float) -> None:

@@ -70,11 +70,14 @@ class RequestOutput:
             self._outbox.append(Begun(self.request.message.id))
 
     def take(self, token: int) -> bool:
-        """Takes the next token; an error ends this request alone.
+        """Takes the next token; an error, also one of the sampler, ends this request alone.
 
         Returns:
             Whether the request is over.
         """
+        if self.sampling_state.error is not None:
+            self.fail(self.sampling_state.error)
+            return True
         self._counters.generated_tokens += 1
         try:
             if not self._processor.take(token, self.sampling_state.logprobs):
@@ -89,8 +92,12 @@ class RequestOutput:
     def cancel(self) -> None:
         """Ends a cancelled request between two steps."""
         self._processor.finish_reason = CANCELLED
-        self._outbox.append(self._processor.done())
-        self._end(self.request)
+        try:
+            self._outbox.append(self._processor.done())
+        except Exception as error:
+            self.fail(error)
+        else:
+            self._end(self.request)
 
     def fail(self, error: Exception) -> None:
         """Ends the request with an error, which is sent after the messages that the step already has of it."""

@@ -1,22 +1,30 @@
 """Sampling the next tokens of a batch in which every request has its own settings.
 
-The order is that of transformers' own processors: bias, penalties, the answer's format, temperature, top-k, top-p,
-min-p. A token is sampled by evaluating the inverse of the cumulative distribution at one random number. That depends on
-the request's seed and position alone, so that a request's tokens do not depend on the other requests of its batch.
-Nothing sorts the whole vocabulary.
+The order is that of transformers' own processors: bias, penalties, the rules of the model's generation configuration,
+the answer's format, temperature, top-k, top-p, min-p. A token is sampled by evaluating the inverse of the cumulative
+distribution at one random number. That depends on the request's seed and position alone, so that a request's tokens do
+not depend on the other requests of its batch. Nothing sorts the whole vocabulary.
+
+What fails for one request fails that request alone. Whether a request's logits are finite shows in the largest of them,
+which is read together with the tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch.nn.functional import pad
 
+from abstractllm.providers.huggingface.worker.batching.isolation import run_isolated
+from abstractllm.providers.huggingface.worker.batching.logits_rules import RequestRules
 from abstractllm.providers.huggingface.worker.batching.random_numbers import uniforms
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
+from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
+from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
 from abstractllm.providers.huggingface.worker.structured.matcher import forbid
 
 __all__ = ["sample"]
@@ -32,6 +40,9 @@ _BLOCK = 128
 _STRIPE = 16
 """Values of which only the largest is looked at first."""
 
+_Chosen = tuple[torch.Tensor, torch.Tensor]
+"""The tokens of some requests, `[requests]`, and the largest logit of each, `[requests]`: NaN if one of them is."""
+
 
 def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
     """Samples one token for each request, and records it in its state.
@@ -41,47 +52,71 @@ def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
         states: The states of the requests, in the order of the logits.
 
     Returns:
-        The token ids.
+        The token ids; 0 for a request whose state has an error now.
+
+    Raises:
+        torch.AcceleratorError: If the device cannot be used any more.
     """
-    reporting = [index for index, state in enumerate(states) if state.top_logprobs is not None]
-    logprobs = torch.log_softmax(logits[reporting], dim=-1) if reporting else None
-    changed = [index for index, state in enumerate(states) if state.changes_logits]
-    if changed:
-        _apply_bias_and_penalties(logits, states, changed)
-    constrained = [(index, state.matcher) for index, state in enumerate(states) if state.matcher is not None]
-    if constrained:
-        forbid(logits, [matcher for _, matcher in constrained], [index for index, _ in constrained])
-    result = torch.empty(len(states), dtype=torch.long, device=logits.device)
-    for method, group in _group_by_method(states, logits.shape[1]).items():
+    logprobs = StepLogprobs(logits, states)
+    _change_logits(logits, states)
+    groups = _group_by_method(states, logits.shape[1])
+    result = torch.zeros((2, len(states)), dtype=torch.float32, device=logits.device)  # holds token ids below 2^24
+
+    def choose(method: str, group: Sequence[int]) -> None:
         group_logits = logits if len(group) == len(states) else logits[group]
-        result[group] = _METHODS[method](group_logits, [states[index] for index in group])
-    tokens: list[int] = result.tolist()
-    if logprobs is not None:
-        _report_logprobs(logprobs, states, reporting, tokens)
-    for state, token in zip(states, tokens, strict=True):
-        state.record(token)
-    return tokens
+        chosen, largest = _METHODS[method](group_logits, [states[index] for index in group])
+        result[:, group] = torch.stack((chosen.float(), largest.float()))
+
+    for method, group in groups.items():
+        run_isolated(partial(choose, method), group, states)
+    ids, largest_logits = result.tolist()
+    tokens = [int(id) for id in ids]
+    for state, largest_logit in zip(states, largest_logits, strict=True):
+        if state.error is None and not math.isfinite(largest_logit):
+            state.has_invalid_logits = True
+            state.error = no_token_error(
+                largest_logit, state.rules.shared.names if state.rules else "", state.matcher and state.matcher.field
+            )
+    logprobs.report(tokens)
+
+    def record(indexes: Sequence[int]) -> None:
+        for index in indexes:
+            states[index].record(tokens[index])
+
+    for index, state in enumerate(states):
+        if state.error is None:
+            run_isolated(record, [index], states)
+    return [token if state.error is None else 0 for token, state in zip(tokens, states, strict=True)]
 
 
-def _report_logprobs(
-    logprobs: torch.Tensor, states: Sequence[SamplingState], reporting: Sequence[int], tokens: Sequence[int]
-) -> None:
-    """Puts log-probabilities into the states of the requests that want them.
+def _change_logits(logits: torch.Tensor, states: Sequence[SamplingState]) -> None:
+    """Applies in place what changes logits before the temperature."""
+    ruled = [index for index, state in enumerate(states) if state.rules is not None]
+    shared = next((state.rules.shared for state in states if state.rules is not None), None)
 
-    Args:
-        logprobs: `[requests that want them, vocabulary]`.
-        states: The states of all requests.
-        reporting: The indexes of those that want log-probabilities.
-        tokens: The tokens sampled for all requests.
-    """
-    for row, index in zip(logprobs, reporting, strict=True):
-        likeliest = row.topk(min(states[index].top_logprobs or 0, len(row)))
-        states[index].logprobs = (row[tokens[index]].item(), likeliest.indices.tolist(), likeliest.values.tolist())
+    def apply(rule: Callable[[torch.Tensor, Sequence[RequestRules]], None], indexes: Sequence[int]) -> None:
+        changed = logits[indexes]  # a copy, so that a failure leaves the logits as they were
+        rule(changed, [rules for index in indexes if (rules := states[index].rules) is not None])
+        logits[indexes] = changed
+
+    if shared is not None and shared.comes_before_penalties:
+        run_isolated(partial(apply, shared.before_penalties), ruled, states)
+    for index, state in enumerate(states):
+        if state.changes_logits:
+            run_isolated(partial(_apply_bias_and_penalties, logits, states), [index], states)
+    if shared is not None and shared.comes_after_penalties:
+        run_isolated(partial(apply, shared.after_penalties), ruled, states)
+    constrained = [index for index, state in enumerate(states) if state.matcher is not None]
+
+    def hold_to_format(indexes: Sequence[int]) -> None:
+        forbid(logits, [matcher for index in indexes if (matcher := states[index].matcher) is not None], indexes)
+
+    run_isolated(hold_to_format, constrained, states)
 
 
-def _apply_bias_and_penalties(logits: torch.Tensor, states: Sequence[SamplingState], changed: Sequence[int]) -> None:
+def _apply_bias_and_penalties(logits: torch.Tensor, states: Sequence[SamplingState], indexes: Sequence[int]) -> None:
     """Applies bias and penalties in place; only the logits of tokens that they concern are touched."""
-    for index in changed:
+    for index in indexes:
         settings, counts, row = states[index].settings, states[index].counts, logits[index]
         if settings.logit_bias:
             ids = torch.tensor(list(settings.logit_bias), device=logits.device)
@@ -102,6 +137,8 @@ def _group_by_method(states: Sequence[SamplingState], vocabulary: int) -> dict[s
         settings = state.settings
         if settings.temperature == 0:
             method = "greedy"
+        elif state.rules is not None and state.rules.shared.has_filters:
+            method = "filtered"
         elif 0 < settings.top_k < vocabulary:
             method = "small top-k" if settings.top_k <= _SMALL_K else "large top-k"
         else:
@@ -110,14 +147,14 @@ def _group_by_method(states: Sequence[SamplingState], vocabulary: int) -> dict[s
     return groups
 
 
-def _likeliest(logits: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
-    """Returns the likeliest token of each request."""
-    if logits.device.type == "cpu":  # NumPy's takes a tenth of PyTorch's time there
-        return torch.from_numpy(logits.numpy().argmax(axis=1))
-    return logits.argmax(dim=-1)
+def _likeliest(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
+    """Returns the likeliest token of each request; NaN counts as the largest logit."""
+    on_cpu = logits.device.type == "cpu"  # NumPy's takes a tenth of PyTorch's time there
+    tokens = torch.from_numpy(logits.numpy().argmax(axis=1)) if on_cpu else logits.argmax(dim=-1)
+    return tokens, logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
 
-def _sample_top_k(logits: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
+def _sample_top_k(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
     """Samples from the top k."""
     largest = max(state.settings.top_k for state in states)
     values, ids = _top_values(logits, largest)
@@ -126,23 +163,41 @@ def _sample_top_k(logits: torch.Tensor, states: Sequence[SamplingState]) -> torc
     weights = weights.masked_fill(rank >= _column([state.settings.top_k for state in states], weights), 0.0)
     weights = _keep_nucleus(weights, _nucleus_weight(weights.sum(dim=-1, keepdim=True), states))
     places = _inverse_cdf(_keep_min_p(weights, states), _uniforms(states, weights.device))
-    return ids.gather(1, places).squeeze(1)
+    return ids.gather(1, places).squeeze(1), values[:, 0]
 
 
-def _sample_whole(logits: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
+def _sample_whole(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
     """Samples from the whole vocabulary."""
-    weights = _weights(logits, logits.amax(dim=-1, keepdim=True), states)
-    return _inverse_cdf(_keep_min_p(weights, states), _uniforms(states, weights.device)).squeeze(1)
+    best = logits.amax(dim=-1, keepdim=True)
+    weights = _weights(logits, best, states)
+    return _inverse_cdf(_keep_min_p(weights, states), _uniforms(states, weights.device)).squeeze(1), best.squeeze(1)
 
 
-def _sample_nucleus(logits: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
+def _sample_filtered(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
+    """Samples from what the model's own filters leave, beside the cuts of each request."""
+    best = logits.amax(dim=-1, keepdim=True)
+    scores = logits / _column([state.settings.temperature for state in states], logits)
+    by_cuts: dict[tuple[float, ...], list[int]] = {}
+    for index, state in enumerate(states):
+        settings = state.settings
+        by_cuts.setdefault((settings.top_k, settings.top_p, settings.min_p), []).append(index)
+    for indexes in by_cuts.values():
+        first = states[indexes[0]]
+        assert first.rules is not None
+        scores[indexes] = first.rules.shared.filter(scores[indexes], first.settings)
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp_()
+    return _inverse_cdf(weights, _uniforms(states, weights.device)).squeeze(1), best.squeeze(1)
+
+
+def _sample_nucleus(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
     """Samples from nuclei.
 
     Most nuclei lie within the likeliest tokens. Where one does not, tokens are sampled from the whole vocabulary until
     one lies in the nucleus, that is, until the tokens that are likelier than it have less than `top_p` together. At
     least one in `1 / top_p` tries succeeds, and nothing has to be sorted.
     """
-    weights = _weights(logits, logits.amax(dim=-1, keepdim=True), states)
+    best = logits.amax(dim=-1, keepdim=True)
+    weights = _weights(logits, best, states)
     nucleus = _nucleus_weight(weights.sum(dim=-1, keepdim=True), states)
     values, ids = _top_values(weights, min(_NUCLEUS_K, weights.shape[1]))
     kept = _keep_min_p(_keep_nucleus(values, nucleus), states)
@@ -157,7 +212,7 @@ def _sample_nucleus(logits: torch.Tensor, states: Sequence[SamplingState]) -> to
         tokens[open_rows] = candidates.squeeze(1)
         open_rows = open_rows[(likelier.sum(dim=-1, keepdim=True) >= nucleus[open_rows]).squeeze(1)]
         attempt += 1
-    return tokens
+    return tokens, best.squeeze(1)
 
 
 def _weights(logits: torch.Tensor, best: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
@@ -243,23 +298,24 @@ def _inverse_cdf(weights: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         numbers: `[rows, 1]`, float64, in [0, 1).
 
     Returns:
-        A place in each row, `[rows, 1]`.
+        A place in each row, `[rows, 1]`; any place of a row that holds NaN.
     """
     count = weights.shape[1]
     if count <= _BLOCK:
         sums = weights.cumsum(dim=-1, dtype=torch.float64)
-        return torch.searchsorted(sums, _below_last(sums, numbers * sums[:, -1:]), right=True)
+        return torch.searchsorted(sums, _below_last(sums, numbers * sums[:, -1:]), right=True).clamp_(max=count - 1)
     if count % _BLOCK:
         weights = pad(weights, (0, _BLOCK - count % _BLOCK))
     blocks = weights.view(len(weights), -1, _BLOCK)
     block_sums = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     targets = _below_last(block_sums, numbers * block_sums[:, -1:])
-    block = torch.searchsorted(block_sums, targets, right=True)
+    block = torch.searchsorted(block_sums, targets, right=True).clamp_(max=block_sums.shape[1] - 1)
     before = torch.where(block > 0, block_sums.gather(1, (block - 1).clamp(min=0)), 0.0)
     inside = blocks[torch.arange(len(blocks), device=block.device), block.squeeze(1)].cumsum(
         dim=-1, dtype=torch.float64
     )
-    return block * _BLOCK + torch.searchsorted(inside, _below_last(inside, targets - before), right=True)
+    places = block * _BLOCK + torch.searchsorted(inside, _below_last(inside, targets - before), right=True)
+    return places.clamp_(max=count - 1)
 
 
 def _below_last(sums: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -282,7 +338,8 @@ _METHODS = {
     "greedy": _likeliest,
     "small top-k": _sample_top_k,
     "large top-k": _sample_top_k,
+    "filtered": _sample_filtered,
     "nucleus": _sample_nucleus,
     "whole": _sample_whole,
 }
-"""The functions from the logits and states of some requests to one token for each."""
+"""The functions from the logits and states of some requests to one token for each, and to the largest logits."""

@@ -38,6 +38,7 @@ def sample_after_forward(processor: Any, vocabulary_size: int) -> None:
             kept_logits.append(scores[0])
 
     def compute_batch_and_sample(model: Any, batch_data: Any) -> None:
+        kept_logits.clear()  # those of a step that has failed
         compute_batch(model, batch_data)
         logits = captured_logits if is_captured else kept_logits.pop()
         # The requests of a warm-up are transformers' own, and nobody waits for their tokens.

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from abstractllm.providers.huggingface.protocol.messages import Sampling
+from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules, RequestRules
 from abstractllm.providers.huggingface.worker.logprobs import TokenLogprobs
+from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings, fill_in
 from abstractllm.providers.huggingface.worker.structured.matcher import Matcher
 
@@ -32,8 +33,14 @@ class SamplingState:
     """The matcher of the answer's format; None without a format."""
     sampled: int = 0
     """Tokens sampled so far: the position that the next random number belongs to."""
+    rules: RequestRules | None = None
+    """The rules of the model's generation configuration; None without such rules."""
     logprobs: TokenLogprobs | None = None
     """The log-probabilities of the token sampled last."""
+    error: Exception | None = None
+    """The error because of which no further token can be sampled."""
+    has_invalid_logits: bool = False
+    """True once the logits were not finite: what the request has in the cache may not be either."""
     changes_logits: bool = field(init=False)
     """True if a bias or penalties apply."""
 
@@ -45,6 +52,8 @@ class SamplingState:
         self.sampled += 1
         if self.counts is not None:
             self.counts.add(token)
+        if self.rules is not None:
+            self.rules.record(token)
 
 
 class TokenCounts:
@@ -81,25 +90,24 @@ class TokenCounts:
         return self._generated[: len(self._indexes)]
 
 
-def new_sampling_state(
-    sampling: Sampling, model_defaults: Any, prompt: Sequence[int], matcher: Matcher | None
-) -> SamplingState:
+def new_sampling_state(request: EngineRequest, model_defaults: Any, rules: LogitsRules | None) -> SamplingState:
     """Returns the state of a request of which nothing has been sampled.
 
     Args:
-        sampling: The request's parameters.
+        request: The request, whose prompt is tokenized.
         model_defaults: The model's `GenerationConfig`, for what the request leaves unset.
-        prompt: The prompt's tokens.
-        matcher: The matcher of the answer's format; None without a format.
+        rules: The rules of the model's generation configuration; None without such rules.
     """
+    sampling = request.message.sampling
     settings = fill_in(sampling, model_defaults)
     counts = None
     if settings.has_penalties:
-        counts = TokenCounts(prompt if settings.repetition_penalty != 1.0 else ())
+        counts = TokenCounts(request.prompt if settings.repetition_penalty != 1.0 else ())
     return SamplingState(
         settings,
         seed=secrets.randbits(64) if sampling.seed is None else sampling.seed,
         top_logprobs=sampling.top_logprobs,
         counts=counts,
-        matcher=matcher,
+        matcher=request.matcher,
+        rules=rules and RequestRules(rules, request.prompt, request.max_tokens, request.matcher is not None),
     )

@@ -80,6 +80,17 @@ class BatchScheduler(FIFOScheduler):
             self.block_new_requests = False
         return super().clear_cancelled_requests()
 
+    def finish_request(self, request_id: str) -> None:
+        """Frees what a request holds of the cache; numbers that are not finite are wiped out, and found by nobody."""
+        state: Any = self.active_requests.get(request_id)
+        if state is not None and state.output.sampling_state.has_invalid_logits:
+            for allocator in self.cache.cache_allocators.values():
+                shared = allocator.ledger.shared_ref_counts
+                blocks = [block for block in allocator.block_table.get(request_id, ()) if block not in shared]
+                allocator._copy_view[blocks] = 0
+            self.cache.free_blocks(request_id, no_cache=True)
+        super().finish_request(request_id)
+
     def _schedule_request(self, state: Any, *arguments: Any) -> None:
         state.output.begin(state.position_offset)
         super()._schedule_request(state, *arguments)

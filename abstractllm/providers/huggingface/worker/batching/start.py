@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from abstractllm.errors import ConfigurationError
+from abstractllm.errors import ConfigurationError, OverloadedError, cause_chain
 from abstractllm.providers.huggingface.protocol.messages import Batch, Load
 from abstractllm.providers.huggingface.worker.batching.attention import candidates
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
@@ -19,12 +19,19 @@ from abstractllm.providers.huggingface.worker.batching.equivalence_check import 
     references,
     run_probes,
 )
-from abstractllm.providers.huggingface.worker.batching.sizes import DEFAULT_BATCH_SIZE, default_cache_bytes
+from abstractllm.providers.huggingface.worker.batching.sizes import (
+    DEFAULT_BATCH_SIZE,
+    default_cache_bytes,
+    free_bytes,
+)
+from abstractllm.providers.huggingface.worker.checkpoint.positions import mixes_lengths
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 
 __all__ = ["start"]
 
+_ONE_AT_A_TIME = "requests are answered one at a time"
 _LONGEST_NOTE = 300
 """Characters of an error in the model's description."""
 
@@ -60,7 +67,7 @@ def start(
         slots=engine.max_batch_size if engine else 1,
         longest=engine.max_request_tokens if engine else window,
         cache_bytes=engine.cache_bytes if engine else 0,
-        note=f"requests are answered one at a time: {reason}" if reason else "",
+        note="; ".join(filter(None, (loaded.description.note, reason and f"{_ONE_AT_A_TIME}: {reason}"))),
     )
     return engine
 
@@ -82,6 +89,10 @@ def _start_any(
         return None, ""
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         return None, "the model lies on several devices"
+    if loaded.rules.not_in_a_batch:
+        return None, loaded.rules.not_in_a_batch
+    if mixes_lengths(model, loaded.description.context_window):
+        return None, "its positions are scaled by the length of the longest text that is computed with them"
     answers = references(loaded)
     reason = ""
     for attention_name in candidates(model, settings.cuda_graphs):
@@ -132,12 +143,25 @@ def _start_with(
         model.set_attn_implementation(original_attention)
         if isinstance(error, ConfigurationError) and settings.kv_cache_bytes:
             raise
+        if settings.kv_cache_bytes and _is_lack_of_memory(error):
+            raise ConfigurationError(
+                f"kv_cache_bytes: beside a cache of {settings.kv_cache_bytes} bytes there is too little memory on "
+                f"{model.device} to compute, where {free_bytes(model.device)} are free without it",
+                field="kv_cache_bytes",
+                limit=free_bytes(model.device),
+                requested=settings.kv_cache_bytes,
+            ) from error
         return None, _reason(error)
     return engine, ""
 
 
 def _max_batch_size(model: Any, settings: Load) -> int:
     return settings.max_batch_size or DEFAULT_BATCH_SIZE["cuda" if model.device.type == "cuda" else "cpu"]
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Returns True if an error comes of too little memory for a step or for the cache."""
+    return any(isinstance(link, OverloadedError) or is_out_of_memory(link) for link in cause_chain(error))
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,446 @@
+"""The rules in a model's generation configuration: what each field means here, and the rules that change logits.
+
+`model.generate` obeys a model's `generation_config.json` in full. So do the answers here, one at a time and in a batch:
+each field is honoured, or has no effect on an answer, or the model is refused by the field's name.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+import torch
+from transformers import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    ExponentialDecayLengthPenalty,
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    GenerationConfig,
+    InfNanRemoveLogitsProcessor,
+    LogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    TopHLogitsWarper,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+from transformers.generation.logits_process import EpsilonLogitsWarper, EtaLogitsWarper, TypicalLogitsWarper
+
+from abstractllm.errors import ModelLoadError
+
+__all__ = ["TREATMENTS", "GenerationRules", "Treatment", "neutral_config", "own_config_set_aside", "read_rules"]
+
+
+class Treatment(StrEnum):
+    """The ways in which a field of the generation configuration is treated."""
+
+    HONOURED = "honoured"
+    """It changes answers as in `model.generate`."""
+    DEFAULT = "default"
+    """It holds where a request leaves the parameter of the same meaning unset."""
+    ONE_AT_A_TIME = "one at a time"
+    """It is honoured, but requests are answered one at a time."""
+    NO_EFFECT = "no effect"
+    """It changes no answer: it is about speed or memory, about other kinds of models or of results."""
+    REFUSED = "refused"
+    """A model that sets it cannot be loaded."""
+
+
+TREATMENTS = {
+    # The length of the output.
+    "max_length": Treatment.DEFAULT,
+    "max_new_tokens": Treatment.DEFAULT,
+    "min_length": Treatment.HONOURED,
+    "min_new_tokens": Treatment.HONOURED,
+    "early_stopping": Treatment.NO_EFFECT,  # of beams
+    "max_time": Treatment.REFUSED,
+    "stop_strings": Treatment.DEFAULT,
+    # The strategy.
+    "do_sample": Treatment.DEFAULT,
+    "num_beams": Treatment.REFUSED,
+    "use_mtp": Treatment.NO_EFFECT,
+    # The cache.
+    "use_cache": Treatment.NO_EFFECT,
+    "cache_implementation": Treatment.NO_EFFECT,
+    "cache_config": Treatment.NO_EFFECT,
+    "max_cache_len": Treatment.NO_EFFECT,
+    # The logits.
+    "temperature": Treatment.DEFAULT,
+    "top_k": Treatment.DEFAULT,
+    "top_p": Treatment.DEFAULT,
+    "min_p": Treatment.DEFAULT,
+    "top_h": Treatment.HONOURED,
+    "typical_p": Treatment.HONOURED,
+    "epsilon_cutoff": Treatment.HONOURED,
+    "eta_cutoff": Treatment.HONOURED,
+    "repetition_penalty": Treatment.DEFAULT,
+    "encoder_repetition_penalty": Treatment.HONOURED,
+    "length_penalty": Treatment.NO_EFFECT,  # of beams
+    "no_repeat_ngram_size": Treatment.HONOURED,
+    "bad_words_ids": Treatment.HONOURED,
+    "renormalize_logits": Treatment.HONOURED,
+    "forced_bos_token_id": Treatment.HONOURED,
+    "forced_eos_token_id": Treatment.HONOURED,
+    "remove_invalid_values": Treatment.HONOURED,
+    "exponential_decay_length_penalty": Treatment.HONOURED,
+    "suppress_tokens": Treatment.HONOURED,
+    "begin_suppress_tokens": Treatment.HONOURED,
+    "sequence_bias": Treatment.HONOURED,
+    "token_healing": Treatment.REFUSED,
+    "guidance_scale": Treatment.ONE_AT_A_TIME,
+    "watermarking_config": Treatment.ONE_AT_A_TIME,
+    # The result of `generate`.
+    "num_return_sequences": Treatment.NO_EFFECT,
+    "output_attentions": Treatment.NO_EFFECT,
+    "output_hidden_states": Treatment.NO_EFFECT,
+    "output_scores": Treatment.NO_EFFECT,
+    "output_logits": Treatment.NO_EFFECT,
+    "return_dict_in_generate": Treatment.NO_EFFECT,
+    # Special tokens.
+    "pad_token_id": Treatment.NO_EFFECT,
+    "bos_token_id": Treatment.NO_EFFECT,  # the tokenizer has its own
+    "eos_token_id": Treatment.HONOURED,
+    # Models with an encoder, which are refused; of the prompt for all others.
+    "encoder_no_repeat_ngram_size": Treatment.HONOURED,
+    "decoder_start_token_id": Treatment.NO_EFFECT,
+    # Speculation, which gives the same answers in less time.
+    "is_assistant": Treatment.REFUSED,
+    "num_assistant_tokens": Treatment.NO_EFFECT,
+    "num_assistant_tokens_schedule": Treatment.NO_EFFECT,
+    "assistant_confidence_threshold": Treatment.NO_EFFECT,
+    "prompt_lookup_num_tokens": Treatment.NO_EFFECT,
+    "max_matching_ngram_size": Treatment.NO_EFFECT,
+    "assistant_early_exit": Treatment.NO_EFFECT,
+    "assistant_lookbehind": Treatment.NO_EFFECT,
+    "target_lookbehind": Treatment.NO_EFFECT,
+    "assistant_ensemble_weight": Treatment.REFUSED,  # the one kind of it that gives other answers
+    "speculation_type": Treatment.NO_EFFECT,
+    # Speed and memory.
+    "compile_config": Treatment.NO_EFFECT,
+    "disable_compile": Treatment.NO_EFFECT,
+    "continuous_batching_config": Treatment.NO_EFFECT,
+    "low_memory": Treatment.NO_EFFECT,
+    "prefill_chunk_size": Treatment.NO_EFFECT,
+    # Strategies that transformers has given up.
+    "penalty_alpha": Treatment.REFUSED,
+    "dola_layers": Treatment.REFUSED,
+    "diversity_penalty": Treatment.NO_EFFECT,  # of beams
+    "num_beam_groups": Treatment.NO_EFFECT,  # of beams
+    "constraints": Treatment.REFUSED,
+    "force_words_ids": Treatment.REFUSED,
+    # The file itself.
+    "transformers_version": Treatment.NO_EFFECT,
+}
+"""The treatment of each field of transformers' `GenerationConfig`."""
+
+_REFUSALS = {
+    "max_time": "a time limit, which would give other answers under load; the key timeout limits the time of a request",
+    "num_beams": "beam search, whose tokens are known only at the end",
+    "token_healing": "the healing of a prompt's last tokens",
+    "is_assistant": "an assistant model, whose answers end at the first doubtful token",
+    "assistant_ensemble_weight": "answers mixed with those of an assistant model",
+    "penalty_alpha": "contrastive search",
+    "dola_layers": "decoding by contrasting layers",
+    "constraints": "constrained beam search",
+    "force_words_ids": "constrained beam search",
+}
+_ORDINARY: dict[str, tuple[object, ...]] = {"num_beams": (1,), "penalty_alpha": (0,)}
+"""The values with which a field changes nothing, beside None and False."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRules:
+    """The rules of a model's generation configuration; the defaults change nothing.
+
+    The fields have transformers' names.
+    """
+
+    ends: tuple[int, ...] = ()
+    """The tokens that end an answer, in ascending order."""
+    sequence_bias: dict[tuple[int, ...], float] | None = None
+    encoder_repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    encoder_no_repeat_ngram_size: int = 0
+    bad_words_ids: dict[tuple[int, ...], float] | None = None
+    """Minus infinity for each sequence."""
+    min_length: int = 0
+    min_new_tokens: int | None = None
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: tuple[int, ...] = ()
+    remove_invalid_values: bool = False
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
+    guidance_scale: float = 1.0
+    watermarking_config: Any = None
+    top_h: float | None = None
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    max_new_tokens: int | None = None
+    max_length: int | None = None
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The names of the fields that are set."""
+        names = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        return tuple(name for name in names if name in TREATMENTS)
+
+    @property
+    def logits_rules(self) -> tuple[str, ...]:
+        """The names of the fields that are set and change the logits of some step before the temperature."""
+        return tuple(name for name in self.active if name in _LOGITS_RULES)
+
+    @property
+    def has_filters(self) -> bool:
+        """True if a sampled token is chosen among fewer than the cuts of a request leave."""
+        return bool(set(self.active) & {"top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"})
+
+    @property
+    def not_in_a_batch(self) -> str:
+        """The reason why requests are answered one at a time; empty if they need not be."""
+        names = [name for name in self.active if TREATMENTS[name] is Treatment.ONE_AT_A_TIME]
+        return f"the model's generation configuration sets {' and '.join(names)}" if names else ""
+
+    def new_token_limit(self, prompt_tokens: int) -> int | None:
+        """Returns the most tokens to generate for a request that names none; None if there is no such limit."""
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        return None if self.max_length is None else max(0, self.max_length - prompt_tokens)
+
+    def least_new_tokens(self, prompt_tokens: int) -> int:
+        """Returns the number of tokens before which no end token may come."""
+        if self.min_new_tokens is not None:
+            return self.min_new_tokens
+        return max(0, self.min_length - prompt_tokens)
+
+    def first_place(self, prompt_tokens: int) -> int:
+        """Returns the number of generated tokens behind which `begin_suppress_tokens` are forbidden."""
+        return 0 if prompt_tokens > 1 or self.forced_bos_token_id is None else 1
+
+    def before_penalties(self, prompt: torch.Tensor, model: Any) -> list[LogitsProcessor]:
+        """Returns transformers' processors of one answer that come before the penalties of its request.
+
+        Args:
+            prompt: `[1, tokens]`.
+            model: The model, for guidance.
+        """
+        processors: list[LogitsProcessor] = []
+        if self.guidance_scale != 1.0:
+            processors.append(UnbatchedClassifierFreeGuidanceLogitsProcessor(self.guidance_scale, model))
+        if self.sequence_bias:
+            processors.append(SequenceBiasLogitsProcessor(self.sequence_bias))
+        if self.encoder_repetition_penalty != 1.0:
+            processors.append(EncoderRepetitionPenaltyLogitsProcessor(self.encoder_repetition_penalty, prompt))
+        return processors
+
+    def after_penalties(self, prompt: torch.Tensor, max_tokens: int, has_format: bool) -> list[LogitsProcessor]:
+        """Returns transformers' processors of one answer that come after the penalties of its request.
+
+        Args:
+            prompt: `[1, tokens]`.
+            max_tokens: The most tokens to generate.
+            has_format: Whether the answer is held to a format, which no token that is forced may break.
+        """
+        processors: list[LogitsProcessor] = []
+        length, device = prompt.shape[1], prompt.device
+        ends = torch.tensor(self.ends, dtype=torch.long, device=device)
+        if self.no_repeat_ngram_size:
+            processors.append(NoRepeatNGramLogitsProcessor(self.no_repeat_ngram_size))
+        if self.encoder_no_repeat_ngram_size:
+            processors.append(EncoderNoRepeatNGramLogitsProcessor(self.encoder_no_repeat_ngram_size, prompt))
+        if self.bad_words_ids:
+            processors.append(SequenceBiasLogitsProcessor(self.bad_words_ids))
+        if self.ends and (least := self.least_new_tokens(length)):
+            processors.append(MinNewTokensLengthLogitsProcessor(length, least, ends))
+        if self.forced_bos_token_id is not None and not has_format:
+            processors.append(ForcedBOSTokenLogitsProcessor(self.forced_bos_token_id))
+        if self.forced_eos_token_id and not has_format:
+            forced = torch.tensor(self.forced_eos_token_id, device=device)
+            processors.append(ForcedEOSTokenLogitsProcessor(length + max_tokens, forced))
+        if self.remove_invalid_values:
+            processors.append(InfNanRemoveLogitsProcessor())
+        if self.exponential_decay_length_penalty and self.ends:
+            processors.append(ExponentialDecayLengthPenalty(self.exponential_decay_length_penalty, ends, length))
+        if self.suppress_tokens:
+            processors.append(SuppressTokensLogitsProcessor(self.suppress_tokens, device=device))
+        if self.begin_suppress_tokens:
+            place = length + self.first_place(length)
+            processors.append(SuppressTokensAtBeginLogitsProcessor(self.begin_suppress_tokens, place, device=device))
+        return processors
+
+    def first_filters(self) -> list[LogitsProcessor]:
+        """Returns transformers' processors of sampled answers that come before the cuts of a request."""
+        return [] if self.top_h is None else [TopHLogitsWarper(self.top_h)]
+
+    def last_filters(self, device: torch.device) -> list[LogitsProcessor]:
+        """Returns transformers' processors of sampled answers that come after the cuts of a request."""
+        filters: list[LogitsProcessor] = []
+        if self.typical_p < 1.0:
+            filters.append(TypicalLogitsWarper(self.typical_p))
+        if self.epsilon_cutoff:
+            filters.append(EpsilonLogitsWarper(self.epsilon_cutoff))
+        if self.eta_cutoff:
+            filters.append(EtaLogitsWarper(self.eta_cutoff, device=device))
+        return filters
+
+
+_LOGITS_RULES = frozenset(
+    {
+        "sequence_bias",
+        "encoder_repetition_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids",
+        "min_length",
+        "min_new_tokens",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "remove_invalid_values",
+        "exponential_decay_length_penalty",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+    }
+)
+
+
+def read_rules(config: Any, vocabulary_size: int, ends: Collection[int]) -> GenerationRules:
+    """Reads a model's generation configuration.
+
+    Args:
+        config: Its `GenerationConfig`.
+        vocabulary_size: The number of logits at each position.
+        ends: The tokens that end an answer.
+
+    Raises:
+        ModelLoadError: If it sets a field that is refused, or one to a value that transformers does not understand.
+    """
+    for name, treatment in TREATMENTS.items():
+        if treatment is Treatment.REFUSED and _is_set(config, name):
+            raise _load_error(f"{name} = {getattr(config, name)!r} ({_REFUSALS[name]}) is not supported")
+    try:
+        rules = _read(config, tuple(sorted(end for end in ends if end < vocabulary_size)))
+        # What transformers cannot take is found now, not by the first request.
+        RepetitionPenaltyLogitsProcessor(float(_or(config.repetition_penalty, 1.0)))
+        prompt, scores = torch.zeros((1, 1), dtype=torch.long), torch.zeros((1, vocabulary_size))
+        for processor in (
+            *(processor for processor in rules.before_penalties(prompt, None) if _needs_no_model(processor)),
+            *rules.after_penalties(prompt, 1, has_format=False),
+            *rules.first_filters(),
+            *rules.last_filters(scores.device),
+        ):
+            processor(prompt, scores)
+    except Exception as error:
+        raise _load_error(f"{type(error).__name__}: {error}") from error
+    return rules
+
+
+def _read(config: Any, ends: tuple[int, ...]) -> GenerationRules:
+    values = {name: getattr(config, name, None) for name in TREATMENTS}
+    bias, bad_words = values["sequence_bias"], values["bad_words_ids"]
+    decay, cutoffs = values["exponential_decay_length_penalty"], (values["epsilon_cutoff"], values["eta_cutoff"])
+    epsilon, eta = (cutoff if cutoff is not None and 0.0 < cutoff < 1.0 else 0.0 for cutoff in cutoffs)
+    stops = values["stop_strings"] or ()
+    return GenerationRules(
+        ends=ends,
+        sequence_bias=None if bias is None else SequenceBiasLogitsProcessor(bias).sequence_bias,
+        encoder_repetition_penalty=_or(values["encoder_repetition_penalty"], 1.0),
+        no_repeat_ngram_size=max(0, _or(values["no_repeat_ngram_size"], 0)),
+        encoder_no_repeat_ngram_size=max(0, _or(values["encoder_no_repeat_ngram_size"], 0)),
+        bad_words_ids=None if bad_words is None else _forbidden_sequences(bad_words, ends),
+        min_length=_or(values["min_length"], 0),
+        min_new_tokens=values["min_new_tokens"],
+        forced_bos_token_id=values["forced_bos_token_id"],
+        forced_eos_token_id=_as_tuple(values["forced_eos_token_id"]),
+        remove_invalid_values=values["remove_invalid_values"] is True,
+        exponential_decay_length_penalty=None if decay is None else (int(decay[0]), float(decay[1])),
+        suppress_tokens=_as_tuple(values["suppress_tokens"]),
+        begin_suppress_tokens=_as_tuple(values["begin_suppress_tokens"]),
+        guidance_scale=float(_or(values["guidance_scale"], 1.0)),
+        watermarking_config=values["watermarking_config"],
+        top_h=values["top_h"],
+        typical_p=min(1.0, _or(values["typical_p"], 1.0)),
+        epsilon_cutoff=epsilon,
+        eta_cutoff=eta,
+        max_new_tokens=values["max_new_tokens"],
+        max_length=values["max_length"],
+        stop_strings=(stops,) if isinstance(stops, str) else tuple(stops),
+    )
+
+
+def neutral_config(model: Any, **changes: Any) -> GenerationConfig:
+    """Returns a configuration of a greedy answer to which no rule of the model's own applies.
+
+    It has to be used where `own_config_set_aside`, since `generate` fills in what is None. Entries that transformers
+    does not know, which a model with code of its own may read, are kept.
+
+    Args:
+        model: A transformers model.
+        **changes: Values of fields.
+    """
+    config: GenerationConfig = copy.deepcopy(model.generation_config)
+    settings = {
+        **dict.fromkeys(TREATMENTS),
+        # All that has a default of transformers' own is set, since `generate` would fill that in, too.
+        **GenerationConfig._get_default_generation_params(),
+        "max_length": None,
+        "pad_token_id": 0,
+        "top_k": 0,
+        **changes,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config.update(**settings)  # type: ignore[no-untyped-call]
+    return config
+
+
+@contextmanager
+def own_config_set_aside(model: Any) -> Iterator[None]:
+    """Sets a model's own generation configuration aside for the time of a `with` block."""
+    config, model.generation_config = model.generation_config, GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = config
+
+
+def _is_set(config: Any, name: str) -> bool:
+    value = getattr(config, name, None)
+    return value is not None and value is not False and value not in _ORDINARY.get(name, ())
+
+
+def _needs_no_model(processor: LogitsProcessor) -> bool:
+    return not isinstance(processor, UnbatchedClassifierFreeGuidanceLogitsProcessor)
+
+
+def _forbidden_sequences(bad_words: Any, ends: Collection[int]) -> dict[tuple[int, ...], float] | None:
+    """Returns minus infinity for each sequence; the tokens that end an answer are not bad words."""
+    if all(list(word) in [[end] for end in ends] for word in bad_words):
+        return None
+    sequences: dict[tuple[int, ...], float] = NoBadWordsLogitsProcessor(bad_words, sorted(ends)).sequence_bias
+    return sequences
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _as_tuple(value: int | Sequence[int] | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def _load_error(text: str) -> ModelLoadError:
+    return ModelLoadError(f"generation_config: {text}", field="model")

@@ -1,0 +1,527 @@
+"""Faults while tokens are generated: the request that has one fails alone, and its neighbours answer as ever."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from abstractllm.errors import AbstractLLMError
+from abstractllm.providers.huggingface.protocol.messages import (
+    Batch,
+    Conversation,
+    Delta,
+    Failed,
+    Format,
+    Generate,
+    Load,
+    Sampling,
+    Turn,
+)
+from abstractllm.providers.huggingface.worker import sequential
+from abstractllm.providers.huggingface.worker.batching import sampler, sampling_after_forward, sampling_state
+from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
+from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
+from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
+from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer, ExactDetokenizer
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
+from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.logprobs import LogprobAligner
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
+from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
+from abstractllm.providers.huggingface.worker.structured.matcher import Matcher
+from tests.unit.test_batching import MEBIBYTE, MIXED, Harness
+from tests.unit.tiny_models import build
+from tests.waiting import wait_until
+
+POISON = "🙂"
+"""Text whose first token has an embedding of NaN in `poisoned`."""
+BAD_SEED = 666
+"""The seed of the request that a fault is made for."""
+NEIGHBOURS = [(f"tell me about number {index}", sampling) for index, sampling in enumerate(MIXED)]
+CUDA_MEMORY = torch.OutOfMemoryError(
+    "CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has a total capacity of ..."
+)
+CPU_MEMORY = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"
+)
+
+
+def load(directory: Path) -> LoadedModel:
+    return load_model(
+        Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1), lambda *_, **__: None
+    )
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512)
+
+
+@pytest.fixture
+def loaded(directory: Path) -> LoadedModel:
+    return load(directory)
+
+
+@pytest.fixture
+def harness(loaded: LoadedModel) -> Iterator["FaultHarness"]:
+    with running(loaded) as harness:
+        yield harness
+
+
+class FaultHarness(Harness):
+    """A batch loop whose requests may have a format."""
+
+    def submit_with_format(self, prompt: str, expression: str, **sampling: Any) -> EngineRequest:
+        self._next += 1
+        conversation = Conversation((Turn("user", prompt),))
+        request = EngineRequest(
+            Generate(self._next, conversation, Sampling(**sampling), format=Format("regex", expression)),
+            prompt=tuple(self.loaded.prompt_builder.encode(conversation)),
+            max_tokens=16,
+            matcher=self.loaded.grammars.compile(Format("regex", expression)),
+        )
+        self.engine.submit(request)
+        return request
+
+    def failure(self, request: EngineRequest) -> Failed:
+        id = request.message.id
+        self.wait_until(lambda: id in self.failed or id in self.done)
+        failure = self.failed[id]
+        assert isinstance(failure, Failed)
+        return failure
+
+
+@contextlib.contextmanager
+def running(loaded: LoadedModel, **options: Any) -> Iterator[FaultHarness]:
+    harness = FaultHarness(loaded, **options)
+    try:
+        yield harness
+    finally:
+        harness.engine.stop()
+
+
+def poison(loaded: LoadedModel) -> None:
+    """Gives the embedding of one token the value NaN, as an overflow of float16 would."""
+    prompt = loaded.prompt_builder.encode(Conversation((Turn("user", f"hello {POISON} world"),)))
+    plain = loaded.prompt_builder.encode(Conversation((Turn("user", "hello world there"),)))
+    token = next(token for token in reversed(prompt) if token not in plain)
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[token] = torch.nan
+
+
+def ask_neighbours(harness: FaultHarness) -> list[EngineRequest]:
+    return [harness.submit(prompt, **sampling) for prompt, sampling in NEIGHBOURS]
+
+
+def test_an_overflow_in_one_prompt_fails_that_request_alone(loaded: LoadedModel) -> None:
+    poison(loaded)
+    with running(loaded) as harness:
+        wanted = harness.answer(*ask_neighbours(harness))
+        for sampling in MIXED:
+            first, bad, last = (
+                ask_neighbours(harness),
+                harness.submit(f"hello {POISON} world", **sampling),
+                ask_neighbours(harness),
+            )
+            failure = harness.failure(bad)
+            assert failure.reason == "PROVIDER_PROTOCOL"
+            assert failure.message.startswith("the model's logits are not finite (nan)")
+            assert harness.answer(*first) == harness.answer(*last) == wanted
+        wait_until(harness.is_empty)
+
+
+def test_nothing_of_an_overflow_stays_in_the_cache(loaded: LoadedModel) -> None:
+    poison(loaded)
+    with running(loaded) as harness:
+        harness.failure(harness.submit(f"hello {'world ' * 30}hello {POISON} world", temperature=0.0))
+        wait_until(harness.is_empty)
+        assert not harness.engine._manager.cache.cache_tensor.view(torch.float32).isnan().any()
+        prompt = f"hello {'world ' * 30}there"
+        again = harness.submit(prompt, temperature=0.0)
+        assert harness.answer(again) == harness.answer(harness.submit(prompt, temperature=0.0))
+        assert again.cached_tokens == 0
+
+
+ROWS = {
+    "nan": torch.nan,
+    "infinity": torch.inf,
+    "minus infinity": -torch.inf,
+}
+
+
+@pytest.mark.parametrize("row", [*ROWS, "one nan", "one infinity"])
+@pytest.mark.parametrize("sampling", MIXED, ids=str)
+def test_whatever_is_not_finite_is_told_and_harms_no_neighbour(row: str, sampling: dict[str, Any]) -> None:
+    logits = torch.randn((3, 1000), generator=torch.Generator().manual_seed(1))
+    states = [new_state({"temperature": 0.0}), new_state(sampling), new_state({"temperature": 1.0, "seed": 1})]
+    wanted = sampler.sample(logits.clone(), states)
+    states = [new_state({"temperature": 0.0}), new_state(sampling), new_state({"temperature": 1.0, "seed": 1})]
+    if row in ROWS:
+        logits[1] = ROWS[row]
+    else:
+        logits[1, 700] = ROWS[row.removeprefix("one ")]
+    tokens = sampler.sample(logits, states)
+    assert [tokens[0], tokens[2]] == [wanted[0], wanted[2]]
+    assert isinstance(states[1].error, AbstractLLMError)
+    assert "the model's logits are not finite" in states[1].error.message
+    assert (states[1].sampled, states[0].error, states[2].error) == (0, None, None)
+
+
+def new_state(sampling: dict[str, Any]) -> SamplingState:
+    message = Generate(1, Conversation(()), Sampling(**sampling))
+    defaults = type("Defaults", (), dict.fromkeys(("do_sample", "temperature", "top_k", "top_p", "min_p"), None))()
+    defaults.repetition_penalty = None
+    return sampling_state.new_sampling_state(EngineRequest(message, prompt=(5, 6), max_tokens=9), defaults, None)
+
+
+def test_a_single_minus_infinity_is_no_fault() -> None:
+    logits = torch.zeros((1, 1000))
+    logits[0, 1:] = -torch.inf
+    states = [new_state({"temperature": 1.0, "seed": 1})]
+    assert sampler.sample(logits, states) == [0]
+    assert states[0].error is None
+
+
+def is_bad(state: SamplingState) -> bool:
+    return state.seed == BAD_SEED
+
+
+def fail_method(name: str) -> Any:
+    """Returns a way of sampling that fails if the bad request is among those that it is done for."""
+    real = sampler._METHODS[name]
+
+    def method(logits: torch.Tensor, states: list[SamplingState]) -> Any:
+        if any(map(is_bad, states)):
+            raise ZeroDivisionError
+        return real(logits, states)
+
+    return method
+
+
+@pytest.mark.parametrize("sampling", [*MIXED[1:6], {"temperature": 1.0}, {"top_k": 300}], ids=str)
+def test_an_exception_in_any_way_of_sampling_fails_one_request(
+    harness: FaultHarness, monkeypatch: pytest.MonkeyPatch, sampling: dict[str, Any]
+) -> None:
+    wanted = harness.answer(*ask_neighbours(harness))
+    for name in sampler._METHODS:
+        monkeypatch.setitem(sampler._METHODS, name, fail_method(name))
+    first = ask_neighbours(harness)
+    bad = harness.submit("hello", **{**sampling, "seed": BAD_SEED})
+    last = ask_neighbours(harness)
+    assert harness.failure(bad).reason == "INTERNAL"
+    assert harness.answer(*first) == harness.answer(*last) == wanted
+    wait_until(harness.is_empty)
+
+
+FAULTS = {
+    "bias": (sampler, "_apply_bias_and_penalties", {"temperature": 0.0, "logit_bias": {9: 1.0}}),
+    "penalties": (sampler, "_apply_bias_and_penalties", {"temperature": 0.0, "presence_penalty": 1.0}),
+    "counts": (TokenCounts, "add", {"temperature": 0.0, "presence_penalty": 1.0}),
+    "record": (SamplingState, "record", {"temperature": 0.0}),
+    "log-probabilities": (StepLogprobs, "_compute", {"temperature": 0.0, "top_logprobs": 2}),
+    "their report": (StepLogprobs, "_put", {"temperature": 0.0, "top_logprobs": 2}),
+    "their place": (LogprobAligner, "assign", {"temperature": 0.0, "top_logprobs": 2}),
+    "detokenizer": (Detokenizer, "push", {"temperature": 0.0}),
+    "its end": (Detokenizer, "flush", {"temperature": 0.0}),
+    "parser": (AnswerParser, "push", {"temperature": 0.0}),
+    "its last piece": (AnswerParser, "end", {"temperature": 0.0}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_exception_anywhere_fails_one_request(
+    harness: FaultHarness, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    owner, name, sampling = FAULTS[fault]
+    wanted = harness.answer(*ask_neighbours(harness))
+    real: Any = getattr(owner, name)
+    broken = Broken(harness)
+
+    def function(*arguments: Any, **options: Any) -> Any:
+        broken.raise_for(arguments)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, function)
+    first = ask_neighbours(harness)
+    bad = broken.request = harness.submit("hello", **{**sampling, "seed": BAD_SEED})
+    last = ask_neighbours(harness)
+    assert harness.failure(bad).reason == "INTERNAL"
+    assert harness.answer(*first) == harness.answer(*last) == wanted
+    wait_until(harness.is_empty)
+
+
+class Broken:
+    """Raises an error in whatever is done for one request."""
+
+    def __init__(self, harness: FaultHarness) -> None:
+        self._harness = harness
+        self.request: EngineRequest | None = None
+
+    def raise_for(self, arguments: tuple[Any, ...]) -> None:
+        """Raises an error if the arguments of a function belong to the request."""
+        for output in [state.output for state in [*self._harness.engine._manager.scheduler.active_requests.values()]]:
+            state, processor = output.sampling_state, output._processor
+            if is_bad(state) and any(
+                argument in (state, state.counts, processor._detokenizer, processor._parser, processor._logprobs)
+                for argument in arguments
+                if not isinstance(argument, torch.Tensor | list | dict | int | str) and argument is not None
+            ):
+                raise ZeroDivisionError
+        indexes = arguments[-1]
+        states = next((argument for argument in arguments if isinstance(argument, list)), None)
+        if isinstance(arguments[0], StepLogprobs):
+            states = arguments[0]._states
+        is_step = isinstance(indexes, list) and states and isinstance(states[0], SamplingState)
+        if is_step and any(is_bad(states[index]) for index in indexes):
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("name", ["forbid", "accept", "push"])
+def test_an_exception_in_a_format_fails_one_request(
+    harness: FaultHarness, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    wanted = harness.answer(*ask_neighbours(harness))
+    good = harness.answer(harness.submit_with_format("hello", "[a-z]{1,5}", seed=1, temperature=1.0))
+    bad_matchers: list[Matcher] = []
+    real_forbid, real_accept, real_push = sampler.forbid, Matcher.accept, ExactDetokenizer.push
+
+    def forbid(logits: torch.Tensor, matchers: list[Matcher], rows: list[int]) -> None:
+        real_forbid(logits, matchers, rows)  # the fault comes when the logits have been changed
+        if name == "forbid" and any(matcher in bad_matchers for matcher in matchers):
+            raise ZeroDivisionError
+
+    def accept(matcher: Matcher, token: int) -> None:
+        if name == "accept" and matcher in bad_matchers:
+            raise ZeroDivisionError
+        real_accept(matcher, token)
+
+    def push(detokenizer: ExactDetokenizer, id: int) -> str:
+        if name == "push" and bad.message.id == 99:
+            raise ZeroDivisionError
+        return real_push(detokenizer, id)
+
+    monkeypatch.setattr(sampler, "forbid", forbid)
+    monkeypatch.setattr(Matcher, "accept", accept)
+    first = ask_neighbours(harness)
+    if name == "push":
+        harness._next = 98
+    bad = harness.submit_with_format("hello", "[a-z]{1,5}", seed=1, temperature=1.0)
+    assert bad.matcher is not None
+    bad_matchers.append(bad.matcher)
+    monkeypatch.setattr(ExactDetokenizer, "push", push)
+    if name != "push":
+        held = harness.submit_with_format("hello", "[a-z]{1,5}", seed=1, temperature=1.0)
+        assert harness.answer(held)[0][0] == good[0][0]
+    assert harness.failure(bad).reason == "INTERNAL"
+    assert harness.answer(*first) == wanted
+    wait_until(harness.is_empty)
+
+
+def test_a_caller_who_leaves_while_the_parser_fails_harms_nobody(
+    harness: FaultHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = harness.answer(harness.submit("hello", temperature=0.0))
+
+    def done(processor: Any) -> Any:
+        if processor._request.cancelled:
+            raise ZeroDivisionError
+        return real(processor)
+
+    from abstractllm.providers.huggingface.worker.output import OutputProcessor
+
+    real = OutputProcessor.done
+    monkeypatch.setattr(OutputProcessor, "done", done)
+    leaving = harness.submit("hello", temperature=1.0, max_tokens=400)
+    harness.wait_until(lambda: leaving.message.id in harness.texts)
+    leaving.cancelled = True
+    assert harness.failure(leaving).reason == "INTERNAL"
+    assert harness.answer(harness.submit("hello", temperature=0.0)) == wanted
+    wait_until(harness.is_empty)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 16])
+def test_a_message_that_cannot_be_sent_fails_its_request(harness: FaultHarness, max_tokens: int) -> None:
+    wanted = harness.answer(*ask_neighbours(harness))
+    bad_ids: list[int] = []
+    real = harness.engine._send
+
+    def send(batch: Batch) -> None:
+        for message in batch.messages:
+            if isinstance(message, Delta) and message.id in bad_ids:
+                "\ud800".encode()
+        real(batch)
+
+    harness.engine._send = send
+    first = ask_neighbours(harness)
+    bad_ids.append(harness._next + 1)
+    bad = harness.submit("hello", temperature=0.0, max_tokens=max_tokens)
+    last = ask_neighbours(harness)
+    assert harness.failure(bad).reason == "INTERNAL"
+    assert "UnicodeEncodeError" in harness.failure(bad).message
+    assert bad.message.id not in harness.done
+    assert harness.answer(*first) == harness.answer(*last) == wanted
+    wait_until(harness.is_empty)
+
+
+@pytest.mark.parametrize("error", [CUDA_MEMORY, CPU_MEMORY, MemoryError()], ids=lambda error: type(error).__name__)
+def test_a_step_that_needs_too_much_memory_is_made_smaller_and_nobody_fails(
+    loaded: LoadedModel, error: Exception
+) -> None:
+    """A step with more than four requests, or with more than 24 tokens of prompts, finds no memory."""
+    with running(loaded) as harness:
+        wanted = harness.answer(*ask_neighbours(harness))
+        refused: list[int] = []
+
+        def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+            requests = len(options["cu_seq_lens_q"]) - 1
+            if requests > 4:
+                refused.append(requests)
+                raise error
+
+        hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
+        try:
+            assert harness.answer(*ask_neighbours(harness)) == wanted
+        finally:
+            hook.remove()
+        assert refused
+        assert harness.failed == {}
+        assert harness.answer(*ask_neighbours(harness)) == wanted
+        wait_until(harness.is_empty)
+
+
+@pytest.mark.parametrize("changes", [{}, {"layer_types": ["sliding_attention", "full_attention"]}], ids=str)
+def test_the_one_request_that_finds_no_memory_fails_and_the_others_answer(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    sliding = {"use_sliding_window": True, "sliding_window": 24, **changes} if changes else {}
+    loaded = load(build(tmp_path / "model", "qwen3", max_position_embeddings=512, **sliding))
+    with running(loaded, max_batch_size=16) as harness:
+        wanted = harness.answer(*ask_neighbours(harness))
+        long_prompt = "one two three four five six seven " * 12
+        enough = len(loaded.prompt_builder.encode(Conversation((Turn("user", long_prompt),)))) - 5
+
+        def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+            if int(options["position_ids"].max()) > enough:
+                raise CUDA_MEMORY
+
+        hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
+        try:
+            first, large, last = ask_neighbours(harness), harness.submit(long_prompt), ask_neighbours(harness)
+            failure = harness.failure(large)
+            assert (failure.reason, harness.answer(*first), harness.answer(*last)) == ("OVERLOADED", wanted, wanted)
+        finally:
+            hook.remove()
+        assert failure.message.endswith("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        assert list(harness.failed) == [large.message.id]
+        assert harness.answer(harness.submit(long_prompt, temperature=0.0))[0][2] > 0
+        wait_until(harness.is_empty)
+
+
+def test_a_request_gives_way_and_goes_on_where_it_was(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While two requests run, the larger one cannot: it waits for the other's end, and its text is the same."""
+    wishes: list[dict[str, Any]] = [
+        {"temperature": 1.0, "seed": 3, "max_tokens": 60},
+        {"temperature": 0.0, "max_tokens": 20, "presence_penalty": 1.0},
+    ]
+    with running(loaded, max_batch_size=4, cache_bytes=8 * MEBIBYTE) as harness:
+        wanted = [harness.answer(harness.submit(f"hello {index}", **wish))[0] for index, wish in enumerate(wishes)]
+        counted = harness.engine.counters.evictions
+
+        def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+            if len(options["cu_seq_lens_q"]) > 2 and int(options["position_ids"].max()) > 20:
+                raise CUDA_MEMORY
+
+        hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
+        try:
+            requests = [harness.submit(f"hello {index}", **wish) for index, wish in enumerate(wishes)]
+            assert harness.answer(*requests) == wanted
+        finally:
+            hook.remove()
+        assert harness.engine.counters.evictions > counted
+        assert harness.failed == {}
+
+
+def test_too_little_memory_in_the_sampler_fails_at_most_its_request(
+    harness: FaultHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = harness.answer(*ask_neighbours(harness))
+
+    def method(name: str) -> Any:
+        real = sampler._METHODS[name]
+
+        def greedy_for_memory(logits: torch.Tensor, states: list[SamplingState]) -> Any:
+            if len(states) > 1 or is_bad(states[0]):
+                raise CUDA_MEMORY
+            return real(logits, states)
+
+        return greedy_for_memory
+
+    for name in sampler._METHODS:
+        monkeypatch.setitem(sampler._METHODS, name, method(name))
+    first = ask_neighbours(harness)
+    bad = harness.submit("hello", temperature=1.0, seed=BAD_SEED)
+    assert (harness.failure(bad).reason, harness.answer(*first)) == ("OVERLOADED", wanted)
+    assert list(harness.failed) == [bad.message.id]
+
+
+def test_a_broken_device_still_ends_the_process(harness: FaultHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(logits: torch.Tensor, states: list[SamplingState]) -> Any:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setitem(sampler._METHODS, "greedy", broken)
+    harness.submit("hello", temperature=0.0)
+    with pytest.raises(AssertionError):
+        harness.wait_until(lambda: False)
+    assert -1 in harness.failed
+
+
+@pytest.mark.parametrize("sampling", [MIXED[0], MIXED[1], MIXED[-1]], ids=str)
+def test_one_at_a_time_an_overflow_fails_by_name_too(loaded: LoadedModel, sampling: dict[str, Any]) -> None:
+    poison(loaded)
+    good = generate_alone(loaded, "hello", **sampling)
+    with pytest.raises(AbstractLLMError, match=r"the model's logits are not finite \(nan\)") as caught:
+        generate_alone(loaded, f"hello {POISON} world", **sampling)
+    assert caught.value.reason == "PROVIDER_PROTOCOL"
+    assert generate_alone(loaded, "hello", **sampling) == good
+
+
+def generate_alone(loaded: LoadedModel, prompt: str, **sampling: Any) -> list[Any]:
+    conversation = Conversation((Turn("user", prompt),))
+    request = EngineRequest(
+        Generate(1, conversation, Sampling(**sampling)),
+        prompt=tuple(loaded.prompt_builder.encode(conversation)),
+        max_tokens=8,
+    )
+    messages: list[Any] = []
+    sequential.generate(loaded, request, messages.append)
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CUDA_MEMORY, "OVERLOADED"),
+        (CPU_MEMORY, "OVERLOADED"),
+        (MemoryError(), "OVERLOADED"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "OVERLOADED"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "OVERLOADED"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "INTERNAL"),
+        (ValueError("out of memory"), "INTERNAL"),
+    ],
+    ids=repr,
+)
+def test_too_little_memory_is_told_from_faults(error: Exception, reason: str) -> None:
+    assert failure_message(1, error).reason == reason
+    assert is_out_of_memory(error) == (reason == "OVERLOADED")
+
+
+def test_memory_that_comes_back_is_used_again(loaded: LoadedModel) -> None:
+    loaded.recover(CUDA_MEMORY)
+    with pytest.raises(torch.AcceleratorError):
+        loaded.recover(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    assert BatchRequest.__dataclass_fields__["was_evicted"].default is False
+    assert sampling_after_forward.sample is sampler.sample
