@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from abstractllm._generated.config_values import ConfigValues
 from abstractllm.errors import AbstractLLMError, ConfigurationError, InvalidRequestError, UnsupportedParameterError
 from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
-from abstractllm.validation import OTHER_NAMES, error_from_validation, rename_keys
+from abstractllm.validation import OTHER_NAMES, error_from_validation, is_unset, rename_keys
 
 __all__ = ["Bytes", "ConfigValues", "LLMConfig", "Seconds"]
 
@@ -85,7 +85,7 @@ class LLMConfig(BaseModel):
         return cls._build(cls._nest(copy.deepcopy(dict(values))))
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """Returns this configuration with `changes` merged in; a value of `None` clears its key.
+        """Returns this configuration with `changes` merged in; `None`, an empty list and an empty mapping clear a key.
 
         Raises:
             ConfigurationError: As `parse` does.
@@ -94,7 +94,7 @@ class LLMConfig(BaseModel):
         values: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
         values["parameters"] = self.parameters.set_fields() | nested.pop("parameters", {})
         values |= nested
-        return self._build({name: value for name, value in values.items() if value is not None})
+        return self._build({name: value for name, value in values.items() if not is_unset(value)})
 
     def public(self) -> ConfigValues:
         """Returns a deep copy as plain values, flat, without unset keys, secrets replaced by asterisks."""
@@ -104,7 +104,7 @@ class LLMConfig(BaseModel):
                 continue
             if isinstance(value, SecretStr):
                 value = REDACTED
-            if value is not None and value != () and value != {}:
+            if not is_unset(value):
                 values[name] = list(value) if isinstance(value, tuple) else value
         parameters = self.parameters.set_fields()
         parameters.pop("model", None)
@@ -131,6 +131,8 @@ class LLMConfig(BaseModel):
 
     @classmethod
     def _build(cls, values: dict[str, Any]) -> Self:
+        # Not so None: `timeout: null` is no limit, where the default is one.
+        values = {name: value for name, value in values.items() if value is None or not is_unset(value)}
         try:
             if "model" in values.get("parameters", ()):
                 raise InvalidRequestError("parameters.model: set model itself", field="parameters.model")

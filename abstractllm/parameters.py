@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError
 
 from abstractllm._generated.parameters import MOST_ITEMS, ParameterFields
-from abstractllm.validation import error_from_validation
+from abstractllm.validation import error_from_validation, is_unset
 
 __all__ = ["GENERATION_PARAMETERS", "MOST_ITEMS", "GenerationParameters", "parse_parameters"]
 
@@ -27,14 +27,14 @@ class GenerationParameters(ParameterFields):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     def set_fields(self) -> dict[str, Any]:
-        """The parameters that are set, by name."""
-        return {name: value for name, value in self if value is not None}
+        """The parameters that are set, by name; an empty list or map is not."""
+        return {name: value for name, value in self if not is_unset(value)}
 
     def over(self, defaults: GenerationParameters) -> GenerationParameters:
         """These parameters, with `defaults` where they are unset."""
         if not (values := defaults.set_fields()):
             return self
-        return self.model_copy(update={name: value for name, value in values.items() if getattr(self, name) is None})
+        return self.model_copy(update={name: value for name, value in values.items() if is_unset(getattr(self, name))})
 
 
 GENERATION_PARAMETERS: tuple[str, ...] = tuple(GenerationParameters.model_fields)
@@ -45,14 +45,15 @@ def parse_parameters(values: Mapping[str, Any], path: str = "parameters") -> Gen
     """Checks generation parameters.
 
     Args:
-        values: Values by name; `None` counts as unset. A single string for `stop` counts as a list of one.
+        values: Values by name; `None`, an empty list and an empty map count as unset. A single string for `stop` counts
+            as a list of one.
         path: What errors put before a field's name.
 
     Raises:
         UnsupportedParameterError: For a name that is no generation parameter.
         InvalidRequestError: For a value of the wrong type or out of range; `field`, `limit` and `requested` say which.
     """
-    values = {str(name): value for name, value in values.items() if value is not None}
+    values = {str(name): value for name, value in values.items() if not is_unset(value)}
     if isinstance(values.get("stop"), str):
         values["stop"] = (values["stop"],)
     try:

@@ -29,7 +29,7 @@ from abstractllm.types import (
     ToolChoiceMode,
     ToolResult,
 )
-from abstractllm.validation import at_most, check_text, rename_keys, require
+from abstractllm.validation import at_most, check_text, is_unset, rename_keys, require
 
 __all__ = ["GenerationOptions", "GenerationRequest", "as_messages", "make_request"]
 
@@ -153,7 +153,8 @@ def make_request(prompt: Prompt, system_prompt: str | None = None, **options: An
         prompt: A prompt, or a conversation.
         system_prompt: Replaces the conversation's own, where set.
         **options: Generation parameters by name, and any of `response_format`, `tools`, `tool_choice`,
-            `provider_options`, `request_id`, `labels`, `parameters_policy`, `timeout`. `None` means unset.
+            `provider_options`, `request_id`, `labels`, `parameters_policy`, `timeout`. `None`, an empty list and an
+            empty mapping mean unset.
 
     Returns:
         A request for `AbstractLLMInterface.run`, `run_to_end` or `run_count`.
@@ -162,7 +163,7 @@ def make_request(prompt: Prompt, system_prompt: str | None = None, **options: An
         InvalidRequestError: For a value that is malformed or out of range.
         UnsupportedParameterError: For a name that is not known.
     """
-    options = {str(name): value for name, value in options.items() if value is not None}
+    options = {str(name): value for name, value in options.items() if not is_unset(value)}
     fields = {name: _read_option(name, options.pop(name)) for name in _OPTION_TYPES if name in options}
     if isinstance(prompt, str):
         fields["prompt"] = prompt

@@ -18,6 +18,7 @@ __all__ = [
     "at_most",
     "check_text",
     "error_from_validation",
+    "is_unset",
     "json_object",
     "json_object_text",
     "rename_keys",
@@ -83,6 +84,11 @@ def replace_surrogates(text: str) -> str:
     whole.
     """
     return _SURROGATE.sub("\ufffd", text)
+
+
+def is_unset(value: object) -> bool:
+    """Tells whether a value counts as unset: None, and every empty list, tuple and mapping."""
+    return value is None or (isinstance(value, list | tuple | Mapping) and not value)
 
 
 def json_object(text: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def request_parameters(context: typer.Context) -> dict[str, Any]:
     values = {
         name: _read_token_map(value, f"--{_hyphenated(name)}") if _schema(name)["type"] == "object" else value
         for name, value in context.meta[_VALUES].items()
-        if value is not None and value != ()
+        if value is not None and value not in ((), [])
     }
     if context.params["timeout"] is not None:
         values["timeout"] = context.params["timeout"]
