@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cases.local import in_process_engine, runner
+pytest.register_assert_rewrite("tests.cases.local.runner")
+
+from tests.cases.local import in_process_engine, runner  # noqa: E402 - its assertions are to be explained
 
 CASES = runner.read_cases()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from abstractllm.errors import InvalidRequestError
+from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import Conversation, Turn
 from tests.unit.tiny_models import SPECIAL, build, byte_level_tokenizer, sentencepiece_tokenizer
 
@@ -66,9 +66,19 @@ def test_template_that_refuses_a_conversation_is_named(tmp_path: Path) -> None:
     tokenizer.chat_template = check + tokenizer.chat_template
     refusing = prompt_builder(tokenizer)
     assert not refusing.takes_system_prompt()
-    with pytest.raises(InvalidRequestError, match="no system role") as failure:
+    with pytest.raises(UnsupportedFeatureError, match="no system role") as failure:
         refusing.encode(Conversation((Turn("system", "Be brief."), Turn("user", "hello"))))
-    assert failure.value.field == "chat.messages"
+    assert failure.value.field == "system_prompt"
+
+
+def test_answer_that_cannot_be_continued_is_refused_without_its_text(tmp_path: Path) -> None:
+    tokenizer = fast_tokenizer(tmp_path, "gpt2", chat=True)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content.split('</think>')[-1] }}{% endfor %}"
+    turns = (Turn("user", "hello", message=0), Turn("assistant", "secret</think>", message=1))
+    with pytest.raises(UnsupportedFeatureError) as failure:
+        prompt_builder(tokenizer).encode(Conversation(turns))
+    assert failure.value.field == "chat.messages[1]"
+    assert "secret" not in failure.value.message
 
 
 def test_prompt_without_tokens_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from abstractllm import create_llm
-from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
+from abstractllm.errors import InvalidRequestError, ModelLoadError, UnsupportedFeatureError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.types import (
     ChatMessage,
@@ -209,7 +209,7 @@ def test_a_schema_that_plain_text_arguments_cannot_be_held_to_is_refused() -> No
     tokenizer.chat_template = chat_templates.CODER
     for schema in ({"type": "string", "pattern": "a+"}, {"anyOf": [{"type": "string"}, {"type": "null"}]}, {}, True):
         definition = ToolDefinition("f", "", json.dumps({"properties": {"x": schema}}))
-        with pytest.raises(InvalidRequestError, match="parameters_json_schema: x") as refused:
+        with pytest.raises(InvalidRequestError, match="tool 'f': #/properties/x: ") as refused:
             forced_call(ChatTemplate(tokenizer), Conversation((), (definition,), ("f",)))
         assert refused.value.field == "tools[0].parameters_json_schema"
 
@@ -372,16 +372,15 @@ def test_the_format_of_calls_is_found_by_trying_the_template(name: str, format: 
 
 
 @pytest.mark.parametrize("template", ["{% if %}", {"rag": "{{ messages }}"}])
-def test_a_broken_template_takes_no_tools(template: object) -> None:
+def test_a_broken_template_is_a_fault_of_the_model(template: object) -> None:
     import transformers
 
     from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate
 
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer())
     tokenizer.chat_template = template
-    chat_template = ChatTemplate(tokenizer)
-    assert chat_template.call_format is None and chat_template.reasoning_block is None
-    assert not chat_template.takes_effort
+    with pytest.raises(ModelLoadError, match="chat template is broken"):
+        ChatTemplate(tokenizer)
 
 
 def test_a_template_that_only_explains_the_format_is_believed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abstractllm.enums import FinishReason, Role, ToolChoiceMode
-from abstractllm.errors import UnsupportedFeatureError
+from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Delta,
@@ -37,29 +37,53 @@ from abstractllm.types import (
 )
 from abstractllm.validation import json_object_text
 
-__all__ = ["as_conversation", "as_event", "as_finished", "as_format"]
+__all__ = ["RAW_OPTION", "as_conversation", "as_event", "as_finished", "as_format"]
+
+RAW_OPTION = "special_tokens_in_prompt"
+"""The provider option that gives a prompt to the model as it is, its special tokens read as such."""
 
 
 def as_conversation(request: GenerationRequest) -> Conversation:
     """Returns what the model is given: messages with the system prompt in its place, tools, reasoning effort."""
     names: dict[str, str] = {}
     turns: list[Turn] = []
+    places = {id(message): index for index, message in enumerate(request.messages)}
     for message in request.conversation():
+        place = places.get(id(message), -1)
         calls = [part for part in message.parts if isinstance(part, ToolCall)]
         names |= {call.id: call.name for call in calls}
         results = [part for part in message.parts if isinstance(part, ToolResult)]
-        turns += [_result(result, names.get(result.tool_call_id, "")) for result in results]
+        turns += [_result(result, names.get(result.tool_call_id, ""), place) for result in results]
         reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
         if message.text or reasoning or calls or not results:
             earlier = tuple(CallMessage(call.id, call.name, json_object_text(call.arguments_json)) for call in calls)
-            turns.append(Turn(message.role.value, message.text, reasoning, earlier))
-    return Conversation(tuple(turns), *_tools(request), request.parameters.reasoning_effort or "")
+            turns.append(Turn(message.role.value, message.text, reasoning, earlier, message=place))
+    effort = request.parameters.reasoning_effort or ""
+    return Conversation(tuple(turns), *_tools(request), effort, _is_raw(request))
 
 
-def _result(result: ToolResult, name: str) -> Turn:
+def _is_raw(request: GenerationRequest) -> bool:
+    """Tells whether the prompt is given to the model as it is, its special tokens read as such.
+
+    Raises:
+        InvalidRequestError: If the option is neither true nor false.
+        UnsupportedFeatureError: If the request is more than a prompt.
+    """
+    field = f"provider_options.{RAW_OPTION}"
+    is_raw = request.provider_options.get(RAW_OPTION, False)
+    if not isinstance(is_raw, bool):
+        raise InvalidRequestError(f"{field}: must be true or false, got {is_raw!r:.80}", field=field)
+    if is_raw and (request.prompt is None or request.system_prompt or request.tools):
+        raise UnsupportedFeatureError(
+            f"{field}: it takes a prompt alone, without messages, a system prompt or tools", field=field
+        )
+    return is_raw
+
+
+def _result(result: ToolResult, name: str, place: int) -> Turn:
     # Templates have no mark for a tool that failed: its text has to say so.
     content = f"Error: {result.content}" if result.is_error else result.content
-    return Turn(Role.TOOL.value, content, call_id=result.tool_call_id, name=name)
+    return Turn(Role.TOOL.value, content, call_id=result.tool_call_id, name=name, message=place)
 
 
 def _tools(request: GenerationRequest) -> tuple[tuple[ToolDefinition, ...], tuple[str, ...]]:

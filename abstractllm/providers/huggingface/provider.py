@@ -25,7 +25,7 @@ from abstractllm.errors import (
 )
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig, without_replace
-from abstractllm.providers.huggingface.convert import as_conversation, as_event, as_finished, as_format
+from abstractllm.providers.huggingface.convert import RAW_OPTION, as_conversation, as_event, as_finished, as_format
 from abstractllm.providers.huggingface.engine.pool import EnginePool
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
 from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
@@ -174,6 +174,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             seed=True,
             token_counting=True,
             parameters=(*_PARAMETERS, _EFFORT),
+            provider_options=(RAW_OPTION,),
         )
         engine = self._pool.find(config.load_settings(model))
         if engine is None or engine.loaded is None:
@@ -187,6 +188,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             grammar=engine.loaded.formats,
             parameters=known.parameters if engine.loaded.effort else _PARAMETERS,
             system_prompt=engine.loaded.system_prompt,
+            chat=engine.loaded.chat,
             context_window=engine.loaded.context_window,
             quantization=engine.loaded.quantization,
             device=engine.loaded.device,

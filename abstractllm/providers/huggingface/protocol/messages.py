@@ -61,6 +61,8 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     revision: str | None = None
     dtype: str = "auto"
     quantization: str = "none"
+    double_quantization: bool = False
+    context_window: int | None = None
     device_map: str | dict[str, Any] | None = None
     attn_implementation: str | None = None
     cuda_graphs: bool = False
@@ -93,6 +95,8 @@ class Turn(Struct, frozen=True):
     """Of the role `tool`: the call that this answers."""
     name: str = ""
     """Of the role `tool`: the tool, where the call is in the conversation."""
+    message: int = -1
+    """The index of the request's message that it comes from; -1 for the prompt and the system prompt."""
 
 
 class ToolDefinition(Struct, frozen=True):
@@ -114,6 +118,8 @@ class Conversation(Struct, frozen=True):
     """The names of the tools of which one must be called; empty if the model decides."""
     effort: str = ""
     """A value of `ReasoningEffort`; empty for the model's default."""
+    raw: bool = False
+    """True to give the model the one turn's text as it is: without the chat template, its special tokens read as such."""
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -191,7 +197,9 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     max_characters: int | None
     """The characters of the longest message that may fit the window; `None` if the tokenizer sets no such bound."""
     system_prompt: bool
-    """True if the chat template takes a system message."""
+    """True if the chat template takes a system message, and shows it to the model."""
+    chat: bool = True
+    """True if the chat template shows earlier questions and answers to the model."""
     formats: bool = False
     """True if answers can be held to a format."""
     tools: bool = False
@@ -203,7 +211,7 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     longest: int = 0
     """Tokens of prompt and answer that one request may have: the window, or less where the cache holds less."""
     note: str = ""
-    """The reason why requests are answered one at a time, if they are."""
+    """A change of the weights' precision, and the reason why requests are answered one at a time, if they are."""
 
 
 class Failed(Struct, tag=True, frozen=True):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from abstractllm.providers.huggingface.protocol.messages import CallPiece
+from abstractllm.providers.huggingface.protocol.messages import CallPiece, ToolCall, Turn
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
 from abstractllm.providers.huggingface.worker.parsing.call_formats import FORMATS, CallFormat
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
 
-__all__ = ["CallFraming", "CallStyle", "Render", "probe_calls"]
+__all__ = ["CallFraming", "CallStyle", "probe_calls"]
 
 _NAME, _KEY, _VALUE, _ID = "get_probe", "probe_key", "probe_value", "prob12345"
 _ARGUMENTS = {_KEY: _VALUE}
@@ -21,14 +20,7 @@ _TOOL = {
     "type": "function",
     "function": {"name": _NAME, "description": "Gets a probe.", "parameters": _PARAMETERS},
 }
-_USER = {"role": "user", "content": "Hello"}
-
-
-class Render(Protocol):
-    """Renders messages with the template."""
-
-    def __call__(self, messages: list[dict[str, Any]], **options: Any) -> str | None:
-        """Returns the prompt; None if the template refuses the messages."""
+_USER = Turn("user", "Hello")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +39,44 @@ class CallStyle:
     format: CallFormat
     framing: CallFraming | None
     """None where arguments are written as elements, and not as JSON in a frame."""
-    takes_text_only: bool
-    """True if the template takes the arguments of earlier calls as JSON text only, not as objects."""
 
 
-def probe_calls(render: Render) -> CallStyle | None:
+def probe_calls(render: Render, form: MessageForm) -> CallStyle | None:
     """Has a template offer a tool and write a call, and looks for the format that reads the call back.
+
+    Args:
+        render: Renders messages with the template.
+        form: The form in which the template takes them.
 
     Returns:
         None if the template offers no tools, or its calls would not be understood.
     """
-    offer = render([_USER], tools=[_TOOL]) or ""
-    if _NAME not in offer:
+    question = form.messages([_USER])
+    offer = render(question, tools=[_TOOL]) or ""
+    if _NAME not in offer or _KEY not in offer:
         return None
-    header = render([_USER], tools=[_TOOL], add_generation_prompt=True) or ""
-    for arguments in (_ARGUMENTS, json.dumps(_ARGUMENTS)):
-        conversation = render([_USER, _calling_message(arguments)], tools=[_TOOL])
-        if conversation is not None and _VALUE in conversation:
-            return _written_style(conversation, offer, header, takes_text_only=isinstance(arguments, str))
+    header = render(question, tools=[_TOOL], add_generation_prompt=True) or ""
+    call = ToolCall(_ID, _NAME, json.dumps(_ARGUMENTS))
+    conversation = render(form.messages([_USER, Turn("assistant", "", calls=(call,))]), tools=[_TOOL])
+    if conversation is not None and _VALUE in conversation:
+        return _written_style(conversation, offer, header)
     return _explained_style(offer)
 
 
-def _calling_message(arguments: Mapping[str, str] | str) -> dict[str, Any]:
-    call = {"id": _ID, "type": "function", "function": {"name": _NAME, "arguments": arguments}}
-    return {"role": "assistant", "content": "", "tool_calls": [call]}
-
-
-def _written_style(conversation: str, offer: str, header: str, takes_text_only: bool) -> CallStyle | None:
+def _written_style(conversation: str, offer: str, header: str) -> CallStyle | None:
     """Returns the first format that reads the call in a rendered conversation.
 
     Args:
         conversation: The prompt of a question and a call.
         offer: The prompt of the question alone.
         header: The prompt of the question alone, with the beginning of an answer.
-        takes_text_only: Whether the call was rendered from arguments as text, since the template takes no objects.
     """
     turn = conversation[_common_length(conversation, offer) :]
     answers = [conversation[len(header) :]] if conversation.startswith(header) else []
     for format in FORMATS:
         candidates = [*answers, turn] if format.opening else answers
         if any(_reads(format, candidate) for candidate in candidates):
-            return CallStyle(format, _framing(format, turn), takes_text_only)
+            return CallStyle(format, _framing(format, turn))
     return None
 
 
@@ -96,7 +85,7 @@ def _explained_style(offer: str) -> CallStyle | None:
     for format in FORMATS:
         markers = (format.opening, "<function=") if format.body == "elements" else (format.opening,)
         if format.opening and all(marker in offer for marker in markers):
-            return CallStyle(format, _framing(format, ""), takes_text_only=False)
+            return CallStyle(format, _framing(format, ""))
     return None
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
 from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
 
 from abstractllm.enums import ReasoningEffort
-from abstractllm.errors import UnsupportedFeatureError, UnsupportedParameterError
+from abstractllm.errors import (
+    AbstractLLMError,
+    InvalidRequestError,
+    ModelLoadError,
+    UnsupportedFeatureError,
+    UnsupportedParameterError,
+)
+from abstractllm.providers.huggingface.protocol.messages import Turn
 from abstractllm.providers.huggingface.worker.prompt.call_probe import probe_calls
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, find_form
 
-__all__ = ["ChatTemplate"]
+__all__ = ["ChatTemplate", "template_error"]
 
 _REASONING_BLOCKS = (
     ("<think>", "</think>"),
@@ -28,7 +36,8 @@ _LEVEL_VARIABLE = "reasoning_effort"
 _COMMON_LEVELS = ("low", "medium", "high")
 _TAIL_TOKENS = 32
 """More tokens than the text that begins or ends reasoning takes."""
-_MESSAGES = [{"role": "user", "content": "Hello"}]
+_LONGEST_FAULT = 300
+"""Characters of a template's own error in ours."""
 
 
 class ChatTemplate:
@@ -36,18 +45,23 @@ class ChatTemplate:
 
     Args:
         tokenizer: A transformers tokenizer; one without a chat template can do nothing.
+
+    Raises:
+        ModelLoadError: If the template is broken, or shows no text of a user to the model.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         source, variables = _source(tokenizer)
-        calls = probe_calls(self._render) if source else None
+        self.form = find_form(self._render) if source else MessageForm()
+        """The form in which it takes messages."""
+        if source:
+            self._require_users()
+        calls = probe_calls(self._render, self.form) if source else None
         self.call_format = calls.format if calls else None
         """The format of the model's calls; None if no tools can be offered, or their calls would not be understood."""
         self.call_framing = calls.framing if calls else None
         """The frame around a call's name and arguments; None where the arguments are not written as JSON."""
-        self.takes_text_arguments_only = calls.takes_text_only if calls else False
-        """True if it takes the arguments of earlier calls as JSON text only, not as objects."""
         self.reasoning_block = _reasoning_block(tokenizer, source) if source else None
         """The texts that begin and end reasoning; None if reasoning is not marked."""
         markers = (*(self.reasoning_block or ()), *(self.call_format.markers if self.call_format else ()))
@@ -118,9 +132,42 @@ class ChatTemplate:
         compared = tuple(effort.value for effort in ReasoningEffort if effort.value in literals)
         return compared if len(compared) > 1 else _COMMON_LEVELS
 
+    def render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], variables: Mapping[str, object]
+    ) -> str:
+        """Returns the prompt for messages and tools.
+
+        Raises:
+            UnsupportedFeatureError: If the template refuses the messages.
+            ModelLoadError: If the template is broken.
+            InvalidRequestError: If they are nested too deeply.
+        """
+        is_continued = messages[-1]["role"] == "assistant"
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tools=tools or None, tokenize=False, add_generation_prompt=not is_continued, **variables
+            )
+        except Exception as error:  # a template is somebody else's program, which may fail in any way
+            raise template_error(error) from error
+        return text
+
+    def _require_users(self) -> None:
+        """Raises `ModelLoadError` if the template shows no text of a user to the model."""
+        word = "probeword"
+        failures: list[AbstractLLMError] = []
+        for turns in ([Turn("user", word)], [Turn("system", "Hello."), Turn("user", word)]):
+            try:
+                if word in self.render(self.form.messages(turns), [], {}):
+                    return
+            except AbstractLLMError as error:
+                failures.append(error)
+        fault = failures[0].message if failures else "the model's chat template shows no text of a user to the model"
+        raise ModelLoadError(f"{fault} (tried with one message of a user)", field="model")
+
     def _varies(self, variable: str, values: Iterable[object]) -> bool:
         """Tells whether the prompt depends on a variable."""
-        prompts = [self._render(_MESSAGES, add_generation_prompt=True, **{variable: value}) for value in values]
+        messages = self.form.messages([Turn("user", "Hello")])
+        prompts = [self._render(messages, add_generation_prompt=True, **{variable: value}) for value in values]
         return len({prompt for prompt in prompts if prompt is not None}) > 1
 
     def _render(self, messages: list[dict[str, Any]], **options: Any) -> str | None:
@@ -131,15 +178,40 @@ class ChatTemplate:
         return text
 
 
+def template_error(error: Exception) -> AbstractLLMError:
+    """Returns the library's error for an exception of a chat template.
+
+    `raise_exception`, by which templates refuse what the model has not learned, raises jinja2's root error itself; what
+    else is raised is a fault of the template.
+    """
+    fault = str(error)[:_LONGEST_FAULT]
+    if isinstance(error, AbstractLLMError):
+        return error
+    if isinstance(error, RecursionError):
+        return InvalidRequestError("chat.messages: they are nested too deeply", field="chat.messages")
+    if type(error) is jinja2.TemplateError:
+        return UnsupportedFeatureError(f"the model's chat template refuses the conversation: {fault}")
+    return ModelLoadError(f"the model's chat template is broken: {type(error).__name__}: {fault}", field="model")
+
+
 def _source(tokenizer: Any) -> tuple[str, Collection[str]]:
-    """Returns the template's text and its variables; empty if there is no template that can be read."""
+    """Returns the template's text and its variables; empty if there is no template.
+
+    Raises:
+        ModelLoadError: If the template cannot be compiled, or none of several is the default one.
+    """
     if not tokenizer.chat_template:
         return "", ()
     try:
         source: str = tokenizer.get_chat_template()
         return source, _get_template_variables(source)
-    except (jinja2.TemplateError, ValueError):  # no Jinja, or no default one: each request is told
-        return "", ()
+    except (jinja2.TemplateError, ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
+        place = f" in line {line}" if line else ""
+        raise ModelLoadError(
+            f"the model's chat template is broken{place}: {type(error).__name__}: {str(error)[:_LONGEST_FAULT]}",
+            field="model",
+        ) from error
 
 
 def _reasoning_block(tokenizer: Any, source: str) -> tuple[str, str] | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-import jinja2
-
-from abstractllm.errors import InvalidRequestError
-from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolCall, ToolDefinition, Turn
-from abstractllm.providers.huggingface.worker.parsing.call_reader import ID_LENGTH
-from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate
+from abstractllm.errors import AbstractLLMError, InvalidRequestError, ModelLoadError, UnsupportedFeatureError
+from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolDefinition, Turn
+from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate, template_error
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm
+from abstractllm.providers.huggingface.worker.prompt.shown_parts import PartsCheck, tool_message
 
 __all__ = ["PromptBuilder"]
 
@@ -34,13 +33,24 @@ class PromptBuilder:
         self._embeddings = embeddings
         self.template = ChatTemplate(tokenizer)
         """The chat template, and what it can do."""
+        self._parts = PartsCheck(self.template.form, self.template.render)
+        self._appended = _appended_tokens(tokenizer)
         self._control_tokens = [text for text in tokenizer.added_tokens_encoder if not text.isspace()]
 
     def takes_system_prompt(self) -> bool:
         """Tells whether a conversation may begin with a system message."""
+        return self._shows(Turn("system", "Answer."), Turn("user", "Hello"))
+
+    def takes_chat(self) -> bool:
+        """Tells whether earlier questions and answers are shown to the model."""
+        return self._shows(Turn("user", "Hello"), Turn("assistant", "Hello."), Turn("user", "Hello"))
+
+    def _shows(self, *turns: Turn) -> bool:
+        if not self._tokenizer.chat_template:
+            return True
         try:
-            self.encode(Conversation((Turn("system", "Answer."), Turn("user", "Hello"))))
-        except InvalidRequestError:
+            self._parts.form_for(Conversation(turns), {})
+        except AbstractLLMError:
             return False
         return True
 
@@ -64,16 +74,20 @@ class PromptBuilder:
         """Returns the tokens of a conversation, special tokens included.
 
         Raises:
-            InvalidRequestError: If the chat template refuses the conversation, or nothing is left to give to the model.
-            UnsupportedFeatureError: If it has tools, and the model takes none.
+            InvalidRequestError: If nothing is left to give to the model, or the template cannot write a tool's schema.
+            UnsupportedFeatureError: If it has tools, and the model takes none, or if the chat template refuses the
+                conversation or does not show a part of it to the model.
             UnsupportedParameterError: If the chat template does not take the reasoning effort.
+            ModelLoadError: If the chat template is broken.
         """
         turns = conversation.turns
         if conversation.tools or any(turn.calls or turn.role == "tool" for turn in turns):
             self.template.require_tools()
         variables = self.template.variables(conversation.effort)
-        if self._tokenizer.chat_template:
-            ids = self._apply_template(turns, conversation.tools, variables)
+        if conversation.raw:
+            ids = self._raw(turns)
+        elif self._tokenizer.chat_template:
+            ids = self._apply_template(conversation, variables)
         else:
             ids = self._join(turns)
         if not ids:
@@ -89,53 +103,57 @@ class PromptBuilder:
             )
         return tuple(ids)
 
-    def _apply_template(
-        self, turns: Sequence[Turn], tools: Sequence[ToolDefinition], variables: dict[str, object]
-    ) -> list[int]:
+    def _apply_template(self, conversation: Conversation, variables: dict[str, object]) -> list[int]:
+        turns = conversation.turns
+        form = self._parts.form_for(conversation, variables)
+        tools = [self._tool(tool, index) for index, tool in enumerate(conversation.tools)]
         is_continued = turns[-1].role == "assistant"
         try:
             ids: list[int] = self._tokenizer.apply_chat_template(
-                [self._message(turn) for turn in turns],
-                tools=[self._tool(tool, index) for index, tool in enumerate(tools)] or None,
+                form.messages(turns, self._check_arguments),
+                tools=tools or None,
                 add_generation_prompt=not is_continued,
                 continue_final_message=is_continued,
                 sanitize_control_tokens=True,
                 return_dict=False,
                 **variables,
             )
-        except (jinja2.TemplateError, ValueError, TypeError, RecursionError) as error:
-            raise InvalidRequestError(
-                f"chat.messages: the model's chat template refuses the conversation: {error}", field="chat.messages"
-            ) from error
+        except AbstractLLMError:
+            raise
+        except Exception as error:  # a template is somebody else's program, which may fail in any way
+            raise self._fault(error, conversation, form, variables) from error
         return ids
 
-    def _message(self, turn: Turn) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": turn.role, "content": turn.text}
-        if turn.reasoning:
-            message["reasoning_content"] = turn.reasoning
-        if turn.calls:
-            message["tool_calls"] = [self._call(call) for call in turn.calls]
-        if turn.role == "tool":
-            message["tool_call_id"] = _template_id(turn.call_id)
-            if turn.name:
-                message["name"] = turn.name
-        return message
+    def _fault(
+        self, error: Exception, conversation: Conversation, form: MessageForm, variables: dict[str, object]
+    ) -> AbstractLLMError:
+        """Returns the library's error for a conversation that the template cannot write, though one like it it can."""
+        field = f"chat.messages[{conversation.turns[-1].message}]"
+        if str(error).startswith("continue_final_message"):
+            return UnsupportedFeatureError(
+                f"{field}: the model's chat template does not let this answer be continued", field=field
+            )
+        failure = template_error(error)
+        if isinstance(failure, UnsupportedFeatureError):
+            failure.field = "chat.messages"
+            return failure
+        if isinstance(failure, ModelLoadError) and conversation.tools:
+            plain = [tool_message(tool, {"type": "object", "properties": {}}) for tool in conversation.tools]
+            with suppress(AbstractLLMError):
+                self.template.render(form.messages(conversation.turns), plain, variables)
+                return InvalidRequestError(
+                    f"tools: the model's chat template cannot write a tool's parameters_json_schema: {failure.message}",
+                    field="tools",
+                )
+        return failure
 
-    def _call(self, call: ToolCall) -> dict[str, Any]:
-        arguments: Any = call.arguments
-        if not self.template.takes_text_arguments_only:
-            arguments = json.loads(arguments)
-            self._check_keys(arguments, "chat.messages.tool_call.arguments_json")
-        function = {"name": call.name, "arguments": arguments}
-        return {"id": _template_id(call.id), "type": "function", "function": function}
+    def _check_arguments(self, arguments: Any, turn: Turn) -> None:
+        self._check_keys(arguments, "chat.messages.tool_call.arguments_json")
 
     def _tool(self, tool: ToolDefinition, index: int) -> dict[str, Any]:
         schema = {"type": "object", "properties": {}} | json.loads(tool.schema)
         self._check_keys(schema, f"tools[{index}].parameters_json_schema")
-        return {
-            "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": schema},
-        }
+        return tool_message(tool, schema)
 
     def _check_keys(self, value: Any, field: str) -> None:
         """Refuses keys that contain a control token, since transformers escapes these in values only.
@@ -164,11 +182,21 @@ class PromptBuilder:
     def _join(self, turns: Sequence[Turn]) -> list[int]:
         text = "\n\n".join(turn.text for turn in turns if turn.text)
         ids: list[int] = self._tokenizer(text, split_special_tokens=True)["input_ids"]
-        return ids
+        return ids[: len(ids) - self._appended]
+
+    def _raw(self, turns: Sequence[Turn]) -> list[int]:
+        """Returns the tokens of a prompt that may hold special tokens; its own begin token is not doubled."""
+        ids: list[int] = self._tokenizer(turns[0].text)["input_ids"]
+        ids = ids[: len(ids) - self._appended]
+        is_doubled = len(ids) > 1 and ids[0] == ids[1] == self._tokenizer.bos_token_id
+        return ids[1:] if is_doubled else ids
 
 
-def _template_id(call_id: str) -> str:
-    """Returns a call's id, or its hash if it has another length: Mistral's templates refuse any other form."""
-    if len(call_id) == ID_LENGTH and call_id.isalnum() and call_id.isascii():
-        return call_id
-    return hashlib.sha256(call_id.encode()).hexdigest()[:ID_LENGTH]
+def _appended_tokens(tokenizer: Any) -> int:
+    """Returns the number of special tokens that a tokenizer appends to a text, behind which no model goes on."""
+    special = set(tokenizer.all_special_ids)
+    ids: list[int] = tokenizer("a")["input_ids"]
+    appended = 0
+    while appended < len(ids) and ids[-1 - appended] in special:
+        appended += 1
+    return appended if appended < len(ids) else 0
