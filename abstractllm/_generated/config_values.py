@@ -46,6 +46,8 @@ class ConfigValues(ParameterValues, total=False):
     revision: str
     dtype: Literal["auto", "float32", "float16", "bfloat16"]
     quantization: Quantization
+    double_quantization: bool
+    context_window: int
     device_map: str | dict[str, int | str]
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]
     cuda_graphs: bool
@@ -70,3 +72,4 @@ class ConfigValues(ParameterValues, total=False):
     max_tokens_parameter: Literal["max_completion_tokens", "max_tokens"]
     accepted_parameters: list[str]
     extra_body: dict[str, Any]
+    send_reasoning: bool

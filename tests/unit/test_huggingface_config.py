@@ -86,14 +86,16 @@ def test_model_that_is_not_cached_is_not_found_offline(tmp_path: Path) -> None:
         load(model="org/absent", cache_dir=str(tmp_path), local_files_only=True)
 
 
-def test_malformed_hub_id_cannot_be_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match="a/b/c"):
+def test_malformed_hub_id_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="a/b/c: there is no such directory, and this cannot be a name"):
         load(model="a/b/c", cache_dir=str(tmp_path), local_files_only=True)
 
 
-def test_directory_without_a_model_cannot_be_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match="cannot be loaded"):
+def test_directory_without_a_model_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"there is no config\.json"):
         load(model=str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match="there is no directory"):
+        load(model=str(tmp_path / "absent"))
 
 
 def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
@@ -104,7 +106,57 @@ def test_pickled_weights_are_never_loaded(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
     weights.unlink()
-    with pytest.raises(ModelLoadError, match="safetensors"):
+    with pytest.raises(ModelNotFoundError, match=r"no weights in safetensors: .*; pytorch_model\.bin cannot be read"):
+        load(model=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("missing", "error", "message"),
+    [
+        ("config.json", ModelNotFoundError, r"there is no config\.json"),
+        ("model.safetensors", ModelNotFoundError, r"no model\.safetensors and no model\.safetensors\.index\.json"),
+        ("tokenizer.json", ModelLoadError, r"there is no tokenizer: neither tokenizer\.json"),
+    ],
+)
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_a_file_that_is_missing_is_named(
+    tmp_path: Path, missing: str, error: type[Exception], message: str, is_cached: bool
+) -> None:
+    repository = tmp_path / "models--org--tiny"
+    folder = build(repository / "snapshots" / ("a" * 40), "llama")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40, "ascii")
+    (folder / missing).unlink()
+    if is_cached:
+        config = {"model": "org/tiny", "cache_dir": str(tmp_path), "local_files_only": True}
+        if error is ModelNotFoundError:
+            message = f"org/tiny is not whole in the cache .*{message}"
+    else:
+        config = {"model": str(folder)}
+    with pytest.raises(error, match=message) as caught:
+        load(**config)
+    assert getattr(caught.value, "field", "") == "model"
+
+
+def test_shards_that_are_missing_are_named(tmp_path: Path) -> None:
+    import transformers
+
+    build(tmp_path, "llama")
+    transformers.LlamaForCausalLM.from_pretrained(tmp_path).save_pretrained(tmp_path, max_shard_size="40kB")
+    (tmp_path / "model.safetensors").unlink(missing_ok=True)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    assert load(model=str(tmp_path))
+    shards[1].unlink()
+    with pytest.raises(ModelNotFoundError, match=f"1 of its {len(shards)} files of weights .*: {shards[1].name}"):
+        load(model=str(tmp_path))
+
+
+@pytest.mark.parametrize("ending", [".gguf", ".pt", ".pth", ".ckpt", ".h5", ".onnx"])
+def test_weights_of_other_formats_are_named(tmp_path: Path, ending: str) -> None:
+    build(tmp_path, "llama")
+    (tmp_path / "model.safetensors").rename(tmp_path / f"model{ending}")
+    with pytest.raises(ModelNotFoundError, match=f"model{ending} cannot be read: only safetensors are"):
         load(model=str(tmp_path))
 
 
@@ -112,7 +164,7 @@ def test_damaged_weights_cannot_be_loaded(tmp_path: Path) -> None:
     build(tmp_path, "llama")
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors is damaged"):
         load(model=str(tmp_path))
 
 

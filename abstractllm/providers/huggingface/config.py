@@ -39,8 +39,12 @@ class HuggingFaceConfig(LLMConfig):
     revision: Annotated[str, Field(min_length=1)] | None = None
     """A branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """`auto` is the checkpoint's; float32 on a CPU without bfloat16 arithmetic."""
+    """`auto` is the checkpoint's; float32 on a CPU without bfloat16 arithmetic, bfloat16 for float32 on a GPU."""
     quantization: Quantization = Quantization.NONE
+    double_quantization: bool = False
+    """Quantize the scales of `int4`, too: 0.4 bits fewer for each weight."""
+    context_window: Annotated[int, Field(ge=2, le=100_000_000)] | None = None
+    """Tokens of prompt and answer together, at most; what the model's configuration says, if absent."""
     device_map: str | dict[str, int | str] | None = None
     """`auto`, a device such as `cuda:1`, or a map from modules to devices; the first GPU, else the CPU, if absent."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
@@ -83,6 +87,12 @@ class HuggingFaceConfig(LLMConfig):
                 values["quantization"] = Quantization.NONE
         return values
 
+    @model_validator(mode="after")
+    def _check_double_quantization(self) -> HuggingFaceConfig:
+        if self.double_quantization and self.quantization is not Quantization.INT4:
+            raise ValueError("double_quantization needs quantization: int4")
+        return self
+
     @classmethod
     def known_keys(cls) -> list[str]:
         """Returns every key that a configuration of this kind may hold."""
@@ -110,6 +120,8 @@ class HuggingFaceConfig(LLMConfig):
             revision=self.revision,
             dtype=dtype,
             quantization=self.quantization.value,
+            double_quantization=self.double_quantization,
+            context_window=self.context_window,
             device_map=self.device_map,
             attn_implementation=self.attn_implementation,
             cuda_graphs=self.cuda_graphs,

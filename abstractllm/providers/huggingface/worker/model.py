@@ -8,15 +8,14 @@ import torch
 
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.protocol.messages import Load, Loaded
+from abstractllm.providers.huggingface.worker.checkpoint.positions import context_window
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
+from abstractllm.providers.huggingface.worker.generation_rules import read_rules
 from abstractllm.providers.huggingface.worker.prompt.prompt_builder import PromptBuilder
 from abstractllm.providers.huggingface.worker.structured.grammars import Grammars
 from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 
 __all__ = ["LoadedModel"]
-
-_WINDOW_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
-_DEFAULT_WINDOW = 4096
-"""The context window of a model that names none, such as a state-space model or one with ALiBi positions."""
 
 
 class LoadedModel:
@@ -26,12 +25,15 @@ class LoadedModel:
         model: A transformers causal language model.
         tokenizer: Its tokenizer.
         settings: The settings that it was loaded by.
+        note: A remark on how it was loaded, for those who ask for the LLM's state.
 
     Raises:
-        ConfigurationError: If the checkpoint comes quantized in another way than the settings ask for.
+        ConfigurationError: If the checkpoint comes quantized in another way than the settings ask for, or the context
+            window that they ask for is longer than the model has positions.
+        ModelLoadError: If the model's generation configuration asks for something that is not supported.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: Load) -> None:
+    def __init__(self, model: Any, tokenizer: Any, settings: Load, note: str = "") -> None:
         self.model = model
         self.token_decoder = TokenDecoder(tokenizer)
         self.vocabulary_size: int = model.get_output_embeddings().weight.shape[0]
@@ -39,11 +41,13 @@ class LoadedModel:
         self.prompt_builder = PromptBuilder(tokenizer, model.get_input_embeddings().weight.shape[0])
         self.ends = _end_tokens(model, tokenizer)
         """The tokens that end an answer."""
+        self.rules = read_rules(model.generation_config, self.vocabulary_size, self.ends)
+        """The rules of the model's generation configuration."""
         template = self.prompt_builder.template
         self.grammars = Grammars(
             tokenizer, self.token_decoder, self.vocabulary_size, self.ends, template.special_markers
         )
-        window = _context_window(model.config, tokenizer)
+        window = context_window(model, tokenizer, settings.context_window)
         embeddings = model.get_input_embeddings().weight.device
         self.device = torch.device("cpu") if embeddings.type == "meta" else embeddings
         """The device of prompts; for weights that are on the disk, which have the device "meta", it is the CPU."""
@@ -55,9 +59,11 @@ class LoadedModel:
             context_window=window,
             max_characters=self.token_decoder.max_characters(window),
             system_prompt=self.prompt_builder.takes_system_prompt(),
+            chat=self.prompt_builder.takes_chat(),
             formats=not self.grammars.unavailable,
             tools=template.call_format is not None,
             effort=template.takes_effort,
+            note=note,
         )
 
     def recover(self, error: Exception) -> None:
@@ -66,8 +72,8 @@ class LoadedModel:
         Raises:
             torch.AcceleratorError: If the device is unusable, which must end the process.
         """
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
+        if is_out_of_memory(error):
+            torch.cuda.empty_cache()  # does nothing where CUDA is not used
         elif isinstance(error, torch.AcceleratorError):
             raise error
 
@@ -77,15 +83,6 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     configured = model.generation_config.eos_token_id
     ends = configured if isinstance(configured, list) else [configured]
     return frozenset(id for id in (*ends, tokenizer.eos_token_id) if id is not None)
-
-
-def _context_window(config: Any, tokenizer: Any) -> int:
-    text_config = config.get_text_config(decoder=True)
-    for name in _WINDOW_NAMES:
-        if isinstance(window := getattr(text_config, name, None), int) and window > 0:
-            return window
-    # transformers gives 1e30 where the tokenizer names no length.
-    return int(tokenizer.model_max_length) if tokenizer.model_max_length < 1e9 else _DEFAULT_WINDOW
 
 
 def _quantization(model: Any, settings: Load) -> str:

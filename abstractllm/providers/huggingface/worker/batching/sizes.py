@@ -17,7 +17,7 @@ from abstractllm.providers.huggingface.protocol.messages import CPU_CACHE_BYTES,
 from abstractllm.providers.huggingface.worker.batching.attention import is_flash
 from abstractllm.providers.huggingface.worker.batching.scheduling import SCHEDULER
 
-__all__ = ["DEFAULT_BATCH_SIZE", "batching_config", "default_cache_bytes"]
+__all__ = ["DEFAULT_BATCH_SIZE", "batching_config", "default_cache_bytes", "free_bytes"]
 
 DEFAULT_BATCH_SIZE = {"cpu": 64, "cuda": GPU_BATCH_SIZE}
 """The most requests in a batch, by device."""
@@ -33,8 +33,22 @@ _PADDING_SECTORS = 2
 """transformers writes and reads padding there; they take memory too."""
 _ALIGNMENT = 128
 
+_UNCHECKED = 1e9
+"""A share of the memory that no cache exceeds."""
+
 _CPU_CACHE_SHARE = 0.25
 _GPU_CACHE_SHARE = 0.4
+
+
+def free_bytes(device: torch.device) -> int:
+    """Returns the memory that is free on a device, in bytes; on a CPU, what this process may still take."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    left: int = psutil.virtual_memory().available
+    limited = memory_left()
+    return left if limited is None else min(left, limited)
 
 
 def default_cache_bytes(device: torch.device) -> int:
@@ -44,12 +58,8 @@ def default_cache_bytes(device: torch.device) -> int:
     there, so that a second model fits beside this one.
     """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free * _GPU_CACHE_SHARE)
-    left: int = psutil.virtual_memory().available
-    if (limited := memory_left()) is not None:
-        left = min(left, limited)
-    return min(CPU_CACHE_BYTES, int(left * _CPU_CACHE_SHARE))
+        return int(free_bytes(device) * _GPU_CACHE_SHARE)
+    return min(CPU_CACHE_BYTES, int(free_bytes(device) * _CPU_CACHE_SHARE))
 
 
 def batching_config(
@@ -66,7 +76,8 @@ def batching_config(
         cuda_graphs: Whether the forward pass is captured.
 
     Raises:
-        ConfigurationError: If the memory is too little for the smallest cache; the message names both sizes.
+        ConfigurationError: If the memory is too little for the smallest cache, or not there; the message names both
+            sizes.
         ValueError: If transformers cannot batch the model.
     """
     on_gpu = model.device.type == "cuda"
@@ -82,9 +93,21 @@ def batching_config(
             requested=cache_bytes,
         )
     blocks = (cache_bytes // sector_bytes - _PADDING_SECTORS) * sector_bytes // block_bytes
+    blocks = min(blocks, max_batch_size * -(-window // page))
+    needed = (-(-blocks * block_bytes // sector_bytes) + _PADDING_SECTORS) * sector_bytes
+    if needed > (free := free_bytes(model.device)):
+        raise ConfigurationError(
+            f"kv_cache_bytes: the cache of keys and values would take {needed} bytes, and {free} are free on "
+            f"{model.device}",
+            field="kv_cache_bytes",
+            limit=free,
+            requested=needed,
+        )
     return ContinuousBatchingConfig(
         page_size=page,
-        num_blocks=min(blocks, max_batch_size * -(-window // page)),
+        num_blocks=blocks,
+        # transformers' own check counts a mask that our attention does not make, and asks the current GPU alone.
+        max_memory_percent=_UNCHECKED,
         max_batch_tokens=max(max_batch_size, _BATCH_TOKENS["cuda" if on_gpu else "cpu"]),
         max_requests_per_batch=max_batch_size,
         max_blocks_per_request=-(-window // page) if is_flash(attention) else 0,
