@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import LLMRegistry
+from abstractllm.types import LlmState
 from abstractllm.utils.logging import setup_logging
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
@@ -76,6 +77,9 @@ class Server:
         self.address = self._bind()
         await self._grpc.start()
         logger.info("listening on %s", self.address)
+        for llm in self._registry:
+            if llm.name not in names and llm.state[0] is LlmState.FAILED:
+                self._log_state(llm.name)
         self._tasks = [asyncio.create_task(self._load(name)) for name in names]
         self._tasks.append(asyncio.create_task(self._access.watch_files()))
 
@@ -108,12 +112,20 @@ class Server:
         llm = self._registry[name]
         try:
             await llm.load()
-            logger.info("LLM %s (%s, %s) is ready", name, llm.provider, llm.config.model)
+            self._log_state(name)
         except AbstractLLMError as error:
             logger.error("LLM %s (%s, %s) cannot be loaded: %s", name, llm.provider, llm.config.model, error)
         except Exception:
             logger.exception("LLM %s (%s, %s) cannot be loaded", name, llm.provider, llm.config.model)
         self._health.load_attempted(name)
+
+    def _log_state(self, name: str) -> None:
+        """Logs the state of an LLM that was loaded: one without a key needs no loading, and cannot answer."""
+        llm = self._registry[name]
+        state, reason = llm.state
+        words = f"is {state.lower()}" + (f": {reason}" if reason else "")
+        level = logging.INFO if state is LlmState.READY else logging.ERROR
+        logger.log(level, "LLM %s (%s, %s) %s", name, llm.provider, llm.config.model, words)
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""

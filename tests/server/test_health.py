@@ -9,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from abstractllm import create_llm
 from abstractllm.testing import ScriptedProvider
 from tests.server.support import HANG, Serving, failure, request, serving
 from tests.waiting import until
@@ -184,3 +185,34 @@ async def test_watcher_that_takes_nothing_holds_up_neither_changes_nor_the_stop(
         await until(lambda: slow.state[0] == "ready")
         assert await health(served, "") == "SERVING"
         await asyncio.wait_for(served.server.stop(0), HANG)
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_log_state_and_health_agree_on_a_hosted_llm_without_a_key(
+    provider: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    caplog.set_level("INFO", "abstractllm")
+    llms = {"hosted": create_llm(provider), "other": create_llm(provider), "fine": create_llm(provider, api_key="sk-1")}
+    async with serving(llms) as served:
+        await until(lambda: "LLM hosted" in caplog.text)
+        assert not [record.message for record in caplog.records if "ready" in record.message]
+        lines = [record for record in caplog.records if "is failed: api_key is missing" in record.message]
+        assert sorted((record.levelname, record.message.split()[1]) for record in lines) == [
+            ("ERROR", "hosted"),
+            ("ERROR", "other"),
+        ]
+        assert await healths(served) == {
+            "liveness": "SERVING",
+            "": "NOT_SERVING",
+            "llm/hosted": "NOT_SERVING",
+            "llm/other": "NOT_SERVING",
+            "llm/fine": "SERVING",
+        }
+
+
+async def test_log_tells_of_a_key_that_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "abstractllm")
+    async with serving({"hosted": create_llm("openai", api_key="sk-1")}):
+        await until(lambda: "LLM hosted (openai, gpt-5.4-mini) is ready" in caplog.text)
