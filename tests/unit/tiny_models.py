@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,9 @@ def decoded(tokenizer: Tokenizer, ids: Sequence[int], context: Sequence[int] = (
     def decode(ids: Sequence[int]) -> str:
         if tokenizer.token_to_id("<0x00>") is None:
             return str(tokenizer.decode(list(ids), skip_special_tokens=True))
-        return _sentencepiece_text(token for id in ids if (token := tokenizer.id_to_token(id)) not in (*SPECIAL, None))
+        special = {id for id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        tokens = [tokenizer.id_to_token(id) for id in ids if id not in special]
+        return _sentencepiece_text([token for token in tokens if token is not None])
 
     begin = decode(context)
     text = decode([*context, *ids])
@@ -79,11 +81,9 @@ def decoded(tokenizer: Tokenizer, ids: Sequence[int], context: Sequence[int] = (
     return text[len(begin) :] if begin else decode(ids)
 
 
-def _sentencepiece_text(tokens: Iterable[str]) -> str:
+def _sentencepiece_text(tokens: Sequence[str]) -> str:
     text = ""
-    for is_bytes, run in groupby(
-        (token for token in tokens if token != "<unk>"), lambda token: token.startswith("<0x")
-    ):
+    for is_bytes, run in groupby(tokens, lambda token: token.startswith("<0x")):
         if not is_bytes:
             text += "".join(run).replace("▁", " ")
             continue
