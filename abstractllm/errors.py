@@ -100,7 +100,7 @@ class AbstractLLMError(Exception):
     """
 
     default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     attempts: tuple[Attempt, ...] = ()
 
     def __init__(

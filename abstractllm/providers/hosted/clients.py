@@ -9,11 +9,30 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from abstractllm.errors import ServerShuttingDownError
+from abstractllm.errors import AbstractLLMError, ConfigurationError, ServerShuttingDownError
+from abstractllm.providers.hosted.environment import check_environment
 
 __all__ = ["LoopClients"]
 
 C = TypeVar("C")
+
+
+def _made(make: Callable[[], C]) -> C:
+    """Makes a client; what goes wrong then is not the server's fault, and stays wrong."""
+    # First, since an SDK may read the variables when it is imported.
+    check_environment()
+    try:
+        return make()
+    except AbstractLLMError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError | ValueError | ImportError) or type(error).__name__ == "InvalidURL":
+            # The words of such an error may repeat a proxy's address, and with it a password.
+            raise ConfigurationError(
+                f"the HTTP client cannot be made ({type(error).__name__}): check the environment's variables for "
+                "proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, SSL_CERT_DIR)"
+            ) from error
+        raise
 
 
 class _LoopClient(Generic[C]):
@@ -56,13 +75,14 @@ class LoopClients(Generic[C]):
 
         Raises:
             ServerShuttingDownError: If this object is closed.
+            ConfigurationError: If the client cannot be made.
         """
         entry = self._entry(asyncio.get_running_loop(), key)
         entry.users += 1
         try:
             async with entry.making:
                 if entry.client is None:
-                    client = await asyncio.to_thread(make)
+                    client = await asyncio.to_thread(_made, make)
                     entry.keeper = self._keep_open(client)
                     entry.client = await anext(entry.keeper)
             yield entry.client

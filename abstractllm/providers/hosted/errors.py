@@ -206,8 +206,8 @@ def as_unicode(error: AbstractLLMError) -> None:
 def scrub(error: BaseException, secrets: Iterable[str]) -> None:
     """Removes secrets from an error and its causes, since a provider may repeat a key in its message.
 
-    A key that is an ordinary word, as local servers are given (`none`, `model`, `lm-studio`), is no secret: to remove it
-    would spoil the words, and the field, of every error.
+    A key that is an ordinary word, as local servers are given (`none`, `model`, `lm-studio`), is no secret: to remove
+    it would spoil the words, and the field, of every error.
     """
     for secret in filter(_is_secret, secrets):
         for link in cause_chain(error):

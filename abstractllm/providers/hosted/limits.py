@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from abstractllm.errors import ProviderProtocolError
+from abstractllm.providers.hosted.error_encodings import decoded
 
 __all__ = ["MAX_BODY_BYTES", "MAX_ERROR_BYTES", "MAX_RECORD_BYTES", "http_arguments"]
 
@@ -25,7 +26,7 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
 
     Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), as these clients do by themselves. Redirects
     are not followed: they would carry the key to another host. Compressed answers are neither asked for nor taken, so
-    no few bytes can unpack into many.
+    no few bytes can unpack into many; of an error that comes compressed all the same, its first mebibyte is read.
 
     Args:
         httpx: The module `httpx` or `httpx2`.
@@ -45,7 +46,7 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
             )
         events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         response.stream = capped(
-            response.stream,
+            decoded(response.stream, encoding, MAX_ERROR_BYTES) if failed else response.stream,
             marks=(b"\n\n", b"\r\r", b"\r\n\r\n") if events else (b"\n", b"\r"),
             cut_at=MAX_ERROR_BYTES if failed else None,
         )
