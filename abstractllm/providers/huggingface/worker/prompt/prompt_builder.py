@@ -56,8 +56,10 @@ class PromptBuilder:
 
     def is_continued(self, conversation: Conversation) -> bool:
         """Tells whether an answer goes on with the text at the end of the prompt, rather than beginning a turn."""
+        if not self._tokenizer.chat_template:
+            return True
         last = conversation.turns[-1]
-        return not self._tokenizer.chat_template or (last.role == "assistant" and bool(last.text))
+        return last.role == "assistant" and bool(last.text)
 
     def ends_in_reasoning(self, conversation: Conversation, prompt: Sequence[int]) -> bool:
         """Tells whether a conversation's prompt ends inside a reasoning block, where the answer then goes on."""
