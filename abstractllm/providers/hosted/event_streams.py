@@ -136,6 +136,7 @@ async def read_json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, N
         for line in ended:
             line = b"".join((*pieces, line))
             pieces, size = [], 0
+            _check_size(len(line))
             if is_first:
                 line, is_first = line.removeprefix(codecs.BOM_UTF8), False
             if line.strip(_WHITE_SPACE):

@@ -90,8 +90,8 @@ class AnswerReader:
         """
         self._chunks += 1
         try:
-            if name == "error" and not chunk.get("error"):
-                self._fail(chunk)
+            if name == "error":
+                self._fail((chunk.get("error") if isinstance(chunk, Mapping) else None) or chunk)
             return self._read(chunk)
         except AbstractLLMError:  # some are ValueErrors, too
             raise
@@ -105,16 +105,18 @@ class AnswerReader:
             ProviderProtocolError: If it is none, and should be.
             AbstractLLMError: The error that it reports in plain words.
         """
+        is_own = event.name not in ("", "message", "error")
         try:
-            return json.loads(event.data)
+            chunk = json.loads(event.data)
         except ValueError as error:
             if event.name == "error":
                 self._fail(event.data)
             # An event of a gateway's own, such as a ping, or a chunk that the end of the stream has cut off.
-            if event.is_cut or event.name not in ("", "message"):
+            if event.is_cut or is_own:
                 return None
             hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in event.data else ""
             raise self._unreadable("a chunk of the answer", error, hint) from error
+        return None if is_own and not isinstance(chunk, Mapping) else chunk
 
     def read_whole(self, body: Any) -> list[Event]:
         """Returns the events of an answer that came in one piece; errors as `read`."""

@@ -54,6 +54,8 @@ class _Call:
     """Its place among the answer's calls, once its first event is out."""
     sent: int = 0
     """The number of its pieces of arguments that are out."""
+    is_doubtful: bool = False
+    """True if it is none, but a repetition of the last one's name, unless arguments follow."""
 
     @property
     def is_complete(self) -> bool:
@@ -115,7 +117,7 @@ class ToolCallReader:
             if call is None:
                 for earlier in self._calls:
                     deltas += self._advance(earlier, is_ended=True)
-                call = _Call(fragment.index, fragment.place)
+                call = _Call(fragment.index, fragment.place, is_doubtful=self._may_repeat(fragment))
                 self._calls.append(call)
                 self._new.append(call)
             self._add(call, fragment)
@@ -184,8 +186,19 @@ class ToolCallReader:
             return last if is_rest else None
         if fragment.place is not None:
             same = [call for call in self._calls if call.place == fragment.place and call.index is None]
-            return same[-1] if same else None
+            return same[-1] if same else (None if fragment.name or fragment.id else last)
         return last
+
+    def _may_repeat(self, fragment: _Fragment) -> bool:
+        """Tells whether a fragment that begins a call may be an empty last piece of the call before."""
+        last = self._calls[-1] if self._calls else None
+        return (
+            last is not None
+            and fragment.name == last.name
+            and not (fragment.arguments.strip() or fragment.id)
+            and fragment.index == last.index
+            and not any(last is new for new in self._new)
+        )
 
     def _continues(self, call: _Call, fragment: _Fragment) -> bool:
         """Tells whether a fragment is one more piece of the call that it would belong to by its id and index."""
@@ -202,12 +215,10 @@ class ToolCallReader:
         if any(call is new for new in self._new) and not same_id:
             return False
         if fragment.name == call.name:
-            if call.is_complete and not call.is_placeholder:
-                if same_id or not fragment.id:
-                    return not fragment.arguments.strip() or (same_id and call.has_same_arguments(fragment.arguments))
-                return not other_id and not fragment.arguments.strip()
-            if call.is_placeholder:
-                return not other_id and (same_id or not fragment.arguments.strip())
+            if call.is_complete:
+                return same_id and (
+                    call.is_placeholder or not fragment.arguments.strip() or call.has_same_arguments(fragment.arguments)
+                )
             # A new id in each fragment, or a second call after one without arguments.
             return bool(not other_id or call.arguments or fragment.arguments.strip())
         if call.arguments:
@@ -259,7 +270,7 @@ class ToolCallReader:
         A name that may go on is held back, and so are arguments without a name, and an empty object that may stand in
         for arguments to come.
         """
-        if not call.name:
+        if not call.name or (call.is_doubtful and not call.arguments):
             return []
         is_first = call.number < 0
         if is_first:
