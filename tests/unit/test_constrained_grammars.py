@@ -102,15 +102,30 @@ def test_rules_that_overflow_the_stack_end_no_engine(grammars: Grammars) -> None
 
 
 @pytest.mark.parametrize(
-    "keyword", ["not", "if", "uniqueItems", "contains", "dependentRequired", "propertyNames", "unevaluatedProperties"]
+    ("keyword", "value"),
+    [
+        ("not", {}),
+        ("if", {}),
+        ("uniqueItems", True),
+        ("contains", {}),
+        ("dependentRequired", {"a": ["b"]}),
+        ("dependentSchemas", {"a": {"required": ["b"]}}),
+        ("dependencies", {"a": ["b"]}),
+        ("propertyNames", {"maxLength": 3}),
+        ("unevaluatedProperties", False),
+        ("unevaluatedItems", False),
+        ("$dynamicRef", "#node"),
+    ],
 )
-def test_a_keyword_that_is_not_supported_is_named(grammars: Grammars, keyword: str) -> None:
+def test_a_keyword_that_is_not_supported_is_named_with_its_place(grammars: Grammars, keyword: str, value: Any) -> None:
     # What a schema says of its own compilation does not make it lenient.
-    lenient = {"x-guidance": {"lenient": True}, "properties": {"a": {"x-guidance": {"lenient": True}, keyword: {}}}}
-    for definition in ({keyword: {}}, lenient):
+    part = {keyword: value, "then": {"maximum": 3}} if keyword == "if" else {keyword: value}
+    lenient = {"x-guidance": {"lenient": True}, "properties": {"a/b": part | {"x-guidance": {"lenient": True}}}}
+    for definition, place in ((part, f"#/{keyword}"), (lenient, f"#/properties/a~1b/{keyword}")):
         error = refusal(grammars, schema(definition))
-        assert keyword in error.message
-        assert error.field == SCHEMA
+        assert f"{SCHEMA}: {place}: " in error.message
+        assert f"the keyword {keyword}" in error.message
+        assert (error.field, error.limit) == (SCHEMA, None)
 
 
 def test_white_space_is_bounded_whatever_the_schema_says(grammars: Grammars) -> None:
@@ -137,7 +152,7 @@ def test_special_tokens_are_refused_to_callers_and_given_to_tool_calls(grammars:
 
 def test_a_compiled_format_is_kept_and_a_matcher_is_not_shared(grammars: Grammars, monkeypatch: Any) -> None:
     first = grammars.compile(Format("regex", "[ab]c"))
-    monkeypatch.setattr(grammars._sandbox, "compile", lambda kind, text: pytest.fail("compiled again"))
+    monkeypatch.setattr(grammars._sandbox, "compile", lambda *_, **__: pytest.fail("compiled again"))
     second = grammars.compile(Format("regex", "[ab]c"))
     first.accept(first.allowed_tokens()[0])
     assert first.allowed_tokens() != second.allowed_tokens()

@@ -161,7 +161,7 @@ class Engine:
             if sampling is None:
                 pending = PendingRequest(Count(request_id, conversation), caller)
             else:
-                pending = PendingRequest(Generate(request_id, conversation, sampling, whole, format), caller)
+                pending = PendingRequest(Generate(request_id, conversation, sampling, whole, format, caller), caller)
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._state.lock:

@@ -157,6 +157,8 @@ class Generate(Struct, tag=True, frozen=True):
     whole: bool = False
     """True to send the answer's text in one message, at its end."""
     format: Format | None = None
+    caller: str = ""
+    """The caller's name; callers whose formats must be compiled take turns."""
 
 
 class Count(Struct, tag=True, frozen=True):

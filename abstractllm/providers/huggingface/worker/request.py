@@ -28,6 +28,8 @@ class EngineRequest:
     """The tokens of the prompt."""
     max_tokens: int = 0
     """The most tokens to generate."""
+    format_key: bytes = b""
+    """The key of the answer's format, once it waits to be compiled."""
     matcher: Matcher | None = None
     """The matcher of the answer's format; None without a format."""
     is_reasoning: bool = False

@@ -27,6 +27,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     ToEngine,
 )
 from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
+from abstractllm.providers.huggingface.worker.structured.format_queue import FormatQueue
 
 if TYPE_CHECKING:  # importing torch takes seconds, during which the reader already watches the channel
     from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
@@ -36,6 +37,8 @@ __all__ = ["Worker"]
 
 _COMPILER_STACK_BYTES = 256 * 1024 * 1024
 """Address space: the compiler recurses as deep as the rules of a grammar do, which takes up to 32 MiB."""
+_COMPILERS = 2
+"""Formats that are compiled at a time, of different callers."""
 _CLOSE_SECONDS = 30
 """The provider closes the channel as soon as it has read that the model cannot be loaded."""
 
@@ -44,8 +47,8 @@ class Worker:
     """Loads one model and answers requests with it until the channel closes.
 
     The reader only reads, so that a cancellation never waits. Tokenizing a long prompt does not hold up the generation
-    of another answer, and a format that compiles slowly holds up only other formats. When the channel closes, the
-    process and those that it has started end at once, whatever they do.
+    of another answer, and a format that compiles slowly holds up only other new formats of its caller. When the channel
+    closes, the process and those that it has started end at once, whatever they do.
 
     Args:
         channel: The connection to the provider.
@@ -62,7 +65,7 @@ class Worker:
         """Requests for an answer so far."""
         self._settings: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._to_tokenize: queue.SimpleQueue[EngineRequest | Count] = queue.SimpleQueue()
-        self._to_compile: queue.SimpleQueue[EngineRequest] = queue.SimpleQueue()
+        self._formats: FormatQueue[EngineRequest] = FormatQueue()
         self._to_generate: queue.SimpleQueue[EngineRequest] = queue.SimpleQueue()
 
     def run(self) -> None:
@@ -82,7 +85,8 @@ class Worker:
             self._start_thread("generator", self._generate, model)
         submit = self._to_generate.put if engine is None else engine.submit
         default_stack_bytes = threading.stack_size(_COMPILER_STACK_BYTES)
-        self._start_thread("compiler", self._compile, model, submit)
+        for number in range(_COMPILERS):
+            self._start_thread(f"compiler {number}", self._compile, model, submit)
         threading.stack_size(default_stack_bytes)
         _run_or_end_process(self._tokenize, model, submit)
 
@@ -118,10 +122,13 @@ class Worker:
     def _cancel(self, message: Cancel) -> None:
         """Cancels a request, also one that has not come yet; one that is over needs nothing."""
         with self._lock:
-            if message.id in self._requests:
-                self._requests[message.id].cancelled = True
+            request = self._requests.get(message.id)
+            if request is not None:
+                request.cancelled = True
             elif message.order > self._received:
                 self._cancelled_early.add(message.id)
+        if request is not None and self._formats.discard(request, request.format_key):
+            self._finish_cancelled(request)
 
     def _start_batching(self, model: LoadedModel, settings: Load) -> BatchEngine | None:
         """Starts the batch loop; returns None for a model that it does not answer correctly."""
@@ -137,7 +144,7 @@ class Worker:
 
     def _tokenize(self, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
         """Tokenizes prompts and submits their requests, or hands them to the compiler first."""
-        from abstractllm.providers.huggingface.worker.preparation import tokenize
+        from abstractllm.providers.huggingface.worker.preparation import find_format, format_key_of, tokenize
 
         while True:
             item = self._to_tokenize.get()
@@ -146,8 +153,11 @@ class Worker:
                     self.send(Counted(item.id, len(model.prompt_builder.encode(item.conversation))))
                 elif item.cancelled:
                     self._finish_cancelled(item)
-                elif tokenize(model, item):
-                    self._to_compile.put(item)
+                elif tokenize(model, item) and not find_format(model, item):
+                    item.format_key = format_key_of(item)
+                    self._formats.add(item, item.format_key, item.message.caller)
+                    if item.cancelled and self._formats.discard(item, item.format_key):
+                        self._finish_cancelled(item)
                 else:
                     submit(item)
             except Exception as error:
@@ -157,16 +167,25 @@ class Worker:
                     self._finish(item, failure_message(item.message.id, error))
 
     def _compile(self, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
-        """Compiles formats and submits their requests."""
-        from abstractllm.providers.huggingface.worker.preparation import compile_format
+        """Compiles formats, each once for all that wait for it, and submits their requests."""
+        from abstractllm.providers.huggingface.worker.preparation import compile_format, find_format
 
         while True:
-            request = self._to_compile.get()
+            job = self._formats.take()
+            failure: Exception | None = None
             try:
-                compile_format(model, request)
-                submit(request)
+                compile_format(model, job.request)
             except Exception as error:
-                self._finish(request, failure_message(request.message.id, error))
+                failure = error
+            for request in self._formats.finish(job):
+                try:
+                    if failure is not None:
+                        raise failure
+                    if request.matcher is None and not find_format(model, request):
+                        compile_format(model, request)
+                    submit(request)
+                except Exception as error:
+                    self._finish(request, failure_message(request.message.id, error))
 
     def _generate(self, model: LoadedModel) -> None:
         """Answers requests one at a time, of a model that is not batched."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from llguidance import LLMatcher
 
-from abstractllm.errors import AbstractLLMError, InternalError
-from abstractllm.providers.huggingface.worker.structured.format_errors import invalid_format
+from abstractllm.errors import AbstractLLMError
+from abstractllm.providers.huggingface.worker.structured.format_errors import failed_step, invalid_format
 from abstractllm.providers.huggingface.worker.structured.token_masks import LOGIT_CHANGES, TokenMasks, tokens_in
 
 __all__ = ["Matcher", "forbid"]
@@ -81,8 +81,7 @@ class Matcher:
             has_next: Whether any token is allowed.
         """
         if self.inner.is_error():
-            error = invalid_format(self.field, self.inner.get_error())
-            self.error = error if error.limit else InternalError(error.message)
+            self.error = failed_step(self.field, self.inner.get_error())
         elif not has_next:
             self.error = invalid_format(self.field, "it allows no further token that is text")
 

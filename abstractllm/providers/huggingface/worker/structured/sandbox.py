@@ -8,29 +8,44 @@ first. This file is also the program of that process, and imports nothing else o
 from __future__ import annotations
 
 import json
+import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import any_to_lark
 
-__all__ = ["LIMITS", "Sandbox"]
+__all__ = ["LIMITS", "Sandbox", "Trial"]
 
 LIMITS: dict[str, Any] = {
     "max_items_in_row": 2000,
     "step_max_items": 50_000,
     "max_lexer_states": 25_000,  # of 1 to 2 kB each
     "max_grammar_size": 500_000,
+    "initial_lexer_fuel": 1_000_000,
+    "step_lexer_fuel": 200_000,
     "verbose_errors": False,  # the long form quotes the answer
 }
 """The limits that llguidance checks."""
+_LIMIT_TEXTS = {
+    "max_items_in_row": f"{LIMITS['max_items_in_row']} alternatives at a place",
+    "step_max_items": f"{LIMITS['step_max_items']} parser items a token",
+    "max_lexer_states": f"{LIMITS['max_lexer_states']} lexer states",
+    "max_grammar_size": f"{LIMITS['max_grammar_size']} symbols",
+    "initial_lexer_fuel": f"{LIMITS['initial_lexer_fuel']} steps to build the lexer",
+    "step_lexer_fuel": f"{LIMITS['step_lexer_fuel']} steps of the lexer a token",
+}
+_RAISED = 1000
+"""The factor by which a limit is raised, to learn whether it is the one that a format is beyond."""
 _CPU_SECONDS = 3
 """Processor time for one format."""
 _TIMEOUT_SECONDS = 60.0
@@ -38,6 +53,9 @@ _TIMEOUT_SECONDS = 60.0
 _MEMORY_BYTES = 1 << 30
 _STACK_BYTES = 32 << 20
 """Less than the engine's compiling thread has, so that a format which overflows a stack overflows this one."""
+_OUT_OF_MEMORY = 3
+"""The status with which the process ends where Python has no memory left."""
+_NESTING_TEXT = "1000 levels of nesting"
 _JSON_OPTIONS: Any = {
     "whitespace_flexible": False,  # a model could fill its whole context window with spaces
     "item_separator": ", ?",
@@ -50,8 +68,20 @@ _CHECKED_TOKENS = 2
 """Tokens that a format is tried with: one that is too complex mostly fails with the first."""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """The outcome of compiling a format."""
+
+    definition: str = ""
+    """The format in llguidance's own form."""
+    error: str = ""
+    """The reason why it cannot be compiled; empty if it can."""
+    limit: str | None = None
+    """The limit that it is beyond, if that is the reason."""
+
+
 class Sandbox:
-    """Tries whether formats can be compiled; to be used from one thread.
+    """Tries whether formats can be compiled; a process for each thread that does so at a time.
 
     Args:
         size: Tokens of the vocabulary.
@@ -60,36 +90,58 @@ class Sandbox:
 
     def __init__(self, size: int, special: Mapping[int, str]) -> None:
         self._vocabulary = json.dumps({"size": size, "special": dict(special)})
-        self._processes: list[subprocess.Popen[bytes]] = []
-        weakref.finalize(self, _end_all, self._processes)
+        self._idle: list[subprocess.Popen[bytes]] = []
+        weakref.finalize(self, _end_all, self._idle)
 
-    def compile(self, kind: str, text: str) -> tuple[str, str]:
+    def compile(self, kind: str, text: str, *, is_final: bool = True) -> Trial:
         """Compiles a format.
 
         Args:
             kind: `json_object`, `json_schema`, `regex` or `grammar`.
             text: The schema, the expression or the grammar.
+            is_final: False if the limit behind an error does not matter.
 
-        Returns:
-            The format in llguidance's own form, and the reason why it cannot be compiled, which is empty if it can.
+        Raises:
+            TimeoutError: If the machine is too busy to tell.
+            RuntimeError: If the process ended for a reason that is not the format's.
         """
-        process = self._processes[0] if self._processes else self._start()
+        trial = self._try(kind, text)
+        if is_final and trial.error and trial.limit is None and trial.definition:
+            return Trial(trial.definition, trial.error, self._limit_behind(kind, text, trial.error))
+        return trial
+
+    def _limit_behind(self, kind: str, text: str, error: str) -> str | None:
+        """Returns the limit whose raising changes an error, as the words of the error may be the caller's own."""
+        if self._try(kind, text, *_LIMIT_TEXTS).error == error:
+            return None
+        return next(
+            (_LIMIT_TEXTS[name] for name in _LIMIT_TEXTS if self._try(kind, text, name).error != error), "several"
+        )
+
+    def _try(self, kind: str, text: str, *raised: str) -> Trial:
+        process = self._idle.pop() if self._idle else self._start()
         assert process.stdin and process.stdout
+        is_over = False
         try:
-            process.stdin.write(json.dumps((kind, text)).encode() + b"\n")
+            process.stdin.write(json.dumps((kind, text, raised)).encode() + b"\n")
             process.stdin.flush()
             readable, _, _ = select.select([process.stdout], [], [], _TIMEOUT_SECONDS)
+            is_over = not readable
             reply = process.stdout.readline() if readable else b""
         except BrokenPipeError:
             reply = b""
         if reply:
-            definition, error = json.loads(reply)
-            return definition, error
-        _end_all(self._processes)
-        return "", (
-            f"it takes more than {_CPU_SECONDS} seconds of processor time, {_MEMORY_BYTES >> 20} MiB of memory or "
-            f"{_STACK_BYTES >> 20} MiB of stack to compile"
-        )
+            self._idle.append(process)
+            return Trial(*json.loads(reply))
+        if is_over:
+            process.kill()
+            process.communicate()
+            raise TimeoutError(
+                f"the machine had no {_CPU_SECONDS} seconds of processor time within {_TIMEOUT_SECONDS:.0f}"
+            )
+        process.communicate()
+        limit = _limit_of_status(process.returncode)
+        return Trial("", f"it takes more than {limit} to compile", limit)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # It ends when its input ends: with the engine at the latest.
@@ -101,8 +153,25 @@ class Sandbox:
         )
         assert process.stdin
         process.stdin.write(self._vocabulary.encode() + b"\n")
-        self._processes.append(process)
         return process
+
+
+def _limit_of_status(status: int) -> str:
+    """Returns the limit that the process was beyond, by the status with which it ended.
+
+    Raises:
+        RuntimeError: If it was none.
+    """
+    match -status:
+        case signal.SIGXCPU:
+            return f"{_CPU_SECONDS} seconds of processor time"
+        case signal.SIGABRT:  # Rust's end where it gets no memory
+            return f"{_MEMORY_BYTES >> 20} MiB of memory"
+        case signal.SIGSEGV | signal.SIGBUS:
+            return f"{_STACK_BYTES >> 20} MiB of stack"
+    if status == _OUT_OF_MEMORY:
+        return f"{_MEMORY_BYTES >> 20} MiB of memory"
+    raise RuntimeError(f"the process that tries formats ended with the status {status}")
 
 
 def _end_all(processes: list[subprocess.Popen[bytes]]) -> None:
@@ -140,13 +209,20 @@ def _serve() -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         used = int(usage.ru_utime + usage.ru_stime)
         resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, resource.RLIM_INFINITY))
-        definition, error = "", ""
+        definition, error, limit = "", "", None
         try:
-            definition = _definition(*json.loads(line))
-            error = _error(tokenizer, tokens, definition)
-        except Exception as exception:  # the converter from GBNF raises plain ones
-            error = f"{exception}"
-        sys.stdout.write(json.dumps((definition, error)) + "\n")
+            kind, text, raised = json.loads(line)
+            definition = _definition(kind, text)
+            error = _error(tokenizer, tokens, definition, raised)
+        except MemoryError:
+            os._exit(_OUT_OF_MEMORY)
+        except RecursionError:
+            error, limit = "it is nested too deeply", _NESTING_TEXT
+        except (
+            BaseException
+        ) as exception:  # the converter from GBNF raises plain ones; a panic of Rust is none of those
+            error = f"{exception}" or type(exception).__name__
+        sys.stdout.write(json.dumps((definition, error, limit)) + "\n")
         sys.stdout.flush()
 
 
@@ -166,13 +242,16 @@ def _definition(kind: str, text: str) -> str:
 def _as_lark(text: str) -> str:
     try:
         return any_to_lark(text)
+    except RecursionError:
+        raise
     except Exception as error:
         raise ValueError(f"it has no rule start, and it is not GBNF: {error}") from error
 
 
-def _error(tokenizer: LLTokenizer, tokens: range, definition: str) -> str:
+def _error(tokenizer: LLTokenizer, tokens: range, definition: str, raised: Collection[str]) -> str:
     """Returns llguidance's error about a format and the first tokens of an answer; empty if there is none."""
-    matcher = LLMatcher(tokenizer, definition, log_level=0, limits=LLParserLimits(**LIMITS))
+    limits = LIMITS | {name: LIMITS[name] * _RAISED for name in raised}
+    matcher = LLMatcher(tokenizer, definition, log_level=0, limits=LLParserLimits(**limits))
     for _ in range(_CHECKED_TOKENS):
         if matcher.is_error() or matcher.is_stopped():
             break

@@ -1,0 +1,60 @@
+"""The JSON schemas inside a grammar."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from abstractllm.providers.huggingface.worker.structured.schema_numbers import SCHEMA_DECODER
+from abstractllm.providers.huggingface.worker.structured.schema_preparation import prepare_schema
+
+__all__ = ["json_part", "prepare_grammar"]
+
+_PIECE = re.compile(
+    r"""
+    "(?:\\.|[^"\\\n])*" | <[^<>\s]+> | (?:\#|//)[^\n]* | /(?:\\.|[^/\\])+/   # what may hold the directive as a text
+    | (?P<directive>%json)
+    """,
+    re.VERBOSE,
+)
+"""The tokens of llguidance's dialect of Lark that matter here."""
+_WHITE_SPACE = re.compile(r"\s*")
+
+
+def json_part(schema: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Returns the part of a grammar that stands for JSON with a schema.
+
+    Args:
+        schema: The schema, as `prepare_schema` returns it.
+        options: llguidance's options for it.
+    """
+    return f"%json {json.dumps({**schema, 'x-guidance': options})}"
+
+
+def prepare_grammar(grammar: str) -> str:
+    """Returns a grammar with each JSON schema in it as llguidance takes it; the options of a schema stay its own.
+
+    Raises:
+        SchemaError: If answers cannot be held to one of them.
+    """
+    parts, end = [], 0
+    while piece := _next_directive(grammar, end):
+        start = _WHITE_SPACE.match(grammar, piece.end()).end()  # type: ignore[union-attr]  # it matches everywhere
+        parts.append(grammar[end:start])
+        try:
+            schema, end = SCHEMA_DECODER.raw_decode(grammar, start)
+        except (ValueError, RecursionError):
+            return grammar  # llguidance says what is wrong with it
+        if isinstance(schema, dict):
+            own = schema.get("x-guidance", {})
+            is_lenient = isinstance(own, dict) and own.get("lenient") is True
+            prepared = prepare_schema(schema, is_lenient=is_lenient)
+            schema = prepared.schema | {"x-guidance": prepared.options | own if isinstance(own, dict) else own}
+        parts.append(json.dumps(schema))
+    return "".join(parts) + grammar[end:]
+
+
+def _next_directive(grammar: str, start: int) -> re.Match[str] | None:
+    return next((piece for piece in _PIECE.finditer(grammar, start) if piece["directive"]), None)

@@ -1,0 +1,113 @@
+"""The numbers in JSON schemas: those that keep each of their digits on the way to an answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from abstractllm.providers.huggingface.worker.structured.schema_errors import SchemaError
+from abstractllm.providers.huggingface.worker.structured.schema_references import Pointer
+
+__all__ = ["MAX_EXACT", "SCHEMA_DECODER", "exact", "exact_bound", "exact_step", "parse_schema"]
+
+MAX_EXACT = 2**53
+"""llguidance reads each number of a schema as one of 64 bits with a floating point, which beyond this skip integers."""
+_MAX_STEP = 2**32 - 1
+"""The digits of a `multipleOf`, as llguidance keeps them."""
+
+
+class _Decimal(float):
+    """A number with a point or an exponent, with its digits as they are written."""
+
+    def __new__(cls, text: str) -> _Decimal:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+SCHEMA_DECODER = json.JSONDecoder(parse_float=_Decimal, parse_constant=_refuse)
+"""A reader of JSON that keeps the digits of numbers."""
+
+
+def parse_schema(text: str) -> Any:
+    """Reads a schema, with the digits of its numbers.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+    return SCHEMA_DECODER.decode(text)
+
+
+def exact(number: Any, pointer: Pointer) -> int | float:
+    """Returns a number that an answer may have to repeat, an integer where it is one.
+
+    Raises:
+        SchemaError: If the answer would have other digits.
+    """
+    value = _decimal_of(number)
+    if not value.is_finite() or not math.isfinite(number):
+        raise SchemaError(pointer, f"{_shorten(number)} is beyond the numbers of 64 bits with a floating point")
+    if value == value.to_integral_value():
+        if value.copy_abs() > MAX_EXACT:
+            raise SchemaError(
+                pointer,
+                f"{_shorten(number)} is beyond 2**53, where local models do not tell an integer from its neighbours",
+                limit=f"-{MAX_EXACT} to {MAX_EXACT}",
+            )
+        return int(value)
+    if value != Decimal(repr(float(number))):
+        raise SchemaError(pointer, f"{_shorten(number)} has more digits than a number of 64 bits with a floating point")
+    return float(number)
+
+
+def exact_bound(number: Any, pointer: Pointer, first: int = 0) -> int | float:
+    """Returns the bound of a range.
+
+    Args:
+        number: The bound.
+        pointer: Its place.
+        first: The distance of the first integer inside the range from a bound that is an integer: 0, 1 or -1.
+
+    Raises:
+        SchemaError: If the range would have another one.
+    """
+    value = exact(number, pointer)
+    if isinstance(value, int):
+        exact(value + first, pointer)
+    return value
+
+
+def exact_step(number: Any, pointer: Pointer) -> tuple[int | float, Decimal]:
+    """Returns a `multipleOf`, and its exact value.
+
+    Raises:
+        SchemaError: If it is not above 0, or answers would be multiples of another number.
+    """
+    step = exact(number, pointer)
+    if step <= 0:
+        raise SchemaError(pointer, f"must be above 0, got {_shorten(number)}")
+    # llguidance multiplies by ten until there is no fraction.
+    digits, places = float(step), 0
+    while digits != math.floor(digits) and digits <= _MAX_STEP:
+        digits, places = digits * 10, places + 1
+    value = _decimal_of(number)
+    if digits > _MAX_STEP or Decimal(int(digits)).scaleb(-places) != value:
+        raise SchemaError(pointer, f"multiples of {_shorten(number)} cannot be held to: it has too many digits")
+    return step, value
+
+
+def _decimal_of(number: Any) -> Decimal:
+    return Decimal(number.text if isinstance(number, _Decimal) else repr(number))
+
+
+def _shorten(number: Any) -> str:
+    text = number.text if isinstance(number, _Decimal) else str(number)
+    return text if len(text) <= 60 else text[:57] + "..."
