@@ -104,6 +104,8 @@ class LLMConfig(BaseModel):
                 continue
             if isinstance(value, SecretStr):
                 value = REDACTED
+            if isinstance(value, dict):
+                value = {key: REDACTED if isinstance(item, SecretStr) else item for key, item in value.items()}
             if not is_unset(value):
                 values[name] = list(value) if isinstance(value, tuple) else value
         parameters = self.parameters.set_fields()
@@ -140,7 +142,11 @@ class LLMConfig(BaseModel):
                 values = values | {"parameters": parse_parameters(values["parameters"])}
             return cls.model_validate(values)
         except ValidationError as error:
-            secrets = [name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation)]
+            secrets = [
+                name
+                for name, field in cls.model_fields.items()
+                if not field.repr or "SecretStr" in str(field.annotation)
+            ]
             fault = error_from_validation(error, secrets=secrets)
             if isinstance(fault, UnsupportedParameterError):
                 fault.message += f"; known are {', '.join(cls.known_keys())}"

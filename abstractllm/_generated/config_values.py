@@ -30,6 +30,9 @@ class ConfigValues(ParameterValues, total=False):
     api_key: str
     base_url: str
     max_concurrent_requests: int
+    api_key_header: str
+    extra_headers: dict[str, str]
+    extra_query: dict[str, str]
 
     # Of anthropic.
     sampling_parameters: bool

@@ -17,7 +17,7 @@ __all__ = ["log_request", "log_response", "logger", "setup_logging"]
 logger = logging.getLogger("abstractllm")
 logger.addHandler(logging.NullHandler())
 
-_SECRETS = ("api_key",)
+_SECRETS = ("api_key", "extra_headers")
 
 
 def log_request(provider: str, prompt: str, parameters: Mapping[str, Any]) -> None:
@@ -29,7 +29,7 @@ def log_request(provider: str, prompt: str, parameters: Mapping[str, Any]) -> No
     Args:
         provider: The provider's name.
         prompt: The prompt.
-        parameters: The parameters by name; an `api_key` among them is not written.
+        parameters: The parameters by name; `api_key` and `extra_headers` among them are not written.
     """
     shown = {str(name): "**********" if name in _SECRETS else value for name, value in parameters.items()}
     logger.debug("request provider=%s parameters=%s prompt=%r", provider, shown, prompt)

@@ -41,7 +41,7 @@ class Upstream:
     async def handle(self, exchange: Exchange) -> None:
         """Answers one request."""
         request = exchange.request
-        if request.path.endswith("/api/show"):
+        if request.path.partition("?")[0].endswith("/api/show"):
             await self._respond(exchange, self._show)
             return
         place = len(self.requests)

@@ -26,7 +26,7 @@ from abstractllm.providers.anthropic.messages import (
     version_headers,
 )
 from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
-from abstractllm.providers.hosted import HostedConfig, HostedProvider, http_arguments, import_sdk
+from abstractllm.providers.hosted import HostedConfig, HostedProvider, import_sdk
 from abstractllm.providers.hosted.event_streams import ServerSentEvent, drain, read_events, whole_json
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["AnthropicConfig", "AnthropicProvider"]
 
 BASE_URL = "https://api.anthropic.com"
+_NO_KEY = "not-needed"
+"""The key of a client whose requests get a header of the configuration in its place; the SDK insists on one."""
 _MISSING_KEY = "api_key is missing: set it, or the variable ANTHROPIC_API_KEY"
 
 
@@ -83,7 +85,7 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     @property
     def state(self) -> tuple[LlmState, str]:
         """FAILED without a key."""
-        return (LlmState.READY, "") if self.config.key else (LlmState.FAILED, _MISSING_KEY)
+        return (LlmState.READY, "") if self.config.has_credentials else (LlmState.FAILED, _MISSING_KEY)
 
     def reconfigured(self, before: AnthropicConfig, after: AnthropicConfig) -> None:
         """Lets the next request use the new settings."""
@@ -113,19 +115,17 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
     def make_client(self, config: AnthropicConfig) -> AsyncAnthropic:
         """Imports the SDK and makes a client with neither retries nor redirects of its own."""
         sdk = import_sdk("anthropic")
-        if not config.key:
+        if not config.has_credentials:
             raise ProviderCredentialsError(_MISSING_KEY, field="api_key")
-        arguments = http_arguments(
-            import_sdk("httpx2", "anthropic"),
-            timeout=config.idle_timeout,
-            max_connections=config.max_concurrent_requests,
-        )
+        arguments = config.http_arguments(import_sdk("httpx2", "anthropic"))
         client = sdk.AsyncAnthropic(
-            api_key=config.key,
+            api_key=config.key or _NO_KEY,
             base_url=config.base_url or BASE_URL,
             max_retries=0,
             http_client=sdk.DefaultAsyncHttpxClient(**arguments),
         )
+        # Those of ANTHROPIC_CUSTOM_HEADERS, which the SDK would send to whatever address.
+        client._custom_headers = {}
         return cast("AsyncAnthropic", client)
 
     async def close_client(self, client: AsyncAnthropic) -> None:

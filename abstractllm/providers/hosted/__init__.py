@@ -3,6 +3,7 @@
 Providers of other packages may build on it, too: see `docs/writing-a-provider.md`.
 """
 
+from abstractllm.providers.hosted.config import HostedConfig
 from abstractllm.providers.hosted.error_reports import ErrorReport, read_report
 from abstractllm.providers.hosted.errors import (
     retry_after,
@@ -13,7 +14,7 @@ from abstractllm.providers.hosted.errors import (
 )
 from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_optional_text, read_text
 from abstractllm.providers.hosted.limits import http_arguments
-from abstractllm.providers.hosted.provider import HostedConfig, HostedProvider, import_sdk
+from abstractllm.providers.hosted.provider import HostedProvider, import_sdk
 from abstractllm.providers.hosted.refusals import Refusal, classify
 
 __all__ = [

@@ -5,17 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
-import re
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import AfterValidator, Field, SecretStr
-
-from abstractllm.config import LLMConfig, Seconds
 from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
@@ -27,74 +22,15 @@ from abstractllm.errors import (
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.hosted.clients import LoopClients
 from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
+from abstractllm.providers.hosted.config import HostedConfig
 from abstractllm.providers.hosted.errors import as_unicode, scrub, transport_error
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Event, Finished
 
-__all__ = ["HostedConfig", "HostedProvider", "import_sdk"]
+__all__ = ["HostedProvider", "import_sdk"]
 
-HostedConfigT = TypeVar("HostedConfigT", bound="HostedConfig")
+HostedConfigT = TypeVar("HostedConfigT", bound=HostedConfig)
 ClientT = TypeVar("ClientT")
-IDLE_TIMEOUT = 600.0
-"""`idle_timeout` where the configuration sets no `timeout`."""
-
-
-def _check_key(key: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]*", key.get_secret_value()):
-        raise ValueError("must be ASCII without white space")
-    return key
-
-
-def _check_url(url: str) -> str:
-    """Returns the address without a slash at its end; a bad one is not repeated, as it may hold a password."""
-    try:
-        parts = urlsplit(url)
-        bad = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) < 1
-    except ValueError:
-        bad = True
-    if bad or not re.fullmatch(r"[!-~]+", url):
-        rule = "must be an http or https address"
-    elif parts.username is not None or parts.query or parts.fragment:
-        rule = "must have no user, password, query or fragment"
-    else:
-        return url.rstrip("/")
-    raise ConfigurationError(f"base_url: {rule}", field="base_url", limit=rule)
-
-
-class HostedConfig(LLMConfig):
-    """The configuration of every hosted LLM."""
-
-    timeout: Seconds | None = 600.0
-    max_retries: Annotated[int, Field(ge=0, le=10)] = 2
-    api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = None
-    base_url: str | None = None
-    """The address that the API's paths are appended to."""
-    max_concurrent_requests: Annotated[int, Field(ge=1, le=10_000)] = 100
-    """Requests that run upstream at once, and connections at most; further ones wait."""
-
-    connection_keys: ClassVar[tuple[str, ...]] = ("api_key", "base_url", "timeout", "max_concurrent_requests")
-    """The keys that a client is made from: a change of one of them makes a new client."""
-
-    @classmethod
-    def _build(cls, values: dict[str, Any]) -> Self:
-        if isinstance(url := values.get("base_url"), str):
-            values = values | {"base_url": _check_url(url)}
-        return super()._build(values)
-
-    @property
-    def connection(self) -> tuple[object, ...]:
-        """The values of `connection_keys`."""
-        return tuple(getattr(self, name) for name in self.connection_keys)
-
-    @property
-    def idle_timeout(self) -> float:
-        """Seconds without a byte after which a connection is given up."""
-        return self.timeout or IDLE_TIMEOUT
-
-    @property
-    def key(self) -> str:
-        """The API key, in the clear; empty if there is none."""
-        return self.api_key.get_secret_value() if self.api_key else ""
 
 
 class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT, ClientT]):
@@ -166,10 +102,10 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
                 yield call
         except Exception as error:
             translation = self._translated(error, began=call is not None and call.began)
-            scrub(error, [config.key])
+            scrub(error, config.secrets)
             if translation is None:
                 raise
-            scrub(translation, [config.key])
+            scrub(translation, config.secrets)
             as_unicode(translation)
             if translation is error:
                 raise
@@ -228,11 +164,16 @@ def import_sdk(name: str, extra: str = "") -> ModuleType:
         extra: This distribution's extra that installs it; the module's name if absent.
 
     Raises:
-        ConfigurationError: If it is not installed.
+        ConfigurationError: If it is not installed, or fails when it is imported.
     """
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the package {name} is not installed: pip install 'abstractllm-grpc[{extra or name}]'"
-        ) from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            reason = f"is not installed: pip install 'abstractllm-grpc[{extra or name}]'"
+        elif isinstance(error, ImportError):
+            reason = f"cannot be imported: {error}"
+        else:
+            # The words of such an error may repeat a variable, and with it a password.
+            reason = f"cannot be imported ({type(error).__name__}): check the variables {name.upper()}_* that it reads"
+        raise ConfigurationError(f"the package {name} {reason}") from error

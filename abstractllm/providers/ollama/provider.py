@@ -20,7 +20,7 @@ from abstractllm.errors import (
     ProviderUnavailableError,
     UnsupportedParameterError,
 )
-from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, status_error
+from abstractllm.providers.hosted import HostedProvider, import_sdk, status_error
 from abstractllm.providers.hosted.event_streams import drain
 from abstractllm.providers.ollama.answers import AnswerReader
 from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
@@ -218,7 +218,7 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     def make_client(self, config: OllamaConfig) -> AsyncClient:
         """Imports the SDK and makes a client, with the timeouts that the SDK itself does not set."""
         sdk, httpx = import_sdk("ollama"), import_sdk("httpx", "ollama")
-        arguments = http_arguments(httpx, timeout=config.idle_timeout, max_connections=config.max_concurrent_requests)
+        arguments = config.http_arguments(httpx)
         if config.key:
             arguments["headers"] |= {"Authorization": f"Bearer {config.key}"}
         client = sdk.AsyncClient(host=config.base_url or BASE_URL, **arguments)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
-from abstractllm.providers.hosted import HostedProvider, http_arguments, import_sdk, transport_error
+from abstractllm.providers.hosted import HostedProvider, import_sdk, transport_error
 from abstractllm.providers.hosted.event_streams import drain, read_events, whole_json
 from abstractllm.providers.openai.answers import AnswerReader
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
@@ -142,7 +142,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
         if _lacks_key(config):
             raise ProviderCredentialsError(_MISSING_KEY, field="api_key")
         openai, httpx2 = import_sdk("openai"), import_sdk("httpx2", "openai")
-        http = http_arguments(httpx2, timeout=config.idle_timeout, max_connections=config.max_concurrent_requests)
+        http = config.http_arguments(httpx2)
         client: AsyncOpenAI = openai.AsyncOpenAI(
             api_key=config.key or _NO_KEY,
             # Empty, not absent: an absent one would be read from the environment.
@@ -153,6 +153,8 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
             http_client=httpx2.AsyncClient(**http),
         )
         client.organization, client.project = config.organization, config.project
+        # Those of OPENAI_CUSTOM_HEADERS, which the SDK would send to whatever address.
+        client._custom_headers, client._ambient_authorizations = {}, frozenset()
         return client
 
     async def close_client(self, client: AsyncOpenAI) -> None:
@@ -161,7 +163,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
 
 
 def _lacks_key(config: OpenAIConfig) -> bool:
-    return config.official and not config.key
+    return config.official and not config.has_credentials
 
 
 async def _read(reader: AnswerReader, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Event, None]:
