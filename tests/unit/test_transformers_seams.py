@@ -2,7 +2,7 @@
 
 import inspect
 
-from transformers import AttentionInterface, ContinuousBatchingConfig
+from transformers import AttentionInterface, ContinuousBatchingConfig, PreTrainedTokenizerBase
 from transformers.generation.continuous_batching import scheduler
 from transformers.generation.continuous_batching.cache import PagedAttentionCache, group_layers_by_attn_type
 from transformers.generation.continuous_batching.cache_allocators.cache_allocator import CacheAllocator
@@ -110,3 +110,8 @@ def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration(
 def test_flash_attention_is_found_without_asking_a_hub():
     for function in (is_flash_attn_2_available, is_flash_attn_3_available):
         assert inspect.signature(function).parameters["kernels_fallback_ok"].default is False
+
+
+def test_a_tokenizer_names_its_control_tokens_and_writes_them_as_text():
+    assert parameters(PreTrainedTokenizerBase._get_control_tokens) == ["self", "chat_template"]
+    assert parameters(PreTrainedTokenizerBase._encode_without_added_tokens) == ["self", "text"]

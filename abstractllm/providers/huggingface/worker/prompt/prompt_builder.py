@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from abstractllm.errors import AbstractLLMError, InvalidRequestError, ModelLoadError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolDefinition, Turn
 from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate, template_error
+from abstractllm.providers.huggingface.worker.prompt.control_tokens import ControlTokens
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm
 from abstractllm.providers.huggingface.worker.prompt.shown_parts import PartsCheck, tool_message
 
@@ -35,7 +37,9 @@ class PromptBuilder:
         """The chat template, and what it can do."""
         self._parts = PartsCheck(self.template.form, self.template.render)
         self._appended = _appended_tokens(tokenizer)
-        self._control_tokens = [text for text in tokenizer.added_tokens_encoder if not text.isspace()]
+        self._control_tokens = ControlTokens(
+            tokenizer, tokenizer.get_chat_template() if tokenizer.chat_template else ""
+        )
 
     def takes_system_prompt(self) -> bool:
         """Tells whether a conversation may begin with a system message."""
@@ -110,21 +114,19 @@ class PromptBuilder:
         form = self._parts.form_for(conversation, variables)
         tools = [self._tool(tool, index) for index, tool in enumerate(conversation.tools)]
         is_continued = turns[-1].role == "assistant"
+        render = partial(
+            self._tokenizer.apply_chat_template,
+            tokenize=False,
+            add_generation_prompt=not is_continued,
+            continue_final_message=is_continued,
+        )
         try:
-            ids: list[int] = self._tokenizer.apply_chat_template(
-                form.messages(turns, self._check_arguments),
-                tools=tools or None,
-                add_generation_prompt=not is_continued,
-                continue_final_message=is_continued,
-                sanitize_control_tokens=True,
-                return_dict=False,
-                **variables,
-            )
+            messages = form.messages(turns, self._check_arguments)
+            return self._control_tokens.encode(render, {"conversation": messages, "tools": tools or None, **variables})
         except AbstractLLMError:
             raise
         except Exception as error:  # a template is somebody else's program, which may fail in any way
             raise self._fault(error, conversation, form, variables) from error
-        return ids
 
     def _fault(
         self, error: Exception, conversation: Conversation, form: MessageForm, variables: dict[str, object]
@@ -158,7 +160,7 @@ class PromptBuilder:
         return tool_message(tool, schema)
 
     def _check_keys(self, value: Any, field: str) -> None:
-        """Refuses keys that contain a control token, since transformers escapes these in values only.
+        """Refuses keys that contain a control token, since these are told apart in values only.
 
         Args:
             value: A JSON value.
@@ -170,7 +172,7 @@ class PromptBuilder:
         match value:
             case dict():
                 for key, inner in value.items():
-                    if token := next((token for token in self._control_tokens if token in key), None):
+                    if token := self._control_tokens.find(key):
                         raise InvalidRequestError(
                             f"{field}: the key {key[:80]!r} holds the model's control token {token!r}",
                             field=field,
