@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from abstractllm import Capabilities, GenerationTimeoutError, create_llm
+from abstractllm import Capabilities, ConfigurationError, GenerationTimeoutError, InvalidRequestError, create_llm
 from abstractllm.providers.hosted import HostedProvider
 from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
+from abstractllm.providers.hosted.errors import scrub
 from tests.providers.fake_http import HANG, Exchange, hanging, serving
 from tests.providers.openai_server import asking, saying
 from tests.server.support import request
@@ -225,3 +226,52 @@ async def test_a_caller_that_leaves_the_grpc_server_leaves_no_connection_upstrea
                 await asyncio.sleep(0.005)
         call.cancel()
         await upstream.settled()
+
+
+@pytest.mark.parametrize(
+    ("key", "is_removed"),
+    [
+        *[(key, False) for key in ("x", "k", "none", "EMPTY", "model", "ollama", "test", "not-needed", "lm-studio")],
+        *[(key, False) for key in ("dummy_key", "sk-no-key-required", "Placeholder", "sk-1234")],
+        *[(key, True) for key in ("token-abc123", "sk-canary-0123456789", "hf_aBcDeFgHiJkL", "a" * 20)],
+    ],
+)
+def test_a_key_that_is_an_ordinary_word_is_left_in_errors(key: str, is_removed: bool):
+    error = InvalidRequestError(f"bad: {key}!", field=f"parameters.{key}")
+    scrub(error, [key])
+    assert (key not in error.message, key not in (error.field or "")) == (is_removed, is_removed)
+    assert (key not in str(error)) is is_removed
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "ollama"])
+@pytest.mark.parametrize("key", ["sk-a b", "sk-a\n", "\tsk-a", "sk-ä", "ключ", "sk-\u200b", "sk-“a”", "\ud800"])
+def test_a_key_that_no_header_can_carry_is_refused_at_the_start_and_not_repeated(provider: str, key: str):
+    with pytest.raises(ConfigurationError, match="api_key") as caught:
+        create_llm(provider, model="m", api_key=key, base_url="http://127.0.0.1:9")
+    assert caught.value.field == "api_key"
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (OSError, "no such file: /etc/secret"),
+        (ImportError, "Using SOCKS proxy, but the 'socksio' package is not installed"),
+        (ValueError, "Unknown scheme for proxy URL 'x://u:secret@h'"),
+    ],
+)
+async def test_a_client_that_cannot_be_made_is_the_configuration_s_fault_and_made_once(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception], message: str
+):
+    attempts = []
+
+    def fail(config):
+        attempts.append(config)
+        raise kind(message)
+
+    async with create_llm("openai", model="m", base_url="http://127.0.0.1:9/v1", max_retries=2) as llm:
+        monkeypatch.setattr(llm, "make_client", fail)
+        with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+            await llm.complete_async("Hi")
+    assert len(attempts) == 1
+    assert "secret" not in str(caught.value)

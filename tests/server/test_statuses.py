@@ -77,6 +77,14 @@ async def test_reason_has_its_code_details_and_retry_advice(
         assert ("what went wrong" in refusal.message) is (reason != "INTERNAL")
 
 
+async def test_error_that_will_not_pass_tells_clients_not_to_retry_whatever_its_reason() -> None:
+    error = errors.ProviderProtocolError("a malformed answer, which is billed")
+    error.retryable = False
+    async with serving({"bad": failing(error)}) as served:
+        refusal = await failure(served.generation.Generate(request()))
+    assert (refusal.reason, refusal.retry_delays, refusal.pushbacks) == ("PROVIDER_PROTOCOL", [], ["-1"])
+
+
 async def test_bad_request_names_the_field_and_the_metadata_its_limit(served: Serving) -> None:
     error = await failure(
         served.generation.Generate(request(parameters=pb.GenerationParameters(temperature=3), request_id="r1"))

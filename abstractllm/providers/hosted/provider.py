@@ -107,6 +107,9 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
                 raise
             scrub(translation, config.secrets)
             as_unicode(translation)
+            if isinstance(translation, ProviderProtocolError):
+                # The answer came, and is billed: to ask for it again would be billed again.
+                translation.retryable = False
             if translation is error:
                 raise
             raise translation from error
