@@ -28,7 +28,7 @@ _TERMS: tuple[tuple[str, FinishReason | str | None], ...] = (
     # A word about the time or about a broken call says that the answer is cut, and not by a limit that was set.
     ("malformed unexpected invalid unknown other unspecified incomplete unfinished not many time null none", None),
     ("filter filtered safety sensitive moderation moderated guardrail guardrails blocked blocklist block", "filter"),
-    ("prohibited spii recitation policy toxic censored", "filter"),
+    ("prohibited spii recitation policy toxic censored armor escalation", "filter"),
     ("refusal refused refuse", FinishReason.REFUSAL),
     ("tool tools function functions call calls toolcalls", FinishReason.TOOL_CALLS),
     ("length len max maximum limit limits truncated context window budget capped", FinishReason.MAX_TOKENS),
