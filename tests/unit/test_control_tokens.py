@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from abstractllm.errors import InvalidRequestError
-from abstractllm.providers.huggingface.protocol.messages import Conversation, Turn
+from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolCall, ToolDefinition, Turn
 from tests.cases.local.scripted_model import scripted_tokenizer
 from tests.unit.chat_templates import HERMES
 
@@ -70,6 +71,29 @@ def test_private_characters_stay(kind: str, text: str) -> None:
     assert [id for id in ids if id in control_tokens] == [
         id for id in encode(kind, "a", "yes", "a") if id in control_tokens
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (r'{"a": "\ud83d\ude42"}', '{"a": "🙂"}'),
+        (r'{"a": "x\ud83dy"}', '{"a": "x\ufffdy"}'),
+        (r'{"x\udc00y": 1}', '{"x\ufffdy": 1}'),
+        (r'{"a": "\u0000\ufeff\r\n\u202e"}', r'{"a": "\u0000' + "\ufeff" + r"\r\n" + '\u202e"}'),
+    ],
+)
+def test_escapes_in_the_arguments_of_an_earlier_call_come_back(arguments: str, written: str) -> None:
+    call = ToolCall("abcdefghi", "weather", arguments)
+    turns = (
+        Turn("user", "Go"),
+        Turn("assistant", "", calls=(call,)),
+        Turn("tool", "ok", call_id=call.id, name="weather"),
+    )
+    schema = json.dumps({"type": "object", "properties": {"a": {"description": "x\ud800y"}}})
+    ids = builder("byte_level").encode(Conversation(turns, (ToolDefinition("weather", "", schema),)))
+    prompt = chat_tokenizer("byte_level").decode(ids)
+    assert f'"arguments": {written}' in prompt
+    assert '"x\ufffdy"' in prompt
 
 
 def test_a_text_of_all_private_characters_is_refused() -> None:

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any
 
 from abstractllm.errors import InvalidRequestError
+from abstractllm.validation import replace_surrogates
 
 __all__ = ["ControlTokens"]
 
@@ -56,8 +57,10 @@ class ControlTokens:
         """
         begin, end = _free_characters(json.dumps(arguments, ensure_ascii=False) + self._source)
         marked = {name: self._mark(value, begin, end) for name, value in arguments.items()}
+        # JSON in earlier calls and in schemas may hold escaped lone surrogates, which no tokenizer takes.
+        prompt = replace_surrogates(render(**marked))
         # Functions of the template, such as `split`, may tear a pair of marks apart.
-        pieces = re.split(f"{begin}([^{begin}{end}]*){end}|[{begin}{end}]", render(**marked))
+        pieces = re.split(f"{begin}([^{begin}{end}]*){end}|[{begin}{end}]", prompt)
         texts, as_text = pieces[::2], pieces[1::2]
         ids: list[int] = self._tokenizer.encode(texts[0], add_special_tokens=False)
         for control_token, text_ids in zip(as_text, self._encode_behind(texts[1:]), strict=True):
