@@ -1,6 +1,7 @@
 """The scripted upstream of the hosted cases: a list of answers in order, each in the form that its API documents."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,8 +27,13 @@ class Upstream:
     """
 
     def __init__(self, provider: str, answers: list[dict[str, Any]], show: dict[str, Any] | None, whole: bool) -> None:
-        self._provider, self._answers, self._whole = provider, answers, whole
+        self._provider, self._whole = provider, whole
         self._show = show or {"json": _SHOWN}
+        self.play(answers)
+
+    def play(self, answers: list[dict[str, Any]]) -> None:
+        """Gives these answers from now on, and forgets what was."""
+        self._answers = answers
         self.requests: list[dict[str, Any]] = []
         """The requests that have come, those for the description of a model aside."""
         self.unanswered = 0
@@ -79,7 +85,7 @@ class Upstream:
             case {"message": message}:
                 return _FORMS[self._provider](message, answer, whole)
             case {"json": value}:
-                return _JSON, [json.dumps(value, ensure_ascii=False)]
+                return _JSON, [_text(value) if not isinstance(value, str) else json.dumps(value)]
             case {"events": events}:
                 return _EVENTS, [_event(event) for event in events]
             case {"lines": lines}:
@@ -92,7 +98,11 @@ class Upstream:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    # Lone surrogates can be sent as escapes alone.
+    return json.dumps(value) if re.search("[\ud800-\udfff]", text) else text
 
 
 def _event(value: Any) -> str:

@@ -154,7 +154,7 @@ class HostedConfig(LLMConfig):
 
     @property
     def secrets(self) -> list[str]:
-        """What must not be repeated in errors: the key and the values of headers."""
+        """The texts that errors must not repeat: the key, and the values of headers."""
         values = [value.get_secret_value() for value in self.extra_headers.values()]
         # Of `Bearer abc` a server repeats the second word alone.
         return [self.key, *values, *(value.rpartition(" ")[2] for value in values)]
