@@ -16,7 +16,18 @@ from abstractllm.providers.huggingface.worker.parsing.json_reader import read_js
 from abstractllm.providers.huggingface.worker.parsing.reader import Reader
 
 THINK = ("<think>", "</think>")
-CODER, HERMES, MISTRAL_NEW, MISTRAL, PHI, GRANITE, PYTHON_TAG, LLAMA = FORMATS
+
+
+def of_kind(body: str, opening: str, closing: str = "") -> CallFormat:
+    """The first format of a kind."""
+    return next(one for one in FORMATS if (one.body, one.opening) == (body, opening) and one.closing.endswith(closing))
+
+
+CODER, HERMES = of_kind("elements", "<tool_call>"), of_kind("json", "<tool_call>")
+MISTRAL_NEW, MISTRAL = of_kind("named", "[TOOL_CALLS]"), of_kind("json", "[TOOL_CALLS]")
+PHI = of_kind("json", "<|tool_call|>", "<|/tool_call|>")
+GRANITE = next(one for one in FORMATS if one.opening == "<|tool_call|>" and not one.closing)
+PYTHON_TAG, LLAMA = of_kind("json", "<|python_tag|>"), of_kind("json", "")
 TOOLS: dict[str, Any] = {
     "weather": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}},
     "now": {},

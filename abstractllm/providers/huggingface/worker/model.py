@@ -39,7 +39,7 @@ class LoadedModel:
         self.vocabulary_size: int = model.get_output_embeddings().weight.shape[0]
         """The number of logits at each position."""
         self.prompt_builder = PromptBuilder(tokenizer, model.get_input_embeddings().weight.shape[0])
-        self.ends = _end_tokens(model, tokenizer)
+        self.ends = _end_tokens(model, tokenizer) | self.prompt_builder.template.turn_ends
         """The tokens that end an answer."""
         self.rules = read_rules(model.generation_config, self.vocabulary_size, self.ends)
         """The rules of the model's generation configuration."""

@@ -15,12 +15,7 @@ from abstractllm.providers.huggingface.protocol.messages import Delta, Done, Log
 from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer, ExactDetokenizer
 from abstractllm.providers.huggingface.worker.logprobs import LogprobAligner, TokenLogprobs
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.parsing.answer_parser import (
-    AnswerParser,
-    Piece,
-    ReasoningPiece,
-    TextPiece,
-)
+from abstractllm.providers.huggingface.worker.parsing.answer_parser import Piece, ReasoningPiece, TextPiece
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 
 __all__ = ["CANCELLED", "OutputProcessor"]
@@ -48,15 +43,9 @@ class OutputProcessor:
         self._request = request
         self._send = send
         self._detokenizer = self._new_detokenizer()
-        markers = (*(template.reasoning_block or ()), *(template.call_format.markers if tools else ()))
-        self._special_markers = {id: text for id, text in template.special_markers.items() if text in markers}
-        """The special tokens that the parser reads."""
-        self._parser = AnswerParser(
-            template.reasoning_block,
-            request.is_reasoning,
-            template.call_format if tools else None,
-            {tool.name: json.loads(tool.schema) for tool in tools},
-        )
+        self._special_markers = template.parser_marks(bool(tools))
+        """The tokens that the parser reads as their texts."""
+        self._parser = template.new_parser(request.is_reasoning, {tool.name: json.loads(tool.schema) for tool in tools})
         self._output_length = 0
         """Characters of output that the parser has been given."""
         self._reasoning_tokens = 0 if template.reasoning_block else None

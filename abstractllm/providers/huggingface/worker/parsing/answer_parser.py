@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece
+from abstractllm.providers.huggingface.worker.parsing.call_emitter import CallEmitter
 from abstractllm.providers.huggingface.worker.parsing.call_formats import CallFormat
 from abstractllm.providers.huggingface.worker.parsing.call_reader import CallReader
 from abstractllm.providers.huggingface.worker.parsing.reader import SPACE, Parsing, Reader
@@ -50,6 +51,7 @@ class AnswerParser:
         is_inside: Whether the prompt ends inside the block.
         format: The format in which the model writes calls; None if no tool is offered.
         tools: The schemas of the offered tools' arguments, by name.
+        frame: The texts that the model may write around the text of an answer, which are no part of it.
     """
 
     def __init__(
@@ -58,13 +60,18 @@ class AnswerParser:
         is_inside: bool = False,
         format: CallFormat | None = None,
         tools: Mapping[str, Mapping[str, Any]] | None = None,
+        frame: tuple[str, str] | None = None,
     ) -> None:
         self._block = block
         self._is_inside = is_inside
         self._format = format
         self._pieces: list[Piece] = []
         self._reader = Reader()
-        self._calls = CallReader(self._reader, tools or {}, self._pieces.append)
+        self._calls = CallEmitter(self._reader, tools or {}, self._pieces.append)
+        self._call_reader = CallReader(self._reader, self._calls)
+        self._frame = frame
+        self._frame_closing = ""
+        """The text that ends the frame around the answer's text; empty outside a frame."""
         self.has_reasoned = block is not None and is_inside
         """True once reasoning has begun."""
         self.is_answering = block is None
@@ -112,6 +119,8 @@ class AnswerParser:
         if self._block is not None:
             yield from self._reasoning(*self._block)
             self.is_answering = True
+        if self._frame is not None:
+            yield from self._open_frame(*self._frame)
         if self._format is None:
             yield from self._rest_as_text()
         else:
@@ -146,8 +155,27 @@ class AnswerParser:
         else:
             reader.place = reader.end
 
+    def _open_frame(self, opening: str, closing: str) -> Parsing[None]:
+        """Reads the text before the answer's text, if it is there."""
+        reader = self._reader
+        begin = reader.place
+        yield from reader.skip_space()
+        if not (yield from reader.take(opening)):
+            reader.place = begin
+            return
+        self._frame_closing = closing
+        yield from self._drop_space()
+
+    def _drop_space(self) -> Parsing[None]:
+        yield from self._reader.skip_space()
+        self._text_begin = self._reader.place
+        self._reader.forget(self._reader.place)
+
     def _rest_as_text(self) -> Parsing[None]:
         reader = self._reader
+        while self._frame_closing:
+            if (yield from self._text_before("", is_after_call=False)) < 0:
+                return
         while True:
             self._emit_text(reader.place, reader.end)
             if reader.has_ended:
@@ -171,7 +199,7 @@ class AnswerParser:
             self.is_text = False
             behind_opening = reader.place
             self._calls.emitted_to = -1
-            is_after_call = yield from self._calls.read(format)
+            is_after_call = yield from self._call_reader.read(format)
             self.is_text = True
             if is_after_call:
                 reader.forget(reader.place)
@@ -185,20 +213,33 @@ class AnswerParser:
                 return
 
     def _text_before(self, opening: str, is_after_call: bool) -> Parsing[int]:
-        """Emits the text up to the next opening, and reads the opening.
+        """Emits the text up to the next opening of calls or the end of the frame, and reads that.
+
+        Args:
+            opening: The opening; empty where no calls are looked for.
+            is_after_call: Whether a call stands before.
 
         Returns:
-            The place where the white space before the opening begins; -1 at the end of the answer.
+            The place where the white space before the opening begins, or where the frame has ended; -1 at the end of
+            the answer.
         """
         reader = self._reader
         while True:
-            place, is_complete = reader.find(opening)
+            closing = self._frame_closing
+            place, literal = reader.find_one_of([literal for literal in (opening, closing) if literal])
             if text := reader.slice(reader.place, place).rstrip(SPACE):
                 self._emit_text(reader.place, reader.place + len(text))
                 is_after_call = False
-            if is_complete:
+            if literal and literal == closing:
+                self._frame_closing = ""
+                reader.place = place + len(literal)
+                yield from self._drop_space()
+                if not opening:
+                    return reader.place
+                continue
+            if literal:
                 begin = reader.place
-                reader.place = place + len(opening)
+                reader.place = place + len(literal)
                 return begin
             if reader.has_ended:
                 if not is_after_call:

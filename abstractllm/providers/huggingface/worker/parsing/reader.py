@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 __all__ = ["SPACE", "Parsing", "Reader"]
@@ -90,6 +90,40 @@ class Reader:
                 return False
             self.place += 1
         return True
+
+    def take_one_of(self, literals: Sequence[str]) -> Parsing[str]:
+        """Reads the longest of some literals that stands here.
+
+        Returns:
+            The literal; empty, with nothing read, if none does.
+        """
+        begin, longest = self.place, ""
+        candidates = [literal for literal in literals if literal]
+        while candidates:
+            length = self.place - begin + 1
+            character = yield from self.peek()
+            if not character:
+                break
+            self.place += 1
+            read = self.slice(begin, self.place)
+            candidates = [literal for literal in candidates if literal.startswith(read)]
+            longest = read if read in candidates else longest
+            candidates = [literal for literal in candidates if len(literal) > length]
+        self.place = begin + len(longest)
+        return longest
+
+    def find_one_of(self, literals: Sequence[str]) -> tuple[int, str]:
+        """Looks for the first of some literals, from the current place on.
+
+        Returns:
+            The place where it begins, and the literal. If none has come, the place where one may still begin when more
+            text comes, and an empty text.
+        """
+        places = [(*self.find(literal), literal) for literal in literals]
+        complete = [(place, literal) for place, is_complete, literal in places if is_complete]
+        if complete:
+            return min(complete, key=lambda match: (match[0], -len(match[1])))
+        return min(place for place, _, _ in places), ""
 
     def take_until(self, literal: str, limit: int) -> Parsing[str | None]:
         """Reads up to and including a literal.

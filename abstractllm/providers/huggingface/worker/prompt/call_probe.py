@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece, ToolCall, Turn
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
-from abstractllm.providers.huggingface.worker.parsing.call_formats import FORMATS, CallFormat
+from abstractllm.providers.huggingface.worker.parsing.call_formats import CHANNELS, FORMATS, CallFormat
+from abstractllm.providers.huggingface.worker.parsing.channel_parser import ChannelParser
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
 
 __all__ = ["CallFraming", "CallStyle", "probe_calls"]
@@ -41,12 +42,13 @@ class CallStyle:
     """None where arguments are written as elements, and not as JSON in a frame."""
 
 
-def probe_calls(render: Render, form: MessageForm) -> CallStyle | None:
+def probe_calls(render: Render, form: MessageForm, has_channels: bool = False) -> CallStyle | None:
     """Has a template offer a tool and write a call, and looks for the format that reads the call back.
 
     Args:
         render: Renders messages with the template.
         form: The form in which the template takes them.
+        has_channels: Whether calls are messages of a channel.
 
     Returns:
         None if the template offers no tools, or its calls would not be understood.
@@ -59,8 +61,11 @@ def probe_calls(render: Render, form: MessageForm) -> CallStyle | None:
     call = ToolCall(_ID, _NAME, json.dumps(_ARGUMENTS))
     conversation = render(form.messages([_USER, Turn("assistant", "", calls=(call,))]), tools=[_TOOL])
     if conversation is not None and _VALUE in conversation:
+        if has_channels:
+            is_read = _reads(CHANNELS, conversation[len(header) :])
+            return CallStyle(CHANNELS, None) if is_read else None
         return _written_style(conversation, offer, header)
-    return _explained_style(offer)
+    return None if has_channels else _explained_style(offer)
 
 
 def _written_style(conversation: str, offer: str, header: str) -> CallStyle | None:
@@ -83,7 +88,7 @@ def _written_style(conversation: str, offer: str, header: str) -> CallStyle | No
 def _explained_style(offer: str) -> CallStyle | None:
     """Returns the format that a template which writes no calls explains to the model."""
     for format in FORMATS:
-        markers = (format.opening, "<function=") if format.body == "elements" else (format.opening,)
+        markers = [format.opening, format.separator.strip(), format.tags.name[0] if format.tags else ""]
         if format.opening and all(marker in offer for marker in markers):
             return CallStyle(format, _framing(format, ""))
     return None
@@ -97,7 +102,8 @@ def _common_length(text: str, other: str) -> int:
 
 def _reads(format: CallFormat, answer: str) -> bool:
     """Tells whether a format reads the call in an answer, and no other call."""
-    parser = AnswerParser(None, format=format, tools={_NAME: _PARAMETERS})
+    tools = {_NAME: _PARAMETERS}
+    parser = ChannelParser(False, tools) if format is CHANNELS else AnswerParser(None, format=format, tools=tools)
     calls = [piece for piece in (*parser.push(answer), *parser.end()) if isinstance(piece, CallPiece)]
     if parser.complete_calls != 1 or calls[0].name != _NAME:
         return False
@@ -107,12 +113,14 @@ def _reads(format: CallFormat, answer: str) -> bool:
 
 def _framing(format: CallFormat, turn: str) -> CallFraming | None:
     """Returns the frame of the call in a turn, or the customary one where the turn has none."""
-    if format.body == "elements":
+    if format.body not in ("json", "named", "keyed"):
         return None
     begin = turn.find(format.opening) if format.opening else turn.find("{")
     name = turn.find(_NAME, begin)
     arguments = turn.find("{", name)
     if min(begin, name, arguments) < 0:
+        if format.body != "json":
+            return None
         return CallFraming(f'{format.opening}\n{{"name": "', '", "arguments": ', f"}}\n{format.closing}")
     _, end = json.JSONDecoder().raw_decode(turn, arguments)
     if format.closing:

@@ -17,19 +17,19 @@ from abstractllm.errors import (
     UnsupportedParameterError,
 )
 from abstractllm.providers.huggingface.protocol.messages import Turn
+from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
+from abstractllm.providers.huggingface.worker.parsing.channel_parser import ChannelParser
 from abstractllm.providers.huggingface.worker.prompt.call_probe import probe_calls
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, find_form
+from abstractllm.providers.huggingface.worker.prompt.turn_marks import (
+    find_marks,
+    holding_tokens,
+    turn_ends,
+    unseen_marks,
+)
 
 __all__ = ["ChatTemplate", "template_error"]
 
-_REASONING_BLOCKS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<thinking>", "</thinking>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
-"""The texts by which models mark their reasoning."""
 _SWITCHES = ("enable_thinking", "thinking", "reasoning")
 """The variables by which templates turn reasoning on and off."""
 _LEVEL_VARIABLE = "reasoning_effort"
@@ -57,16 +57,28 @@ class ChatTemplate:
         """The form in which it takes messages."""
         if source:
             self._require_users()
-        calls = probe_calls(self._render, self.form) if source else None
+        self._marks = find_marks(tokenizer, source)
+        calls = probe_calls(self._render, self.form, self._marks.has_channels) if source else None
         self.call_format = calls.format if calls else None
         """The format of the model's calls; None if no tools can be offered, or their calls would not be understood."""
         self.call_framing = calls.framing if calls else None
         """The frame around a call's name and arguments; None where the arguments are not written as JSON."""
-        self.reasoning_block = _reasoning_block(tokenizer, source) if source else None
+        self.reasoning_block = self._marks.reasoning
         """The texts that begin and end reasoning; None if reasoning is not marked."""
-        markers = (*(self.reasoning_block or ()), *(self.call_format.markers if self.call_format else ()))
-        self.special_markers = _special_tokens(tokenizer, markers)
-        """The special tokens, by id, among the texts that mark calls and reasoning."""
+        call_marks = self.call_format.markers if self.call_format else ()
+        self.special_markers = holding_tokens(tokenizer, (*self._marks.texts, *call_marks))
+        """The special tokens, by id, among the texts that mark calls, reasoning and answers."""
+        unseen = unseen_marks(tokenizer, source, self.special_markers)
+        self._parser_marks = {
+            False: holding_tokens(tokenizer, self._marks.texts) | unseen,
+            True: self.special_markers | unseen,
+        }
+        """The tokens that the parser reads as their texts, without and with tools."""
+        others = (*self._marks.texts, *call_marks)
+        self.turn_ends: frozenset[int] = (
+            turn_ends(tokenizer, self._render, self.form, self._marks, others) if source else frozenset()
+        )
+        """The tokens that the template writes behind an answer."""
         opening = self.reasoning_block[0] if self.reasoning_block else None
         self._reasoning_start: int | None = tokenizer.get_vocab().get(opening) if opening else None
         self._switches = tuple(name for name in _SWITCHES if name in variables and self._varies(name, (True, False)))
@@ -76,6 +88,35 @@ class ChatTemplate:
     def takes_effort(self) -> bool:
         """True if it has a variable for the reasoning effort."""
         return bool(self._switches or self._levels)
+
+    def new_parser(self, is_reasoning: bool, tools: Mapping[str, Mapping[str, Any]]) -> AnswerParser:
+        """Returns the parser of an answer.
+
+        Args:
+            is_reasoning: Whether the prompt ends inside a reasoning block.
+            tools: The schemas of the offered tools' arguments, by name.
+        """
+        if self._marks.has_channels:
+            return ChannelParser(not is_reasoning, tools)
+        format = self.call_format if tools else None
+        return AnswerParser(self.reasoning_block, is_reasoning, format, tools, self._marks.frame)
+
+    def parser_marks(self, has_tools: bool) -> Mapping[int, str]:
+        """Returns the tokens, by id, that the parser reads as their texts: they are marks, and never text.
+
+        Args:
+            has_tools: Whether tools are offered.
+        """
+        return self._parser_marks[has_tools]
+
+    def require_forced_calls(self) -> None:
+        """Raises `UnsupportedFeatureError` if an answer cannot be held to a call."""
+        format = self.call_format
+        if self.call_framing is None and (format is None or not format.is_forcible):
+            raise UnsupportedFeatureError(
+                "tool_choice: this model's calls are written in a way that an answer cannot be held to",
+                field="tool_choice",
+            )
 
     def require_tools(self) -> None:
         """Raises `UnsupportedFeatureError` if no tools can be offered."""
@@ -107,6 +148,11 @@ class ChatTemplate:
             limit=allowed,
             requested=effort,
         )
+
+    def begins_in_reasoning(self, prompt: Sequence[int]) -> bool:
+        """Tells whether the answer to a prompt begins in a block of reasoning, or with the header of a message."""
+        block = self.reasoning_block
+        return block is not None and (self._marks.has_channels or self.ends_with(prompt, block[0]))
 
     def reasoning_start(self, prompt: Sequence[int]) -> int | None:
         """Returns the token with which the answer to a prompt may begin a reasoning block.
@@ -212,26 +258,3 @@ def _source(tokenizer: Any) -> tuple[str, Collection[str]]:
             f"the model's chat template is broken{place}: {type(error).__name__}: {str(error)[:_LONGEST_FAULT]}",
             field="model",
         ) from error
-
-
-def _reasoning_block(tokenizer: Any, source: str) -> tuple[str, str] | None:
-    """Returns the texts around reasoning: by the tokenizer's own description of answers, or a known pair.
-
-    Args:
-        tokenizer: The tokenizer, which may describe its answers in `response_template`.
-        source: The template's text; a known pair counts if one of its texts is in it.
-    """
-    fields = (getattr(tokenizer, "response_template", None) or {}).get("fields", {})
-    for name in ("reasoning_content", "thinking"):
-        field = fields.get(name, {})
-        if isinstance(field.get("open"), str) and isinstance(field.get("close"), str):
-            return field["open"].strip(), field["close"].strip()
-    return next((block for block in _REASONING_BLOCKS if block[0] in source or block[1] in source), None)
-
-
-def _special_tokens(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
-    """Returns those of some texts that are special tokens, by id."""
-    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special.update(tokenizer.all_special_ids)
-    vocabulary = tokenizer.get_vocab()
-    return {vocabulary[text]: text for text in texts if vocabulary.get(text) in special}

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from abstractllm.providers.huggingface.protocol.messages import ToolCall, Turn
-from abstractllm.providers.huggingface.worker.parsing.call_reader import ID_LENGTH
+from abstractllm.providers.huggingface.worker.parsing.call_emitter import ID_LENGTH
 
 __all__ = ["MessageForm", "Render", "find_form"]
 

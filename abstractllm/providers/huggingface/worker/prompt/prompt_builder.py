@@ -74,7 +74,7 @@ class PromptBuilder:
         if last.role == "assistant":
             text = last.text
             return text.rfind(block[0]) > text.rfind(block[1])
-        return self.template.ends_with(prompt, block[0])
+        return self.template.begins_in_reasoning(prompt)
 
     def encode(self, conversation: Conversation) -> tuple[int, ...]:
         """Returns the tokens of a conversation, special tokens included.
@@ -89,6 +89,8 @@ class PromptBuilder:
         turns = conversation.turns
         if conversation.tools or any(turn.calls or turn.role == "tool" for turn in turns):
             self.template.require_tools()
+        if conversation.forced:
+            self.template.require_forced_calls()
         variables = self.template.variables(conversation.effort)
         if conversation.raw:
             ids = self._raw(turns)

@@ -1,0 +1,163 @@
+"""The marks of reasoning, answers and turns that a model writes, as its chat template and its tokenizer tell them."""
+# ruff: noqa: RUF001 - models' marks are what they are
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from abstractllm.providers.huggingface.protocol.messages import Turn
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
+
+__all__ = ["AnswerMarks", "find_marks", "holding_tokens", "turn_ends", "unseen_marks"]
+
+_REASONING_BLOCKS = (
+    (
+        "<think>",
+        "</think>",
+    ),  # DeepSeek R1, Qwen 3, GLM 4.5, MiniMax, Hunyuan, Ernie, Granite, SmolLM 3, Phi-4, Nemotron
+    ("[THINK]", "[/THINK]"),  # Magistral, Ministral 3
+    ("<thinking>", "</thinking>"),
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<thought>", "</thought>"),  # EXAONE Deep
+    ("<longcat_think>", "</longcat_think>"),  # LongCat
+    ("◁think▷", "◁/think▷"),  # Kimi-VL
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
+    ("<reasoning>", "</reasoning>"),  # Reka Flash 3
+)
+"""The texts by which models mark their reasoning."""
+_ANSWER_FRAMES = (
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Command A
+    ("<|START_TEXT|>", "<|END_TEXT|>"),  # Command A Reasoning
+    ("<response>", "</response>"),  # Granite 3.3, Ernie 4.5
+    ("<answer>", "</answer>"),  # Hunyuan
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),  # OpenThinker, Sky-T1
+)
+"""The texts that models write around the text of an answer."""
+_CHANNEL, _MESSAGE, _END = "<|channel|>", "<|message|>", "<|end|>"
+CHANNEL_MARKS = ("<|start|>", _CHANNEL, _MESSAGE, _END, "<|call|>", "<|return|>", "<|constrain|>")
+"""The marks of messages of channels; a template that writes the first three has these."""
+_CHANNEL_ENDS = ("<|return|>", "<|call|>")
+_MARK = re.compile(r"<[|｜].+>|<.+[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]")
+"""The form of a mark that is never text, also where a tokenizer does not call it special."""
+_WORD = "probeword"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMarks:
+    """The texts by which a model marks the parts of an answer."""
+
+    reasoning: tuple[str, str] | None = None
+    """The texts that begin and end reasoning; None if reasoning is not marked."""
+    frame: tuple[str, str] | None = None
+    """The texts that the model may write around the text of an answer."""
+    has_channels: bool = False
+    """True if the model writes messages of channels, as GPT-OSS."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*(self.reasoning or ()), *(self.frame or ()), *(CHANNEL_MARKS if self.has_channels else ()))
+
+
+def find_marks(tokenizer: Any, source: str) -> AnswerMarks:
+    """Returns the marks of a model's answers, none where there is no template.
+
+    Args:
+        tokenizer: The tokenizer.
+        source: The template's text.
+    """
+    if not source:
+        return AnswerMarks()
+    if all(mark in source for mark in CHANNEL_MARKS[:3]):
+        return AnswerMarks((f"{_CHANNEL}analysis{_MESSAGE}", _END), has_channels=True)
+    return AnswerMarks(_reasoning_block(tokenizer, source), _answer_frame(tokenizer, source))
+
+
+def _reasoning_block(tokenizer: Any, source: str) -> tuple[str, str] | None:
+    """Returns the texts around reasoning: by the tokenizer's own description of answers, or a known pair.
+
+    Args:
+        tokenizer: The tokenizer, which may describe its answers in `response_template`.
+        source: The template's text; a known pair counts if one of its texts is in it, or if both are tokens.
+    """
+    fields = (getattr(tokenizer, "response_template", None) or {}).get("fields", {})
+    for name in ("reasoning_content", "thinking", "reasoning"):
+        field = fields.get(name, {})
+        if isinstance(field.get("open"), str) and isinstance(field.get("close"), str):
+            return field["open"].strip(), field["close"].strip()
+    block = next((block for block in _REASONING_BLOCKS if block[0] in source or block[1] in source), None)
+    return block or _pair_of_tokens(tokenizer, _REASONING_BLOCKS)
+
+
+def _answer_frame(tokenizer: Any, source: str) -> tuple[str, str] | None:
+    """Returns the texts that the model may write around the text of an answer."""
+    frame = next((frame for frame in _ANSWER_FRAMES if frame[0] in source and frame[1] in source), None)
+    return frame or _pair_of_tokens(tokenizer, _ANSWER_FRAMES)
+
+
+def _pair_of_tokens(tokenizer: Any, pairs: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    added = tokenizer.added_tokens_encoder
+    return next((pair for pair in pairs if pair[0] in added and pair[1] in added), None)
+
+
+def holding_tokens(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
+    """Returns the special tokens, by id, that are, or are parts of, some texts."""
+    literals = "\0".join(texts)
+    return {id: text for id, text in _special_tokens(tokenizer).items() if text in literals}
+
+
+def unseen_marks(tokenizer: Any, source: str, others: Mapping[int, str]) -> dict[int, str]:
+    """Returns the tokens, by id, that a template writes as marks though the tokenizer does not call them special.
+
+    Args:
+        tokenizer: The tokenizer.
+        source: The template's text.
+        others: Tokens that mean something else.
+    """
+    special = _special_tokens(tokenizer)
+    return {
+        id: token.content
+        for id, token in tokenizer.added_tokens_decoder.items()
+        if id not in special and id not in others and token.content in source and _MARK.fullmatch(token.content)
+    }
+
+
+def turn_ends(
+    tokenizer: Any, render: Render, form: MessageForm, marks: AnswerMarks, others: Iterable[str]
+) -> frozenset[int]:
+    """Returns the tokens with which an answer ends, as the template writes them behind one.
+
+    Args:
+        tokenizer: The tokenizer.
+        render: Renders messages with the template.
+        form: The form in which it takes them.
+        marks: The marks of the model's answers.
+        others: Marks that do not end an answer.
+    """
+    tokens = _special_tokens(tokenizer)
+    if marks.has_channels:
+        return frozenset(id for id, text in tokens.items() if text in _CHANNEL_ENDS)
+    added = tokenizer.added_tokens_decoder.items()
+    tokens |= {id: token.content for id, token in added if _MARK.fullmatch(token.content)}
+    user, answer = Turn("user", "Hello"), Turn("assistant", _WORD)
+    ends = set()
+    for turns in ([user, answer], [user, answer, user]):
+        behind = (render(form.messages(turns)) or "").rpartition(_WORD)[2].lstrip()
+        candidates = [id for id, text in tokens.items() if text and behind.startswith(text)]
+        end = max(candidates, key=lambda id: len(tokens[id]), default=None)
+        if end is not None and tokens[end] not in others:
+            ends.add(end)
+    return frozenset(ends)
+
+
+def _special_tokens(tokenizer: Any) -> dict[int, str]:
+    """Returns the special tokens by id."""
+    added = tokenizer.added_tokens_decoder
+    special = {id for id, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+    return {id: added[id].content if id in added else tokenizer.convert_ids_to_tokens(id) for id in special}
