@@ -25,6 +25,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Delta,
     Done,
     Failed,
+    Format,
     Generate,
     Loaded,
     Logprob,
@@ -66,9 +67,14 @@ class Process:
         return [message.id for message in self.sent if not isinstance(message, Cancel)]
 
 
-def pending(number: int, caller: str = "", text: str = "hello", count: bool = False) -> PendingRequest:
+def pending(
+    number: int, caller: str = "", text: str = "hello", count: bool = False, regex: str | None = None
+) -> PendingRequest:
     conversation = Conversation((Turn("user", text),))
-    return PendingRequest(Count(number, conversation) if count else Generate(number, conversation, Sampling()), caller)
+    if count:
+        return PendingRequest(Count(number, conversation), caller)
+    format = None if regex is None else Format("regex", regex)
+    return PendingRequest(Generate(number, conversation, Sampling(), format=format, caller=caller), caller)
 
 
 def done(number: int) -> Done:
@@ -319,3 +325,45 @@ async def test_pieces_that_are_read_in_time_come_as_they_are() -> None:
             await asyncio.sleep(0)
     request.put_in_loop(done(1))
     assert [answer.text for answer in await reader if isinstance(answer, Delta)] == list("01234")
+
+
+async def test_formats_that_take_long_to_compile_hold_up_nobody_else() -> None:
+    queue, process, ready = AdmissionQueue(), Process(), loaded(16)
+
+    def add(number: int, caller: str, regex: str | None = None) -> None:
+        queue.add(pending(number, caller, regex=regex), ready, 100, UNBOUNDED)
+        queue.dispatch(ready, process)
+
+    add(1, "modest", regex="known")
+    queue.receive([Begun(1), done(1)], process)
+    for number in range(2, 72):
+        add(number, "greedy", regex=f"heavy {number}")
+    assert process.ids == [1, 2, 3, 4, 5]  # of twenty places
+    add(72, "modest", regex="known")
+    add(73, "modest", regex="light")
+    add(74, "greedy")
+    add(75, "greedy", regex="known")
+    assert process.ids[5:] == [72, 73, 74, 75]
+    queue.receive([Begun(2)], process)
+    queue.dispatch(ready, process)
+    assert process.ids[9:] == [6]  # one that was compiled makes place for one more
+    queue.receive([Failed(3, "INVALID_REQUEST", "")], process)
+    queue.receive([Done(4, "cancelled", "", 0, 0)], process)
+    queue.dispatch(ready, process)
+    assert process.ids[10:] == [7, 8]
+
+
+async def test_requests_with_new_formats_count_for_their_caller_where_the_queue_is_full() -> None:
+    queue, process, ready = AdmissionQueue(), Process(), loaded(1)
+    waiting = [pending(number, "greedy", regex=f"heavy {number}") for number in range(1, 5)]
+    for request in waiting:
+        queue.add(request, ready, 3, UNBOUNDED)
+        queue.dispatch(ready, process)
+    assert process.ids == [1]
+    queue.add(pending(5, "modest"), ready, 3, UNBOUNDED)  # goes to the process at once, which has another place
+    queue.dispatch(ready, process)
+    assert process.ids == [1, 5]
+    queue.add(pending(6, "modest"), ready, 3, UNBOUNDED)
+    assert isinstance(await asyncio.wait_for(waiting[3].next_answer(), 10), OverloadedError)
+    with pytest.raises(OverloadedError):
+        queue.add(pending(7, "greedy"), ready, 3, UNBOUNDED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from abstractllm.errors import AbstractLLMError, OverloadedError
 from abstractllm.providers.huggingface.engine.fair_queue import CompletionRate, FairQueue
@@ -37,6 +39,12 @@ _MAX_COUNTS = 4
 _MAX_BYTES_AHEAD = 16 * 2**20
 """Bytes of the requests that were sent and have not begun; one request may always be sent."""
 
+_MAX_NEW_FORMATS = 4
+"""Requests with new formats that a caller may have in the process without being answered: heavy formats would else take
+all of its places, and everybody else would wait for their compilation."""
+_KNOWN_FORMATS = 32
+"""Formats that the process keeps compiled."""
+
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 
 
@@ -59,6 +67,10 @@ class AdmissionQueue:
         """The requests that it has, by kind."""
         self._ahead = self._bytes_ahead = 0
         """The requests that it has not begun, and their bytes."""
+        self._new_formats: Counter[str] = Counter()
+        """Those of them with new formats, by caller."""
+        self._known_formats: OrderedDict[bytes, None] = OrderedDict()
+        """The keys of the formats that it has answered with, latest last."""
 
     @property
     def queued(self) -> int:
@@ -103,8 +115,8 @@ class AdmissionQueue:
         if too_long := request.too_long_for(loaded):
             raise too_long
         queue = self._counts if request.is_count else self._generations
-        # What goes to the process at once does not wait.
-        if queue or not (loaded and self._has_room(request, loaded)):
+        request.has_new_format = self._is_new_format(request)
+        if not (loaded and self._goes_at_once(request, queue, loaded)):
             while full := self._overload(request, limit, byte_limit):
                 displaced = queue.displace(request, limit, byte_limit)
                 if displaced is None:
@@ -115,6 +127,10 @@ class AdmissionQueue:
             self._rate.resume()
         queue.add(request)
         self.accepted += 1
+
+    def _goes_at_once(self, request: PendingRequest, queue: FairQueue, loaded: Loaded) -> bool:
+        is_held = partial(self._is_held, loaded)
+        return queue.first(is_held) is None and not is_held(request) and self._has_room(request, loaded)
 
     def _overload(self, request: PendingRequest, limit: int, byte_limit: int) -> OverloadedError | None:
         waiting = len(self._generations) + len(self._counts)
@@ -136,8 +152,10 @@ class AdmissionQueue:
     def dispatch(self, loaded: Loaded, channel: Channel[FromEngine]) -> None:
         """Sends what waits, as far as there is room."""
         for queue in (self._counts, self._generations):
-            while (request := queue.first()) and (request.is_orphaned or self._has_room(request, loaded)):
-                queue.pop()
+            while (request := queue.first(partial(self._is_held, loaded))) and (
+                request.is_orphaned or self._has_room(request, loaded)
+            ):
+                queue.take(request)
                 if request.is_orphaned:
                     self.released += 1
                 elif too_long := request.too_long_for(loaded):
@@ -150,12 +168,23 @@ class AdmissionQueue:
         """Returns True if the process can be sent one more: it gets as many as it has slots, and a few to prepare."""
         if request.is_count:
             return self._counting < _MAX_COUNTS
-        ahead = 1 if loaded.slots == 1 else max(_MIN_AHEAD, loaded.slots // 8)
         fits = not self._ahead or self._bytes_ahead + request.size <= _MAX_BYTES_AHEAD
-        return fits and self._answering < loaded.slots + ahead
+        return fits and self._answering < _places(loaded)
+
+    def _is_new_format(self, request: PendingRequest) -> bool:
+        return bool(request.format_key) and request.format_key not in self._known_formats
+
+    def _is_held(self, loaded: Loaded, request: PendingRequest) -> bool:
+        """Returns True if the caller's other new formats must be compiled first."""
+        if not self._is_new_format(request):
+            return False
+        limit = max(1, min(_MAX_NEW_FORMATS, _places(loaded) // 2))
+        return self._new_formats[request.caller] >= limit and not request.is_orphaned
 
     def _send(self, request: PendingRequest, channel: Channel[FromEngine]) -> None:
         self._sent[request.id] = request
+        request.has_new_format = self._is_new_format(request)
+        self._new_formats[request.caller] += request.has_new_format
         self._ahead += 1
         self._bytes_ahead += request.size
         if request.is_count:
@@ -195,6 +224,7 @@ class AdmissionQueue:
             request.has_begun = True
             self._ahead -= 1
             self._bytes_ahead -= request.size
+            self._end_wait_for_format(request, isinstance(message, Begun))
         if isinstance(message, Begun):
             return
         del self._sent[message.id]
@@ -205,6 +235,15 @@ class AdmissionQueue:
         self._answering -= 1
         if self._generations:
             self._rate.record()
+
+    def _end_wait_for_format(self, request: PendingRequest, is_compiled: bool) -> None:
+        if request.has_new_format:
+            self._new_formats -= Counter((request.caller,))  # one without any is forgotten
+        if request.format_key and is_compiled:
+            self._known_formats[request.format_key] = None
+            self._known_formats.move_to_end(request.format_key)
+            if len(self._known_formats) > _KNOWN_FORMATS:
+                self._known_formats.popitem(last=False)
 
     def fail_sent(self, error: AbstractLLMError) -> None:
         """Fails what the process had; it has ended."""
@@ -223,3 +262,8 @@ class AdmissionQueue:
             failure = copy_error(error)
             failure.output_tokens = request.output_tokens
             request.put(failure)
+
+
+def _places(loaded: Loaded) -> int:
+    """Returns the number of requests that a process is sent: as many as it has slots, and a few to prepare."""
+    return loaded.slots + (1 if loaded.slots == 1 else max(_MIN_AHEAD, loaded.slots // 8))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from abstractllm.providers.huggingface.engine.pending_request import PendingRequest
@@ -19,7 +20,7 @@ _TIME_CONSTANT = 10.0
 
 @dataclass(slots=True)
 class _CallerQueue:
-    """The waiting requests of one caller, oldest first."""
+    """The waiting requests of one caller and kind, oldest first."""
 
     requests: OrderedDict[int, PendingRequest] = field(default_factory=OrderedDict)
     bytes: int = 0
@@ -28,12 +29,13 @@ class _CallerQueue:
 class FairQueue:
     """Waiting requests, of which the callers' are taken in turns: one with five hundred does not starve one with one.
 
+    Requests with a format that is new to the process have turns of their own: they hold up no others of their caller.
     Adding, taking and discarding take the same time however much waits.
     """
 
     def __init__(self) -> None:
-        self._callers: OrderedDict[str, _CallerQueue] = OrderedDict()
-        """The queues by caller; the first caller's turn is next."""
+        self._callers: OrderedDict[tuple[str, bool], _CallerQueue] = OrderedDict()
+        """The queues by caller and kind; the first one's turn is next."""
         self._length = 0
         self.bytes = 0
         """Bytes that the requests hold."""
@@ -43,32 +45,42 @@ class FairQueue:
 
     def add(self, request: PendingRequest) -> None:
         """Takes a request in, behind the others of its caller."""
-        queue = self._callers.setdefault(request.caller, _CallerQueue())
+        queue = self._callers.setdefault(request.turn, _CallerQueue())
         queue.requests[request.id] = request
         self._count(queue, request, 1)
 
-    def first(self) -> PendingRequest | None:
-        """Returns the request whose turn is next."""
+    def first(self, is_held: Callable[[PendingRequest], bool] | None = None) -> PendingRequest | None:
+        """Returns the request whose turn is next.
+
+        Args:
+            is_held: Returns True for a request that must still wait, together with those behind it; others are taken
+                before it.
+        """
         for queue in self._callers.values():
-            return next(iter(queue.requests.values()))
+            request = next(iter(queue.requests.values()))
+            if is_held is None or not is_held(request):
+                return request
         return None
 
     def pop(self) -> PendingRequest:
         """Takes the request whose turn is next; then it is the next caller's turn."""
-        caller, queue = next(iter(self._callers.items()))
-        self._callers.move_to_end(caller)
-        request = next(iter(queue.requests.values()))
-        self.discard(request)
+        request = next(iter(next(iter(self._callers.values())).requests.values()))
+        self.take(request)
         return request
+
+    def take(self, request: PendingRequest) -> None:
+        """Takes the first request of a caller; then it is the next caller's turn."""
+        self._callers.move_to_end(request.turn)
+        self.discard(request)
 
     def discard(self, request: PendingRequest) -> bool:
         """Takes a request out; returns False if it is not in the queue."""
-        queue = self._callers.get(request.caller)
+        queue = self._callers.get(request.turn)
         if queue is None or queue.requests.pop(request.id, None) is None:
             return False
         self._count(queue, request, -1)
         if not queue.requests:
-            del self._callers[request.caller]
+            del self._callers[request.turn]
         return True
 
     def displace(self, newcomer: PendingRequest, limit: int, byte_limit: int) -> PendingRequest | None:
@@ -86,12 +98,20 @@ class FairQueue:
         def share(requests: int, bytes_: int) -> float:
             return max(requests / limit if limit else 0.0, bytes_ / byte_limit)
 
-        queue = self._callers.get(newcomer.caller, _CallerQueue())
-        largest = max(self._callers.values(), key=lambda other: share(len(other.requests), other.bytes), default=queue)
-        share_with_newcomer = share(len(queue.requests) + 1, queue.bytes + newcomer.size)
-        if share(len(largest.requests), largest.bytes) <= share_with_newcomer:
+        def share_of(queues: Iterable[_CallerQueue]) -> float:
+            return share(sum(len(queue.requests) for queue in queues), sum(queue.bytes for queue in queues))
+
+        callers: dict[str, list[_CallerQueue]] = {newcomer.caller: []}
+        for (caller, _), queue in self._callers.items():
+            callers.setdefault(caller, []).append(queue)
+        queues = callers[newcomer.caller]
+        largest = max(callers.values(), key=share_of)
+        share_with_newcomer = share(
+            sum(len(queue.requests) for queue in queues) + 1, sum(queue.bytes for queue in queues) + newcomer.size
+        )
+        if share_of(largest) <= share_with_newcomer:
             return None
-        request = next(reversed(largest.requests.values()))
+        request = max((next(reversed(queue.requests.values())) for queue in largest), key=lambda last: last.id)
         self.discard(request)
         return request
 

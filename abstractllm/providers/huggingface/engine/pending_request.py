@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+
+import msgspec
 
 from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, error_class
 from abstractllm.providers.huggingface.protocol.channel import encode
@@ -51,6 +54,10 @@ class PendingRequest:
         self.id = message.id
         self.caller = caller
         self.is_count = isinstance(message, Count)
+        self.format_key = _format_key(message)
+        """The key of the answer's format: equal ones are compiled once. Empty where it has none."""
+        self.has_new_format = False
+        """True while the process has not answered with this format."""
         self._frame = encode(message)
         self.size = len(self._frame)
         """Bytes of the request."""
@@ -66,6 +73,11 @@ class PendingRequest:
         self._unpacked = 0
         """Pieces that have come since the last ones were packed or read."""
         self._reader: asyncio.Future[None] | None = None
+
+    @property
+    def turn(self) -> tuple[str, bool]:
+        """The queue that it waits in: its caller's for requests of its kind."""
+        return self.caller, self.has_new_format
 
     def take_frame(self) -> bytes:
         """Returns the request as it is sent, once: it is not kept."""
@@ -208,3 +220,10 @@ def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
         requested=message.requested,
         output_tokens=message.output_tokens,
     )
+
+
+def _format_key(message: Generate | Count) -> bytes:
+    if isinstance(message, Count) or not (message.format or message.conversation.forced):
+        return b""
+    forced = [tool for tool in message.conversation.tools if tool.name in message.conversation.forced]
+    return hashlib.sha256(msgspec.msgpack.encode((message.format, forced))).digest()

@@ -116,7 +116,7 @@ def _elements(
             raise SchemaError((keyword,), "this model writes each argument apart: a required call cannot hold to it")
     rules, parts = [], [_literal(f"<tool_call>\n<function={name}>\n", tokens)]
     properties, required = schema.get("properties", {}), schema.get("required", [])
-    shared = {key: schema[key] for key in ("$schema", "$defs") if key in schema}
+    shared: dict[str, Any] = {key: schema[key] for key in ("$schema", "$defs") if key in schema}
     for place, (key, value) in enumerate(properties.items()):
         pointer = ("properties", key)
         if not key or _NOT_IN_KEY.search(key):

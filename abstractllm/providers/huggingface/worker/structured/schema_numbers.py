@@ -14,6 +14,9 @@ __all__ = ["MAX_EXACT", "SCHEMA_DECODER", "exact", "exact_bound", "exact_step", 
 
 MAX_EXACT = 2**53
 """llguidance reads each number of a schema as one of 64 bits with a floating point, which beyond this skip integers."""
+_SMALLEST = 1e-60
+"""The smallest number above 0 that an answer may have in place of one that is only known to be above it."""
+_MAX_EXPONENT = 308
 _MAX_STEP = 2**32 - 1
 """The digits of a `multipleOf`, as llguidance keeps them."""
 
@@ -63,26 +66,32 @@ def exact(number: Any, pointer: Pointer) -> int | float:
                 limit=f"-{MAX_EXACT} to {MAX_EXACT}",
             )
         return int(value)
-    if value != Decimal(repr(float(number))):
-        raise SchemaError(pointer, f"{_shorten(number)} has more digits than a number of 64 bits with a floating point")
+    if value != Decimal(repr(float(number))) or not _is_read_exactly(float(number)):
+        raise SchemaError(pointer, f"{_shorten(number)} has more digits than local models keep of a number")
     return float(number)
 
 
-def exact_bound(number: Any, pointer: Pointer, first: int = 0) -> int | float:
-    """Returns the bound of a range.
+def exact_bound(number: Any, pointer: Pointer, inside: int = 0) -> int | float:
+    """Returns the bound of a range, as a part of it.
 
     Args:
         number: The bound.
         pointer: Its place.
-        first: The distance of the first integer inside the range from a bound that is an integer: 0, 1 or -1.
+        inside: 1 or -1 for a bound that is not a part of the range, and has it above or below; 0 for one that is.
 
     Raises:
         SchemaError: If the range would have another one.
     """
     value = exact(number, pointer)
+    if not inside:
+        return value
     if isinstance(value, int):
-        exact(value + first, pointer)
-    return value
+        exact(value + inside, pointer)
+    # llguidance takes 0 into a range from 0 to 0.5, and 1 into one from 1 to 1.5, where these are not a part of it.
+    bound = math.nextafter(value, math.inf * inside) if value else _SMALLEST * inside
+    while not _is_read_exactly(bound):
+        bound = math.nextafter(bound, math.inf * inside)
+    return bound
 
 
 def exact_step(number: Any, pointer: Pointer) -> tuple[int | float, Decimal]:
@@ -102,6 +111,16 @@ def exact_step(number: Any, pointer: Pointer) -> tuple[int | float, Decimal]:
     if digits > _MAX_STEP or Decimal(int(digits)).scaleb(-places) != value:
         raise SchemaError(pointer, f"multiples of {_shorten(number)} cannot be held to: it has too many digits")
     return step, value
+
+
+def _is_read_exactly(number: float) -> bool:
+    """Returns True if llguidance's reader of JSON gives the same number: it rounds the digits, then scales them."""
+    _, digits, exponent = Decimal(repr(number)).as_tuple()
+    scaled = float(int("".join(map(str, digits))))
+    if not isinstance(exponent, int) or abs(exponent) > _MAX_EXPONENT:
+        return False
+    scale = float(f"1e{abs(exponent)}")
+    return (scaled * scale if exponent > 0 else scaled / scale) == abs(number)
 
 
 def _decimal_of(number: Any) -> Decimal:

@@ -206,13 +206,16 @@ class _Preparation:
     def _bound(
         self, keyword: str, value: Any, schema: dict[str, Any], prepared: dict[str, Any], place: Pointer
     ) -> None:
-        if isinstance(value, bool) and keyword.startswith("exclusive"):  # as in draft 4
-            other = keyword.removeprefix("exclusive").lower()
-            if value and _is_number(schema.get(other)):
-                prepared[keyword] = exact_bound(schema[other], place, _BOUNDS[keyword])
-            return
+        """Takes a bound over, as one that is a part of its range."""
+        inclusive = keyword.removeprefix("exclusive").lower()
+        if isinstance(value, bool) and inclusive != keyword:  # as in draft 4
+            if not value or not _is_number(schema.get(inclusive)):
+                return
+            value = schema[inclusive]
         _require(_is_number(value), place, "must be a number", value)
-        prepared[keyword] = exact_bound(value, place, _BOUNDS[keyword])
+        bound = exact_bound(value, place, _BOUNDS[keyword])
+        choose = max if inclusive == "minimum" else min
+        prepared[inclusive] = choose(bound, prepared.get(inclusive, bound))
 
     def _check_support(self, keyword: str, value: Any, schema: dict[str, Any], place: Pointer) -> None:
         about, has_no_effect = _UNSUPPORTED[keyword]
