@@ -18,7 +18,6 @@ import torch
 from transformers import (
     EncoderNoRepeatNGramLogitsProcessor,
     EncoderRepetitionPenaltyLogitsProcessor,
-    ExponentialDecayLengthPenalty,
     ForcedBOSTokenLogitsProcessor,
     ForcedEOSTokenLogitsProcessor,
     GenerationConfig,
@@ -38,7 +37,16 @@ from transformers.generation.logits_process import EpsilonLogitsWarper, EtaLogit
 
 from abstractllm.errors import ModelLoadError
 
-__all__ = ["TREATMENTS", "GenerationRules", "Treatment", "neutral_config", "own_config_set_aside", "read_rules"]
+__all__ = [
+    "TREATMENTS",
+    "GenerationRules",
+    "Treatment",
+    "end_growth",
+    "neutral_config",
+    "own_config_set_aside",
+    "raised_ends",
+    "read_rules",
+]
 
 
 class Treatment(StrEnum):
@@ -157,6 +165,9 @@ _REFUSALS = {
 _ORDINARY: dict[str, tuple[object, ...]] = {"num_beams": (1,), "penalty_alpha": (0,)}
 """The values with which a field changes nothing, beside None and False."""
 
+_LARGEST_GROWTH = 1e30
+"""With a larger one, an end could not be likelier."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRules:
@@ -272,7 +283,7 @@ class GenerationRules:
         if self.remove_invalid_values:
             processors.append(InfNanRemoveLogitsProcessor())
         if self.exponential_decay_length_penalty and self.ends:
-            processors.append(ExponentialDecayLengthPenalty(self.exponential_decay_length_penalty, ends, length))
+            processors.append(_EndGrowth(self.exponential_decay_length_penalty, ends, length))
         if self.suppress_tokens:
             processors.append(SuppressTokensLogitsProcessor(self.suppress_tokens, device=device))
         if self.begin_suppress_tokens:
@@ -377,6 +388,45 @@ def _read(config: Any, ends: tuple[int, ...]) -> GenerationRules:
         max_length=values["max_length"],
         stop_strings=(stops,) if isinstance(stops, str) else tuple(stops),
     )
+
+
+def end_growth(factor: float, steps: int) -> float:
+    """Returns what is added to each unit of an end token's logit after a number of steps; 0 before the first."""
+    if steps <= 0:
+        return 0.0
+    try:
+        return min(factor**steps - 1, _LARGEST_GROWTH)
+    except OverflowError:
+        return _LARGEST_GROWTH
+
+
+def raised_ends(logits: torch.Tensor, growth: torch.Tensor | float) -> torch.Tensor:
+    """Returns the logits of end tokens, raised in proportion to their size, but never to infinity."""
+    raised = (logits + logits.abs() * growth).clamp(max=torch.finfo(logits.dtype).max)
+    return torch.where(logits.isfinite(), raised, logits)
+
+
+class _EndGrowth(LogitsProcessor):
+    """Raises the logits of the end tokens, the more the longer the answer is.
+
+    transformers' own processor fails, or gives infinity, where the factor has grown beyond what a number can hold.
+
+    Args:
+        decay: The number of tokens that are free of it, and the factor for each further one.
+        ends: The end tokens.
+        prompt_tokens: The number of tokens of the prompt.
+    """
+
+    def __init__(self, decay: tuple[int, float], ends: torch.Tensor, prompt_tokens: int) -> None:
+        self._begin = prompt_tokens + decay[0]
+        self._factor = decay[1]
+        self._ends = ends
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        growth = end_growth(self._factor, input_ids.shape[1] - self._begin)
+        if not growth:
+            return scores
+        return scores.index_copy(1, self._ends, raised_ends(scores[:, self._ends], growth))
 
 
 def neutral_config(model: Any, **changes: Any) -> GenerationConfig:

@@ -14,13 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from abstractllm.providers.huggingface.worker.generation_rules import GenerationRules
+from abstractllm.providers.huggingface.worker.generation_rules import GenerationRules, end_growth, raised_ends
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 
 __all__ = ["LogitsRules", "RequestRules"]
-
-_LARGEST_FACTOR = 1e30
-"""A larger factor of an end token's logit would be infinite in float32; with it, the end comes as surely."""
 
 _Entry = tuple[int, int, float]
 """A row of the logits, a token, and a number."""
@@ -128,11 +125,9 @@ class LogitsRules:
         decay = self.rules.exponential_decay_length_penalty
         if decay is None or not any(request.generated > decay[0] for request in requests):
             return
-        factors = [_growth(decay[1], request.generated - decay[0]) for request in requests]
+        factors = [end_growth(decay[1], request.generated - decay[0]) for request in requests]
         column = torch.tensor(factors, dtype=logits.dtype, device=logits.device).unsqueeze(1)
-        values = logits[:, self._ends]
-        added = (values.abs() * column).clamp_(max=torch.finfo(logits.dtype).max / 2)
-        logits[:, self._ends] = values + added.masked_fill(~values.isfinite(), 0.0)
+        logits[:, self._ends] = raised_ends(logits[:, self._ends], column)
 
 
 class RequestRules:
@@ -271,13 +266,3 @@ def _windows(tokens: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
     """Yields all sequences of `size` consecutive tokens; none if the size is 0."""
     if size:
         yield from zip(*(tokens[begin:] for begin in range(size)), strict=False)
-
-
-def _growth(factor: float, steps: int) -> float:
-    """Returns what is added to each unit of an end token's logit after a number of steps; 0 before the first."""
-    if steps <= 0:
-        return 0.0
-    try:
-        return min(factor**steps - 1, _LARGEST_FACTOR)
-    except OverflowError:
-        return _LARGEST_FACTOR
