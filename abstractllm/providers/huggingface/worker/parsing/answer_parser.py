@@ -10,9 +10,13 @@ from abstractllm.providers.huggingface.protocol.messages import CallPiece
 from abstractllm.providers.huggingface.worker.parsing.call_emitter import CallEmitter
 from abstractllm.providers.huggingface.worker.parsing.call_formats import CallFormat
 from abstractllm.providers.huggingface.worker.parsing.call_reader import CallReader
-from abstractllm.providers.huggingface.worker.parsing.reader import SPACE, Parsing, Reader
+from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Reader
 
 __all__ = ["AnswerParser", "Piece", "ReasoningPiece", "TextPiece"]
+
+_MOST_READ_TWICE = 1 << 14
+"""Characters of malformed calls of one answer in which further calls are looked for: inside each other, they would be
+read once for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,9 @@ class AnswerParser:
     The pieces that it returns, joined, do not depend on where the answer was cut.
 
     Reasoning is a block at the beginning of the answer. White space at its edges, before a call and after the last call
-    is dropped. A call that is malformed, or that names a tool which was not offered, is returned as text, as the model
-    wrote it. If it becomes malformed only within its arguments, the part of them that was returned already stays, and
-    the rest is text.
+    is dropped, of a very long one the end. A call that is malformed, or that names a tool which was not offered, is
+    returned as text, as the model wrote it. If it becomes malformed only within its arguments, the part of them that
+    was returned already stays, and the rest is text.
 
     Args:
         block: The texts that begin and end reasoning; None for a model that does not mark its reasoning.
@@ -80,6 +84,8 @@ class AnswerParser:
         """True if the characters read last are text."""
         self._text_begin = 0
         """The place where the text begins that has not been returned, while `is_text`."""
+        self._read_twice = 0
+        """Characters of what looked like calls and was none, so that they were read as text, too."""
         self._steps = self._parse()
 
     @property
@@ -139,9 +145,9 @@ class AnswerParser:
         yield from reader.skip_space()
         while True:
             place, is_closed = reader.find(closing)
-            if text := reader.slice(reader.place, place).rstrip(SPACE):
-                self._pieces.append(ReasoningPiece(reader.visible(reader.place, reader.place + len(text))))
-                reader.place += len(text)
+            if (end := reader.behind_text(place)) > reader.place:
+                self._pieces.append(ReasoningPiece(reader.visible(reader.place, end)))
+                reader.place = end
             if is_closed or reader.has_ended:
                 break
             reader.forget(reader.place)
@@ -207,7 +213,9 @@ class AnswerParser:
             elif self._calls.emitted_to >= 0:
                 reader.place = self._text_begin = self._calls.emitted_to
             else:
-                self._emit_text(begin, behind_opening)
+                self._read_twice += reader.place - behind_opening
+                is_much = self._read_twice > _MOST_READ_TWICE
+                self._emit_text(begin, reader.place if is_much else behind_opening)
             if not is_after_call and not format.opening:
                 yield from self._rest_as_text()
                 return
@@ -227,8 +235,8 @@ class AnswerParser:
         while True:
             closing = self._frame_closing
             place, literal = reader.find_one_of([literal for literal in (opening, closing) if literal])
-            if text := reader.slice(reader.place, place).rstrip(SPACE):
-                self._emit_text(reader.place, reader.place + len(text))
+            if (end := reader.behind_text(place)) > reader.place:
+                self._emit_text(reader.place, end)
                 is_after_call = False
             if literal and literal == closing:
                 self._frame_closing = ""

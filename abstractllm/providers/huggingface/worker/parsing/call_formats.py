@@ -37,6 +37,8 @@ class CallFormat:
     """Of `named`: the texts around each call between `opening` and `closing`."""
     prefix: str = ""
     """Of `named`: a text before the name."""
+    id_separator: str = ""
+    """Of `named`: the text between the name and an id, where the model may write one."""
     quote: str = ""
     """Of `bare`: the text around strings."""
     tags: Tags | None = None
@@ -44,7 +46,7 @@ class CallFormat:
     @property
     def markers(self) -> tuple[str, ...]:
         """The texts that may be, or hold, special tokens."""
-        texts = [self.opening, self.separator, self.closing, *self.call, self.prefix, self.quote]
+        texts = [self.opening, self.separator, self.closing, *self.call, self.prefix, self.id_separator, self.quote]
         if self.tags is not None:
             texts += [*self.tags.name, *self.tags.key, *self.tags.value, self.tags.end]
         return tuple(text for text in texts if text)
@@ -65,7 +67,9 @@ FORMATS = (
     CallFormat("elements", "<tool_call>", "</tool_call>", tags=QWEN_TAGS),  # Qwen3-Coder, Qwen 3.5, Nemotron 3
     CallFormat("elements", "<tool_call>", "</tool_call>", tags=_GLM_TAGS),  # GLM 4.5 and later
     CallFormat("json", "<tool_call>", "</tool_call>"),  # Hermes, Qwen 2.5, Qwen 3, Granite 4, SmolLM 3, Ernie, EXAONE 4
-    CallFormat("named", "[TOOL_CALLS]", "", "[ARGS]"),  # Mistral since version 11 of its format
+    CallFormat(
+        "named", "[TOOL_CALLS]", "", "[ARGS]", id_separator="[CALL_ID]"
+    ),  # Mistral since version 11 of its format
     CallFormat("json", "[TOOL_CALLS]"),  # Mistral before
     CallFormat("json", "<|tool_call|>", "<|/tool_call|>"),  # Phi-4-mini
     CallFormat("json", "<|tool_call|>"),  # Granite 3

@@ -69,7 +69,7 @@ class CallReader:
                 if not (yield from reader.take(opening)):
                     return False
             title = yield from reader.take_until(format.separator, _LONGEST_NAME)
-            name = _named_tool(title or "", format.prefix)
+            name = _named_tool(title or "", format)
             if name not in self._calls.tools or (yield from reader.skip_space()) != "{":
                 return False
             if not (yield from self._calls.stream_arguments(name)):
@@ -86,9 +86,9 @@ class CallReader:
                 return True
 
 
-def _named_tool(title: str, prefix: str) -> str:
+def _named_tool(title: str, format: CallFormat) -> str:
     """Returns the name of the tool in what stands before a separator."""
-    name = title.partition("[CALL_ID]")[0].strip()
-    if prefix and name.startswith(prefix):
-        name = _NUMBER_OF_CALL.sub("", name.removeprefix(prefix))
+    name = (title.partition(format.id_separator)[0] if format.id_separator else title).strip()
+    if format.prefix and name.startswith(format.prefix):
+        name = _NUMBER_OF_CALL.sub("", name.removeprefix(format.prefix))
     return name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser, ReasoningPiece, TextPiece
-from abstractllm.providers.huggingface.worker.parsing.reader import SPACE, Parsing
+from abstractllm.providers.huggingface.worker.parsing.reader import Parsing
 
 __all__ = ["ChannelParser"]
 
@@ -89,13 +89,13 @@ class ChannelParser(AnswerParser):
         yield from reader.skip_space()
         while True:
             place, end = reader.find_one_of(_ENDS)
-            if text := reader.slice(reader.place, place).rstrip(SPACE):
-                visible = reader.visible(reader.place, reader.place + len(text))
+            if (behind := reader.behind_text(place)) > reader.place:
+                visible = reader.visible(reader.place, behind)
                 if is_first and self.has_reasoned:
                     visible = _BETWEEN + visible
                 is_first, self.has_reasoned = False, True
                 self._pieces.append(ReasoningPiece(visible))
-                reader.place += len(text)
+                reader.place = behind
             if end or reader.has_ended:
                 self._leave(place, end)
                 return

@@ -13,6 +13,9 @@ __all__ = ["read_json"]
 _SCALAR_CHARACTERS = frozenset("+-.0123456789abcdefghijklmnopqrstuvwxyzE")
 _SCALAR = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
 _ESCAPES = '"\\/bfnrtu'
+_BREAKS = frozenset('"\\' + "".join(map(chr, range(0x20))))
+"""Characters that cannot stand in a string as they are."""
+_PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
@@ -103,13 +106,14 @@ def _read_string(reader: Reader, emit: Callable[[str], None]) -> Parsing[bool]:
             if not (yield from _read_escape(reader, emit)):
                 return False
             continue
+        if character not in _BREAKS:
+            emit((yield from reader.take_run(_PLAIN)))
+            continue
         reader.place += 1
-        if character < " ":
-            emit({"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character) or f"\\u{ord(character):04x}")
-        else:
+        if character == '"':
             emit(character)
-            if character == '"':
-                return True
+            return True
+        emit({"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character) or f"\\u{ord(character):04x}")
     return False
 
 

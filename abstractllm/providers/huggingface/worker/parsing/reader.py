@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from typing import TypeVar
 
@@ -15,6 +16,9 @@ ended. Its return value is what it has read."""
 
 SPACE = " \t\r\n"
 """White space, as JSON defines it."""
+_LONGEST_SPACE = 64
+"""Characters of white space that may belong to neither of two parts of an answer."""
+_SPACES = re.compile(f"[{SPACE}]*")
 
 
 class Reader:
@@ -32,6 +36,8 @@ class Reader:
         """The place of the next character to read."""
         self.has_ended = False
         """True once no more text will come."""
+        self._sought: dict[str, tuple[int, int]] = {}
+        """The literals that were looked for, and between which places none begins."""
         self._special: list[tuple[int, int]] = []
         """The places of special tokens, which are read like text but are never part of the answer's text."""
 
@@ -44,7 +50,10 @@ class Reader:
         """
         if is_special:
             self._special.append((self.end, self.end + len(text)))
-        self._text += text
+        # A text with one name is lengthened in place; one that is an attribute would be copied each time.
+        whole, self._text = self._text, ""
+        whole += text
+        self._text = whole
 
     def slice(self, begin: int, end: int) -> str:
         """Returns the text between two places, neither of which has been forgotten."""
@@ -57,6 +66,14 @@ class Reader:
             if begin <= first and last <= end:
                 text, place = text + self.slice(place, first), last
         return text + self.slice(place, end)
+
+    def behind_text(self, place: int) -> int:
+        """Returns the place behind the unread text before a place, without the white space at its end.
+
+        Of very long white space only the end is left out, so that it need not be looked at again with each piece.
+        """
+        text = self.slice(self.place, place)
+        return self.place + max(len(text.rstrip(SPACE)), len(text) - _LONGEST_SPACE)
 
     def forget(self, place: int) -> None:
         """Drops the text before a place."""
@@ -80,8 +97,20 @@ class Reader:
     def skip_space(self) -> Parsing[str]:
         """Reads white space and returns the character behind it, which is not read."""
         while (character := (yield from self.peek())) and character in SPACE:
-            self.place += 1
+            yield from self.take_run(_SPACES)
         return character
+
+    def take_run(self, pattern: re.Pattern[str]) -> Parsing[str]:
+        """Reads what has come of a run of characters; empty if the next character is none of them.
+
+        Args:
+            pattern: The run, which may be empty.
+        """
+        yield from self.peek()
+        match = pattern.match(self._text, self.place - self._forgotten)
+        run = match.group() if match else ""
+        self.place += len(run)
+        return run
 
     def take(self, literal: str) -> Parsing[bool]:
         """Reads a literal. Where the text differs from it, stops at the first different character and returns False."""
@@ -149,12 +178,16 @@ class Reader:
             The place where it begins, and True. If it has not come, the place where it may still begin when more text
             comes, and False.
         """
-        unread = self.slice(self.place, self.end)
-        offset = unread.find(literal)
+        sought_from, sought_to = self._sought.get(literal, (0, 0))
+        begin = sought_to if sought_from <= self.place <= sought_to else self.place
+        offset = self._text.find(literal, begin - self._forgotten)
         if offset >= 0:
-            return self.place + offset, True
+            return self._forgotten + offset, True
+        place = self.end
         if not self.has_ended:
-            for length in range(min(len(unread), len(literal) - 1), 0, -1):
-                if literal.startswith(unread[-length:]):
-                    return self.end - length, False
-        return self.end, False
+            for length in range(min(self.end - begin, len(literal) - 1), 0, -1):
+                if self._text.endswith(literal[:length]):
+                    place -= length
+                    break
+        self._sought[literal] = (self.place, place)
+        return place, False

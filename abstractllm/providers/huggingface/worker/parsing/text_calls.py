@@ -150,7 +150,6 @@ class TextCalls:
         name = yield from self._word(f"{bracket}\n")
         if name not in self._calls.tools or (yield from reader.peek()) != bracket:
             return False
-        begin = reader.place
         text = yield from self._bracketed(quotes, is_escaped=is_python)
         if text is None:
             return False
@@ -158,7 +157,6 @@ class TextCalls:
             arguments = arguments_of_python_call(text) if is_python else arguments_of_bare_object(text, quotes[0])
             arguments.encode()
         except ValueError:
-            reader.place = begin
             return False
         self._calls.emit_call(name, arguments)
         return True

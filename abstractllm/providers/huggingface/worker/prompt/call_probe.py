@@ -88,7 +88,8 @@ def _written_style(conversation: str, offer: str, header: str) -> CallStyle | No
 def _explained_style(offer: str) -> CallStyle | None:
     """Returns the format that a template which writes no calls explains to the model."""
     for format in FORMATS:
-        markers = [format.opening, format.separator.strip(), format.tags.name[0] if format.tags else ""]
+        tags = (format.tags.name[0], format.tags.key[0]) if format.tags else ()
+        markers = (format.opening, format.separator.strip(), *tags)
         if format.opening and all(marker in offer for marker in markers):
             return CallStyle(format, _framing(format, ""))
     return None
