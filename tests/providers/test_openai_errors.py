@@ -39,7 +39,7 @@ from tests.providers.fake_http import (
     resetting,
     streaming,
 )
-from tests.providers.openai_server import DONE, asking, chunk, event, failing, raw, saying, usage_chunk
+from tests.providers.openai_server import DONE, asking, chunk, event, failing, raw, saying, texts, usage_chunk
 
 KEY = "sk-canary-0123456789"
 
@@ -338,3 +338,9 @@ async def test_a_usage_chunk_before_the_end_and_comments_between_events_do_no_ha
     async with asking(streaming(pieces)) as (llm, _):
         answer = await llm.complete_async("Hi")
     assert (answer.text, answer.usage.input_tokens) == ("a", 11)
+
+
+async def test_a_server_that_stays_after_the_end_holds_nobody_up():
+    async with asking(streaming(texts("whole"), then="hang")) as (llm, _):
+        answer = await asyncio.wait_for(llm.complete_async("Hi"), 5)
+    assert (answer.text, answer.usage.output_tokens) == ("whole", 7)

@@ -15,7 +15,7 @@ from abstractllm.types import ChatMessage, Finished, Reasoning, Text, ToolCall
 
 def read_stream(*deltas: dict[str, Any], finish: str = "stop") -> Finished:
     """The last event of an answer that is streamed."""
-    reader = AnswerReader("HTTP 200", server="here", tools=["f", "g"])
+    reader = AnswerReader("HTTP 200", server="mark", tools=["f", "g"])
     for delta in deltas:
         reader.read({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
     reader.read({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
@@ -25,7 +25,7 @@ def read_stream(*deltas: dict[str, Any], finish: str = "stop") -> Finished:
 
 def read_whole(message: dict[str, Any], finish: str = "stop") -> Finished:
     """The last event of an answer that comes in one piece."""
-    reader = AnswerReader("HTTP 200", server="here", tools=["f", "g"])
+    reader = AnswerReader("HTTP 200", server="mark", tools=["f", "g"])
     reader.read_whole({"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
     reader.rest()
     return reader.finished()
@@ -38,9 +38,9 @@ def message_of(finished: Finished) -> ChatMessage:
 
 def states(finished: Finished) -> list[tuple[type, WireState | None]]:
     """Each part's kind and state."""
-    found = [(type(part), WireState.of(part.provider_state)) for part in message_of(finished).parts]
-    assert all(state is None or state.server == "here" for _, state in found)
-    return found
+    kinds = [(type(part), WireState.of(part.provider_state)) for part in message_of(finished).parts]
+    assert all(state is None or state.server == "mark" for _, state in kinds)
+    return kinds
 
 
 TEXTS = st.text(min_size=1, max_size=6)
@@ -115,8 +115,8 @@ def test_a_whole_answer_is_the_streamed_one(message):
 def test_reasoning_goes_back_in_the_field_that_it_came_in():
     for name in ("reasoning_content", "reasoning", "reasoning_text"):
         finished = read_stream({name: "h"}, {name: "m"}, {"content": "Hi"})
-        assert states(finished) == [(Reasoning, WireState("here", text_field=name)), (Text, None)]
-        assert message_of(finished).parts[0] == Reasoning("hm", WireState("here", text_field=name).to_bytes())
+        assert states(finished) == [(Reasoning, WireState("mark", text_field=name)), (Text, None)]
+        assert message_of(finished).parts[0] == Reasoning("hm", WireState("mark", text_field=name).to_bytes())
 
 
 def test_details_of_openrouter_go_back_whole_and_in_their_order():
@@ -134,14 +134,14 @@ def test_details_of_openrouter_go_back_whole_and_in_their_order():
         {"type": "reasoning.encrypted", "data": "xyz", "id": "r1", "index": 2},
     ]
     assert states(finished) == [
-        (Reasoning, WireState("here", message={"reasoning_details": details})),
+        (Reasoning, WireState("mark", message={"reasoning_details": details})),
         (ToolCall, None),
     ]
 
 
 def test_details_without_any_text_go_back_with_the_first_part_or_alone():
     details = [{"type": "reasoning.encrypted", "data": "xyz"}]
-    state = WireState("here", message={"reasoning_details": details})
+    state = WireState("mark", message={"reasoning_details": details})
     assert states(read_whole({"content": "Hi", "reasoning_details": details})) == [(Text, state)]
     assert states(read_whole({"content": None, "reasoning_details": details})) == [(Reasoning, state)]
 
@@ -156,9 +156,9 @@ def test_thinking_parts_of_mistral_go_back_as_they_came():
     )
     first = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True, "signature": "sig"}
     assert states(finished) == [
-        (Reasoning, WireState("here", content=[first])),
+        (Reasoning, WireState("mark", content=[first])),
         (Text, None),
-        (Reasoning, WireState("here", content=[{"type": "thinking", "thinking": "so"}])),
+        (Reasoning, WireState("mark", content=[{"type": "thinking", "thinking": "so"}])),
     ]
 
 
@@ -170,7 +170,7 @@ def test_blocks_of_litellm_go_back_with_their_signature():
         {"content": "Hi"},
     )
     blocks = [{"type": "thinking", "thinking": "hm", "signature": "sig"}]
-    assert states(finished) == [(Reasoning, WireState("here", message={"thinking_blocks": blocks})), (Text, None)]
+    assert states(finished) == [(Reasoning, WireState("mark", message={"thinking_blocks": blocks})), (Text, None)]
 
 
 def test_gemini_s_signatures_go_back_on_the_call_and_on_the_message():
@@ -179,14 +179,14 @@ def test_gemini_s_signatures_go_back_on_the_call_and_on_the_message():
         {"tool_calls": [{"index": 0, "id": "c1", "extra_content": signature, "function": {"name": "f"}}]},
         {"tool_calls": [{"index": 1, "id": "c2", "function": {"name": "g", "arguments": "{}"}}]},
     )
-    assert states(finished) == [(ToolCall, WireState("here", call={"extra_content": signature})), (ToolCall, None)]
+    assert states(finished) == [(ToolCall, WireState("mark", call={"extra_content": signature})), (ToolCall, None)]
     finished = read_stream({"content": "Hi"}, {"content": "", "extra_content": signature})
-    assert states(finished) == [(Text, WireState("here", message={"extra_content": signature}))]
+    assert states(finished) == [(Text, WireState("mark", message={"extra_content": signature}))]
 
 
 def test_an_empty_thought_beside_a_call_goes_back_empty_and_elsewhere_not_at_all():
     call = {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]}
-    state = WireState("here", message={"reasoning_content": ""})
+    state = WireState("mark", message={"reasoning_content": ""})
     assert states(read_stream({"reasoning_content": "", "content": None}, call)) == [(ToolCall, state)]
     assert states(read_stream({"reasoning_content": None, "content": None}, call)) == [(ToolCall, None)]
     assert states(read_stream({"reasoning_content": "", "content": "Hi"})) == [(Text, None)]

@@ -16,7 +16,7 @@ from abstractllm.providers.hosted.errors import unknown_finish_reason
 __all__ = ["FAILED", "finish_reason_of", "known_finish_reason"]
 
 FAILED = "failed"
-"""What `known_finish_reason` returns for an answer that the server could not finish."""
+"""The meaning of a word for an answer that the server could not finish."""
 _DOCUMENTED = {
     *("stop", "length", "tool_calls", "function_call", "content_filter"),  # OpenAI
     *("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded"),

@@ -35,7 +35,7 @@ from abstractllm.types import (
 __all__ = ["AnswerReader"]
 
 _STOP_FIELDS = ("stop_reason", "matched_stop", "stop_sequence", "stopping_word")
-"""Where servers tell which stop sequence was found: vLLM, SGLang, gateways to Anthropic, llama.cpp."""
+"""The fields in which servers tell the stop sequence: vLLM, SGLang, gateways to Anthropic, llama.cpp."""
 _REASON_WORDS = ("stop", "eos", "end_turn", "length", "max_tokens", "tool_use", "tool_calls", "stop_sequence")
 """Words that gateways put there instead of a stop sequence."""
 _UNREADABLE = (AttributeError, TypeError, ValueError, KeyError)

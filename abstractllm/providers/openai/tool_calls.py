@@ -26,7 +26,7 @@ _STATE_FIELDS = ("extra_content", "provider_specific_fields", "thought_signature
 
 @dataclass(slots=True)
 class _Fragment:
-    """What one entry of `tool_calls` says."""
+    """One entry of `tool_calls`, read."""
 
     index: int | None
     id: str
@@ -68,8 +68,8 @@ class _Call:
 
     def has_same_arguments(self, text: str) -> bool:
         """Tells whether a text is the same JSON as the arguments so far."""
-        mine = "".join(self.arguments)
-        return mine == text or _parsed(mine) == _parsed(text)
+        arguments = "".join(self.arguments)
+        return arguments == text or _parsed(arguments) == _parsed(text)
 
 
 class ToolCallReader:
@@ -171,9 +171,8 @@ class ToolCallReader:
             return None
         last = self._calls[-1]
         if fragment.id and (same := [call for call in self._calls if fragment.id in call.ids]):
-            here = [call for call in same if call.index == fragment.index]
-            if here:
-                return here[-1]
+            if of_index := [call for call in same if call.index == fragment.index]:
+                return of_index[-1]
             # Some servers give different calls the same id.
             is_other = fragment.index is not None and same[-1].index is not None
             is_other = is_other and (bool(fragment.name) or same[-1].is_complete)
