@@ -206,6 +206,8 @@ def test_a_rule_holds_alone_and_in_a_batch_as_in_generate(loaded: LoadedModel, n
         (text, len(tokens)) for text, tokens in zip(texts, expected, strict=True)
     ]
     assert [reason for _, reason, _ in answers] == 4 * [done.finish_reason for _, done in alone]
+    if name == "a forced last token":
+        assert {(reason, count) for _, reason, count in answers} == {("max_tokens", NEW_TOKENS)}
 
 
 def together(*names: str) -> dict[str, Any]:
@@ -217,7 +219,7 @@ def together(*names: str) -> dict[str, Any]:
 
 def test_rules_hold_beside_what_a_caller_asks(loaded: LoadedModel) -> None:
     configure(loaded, together())
-    asked: list[dict[str, Any]] = [
+    wanted: list[dict[str, Any]] = [
         {"repetition_penalty": 1.7},
         {"logit_bias": {20: 4.0, 30: 9.0}},
         {"presence_penalty": 1.0, "frequency_penalty": 0.5},
@@ -227,11 +229,11 @@ def test_rules_hold_beside_what_a_caller_asks(loaded: LoadedModel) -> None:
     assert answer_alone(loaded, PROMPTS[1], repetition_penalty=1.7)[0] == text_of(
         loaded, expected_answer(loaded, PROMPTS[1], repetition_penalty=1.7)
     )
-    greedy = [sampling for sampling in asked if "temperature" not in sampling]
+    greedy = [sampling for sampling in wanted if "temperature" not in sampling]
     alone = [answer_alone(loaded, prompt, **sampling)[0] for prompt in PROMPTS for sampling in greedy]
     harness = Harness(loaded, max_batch_size=16)
     try:
-        wishes = [(prompt, sampling) for prompt in PROMPTS for sampling in asked]
+        wishes = [(prompt, sampling) for prompt in PROMPTS for sampling in wanted]
         requests = [harness.submit(prompt, max_tokens=NEW_TOKENS, **sampling) for prompt, sampling in wishes]
         answers = harness.answer(*requests)
         again = [harness.answer(harness.submit(prompt, max_tokens=NEW_TOKENS, **wish))[0] for prompt, wish in wishes]
@@ -533,6 +535,38 @@ def test_what_has_no_effect_has_none(loaded: LoadedModel, name: str) -> None:
     assert loaded.model.generation_config is config
 
 
+def test_a_configuration_written_out_in_full_has_no_effect(loaded: LoadedModel) -> None:
+    """The defaults of older versions of transformers, as some checkpoints hold them."""
+    configure(loaded, {})
+    expected = answer_alone(loaded, "hello")[0]
+    full = {**GenerationConfig._get_default_generation_params(), "max_length": None, "top_h": None, "max_time": None}
+    full |= {"penalty_alpha": 0.0, "token_healing": False, "is_assistant": False, "guidance_scale": 1.0, "min_p": None}
+    full |= {"constraints": None, "force_words_ids": None, "prefix": None, "is_encoder_decoder": False}
+    configure(loaded, full)
+    assert not loaded.rules.active
+    assert not loaded.rules.not_in_a_batch
+    assert answer_alone(loaded, "hello")[0] == expected
+
+
+def test_rules_hold_for_a_request_that_gave_way(loaded: LoadedModel) -> None:
+    configure(loaded, together())
+    expected = [text_of(loaded, expected_answer(loaded, prompt)) for prompt in PROMPTS]
+    harness = Harness(loaded, max_batch_size=16)
+
+    def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
+        if len(options["cu_seq_lens_q"]) > 2 and int(options["position_ids"].max()) > 25:
+            raise MemoryError
+
+    hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        answers = harness.answer(*[harness.submit(prompt, max_tokens=NEW_TOKENS) for prompt in PROMPTS])
+        assert harness.engine.counters.evictions
+    finally:
+        hook.remove()
+        harness.engine.stop()
+    assert [text for text, _, _ in answers] == expected
+
+
 def prepare(loaded: LoadedModel, **sampling: Any) -> EngineRequest:
     request = EngineRequest(Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling)))
     tokenize(loaded, request)
@@ -587,6 +621,6 @@ def test_numbers_of_a_careless_configuration_are_understood(
 ) -> None:
     configure(loaded, fields)
     state = new_sampling_state(prepare(loaded), loaded.model.generation_config, None)
-    own = state.settings
-    assert (own.temperature, own.top_k, own.top_p, own.repetition_penalty) == expected
+    filled = state.settings
+    assert (filled.temperature, filled.top_k, filled.top_p, filled.repetition_penalty) == expected
     assert answer_alone(loaded, "hello", seed=1)[1].output_tokens > 0
