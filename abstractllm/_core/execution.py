@@ -211,7 +211,7 @@ class _Execution(Generic[ConfigT]):
                 self._failed_attempts += error.attempts or (self._attempt(error),)
                 if error.attempts:
                     error.attempts = self._failed_attempts
-                if not error.retryable or tries > retries:
+                if not error.retryable or error.is_billed or tries > retries:
                     raise
                 await _pause(error, tries, self._deadline)
             else:

@@ -1,6 +1,6 @@
 """The faults of a provider, each with the one documented error that it ends in."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -11,16 +11,11 @@ class Fault:
         reason: The reason of the error that it ends in.
         partial: Whether a part of the answer has come before.
         retry_after: The wait that the provider asks for.
-        reasons: The reasons of providers that say more.
     """
 
     reason: str
     partial: bool = False
     retry_after: float | None = None
-    reasons: dict = field(default_factory=dict)
-
-    def reason_of(self, provider):
-        return self.reasons.get(provider, self.reason)
 
 
 FAULTS = {
@@ -35,7 +30,7 @@ FAULTS = {
     "status 429 with Retry-After": Fault("RATE_LIMITED", retry_after=7),
     "quota": Fault("QUOTA_EXCEEDED"),
     "status 500": Fault("PROVIDER_UNAVAILABLE"),
-    "status 529": Fault("PROVIDER_UNAVAILABLE", reasons={"anthropic": "OVERLOADED"}),
+    "status 529": Fault("OVERLOADED"),
     "bad JSON": Fault("PROVIDER_PROTOCOL"),
     "bad UTF-8": Fault("PROVIDER_PROTOCOL"),
     "HTML with 200": Fault("PROVIDER_PROTOCOL"),

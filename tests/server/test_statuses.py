@@ -77,12 +77,12 @@ async def test_reason_has_its_code_details_and_retry_advice(
         assert ("what went wrong" in refusal.message) is (reason != "INTERNAL")
 
 
-async def test_error_that_will_not_pass_tells_clients_not_to_retry_whatever_its_reason() -> None:
-    error = errors.ProviderProtocolError("a malformed answer, which is billed")
-    error.retryable = False
+async def test_error_of_an_answer_that_is_billed_tells_clients_not_to_repeat_it_by_themselves() -> None:
+    error = errors.ProviderProtocolError("a malformed answer")
+    error.is_billed = True
     async with serving({"bad": failing(error)}) as served:
         refusal = await failure(served.generation.Generate(request()))
-    assert (refusal.reason, refusal.retry_delays, refusal.pushbacks) == ("PROVIDER_PROTOCOL", [], ["-1"])
+    assert (refusal.reason, refusal.retry_delays, refusal.pushbacks) == ("PROVIDER_PROTOCOL", [1.0], ["-1"])
 
 
 async def test_bad_request_names_the_field_and_the_metadata_its_limit(served: Serving) -> None:

@@ -49,7 +49,7 @@ class Failures:
         request; of several the last. It asks to wait only if every LLM with a retryable error asks for that.
         """
         errors = self._errors
-        retryable = [error for error in errors if error.retryable]
+        retryable = [error for error in errors if error.retryable and not error.is_billed]
         able = [error for error in errors if VERDICTS[error.reason] is Verdict.NEXT]
         cause = (retryable or able or errors)[-1]
         error = copy.copy(cause)

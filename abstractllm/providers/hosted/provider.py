@@ -108,8 +108,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             scrub(translation, config.secrets)
             as_unicode(translation)
             if isinstance(translation, ProviderProtocolError):
-                # The answer came, and is billed: to ask for it again would be billed again.
-                translation.retryable = False
+                translation.is_billed = True
             if translation is error:
                 raise
             raise translation from error

@@ -88,11 +88,12 @@ def status_of(error: AbstractLLMError) -> Status:
         violation = error_details_pb2.BadRequest.FieldViolation(field=metadata["field"], description=message)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     trailers: list[tuple[str, str | bytes]] = []
+    seconds = _retry_seconds(error.retry_after)
     if error.retryable:
-        seconds = _retry_seconds(error.retry_after)
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(seconds * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if error.retryable and not error.is_billed:
         trailers.append(("grpc-retry-pushback-ms", str(int(seconds * 1000))))
     elif code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
         # The clients' retry policy sees codes only: this tells it that a retry would not help.
