@@ -85,8 +85,8 @@ class AbstractLLMError(Exception):
         message: The failure in words, for a person.
         reason: The kind of failure, for a program.
         retryable: True if the same request may succeed later, unchanged.
-        is_billed: True if the provider has answered, so that every further attempt would be billed like this one: nothing
-            here repeats it by itself, whether or not it is retryable.
+        is_billed: True if the provider has answered, so that every further attempt would be billed like this one. Then
+            nothing here repeats it by itself, whether or not it is retryable.
         retry_after: Seconds to wait before a retry, where known.
         provider: The provider that failed.
         llm: The name of the LLM that was asked.
