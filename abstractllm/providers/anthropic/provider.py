@@ -243,7 +243,7 @@ def _parse(sent: ServerSentEvent, client: AsyncAnthropic, response: Any) -> Any:
     if isinstance(message, Mapping):
         if sent.name == "error" or message.get("type") == "error":
             raise client._make_status_error(str(message), body=message, response=response)
-        return {"type": sent.name} | message
+        return {"type": sent.name, **message}
     if is_read:
         raise ProviderProtocolError(f"an event of the answer cannot be read: {message!r:.200}")
     return None

@@ -73,7 +73,7 @@ def read_logprob(token: Mapping[str, Any]) -> TokenLogprob:
     return TokenLogprob(*_read_token(token), tuple(TopLogprob(*_read_token(other)) for other in alternatives))
 
 
-def read_logprobs(logprobs: object) -> tuple[TokenLogprob, ...]:
+def read_logprobs(logprobs: Any) -> tuple[TokenLogprob, ...]:
     """Returns the log-probabilities of a choice, in the forms of Chat Completions and of the older Completions.
 
     Tokens whose log-probability cannot be read are left out: they cost themselves, not the answer.
@@ -103,10 +103,10 @@ def read_logprobs(logprobs: object) -> tuple[TokenLogprob, ...]:
 
 
 def _read_token(token: Mapping[str, Any]) -> tuple[int, str, bytes, float]:
-    text, number = read_text(token["token"]), token.get("id")
+    text, number = read_text(token["token"]), token.get("id")  # llama.cpp tells the id
     is_id = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**31
     return (
-        number if is_id else _UNKNOWN_TOKEN,  # llama.cpp tells it
+        int(number or 0) if is_id else _UNKNOWN_TOKEN,
         text,
         _read_bytes(token.get("bytes"), text),
         float(token["logprob"]),
