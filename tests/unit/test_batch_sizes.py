@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.generation.continuous_batching import cache
 
 from abstractllm.errors import ConfigurationError, ModelLoadError
 from abstractllm.providers.huggingface import machine
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.batching import attention, sizes, start
+from abstractllm.providers.huggingface.worker.batching import engine as engine_module
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
@@ -58,6 +60,52 @@ def test_a_budget_that_holds_nothing_is_refused_with_both_numbers() -> None:
     with pytest.raises(ConfigurationError, match=r"kv_cache_bytes: 1000 bytes are too few .* at least 24576") as caught:
         started(loaded("Llama"), kv_cache_bytes=1000)
     assert (caught.value.field, caught.value.limit, caught.value.requested) == ("kv_cache_bytes", 24576, 1000)
+
+
+def test_a_budget_that_is_not_there_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "free_bytes", lambda device: MEBIBYTE)
+    with pytest.raises(ConfigurationError, match=r"would take \d+ bytes, and 1048576 are free on cpu") as caught:
+        started(loaded("Llama"), kv_cache_bytes=8 * MEBIBYTE, max_batch_size=32)
+    assert (caught.value.field, caught.value.limit) == ("kv_cache_bytes", MEBIBYTE)
+    requested = caught.value.requested
+    assert isinstance(requested, int) and MEBIBYTE < requested <= 8 * MEBIBYTE
+
+
+def test_a_mask_that_is_never_made_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers counts one of all tokens of a step against all of the cache, of the memory of the current device."""
+    device = torch.device("cpu")
+    monkeypatch.setattr(cache, "get_device_and_memory_breakdown", lambda: (device, 16 * MEBIBYTE, 0, 0))
+    model = loaded("Llama")
+    engine = started(model, kv_cache_bytes=8 * MEBIBYTE, max_batch_size=32)
+    assert engine is not None, model.description.note
+    assert engine.cache_bytes > 2 * MEBIBYTE
+    engine.stop()
+
+
+@pytest.mark.parametrize("breaks", ["warmup", "step"])
+def test_too_little_memory_beside_a_configured_cache_is_refused(breaks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*arguments: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    if breaks == "warmup":
+        monkeypatch.setattr(engine_module._Manager, "warmup", run_out)
+    else:
+        monkeypatch.setattr(attention, "scaled_dot_product_attention", run_out)
+    with pytest.raises(
+        ConfigurationError, match="beside a cache of 4194304 bytes there is too little memory"
+    ) as caught:
+        started(loaded("Llama"), kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4)
+    assert caught.value.field == "kv_cache_bytes"
+
+
+def test_the_memory_is_that_of_the_models_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {0: 1000 * MEBIBYTE, 1: 500 * MEBIBYTE}
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device.index], 0))
+    assert [sizes.default_cache_bytes(torch.device("cuda", index)) for index in free] == [
+        400 * MEBIBYTE,
+        200 * MEBIBYTE,
+    ]
 
 
 def test_without_memory_to_spare_requests_are_answered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

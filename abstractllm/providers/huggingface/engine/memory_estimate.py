@@ -78,11 +78,16 @@ def _weight_files(settings: Load) -> list[Path]:
 def _item_bytes(settings: Load) -> float | None:
     if settings.dtype != "auto":
         return _ITEM_BYTES[settings.dtype]
-    return 4.0 if _is_on_cpu(settings) and not has_bfloat16() else None
+    if _is_on_cpu(settings):
+        return None if has_bfloat16() else 4.0
+    # On a GPU the engine takes float32 in bfloat16; on macOS it takes what the checkpoint has.
+    return None if sys.platform == "darwin" else 2.0
 
 
 def _is_on_cpu(settings: Load) -> bool:
     """Returns True if the engine will choose the CPU; torch, which would know, is not imported in this process."""
-    if isinstance(settings.device_map, str):
-        return settings.device_map.partition(":")[0] == "cpu"
+    if isinstance(settings.device_map, dict):
+        return all(str(device) in ("cpu", "disk") for device in settings.device_map.values())
+    if isinstance(settings.device_map, str) and settings.device_map.partition(":")[0] == "cpu":
+        return True
     return sys.platform != "darwin" and not has_nvidia_gpu()
