@@ -194,7 +194,7 @@ def _shown(value: object) -> str:
     try:
         return "" if not value else json.dumps(value, ensure_ascii=False)[:MAX_TEXT]
     except (TypeError, ValueError, RecursionError):
-        return str(value)[:MAX_TEXT]
+        return f"{type(value).__name__} that cannot be shown"
 
 
 def _objects(value: object) -> Iterator[Mapping[Any, Any]]:
