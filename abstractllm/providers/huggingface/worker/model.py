@@ -63,7 +63,7 @@ class LoadedModel:
             formats=not self.grammars.unavailable,
             tools=template.call_format is not None,
             effort=template.takes_effort,
-            note=note,
+            note="; ".join(filter(None, (note, template.note))),
         )
 
     def recover(self, error: Exception) -> None:

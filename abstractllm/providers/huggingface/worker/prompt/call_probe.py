@@ -12,7 +12,7 @@ from abstractllm.providers.huggingface.worker.parsing.call_formats import CHANNE
 from abstractllm.providers.huggingface.worker.parsing.channel_parser import ChannelParser
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
 
-__all__ = ["CallFraming", "CallStyle", "probe_calls"]
+__all__ = ["CallFraming", "CallStyle", "offers_tools", "probe_calls"]
 
 _NAME, _KEY, _VALUE, _ID = "get_probe", "probe_key", "probe_value", "prob12345"
 _ARGUMENTS = {_KEY: _VALUE}
@@ -42,6 +42,12 @@ class CallStyle:
     """None where arguments are written as elements, and not as JSON in a frame."""
 
 
+def offers_tools(render: Render, form: MessageForm) -> bool:
+    """Tells whether a template shows a tool that is offered, with its parameters, to the model."""
+    offer = render(form.messages([_USER]), tools=[_TOOL]) or ""
+    return _NAME in offer and _KEY in offer
+
+
 def probe_calls(render: Render, form: MessageForm, has_channels: bool = False) -> CallStyle | None:
     """Has a template offer a tool and write a call, and looks for the format that reads the call back.
 
@@ -55,7 +61,7 @@ def probe_calls(render: Render, form: MessageForm, has_channels: bool = False) -
     """
     question = form.messages([_USER])
     offer = render(question, tools=[_TOOL]) or ""
-    if _NAME not in offer or _KEY not in offer:
+    if not offers_tools(render, form):
         return None
     header = render(question, tools=[_TOOL], add_generation_prompt=True) or ""
     call = ToolCall(_ID, _NAME, json.dumps(_ARGUMENTS))

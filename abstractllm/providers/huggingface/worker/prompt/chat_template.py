@@ -19,9 +19,10 @@ from abstractllm.errors import (
 from abstractllm.providers.huggingface.protocol.messages import Turn
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
 from abstractllm.providers.huggingface.worker.parsing.channel_parser import ChannelParser
-from abstractllm.providers.huggingface.worker.prompt.call_probe import probe_calls
+from abstractllm.providers.huggingface.worker.prompt.call_probe import offers_tools, probe_calls
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, find_form
 from abstractllm.providers.huggingface.worker.prompt.turn_marks import (
+    CHANNEL_HEADER,
     find_marks,
     holding_tokens,
     turn_ends,
@@ -36,6 +37,7 @@ _LEVEL_VARIABLE = "reasoning_effort"
 _COMMON_LEVELS = ("low", "medium", "high")
 _TAIL_TOKENS = 32
 """More tokens than the text that begins or ends reasoning takes."""
+_UNKNOWN_CALLS = "tools are refused: the chat template offers them, but writes calls in a way that is not known here"
 _LONGEST_FAULT = 300
 """Characters of a template's own error in ours."""
 
@@ -61,6 +63,9 @@ class ChatTemplate:
         calls = probe_calls(self._render, self.form, self._marks.has_channels) if source else None
         self.call_format = calls.format if calls else None
         """The format of the model's calls; None if no tools can be offered, or their calls would not be understood."""
+        is_unknown = calls is None and bool(source) and offers_tools(self._render, self.form)
+        self.note = _UNKNOWN_CALLS if is_unknown else ""
+        """A remark for those who ask for the LLM's state."""
         self.call_framing = calls.framing if calls else None
         """The frame around a call's name and arguments; None where the arguments are not written as JSON."""
         self.reasoning_block = self._marks.reasoning
@@ -153,6 +158,13 @@ class ChatTemplate:
         """Tells whether the answer to a prompt begins in a block of reasoning, or with the header of a message."""
         block = self.reasoning_block
         return block is not None and (self._marks.has_channels or self.ends_with(prompt, block[0]))
+
+    def continues_reasoning(self, text: str) -> bool:
+        """Tells whether a text that an answer goes on with, of an assistant or raw, ends in a block of reasoning."""
+        if self._marks.has_channels:
+            return text.rstrip().endswith(CHANNEL_HEADER)
+        block = self.reasoning_block
+        return block is not None and text.rfind(block[0]) > text.rfind(block[1])
 
     def reasoning_start(self, prompt: Sequence[int]) -> int | None:
         """Returns the token with which the answer to a prompt may begin a reasoning block.

@@ -67,13 +67,9 @@ class PromptBuilder:
 
     def ends_in_reasoning(self, conversation: Conversation, prompt: Sequence[int]) -> bool:
         """Tells whether a conversation's prompt ends inside a reasoning block, where the answer then goes on."""
-        block = self.template.reasoning_block
-        if block is None:
-            return False
         last = conversation.turns[-1]
-        if last.role == "assistant":
-            text = last.text
-            return text.rfind(block[0]) > text.rfind(block[1])
+        if last.role == "assistant" or conversation.raw:
+            return self.template.continues_reasoning(last.text)
         return self.template.begins_in_reasoning(prompt)
 
     def encode(self, conversation: Conversation) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from abstractllm.providers.huggingface.protocol.messages import Turn
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
 
-__all__ = ["AnswerMarks", "find_marks", "holding_tokens", "turn_ends", "unseen_marks"]
+__all__ = ["CHANNEL_HEADER", "AnswerMarks", "find_marks", "holding_tokens", "turn_ends", "unseen_marks"]
 
 _REASONING_BLOCKS = (
     (
@@ -40,8 +40,10 @@ _ANSWER_FRAMES = (
 )
 """The texts that models write around the text of an answer."""
 _CHANNEL, _MESSAGE, _END = "<|channel|>", "<|message|>", "<|end|>"
-CHANNEL_MARKS = ("<|start|>", _CHANNEL, _MESSAGE, _END, "<|call|>", "<|return|>", "<|constrain|>")
+_CHANNEL_MARKS = ("<|start|>", _CHANNEL, _MESSAGE, _END, "<|call|>", "<|return|>", "<|constrain|>")
 """The marks of messages of channels; a template that writes the first three has these."""
+CHANNEL_HEADER = "<|start|>assistant"
+"""The end of a prompt behind which the header of a message goes on."""
 _CHANNEL_ENDS = ("<|return|>", "<|call|>")
 _MARK = re.compile(r"<[|｜].+>|<.+[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]")
 """The form of a mark that is never text, also where a tokenizer does not call it special."""
@@ -62,7 +64,7 @@ class AnswerMarks:
     @property
     def texts(self) -> tuple[str, ...]:
         """All of them."""
-        return (*(self.reasoning or ()), *(self.frame or ()), *(CHANNEL_MARKS if self.has_channels else ()))
+        return (*(self.reasoning or ()), *(self.frame or ()), *(_CHANNEL_MARKS if self.has_channels else ()))
 
 
 def find_marks(tokenizer: Any, source: str) -> AnswerMarks:
@@ -74,7 +76,7 @@ def find_marks(tokenizer: Any, source: str) -> AnswerMarks:
     """
     if not source:
         return AnswerMarks()
-    if all(mark in source for mark in CHANNEL_MARKS[:3]):
+    if all(mark in source for mark in _CHANNEL_MARKS[:3]):
         return AnswerMarks((f"{_CHANNEL}analysis{_MESSAGE}", _END), has_channels=True)
     return AnswerMarks(_reasoning_block(tokenizer, source), _answer_frame(tokenizer, source))
 
