@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -27,7 +26,7 @@ from abstractllm.providers.anthropic.messages import (
 )
 from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
 from abstractllm.providers.hosted import HostedConfig, HostedProvider, import_sdk
-from abstractllm.providers.hosted.event_streams import ServerSentEvent, drain, read_events, whole_json
+from abstractllm.providers.hosted.event_streams import ServerSentEvent, drain, parse_json, read_events, whole_json
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
 
@@ -151,7 +150,7 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
             response = stream.response
             body, chunks = await whole_json(response.aiter_bytes())
             if body is not None:
-                for event in _read_whole(reader, json.loads(body), client, response):
+                for event in _read_whole(reader, parse_json(body), client, response):
                     yield event
             # Not the SDK's own reader of event streams: see `event_streams`.
             async with aclosing(read_events(chunks)) as events:
@@ -230,7 +229,7 @@ def _parse(sent: ServerSentEvent, client: AsyncAnthropic, response: Any) -> Any:
     if not sent.data.strip():
         return None
     try:
-        message = json.loads(sent.data)
+        message = parse_json(sent.data)
     except (ValueError, RecursionError) as error:
         if sent.name == "error":
             raise client._make_status_error(sent.data, body=sent.data, response=response) from error
@@ -241,7 +240,7 @@ def _parse(sent: ServerSentEvent, client: AsyncAnthropic, response: Any) -> Any:
             f"an event of the answer cannot be read: {type(error).__name__}: {str(error)[:200]}{hint}"
         ) from error
     if isinstance(message, Mapping):
-        if sent.name == "error" or message.get("type") == "error":
+        if sent.name == "error" or message.get("type") == "error" or message.get("error"):
             raise client._make_status_error(str(message), body=message, response=response)
         return {"type": sent.name, **message}
     if is_read:

@@ -20,7 +20,15 @@ from typing import Any
 from abstractllm.errors import ProviderProtocolError
 from abstractllm.providers.hosted.limits import MAX_RECORD_BYTES
 
-__all__ = ["EventStreamParser", "ServerSentEvent", "drain", "read_events", "read_json_lines", "whole_json"]
+__all__ = [
+    "EventStreamParser",
+    "ServerSentEvent",
+    "drain",
+    "parse_json",
+    "read_events",
+    "read_json_lines",
+    "whole_json",
+]
 
 _WHITE_SPACE = b" \t\r\n"
 DRAIN_TIMEOUT = 1.0
@@ -106,6 +114,15 @@ class EventStreamParser:
             yield ServerSentEvent("\n".join(data), name, is_cut)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Returns what JSON makes of a text; control characters that JSON wants escaped are taken as they are.
+
+    Raises:
+        ValueError, RecursionError: If it is none.
+    """
+    return json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text, strict=False)
+
+
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
     """Yields the events of an event stream.
 
@@ -140,7 +157,7 @@ async def read_json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, N
             if is_first:
                 line, is_first = line.removeprefix(codecs.BOM_UTF8), False
             if line.strip(_WHITE_SPACE):
-                yield json.loads(line.decode("utf-8", "replace"))
+                yield parse_json(line)
         pieces.append(rest)
         size += len(rest)
         _check_size(size)
@@ -149,7 +166,7 @@ async def read_json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, N
         line = line.removeprefix(codecs.BOM_UTF8)
     if line.strip(_WHITE_SPACE):
         try:
-            value = json.loads(line.decode("utf-8", "replace"))
+            value = parse_json(line)
         except ValueError:
             if is_first:
                 raise

@@ -6,13 +6,12 @@ Compatible servers send more, less and other things than OpenAI: nothing of a ch
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from abstractllm._core.accumulator import AnswerAccumulator
 from abstractllm.errors import AbstractLLMError, IncompleteStreamError, ProviderProtocolError
-from abstractllm.providers.hosted.event_streams import ServerSentEvent
+from abstractllm.providers.hosted.event_streams import ServerSentEvent, parse_json
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of, known_finish_reason
 from abstractllm.providers.hosted.json_values import read_count, read_logprobs, read_optional_text
 from abstractllm.providers.openai.contents import Piece, StateCollector, joined_item, read_pieces
@@ -38,6 +37,8 @@ _STOP_FIELDS = ("stop_reason", "matched_stop", "stop_sequence", "stopping_word")
 """The fields in which servers tell the stop sequence: vLLM, SGLang, gateways to Anthropic, llama.cpp."""
 _REASON_WORDS = ("stop", "eos", "end_turn", "length", "max_tokens", "tool_use", "tool_calls", "stop_sequence")
 """Words that gateways put there instead of a stop sequence."""
+_ERROR_WORDS = ("detail", "message", "msg", "error_msg", "error_message", "errors")
+"""The fields in which servers tell of an error where a chunk should be."""
 _UNREADABLE = (AttributeError, TypeError, ValueError, KeyError)
 
 
@@ -55,6 +56,8 @@ class AnswerReader:
         self._source = source
         self._server = server
         self._stop_sequences = tuple(stop)
+        self.is_done = False
+        """True once the server has said that the stream is over, beside other data."""
         self._chunks = 0
         self._choice: object = None
         """The index of the choice that is read; None before the first."""
@@ -98,25 +101,44 @@ class AnswerReader:
         except _UNREADABLE as error:
             raise self._unreadable("a chunk of the answer", error) from error
 
-    def parse(self, event: ServerSentEvent) -> Any:
-        """Returns an event's data as JSON makes it; None where it is none, and need not be.
+    def read_event(self, event: ServerSentEvent) -> list[Event] | None:
+        """Returns the events of ours that one of an event stream holds; None for the one that ends the stream.
 
         Raises:
-            ProviderProtocolError: If it is none, and should be.
-            AbstractLLMError: The error that it reports in plain words.
+            ProviderProtocolError: If it cannot be read.
+            AbstractLLMError: The error that it reports.
         """
+        data = event.data.strip()
+        if data.strip('"').startswith("[DONE]"):
+            return None
         is_own = event.name not in ("", "message", "error")
         try:
-            chunk = json.loads(event.data)
+            chunk = parse_json(data) if data else None
         except ValueError as error:
             if event.name == "error":
-                self._fail(event.data)
+                self._fail(data)
+            if "\n" in data:
+                return self._read_lines(event)
             # An event of a gateway's own, such as a ping, or a chunk that the end of the stream has cut off.
             if event.is_cut or is_own:
-                return None
-            hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in event.data else ""
+                return []
+            hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in data else ""
             raise self._unreadable("a chunk of the answer", error, hint) from error
-        return None if is_own and not isinstance(chunk, Mapping) else chunk
+        if chunk is None or (is_own and not isinstance(chunk, Mapping)):
+            return []
+        return self.read(chunk, event.name)
+
+    def _read_lines(self, event: ServerSentEvent) -> list[Event] | None:
+        """Reads an event whose lines are chunks each: some servers leave out the empty lines between events."""
+        events: list[Event] = []
+        for line in event.data.split("\n"):
+            line_events = self.read_event(dataclasses.replace(event, data=line))
+            if line_events is None:
+                # What came before the end has been read; what is left of the stream says nothing.
+                self.is_done = True
+                break
+            events += line_events
+        return events
 
     def read_whole(self, body: Any) -> list[Event]:
         """Returns the events of an answer that came in one piece; errors as `read`."""
@@ -157,7 +179,7 @@ class AnswerReader:
         )
 
     def _fail(self, error: Any) -> None:
-        raise error_of_body(error if isinstance(error, Mapping) else {"message": error}, self._source)
+        raise error_of_body(error, self._source)
 
     def _finish_reason(self, word: str) -> FinishReason:
         reason = finish_reason_of(word, self._source)
@@ -173,12 +195,16 @@ class AnswerReader:
         return FinishReason.STOP_SEQUENCE if self._stop else FinishReason.STOP
 
     def _read(self, chunk: Any) -> list[Event]:
+        if isinstance(chunk, list) and any(isinstance(item, Mapping) and item.get("error") for item in chunk):
+            self._fail(chunk)  # Gemini's endpoint puts an error into a list
         if error := chunk.get("error"):
             self._fail(error)
-        if chunk.get("object") == "error":
+        if chunk.get("object") == "error" or _is_error(chunk):
             self._fail(chunk)
         self._count(chunk.get("usage"))
         if isinstance(groq := chunk.get("x_groq"), Mapping):
+            if error := groq.get("error"):
+                self._fail(error)
             self._count(groq.get("usage"))
         events: list[Event] = []
         for choice in chunk.get("choices") or ():
@@ -188,8 +214,9 @@ class AnswerReader:
 
     def _is_read(self, index: object) -> bool:
         """Tells whether a choice is that of the answer: the first that came, whatever its index."""
-        if index in (None, "", False):
-            index = 0
+        if isinstance(index, str) and index.isdecimal():
+            index = int(index)
+        index = index or 0
         if self._choice is None:
             self._choice = index
         return self._choice == index
@@ -203,7 +230,7 @@ class AnswerReader:
         self._has_deltas |= "delta" in choice
         if message and not any(value for name, value in delta.items() if name != "role"):
             message = self._unsaid(message, is_last)
-            events = self._read_message(message, choice, is_last=is_last, is_whole=True)
+            events = self._read_message(message, choice, is_last=is_last, is_whole=is_last or self._has_deltas)
         else:
             events = self._read_message(delta, choice, is_last=is_last)
         events = self._noted(events)
@@ -276,7 +303,10 @@ class AnswerReader:
             stop = choice.get(name)
             if isinstance(stop, str) and stop and (stop in self._stop_sequences or stop not in _REASON_WORDS):
                 self._stop = read_optional_text(stop)
-        if (reason := choice.get("finish_reason")) in (None, ""):
+        reason = choice.get("finish_reason")
+        if isinstance(reason, Mapping):  # SGLang's own form
+            reason = reason.get("type")
+        if not reason:
             return
         meaning = known_finish_reason(str(reason))
         before = known_finish_reason(self._finish) if self._finish is not None else None
@@ -318,6 +348,16 @@ class AnswerReader:
         if not parts and fields:
             parts.append(Reasoning("", WireState(self._server, message=fields).to_bytes()))
         return ChatMessage(message.role, tuple(parts))
+
+
+def _is_error(chunk: Mapping[str, Any]) -> bool:
+    """Tells whether a chunk without choices tells of an error, without the object that is meant for that."""
+    status = chunk.get("base_resp")  # MiniMax: beside every answer, too
+    if not chunk.get("choices") and isinstance(status, Mapping) and status.get("status_code"):
+        return True
+    return "choices" not in chunk and any(
+        isinstance(words := chunk.get(name), str | list) and words for name in _ERROR_WORDS
+    )
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:

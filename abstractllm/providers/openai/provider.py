@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
@@ -10,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
 from abstractllm.providers.hosted import HostedProvider, import_sdk, transport_error
-from abstractllm.providers.hosted.event_streams import drain, read_events, whole_json
+from abstractllm.providers.hosted.event_streams import drain, parse_json, read_events, whole_json
 from abstractllm.providers.openai.answers import AnswerReader
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
 from abstractllm.providers.openai.counting import count_tokens
 from abstractllm.providers.openai.errors import translate
 from abstractllm.providers.openai.messages import PROVIDER_OPTIONS, as_body
+from abstractllm.providers.openai.streaming import refused_streaming
 from abstractllm.providers.openai.wire_state import server_mark
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, AsyncStream
 
 __all__ = ["OpenAIProvider"]
 
@@ -43,6 +43,11 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
 
     provider = "openai"
     config_type = OpenAIConfig
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self._refused: dict[tuple[object, str | None, bool], set[str]] = {}
+        """By connection, model and whether there are tools: the fields of streaming that the server has refused."""
 
     def with_defaults(self, values: Mapping[Any, Any]) -> dict[str, Any]:
         """Returns `values` with the values of the SDK's variables, unless they name another server's address."""
@@ -67,6 +72,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
     def reconfigured(self, before: OpenAIConfig, after: OpenAIConfig) -> None:
         """Lets the next request use the new settings."""
         super().reconfigured(before, after)
+        self._refused.clear()
         self._changed()
 
     async def capabilities(self, config: OpenAIConfig, model: str) -> Capabilities:
@@ -94,16 +100,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
 
         After the finish reason only the usage may come, so a connection that is lost then does no harm.
         """
-        # As `client.chat.completions.create`, but the chunks stay what JSON makes of them: building the SDK's models
-        # takes half the time of an answer, and they promise fields that compatible servers do not send.
-        stream = await client.post(
-            "/chat/completions",
-            cast_to=object,
-            body=as_body(request, config),
-            options={"security": {"bearer_auth": True}},
-            stream=True,
-            stream_cls=import_sdk("openai").AsyncStream[object],
-        )
+        stream = await self._post(client, request, config)
         async with stream:
             response = stream.response
             reader = AnswerReader(
@@ -125,6 +122,33 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
             for event in reader.rest():
                 yield event
             yield reader.finished()
+
+    async def _post(self, client: AsyncOpenAI, request: GenerationRequest, config: OpenAIConfig) -> AsyncStream[object]:
+        """Sends a request; once more, and from then on, without what the server says that it cannot do in streaming."""
+        refused = self._refused.setdefault((config.connection, request.parameters.model, bool(request.tools)), set())
+        while True:
+            body = as_body(request, config)
+            if "stream_options" in refused:
+                body.pop("stream_options", None)
+            if "stream" in refused:
+                body["stream"] = False
+            try:
+                # As `client.chat.completions.create`, but the chunks stay what JSON makes of them: building the SDK's
+                # models takes half the time of an answer, and they promise fields that compatible servers do not send.
+                return await client.post(
+                    "/chat/completions",
+                    cast_to=object,
+                    body=body,
+                    options={"security": {"bearer_auth": True}},
+                    stream=True,
+                    stream_cls=import_sdk("openai").AsyncStream[object],
+                )
+            except Exception as error:
+                field = refused_streaming(error)
+                if field is None or not body.get(field):
+                    raise
+                # A server that cannot stream has no use for the options either.
+                refused |= {field, "stream_options"}
 
     async def count(self, request: GenerationRequest, config: OpenAIConfig) -> int:
         """Counts the prompt's tokens by asking OpenAI; compatible servers do not offer that."""
@@ -170,17 +194,17 @@ async def _read(reader: AnswerReader, chunks: AsyncIterator[bytes]) -> AsyncGene
     """Reads an answer that is streamed, or came in one piece."""
     body, chunks = await whole_json(chunks)
     if body is not None:
-        for event in reader.read_whole(json.loads(body)):
+        for event in reader.read_whole(parse_json(body)):
             yield event
         return
     async with aclosing(read_events(chunks)) as events:
         async for sent in events:
-            if (data := sent.data.strip()).startswith("[DONE]"):
+            read = reader.read_event(sent)
+            for event in read or ():
+                yield event
+            if read is None or reader.is_done:
                 await drain(events)
                 return
-            if data and (chunk := reader.parse(sent)) is not None:
-                for event in reader.read(chunk, sent.name):
-                    yield event
 
 
 def _source(response: Any) -> str:

@@ -113,7 +113,7 @@ class ToolCallReader:
         self._new = []
         deltas: list[ToolCallDelta] = []
         for fragment in fragments:
-            call = self._call_of(fragment)
+            call = None if is_whole else self._call_of(fragment)
             if call is None:
                 for earlier in self._calls:
                     deltas += self._advance(earlier, is_ended=True)
