@@ -90,11 +90,21 @@ class LLMConfig(BaseModel):
         Raises:
             ConfigurationError: As `parse` does.
         """
-        nested = self._nest(copy.deepcopy(dict(changes)))
+        nested = {name: self._known(name, value) for name, value in self._nest(copy.deepcopy(dict(changes))).items()}
         values: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set}
         values["parameters"] = self.parameters.set_fields() | nested.pop("parameters", {})
         values |= nested
         return self._build({name: value for name, value in values.items() if not is_unset(value)})
+
+    def _known(self, name: str, value: Any) -> Any:
+        """Returns a changed value, in which what `public` shows instead of a secret stands for the secret itself."""
+        present = getattr(self, name, None)
+        if isinstance(present, SecretStr) and value == REDACTED:
+            return present
+        if isinstance(present, Mapping) and isinstance(value, Mapping):
+            secrets = {key: item for key, item in present.items() if isinstance(item, SecretStr)}
+            return {key: secrets.get(key, item) if item == REDACTED else item for key, item in value.items()}
+        return value
 
     def public(self) -> ConfigValues:
         """Returns a deep copy as plain values, flat, without unset keys, secrets replaced by asterisks."""

@@ -84,3 +84,14 @@ def test_an_llm_with_a_header_in_the_keys_place_is_ready(provider, monkeypatch):
         assert llm.state[0] == "ready"
     with create_llm(provider, extra_headers={"x-title": "x"}) as llm:
         assert llm.state[0] == "failed"
+
+
+def test_a_configuration_that_was_shown_and_given_back_keeps_its_secrets():
+    config = OpenAIConfig.parse({"api_key": "sk-1", "extra_headers": {"x-a": SECRET}})
+    shown = config.public() | {"extra_headers": {"x-a": "**********", "x-b": "new"}}
+    changed = config.changed(shown)
+    assert changed.key == "sk-1"
+    assert {name: value.get_secret_value() for name, value in changed.extra_headers.items()} == {
+        "x-a": SECRET,
+        "x-b": "new",
+    }

@@ -73,6 +73,10 @@ def message_body(request: GenerationRequest, is_official: bool = True) -> dict[s
         body["tools"] = [_tool(tool) for tool in request.tools]
         if (choice := _tool_choice(request)) is not None:
             body["tool_choice"] = choice
+    elif names := _called_tools(messages):
+        # The API refuses calls in a conversation whose request has no tools.
+        body["tools"] = [_tool(Tool(name)) for name in names]
+        body["tool_choice"] = {"type": "none"}
     if parameters.reasoning_effort is not None:
         body |= _reasoning(parameters.reasoning_effort, facts)
     if isinstance(request.response_format, JsonSchemaFormat):
@@ -151,6 +155,12 @@ def _tool(tool: Tool) -> dict[str, Any]:
     if tool.description:
         definition["description"] = tool.description
     return definition
+
+
+def _called_tools(messages: Iterable[dict[str, Any]]) -> list[str]:
+    """Returns the names of the tools that were called in a conversation, each once."""
+    blocks = (block for message in messages for block in message["content"])
+    return list(dict.fromkeys(block["name"] for block in blocks if block["type"] == "tool_use"))
 
 
 def _tool_choice(request: GenerationRequest) -> dict[str, Any] | None:

@@ -144,10 +144,10 @@ def as_messages(request: GenerationRequest, config: OpenAIConfig) -> list[dict[s
         _check_places(message, index)
     dialect = dialect_of(config.base_url or OPENAI_URL, request.parameters.model or "")
     turns = answered_calls(conversation, dialect.call_ids)
-    with_reasoning = config.send_reasoning and (
-        bool(request.tools) or any(isinstance(part, ToolCall) for turn in turns for part in turn.parts)
-    )
-    assistant = _AssistantTurns(server_mark(config.base_url or OPENAI_URL), dialect, with_reasoning)
+    parts = [part for turn in turns for part in turn.parts]
+    uses_tools = bool(request.tools) or any(isinstance(part, ToolCall) for part in parts)
+    server = server_mark(config.base_url or OPENAI_URL)
+    assistant = _AssistantTurns(server, dialect, parts if config.send_reasoning and uses_tools else None)
     messages: list[dict[str, Any]] = []
     after_nothing = False
     for turn in turns:
@@ -182,11 +182,15 @@ class _AssistantTurns:
     Args:
         server: The mark of the server that is asked.
         dialect: Its rules.
-        with_reasoning: True if reasoning goes back.
+        parts: The parts of the conversation, if the text of reasoning goes back; else None.
     """
 
-    def __init__(self, server: str, dialect: Dialect, with_reasoning: bool) -> None:
-        self._server, self._dialect, self._with_reasoning = server, dialect, with_reasoning
+    def __init__(self, server: str, dialect: Dialect, parts: Iterable[Part] | None) -> None:
+        self._server, self._dialect, self._with_reasoning = server, dialect, parts is not None
+        self._missing_reasoning = None if parts is None else dialect.missing_reasoning
+        if any(self._state(part).text_field == _REASONING_FIELDS[0] for part in parts or ()):
+            # A server that gives this field may want it with each of its messages, also where there was none.
+            self._missing_reasoning = self._missing_reasoning or ""
 
     def written(self, turn: ChatMessage) -> dict[str, Any] | None:
         """Returns a turn as a message; None for one that holds nothing."""
@@ -203,8 +207,8 @@ class _AssistantTurns:
         written = fields | {"role": "assistant", "content": content or (None if calls else "")}
         if calls:
             written["tool_calls"] = self._calls(calls)
-        if self._with_reasoning and self._dialect.missing_reasoning is not None:
-            written.setdefault("reasoning_content", self._dialect.missing_reasoning)
+        if self._missing_reasoning is not None:
+            written.setdefault(_REASONING_FIELDS[0], self._missing_reasoning)
         return written
 
     def _state(self, part: Part) -> WireState:
@@ -274,7 +278,7 @@ def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for part in parts:
         match part:
-            case Text():
+            case Text() if part.text:
                 content.append({"type": "text", "text": part.text})
             case Image():
                 url = f"data:{part.mime_type};base64,{base64.b64encode(part.data).decode()}"
