@@ -40,6 +40,7 @@ def loaded(kind: str, has_template: bool) -> Any:
         tokenizer=tokenizer,
         token_decoder=TokenDecoder(tokenizer),
         ends=frozenset({tokenizer.eos_token_id}),
+        rules=SimpleNamespace(forced_eos_token_id=None),
         prompt_builder=PromptBuilder(tokenizer, len(tokenizer)),
     )
 

@@ -121,8 +121,10 @@ class OutputProcessor:
         """Adds what is certain with a token; a special one that is a marker counts as the text of the marker."""
         begin, was_answering = self._output_length, self._parser.is_answering
         name = self._loaded.token_decoder.special_tokens.get(token)
-        logprob = self._logprob(token, logprobs, is_text=name is None) if logprobs is not None else None
-        if token in self._special_markers:
+        is_marker = token in self._special_markers
+        is_text = name is None and not is_marker
+        logprob = self._logprob(token, logprobs, is_text) if logprobs is not None else None
+        if is_marker:
             pieces = self._parse(self._detokenizer.flush()) + self._parse(self._special_markers[token], is_special=True)
         elif name and self._stops.is_in_a_stop(name):
             pieces = self._parse(self._detokenizer.flush())
@@ -133,7 +135,7 @@ class OutputProcessor:
         if self._parser.has_reasoned and not was_answering:
             self._reasoning_tokens = self._request.output_tokens
         self._write(pieces)
-        if name and token not in self._special_markers:
+        if name and not is_marker:
             self._write_special(name)
 
     def _parse(self, text: str, is_special: bool = False) -> list[Piece]:
