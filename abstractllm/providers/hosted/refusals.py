@@ -33,116 +33,65 @@ __all__ = ["Refusal", "classify", "token_numbers"]
 
 Kind = type[AbstractLLMError]
 
-_CODES: dict[str, Kind] = {
-    # The model is unknown, gone, or not this account's.
-    "model_not_found": ModelNotFoundError,
-    "model_not_available": ModelNotFoundError,
-    "model_not_supported": ModelNotFoundError,
-    "model_not_exist": ModelNotFoundError,
-    "model_decommissioned": ModelNotFoundError,
-    "model_deprecated": ModelNotFoundError,
-    "modeldeprecated": ModelNotFoundError,
-    "model_permission_blocked_org": ModelNotFoundError,
-    "model_permission_blocked_project": ModelNotFoundError,
-    "invalid_model": ModelNotFoundError,
-    "unknown_model": ModelNotFoundError,
-    "no_access": ModelNotFoundError,
-    "deploymentnotfound": ModelNotFoundError,
-    "key_model_access_denied": ModelNotFoundError,
-    "team_model_access_denied": ModelNotFoundError,
-    "user_model_access_denied": ModelNotFoundError,
-    "org_model_access_denied": ModelNotFoundError,
-    "project_model_access_denied": ModelNotFoundError,
-    # The key.
-    "invalid_api_key": ProviderCredentialsError,
-    "api_key_invalid": ProviderCredentialsError,
-    "invalid_authentication_error": ProviderCredentialsError,
-    "expired_key": ProviderCredentialsError,
-    "token_not_found_in_db": ProviderCredentialsError,
-    "organization_restricted": ProviderCredentialsError,
-    "unrecognizedclientexception": ProviderCredentialsError,
-    # The window.
-    "context_length_exceeded": ContextLengthExceededError,
-    "context_window_exceeded": ContextLengthExceededError,
-    "exceed_context_size_error": ContextLengthExceededError,
-    "contextwindowexceedederror": ContextLengthExceededError,
-    "tokens_limit_reached": ContextLengthExceededError,
-    "token_limit_exceeded": ContextLengthExceededError,
-    "model_context_window_exceeded": ContextLengthExceededError,
-    # Moderation.
-    "content_filter": ContentBlockedError,
-    "content_filter_policy": ContentBlockedError,
-    "content_policy_violation": ContentBlockedError,
-    "contentpolicyviolationerror": ContentBlockedError,
-    "responsibleaipolicyviolation": ContentBlockedError,
-    "moderation_blocked": ContentBlockedError,
-    "invalid_prompt": ContentBlockedError,
-    "data_inspection_failed": ContentBlockedError,
-    "datainspectionfailed": ContentBlockedError,
-    # Money.
-    "insufficient_quota": QuotaExceededError,
-    "insufficient_balance": QuotaExceededError,
-    "insufficient_credits": QuotaExceededError,
-    "billing_hard_limit_reached": QuotaExceededError,
-    "billing_not_active": QuotaExceededError,
-    "blocked_api_access": QuotaExceededError,
-    "budget_exceeded": QuotaExceededError,
-    "exceeded_current_quota_error": QuotaExceededError,
-    "enforced_spend_limit_reached": QuotaExceededError,
-    "arrearage": QuotaExceededError,
-    "allocationquota.freetieronly": QuotaExceededError,
-    "servicequotaexceededexception": QuotaExceededError,
-    # Load.
-    "rate_limit_exceeded": RateLimitedError,
-    "rate_limit_reached_error": RateLimitedError,
-    "throttlingexception": RateLimitedError,
-    "engine_overloaded_error": OverloadedError,
-    "queue_exceeded": OverloadedError,
-    "capacity_exceeded": OverloadedError,
-    "service_tier_capacity_exceeded": OverloadedError,
-    "modelnotreadyexception": OverloadedError,
-    # What the model or the server cannot do.
-    "unsupported_parameter": UnsupportedParameterError,
-    "unsupported_value": UnsupportedParameterError,
-    "unsupportedparamserror": UnsupportedParameterError,
-    "not_supported_error": UnsupportedFeatureError,
-    # A provider's own reasons.
-    "unsupported_country_region_territory": UpstreamRejectedError,
-    "model_terms_required": UpstreamRejectedError,
-    "json_validate_failed": UpstreamRejectedError,
-    "tool_use_failed": UpstreamRejectedError,
-    # The address.
-    "unknown_url": ConfigurationError,
-}
-"""Codes and types that tell more than a status does, in lower case."""
 
-_TYPES: dict[str, Kind] = {
-    "auth_error": ProviderCredentialsError,
-    "authentication_error": ProviderCredentialsError,
-    "permission_error": ProviderCredentialsError,
-    "permission_denied": ProviderCredentialsError,
-    "unauthenticated": ProviderCredentialsError,
-    "not_found_error": ModelNotFoundError,
-    "not_found": ModelNotFoundError,
-    "notfounderror": ModelNotFoundError,
-    "billing_error": QuotaExceededError,
-    "request_too_large": UpstreamRejectedError,
-    "rate_limit_error": RateLimitedError,
-    "resource_exhausted": RateLimitedError,
-    "overloaded": OverloadedError,
-    "overloaded_error": OverloadedError,
-    "invalid_request_error": InvalidRequestError,
-    "badrequesterror": InvalidRequestError,
-    "invalid_argument": InvalidRequestError,
-    "api_error": ProviderUnavailableError,
-    "server_error": ProviderUnavailableError,
-    "internal_error": ProviderUnavailableError,
-    "internalservererror": ProviderUnavailableError,
-    "timeout_error": ProviderUnavailableError,
-    "conflict_error": ProviderUnavailableError,
-    "unavailable": ProviderUnavailableError,
-    "unavailable_error": ProviderUnavailableError,
-}
+def _plain(code: str) -> str:
+    """Returns a code as the tables have it: `ModelNotFound`, `MODEL_NOT_FOUND` and `model-not-found` are the same."""
+    return re.sub(r"[^a-z0-9]", "", code.lower())
+
+
+def _table(codes: dict[Kind, str]) -> dict[str, Kind]:
+    return {_plain(code): kind for kind, line in codes.items() for code in line.split()}
+
+
+_CODES = _table(
+    {
+        ModelNotFoundError: """
+            model_not_found model_not_available model_not_supported model_not_exist model_decommissioned model_deprecated
+            model_permission_blocked_org model_permission_blocked_project invalid_model unknown_model no_access
+            DeploymentNotFound key_model_access_denied team_model_access_denied user_model_access_denied
+            org_model_access_denied project_model_access_denied""",
+        ProviderCredentialsError: """
+            invalid_api_key API_KEY_INVALID invalid_authentication_error expired_key token_not_found_in_db
+            organization_restricted UnrecognizedClientException""",
+        ContextLengthExceededError: """
+            context_length_exceeded context_window_exceeded exceed_context_size_error ContextWindowExceededError
+            tokens_limit_reached token_limit_exceeded model_context_window_exceeded model_max_prompt_tokens_exceeded""",
+        ContentBlockedError: """
+            content_filter content_filter_policy content_policy_violation ContentPolicyViolationError
+            ResponsibleAIPolicyViolation moderation_blocked invalid_prompt data_inspection_failed""",
+        QuotaExceededError: """
+            insufficient_quota insufficient_balance insufficient_credits billing_hard_limit_reached billing_not_active
+            blocked_api_access budget_exceeded exceeded_current_quota_error enforced_spend_limit_reached Arrearage
+            AllocationQuota.FreeTierOnly ServiceQuotaExceededException""",
+        RateLimitedError: "rate_limit_exceeded rate_limit_reached_error RateLimitReached ThrottlingException",
+        OverloadedError: """
+            engine_overloaded_error queue_exceeded capacity_exceeded service_tier_capacity_exceeded
+            ModelNotReadyException""",
+        UnsupportedParameterError: "unsupported_parameter unsupported_value UnsupportedParamsError",
+        UnsupportedFeatureError: "not_supported_error",
+        # A provider's own reasons.
+        UpstreamRejectedError: """
+            unsupported_country_region_territory model_terms_required json_validate_failed tool_use_failed""",
+        # The address.
+        ConfigurationError: "unknown_url",
+    }
+)
+"""Codes and types that tell more than a status does."""
+
+_TYPES = _table(
+    {
+        ProviderCredentialsError: "auth_error authentication_error permission_error PERMISSION_DENIED UNAUTHENTICATED",
+        ModelNotFoundError: "not_found_error NOT_FOUND NotFoundError",
+        QuotaExceededError: "billing_error",
+        UpstreamRejectedError: "request_too_large",
+        RateLimitedError: "rate_limit_error RESOURCE_EXHAUSTED",
+        OverloadedError: "overloaded overloaded_error",
+        InvalidRequestError: "invalid_request_error BadRequestError INVALID_ARGUMENT",
+        ProviderUnavailableError: """
+            api_error server_error internal_error InternalServerError timeout_error conflict_error unavailable
+            unavailable_error""",
+    }
+)
 """Types that name what a status names, too: they decide within an answer, where there is none, and at the statuses that
 servers use for everything. From 401 to 429 the status tells more."""
 _TELLING = (ProviderCredentialsError, ModelNotFoundError, QuotaExceededError, RateLimitedError, OverloadedError)
@@ -194,7 +143,7 @@ def classify(status: int | None, report: ErrorReport) -> Refusal:
     for words in WORDS:
         if (effective or IN_STREAM) in words.statuses and words.pattern.search(report.message):
             return Refusal(words.kind, words.field)
-    kinds = [_TYPES[code.lower()] for code in report.codes if code.lower() in _TYPES]
+    kinds = [kind for code in report.codes if (kind := _TYPES.get(_plain(code))) is not None]
     if effective is None:
         return Refusal(kinds[-1] if kinds else ProviderUnavailableError)
     if effective in (400, 422) or effective >= 500:
@@ -209,7 +158,7 @@ def classify(status: int | None, report: ErrorReport) -> Refusal:
 def _by_code(status: int | None, report: ErrorReport) -> Refusal | None:
     # The innermost code is that of the server which refused.
     for code in reversed(report.codes):
-        kind = _CODES.get(code.lower())
+        kind = _CODES.get(_plain(code))
         if kind is None:
             continue
         if kind is ContextLengthExceededError and status is not None and status not in (400, 413, 422, 500):
