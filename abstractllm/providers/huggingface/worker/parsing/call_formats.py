@@ -25,10 +25,13 @@ class CallFormat:
     """A way of writing calls."""
 
     body: str
-    """`json`: an object with a name and arguments, or several; `keyed`: an object whose one key is the name; `named`:
-    the name, `separator`, the arguments as JSON; `elements`: `tags`, with the arguments as plain text; `python`: a
-    function call, or a list of such; `bare`: `call:`, the name, an object whose keys have no quotes; `channels`: see
-    `channel_parser`."""
+    """The form behind the opening.
+
+    `json`: an object with a name and arguments, or several; `keyed`: an object whose one key is the name; `named`: the
+    name, `separator`, the arguments as JSON; `elements`: `tags`, with the arguments as plain text; `python`: a function
+    call, or a list of such, or the same as objects; `bare`: `call:`, the name, an object whose keys have no quotes;
+    `channels`: see `channel_parser`.
+    """
     opening: str
     """The text before calls; empty if an answer that begins with an object may be a call."""
     closing: str = ""
@@ -99,7 +102,6 @@ FORMATS = (
     CallFormat("json", "<|action_start|><|plugin|>", "<|action_end|>"),  # InternLM 2.5
     CallFormat("keyed", "<|tools_prefix|>", "<|tools_suffix|>"),  # Apertus
     CallFormat("python", "<|tool_call_start|>", "<|tool_call_end|>"),  # LFM2
-    CallFormat("json", "<|tool_call_start|>", "<|tool_call_end|>"),
     CallFormat("python", "<function_calls>", "</function_calls>"),  # Olmo 3
     CallFormat("python", "<|python_start|>", "<|python_end|>"),  # Llama 4
     CallFormat("bare", "<|tool_call>", "<tool_call|>", quote='<|"|>'),  # Gemma 4

@@ -47,7 +47,8 @@ class CallReader:
             case CallFormat(body="named"):
                 is_valid = yield from self._named(format)
             case CallFormat(body="python"):
-                is_valid = yield from self._text_calls.python()
+                has_objects = yield from self._has_objects()
+                is_valid = yield from (self._json_calls.objects(False) if has_objects else self._text_calls.python())
             case CallFormat(body="bare"):
                 is_valid = yield from self._text_calls.bare(format.quote)
             case CallFormat(body="elements", tags=Tags() as tags):
@@ -59,6 +60,16 @@ class CallReader:
         if is_valid and format.closing and (yield from self._reader.skip_space()):
             is_valid = yield from self._reader.take(format.closing)
         return is_valid
+
+    def _has_objects(self) -> Parsing[bool]:
+        """Tells whether an object follows, or a list that begins with one; reads nothing."""
+        reader = self._reader
+        begin = reader.place
+        if (yield from reader.skip_space()) == "[":
+            reader.place += 1
+        is_object = (yield from reader.skip_space()) == "{"
+        reader.place = begin
+        return is_object
 
     def _named(self, format: CallFormat) -> Parsing[bool]:
         """Reads a name, a separator and the arguments; several times where each call has texts around it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece, ToolCall, Turn
@@ -48,12 +49,15 @@ def offers_tools(render: Render, form: MessageForm) -> bool:
     return _NAME in offer and _KEY in offer
 
 
-def probe_calls(render: Render, form: MessageForm, has_channels: bool = False) -> CallStyle | None:
+def probe_calls(
+    render: Render, form: MessageForm, tokens: Container[str] = (), has_channels: bool = False
+) -> CallStyle | None:
     """Has a template offer a tool and write a call, and looks for the format that reads the call back.
 
     Args:
         render: Renders messages with the template.
         form: The form in which the template takes them.
+        tokens: The texts of the tokenizer's added tokens.
         has_channels: Whether calls are messages of a channel.
 
     Returns:
@@ -71,7 +75,7 @@ def probe_calls(render: Render, form: MessageForm, has_channels: bool = False) -
             is_read = _reads(CHANNELS, conversation[len(header) :])
             return CallStyle(CHANNELS, None) if is_read else None
         return _written_style(conversation, offer, header)
-    return None if has_channels else _explained_style(offer)
+    return None if has_channels else _explained_style(offer) or _style_of_tokens(tokens)
 
 
 def _written_style(conversation: str, offer: str, header: str) -> CallStyle | None:
@@ -95,9 +99,19 @@ def _explained_style(offer: str) -> CallStyle | None:
     """Returns the format that a template which writes no calls explains to the model."""
     for format in FORMATS:
         tags = (format.tags.name[0], format.tags.key[0]) if format.tags else ()
-        markers = (format.opening, format.separator.strip(), *tags)
+        markers = (format.opening, format.closing, format.separator.strip(), *tags)
         if format.opening and all(marker in offer for marker in markers):
             return CallStyle(format, _framing(format, ""))
+    return None
+
+
+def _style_of_tokens(tokens: Container[str]) -> CallStyle | None:
+    """Returns the one format whose opening and closing are tokens, for a template that neither writes nor explains."""
+    openings = [format.opening for format in FORMATS]
+    for format in FORMATS:
+        is_alone = openings.count(format.opening) == 1
+        if is_alone and format.closing and format.opening in tokens and format.closing in tokens:
+            return CallStyle(format, None)
     return None
 
 

@@ -38,6 +38,8 @@ _COMMON_LEVELS = ("low", "medium", "high")
 _TAIL_TOKENS = 32
 """More tokens than the text that begins or ends reasoning takes."""
 _UNKNOWN_CALLS = "tools are refused: the chat template offers them, but writes calls in a way that is not known here"
+_LONG_TEXT = 2000
+"""Words of a text that is tried: some templates cut long ones."""
 _LONGEST_FAULT = 300
 """Characters of a template's own error in ours."""
 
@@ -60,7 +62,8 @@ class ChatTemplate:
         if source:
             self._require_users()
         self._marks = find_marks(tokenizer, source)
-        calls = probe_calls(self._render, self.form, self._marks.has_channels) if source else None
+        tokens = tokenizer.added_tokens_encoder
+        calls = probe_calls(self._render, self.form, tokens, self._marks.has_channels) if source else None
         self.call_format = calls.format if calls else None
         """The format of the model's calls; None if no tools can be offered, or their calls would not be understood."""
         is_unknown = calls is None and bool(source) and offers_tools(self._render, self.form)
@@ -73,7 +76,8 @@ class ChatTemplate:
         call_marks = self.call_format.markers if self.call_format else ()
         self.special_markers = holding_tokens(tokenizer, (*self._marks.texts, *call_marks))
         """The special tokens, by id, among the texts that mark calls, reasoning and answers."""
-        unseen = unseen_marks(tokenizer, source, self.special_markers)
+        shown = self._render(self.form.messages([Turn("user", "Hello"), Turn("assistant", "Hello.")])) or ""
+        unseen = unseen_marks(tokenizer, f"{source}\0{shown}", self.special_markers)
         self._parser_marks = {
             False: holding_tokens(tokenizer, self._marks.texts) | unseen,
             True: self.special_markers | unseen,
@@ -210,16 +214,18 @@ class ChatTemplate:
         return text
 
     def _require_users(self) -> None:
-        """Raises `ModelLoadError` if the template shows no text of a user to the model."""
-        word = "probeword"
+        """Raises `ModelLoadError` if the template does not show all text of a user to the model."""
+        text = f"firstword{' and' * _LONG_TEXT} lastword"
         failures: list[AbstractLLMError] = []
-        for turns in ([Turn("user", word)], [Turn("system", "Hello."), Turn("user", word)]):
+        for turns in ([Turn("user", text)], [Turn("system", "Hello."), Turn("user", text)]):
             try:
-                if word in self.render(self.form.messages(turns), [], {}):
-                    return
+                prompt = self.render(self.form.messages(turns), [], {}).lower()
             except AbstractLLMError as error:
                 failures.append(error)
-        fault = failures[0].message if failures else "the model's chat template shows no text of a user to the model"
+                continue
+            if "firstword" in prompt and "lastword" in prompt:
+                return
+        fault = failures[0].message if failures else "the model's chat template does not show all text of a user"
         raise ModelLoadError(f"{fault} (tried with one message of a user)", field="model")
 
     def _varies(self, variable: str, values: Iterable[object]) -> bool:

@@ -116,7 +116,7 @@ def _with_parts(form: MessageForm, role: str, render: Render, conversations: Seq
     with_parts = replace(form, parts=form.parts | {role})
     for conversation in conversations:
         for candidate in (form, with_parts):
-            if _WORD in (render(candidate.messages(conversation)) or ""):
+            if _WORD in (render(candidate.messages(conversation)) or "").lower():
                 return candidate
     # A role that never shows is given as users' texts are.
     return with_parts if "user" in form.parts else form
@@ -134,7 +134,7 @@ def _with_calls(form: MessageForm, render: Render, user: Turn) -> MessageForm:
     ]
     for options in ({"tools": [_TOOL]}, {}):
         for candidate in candidates:
-            shown = render(candidate.messages(conversation), **options) or ""
+            shown = (render(candidate.messages(conversation), **options) or "").lower()
             if call.name in shown and _WORD in shown:
                 return candidate
     return form

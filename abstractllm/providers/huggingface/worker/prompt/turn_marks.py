@@ -114,19 +114,19 @@ def holding_tokens(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
     return {id: text for id, text in _special_tokens(tokenizer).items() if text in literals}
 
 
-def unseen_marks(tokenizer: Any, source: str, others: Mapping[int, str]) -> dict[int, str]:
+def unseen_marks(tokenizer: Any, texts: str, others: Mapping[int, str]) -> dict[int, str]:
     """Returns the tokens, by id, that a template writes as marks though the tokenizer does not call them special.
 
     Args:
         tokenizer: The tokenizer.
-        source: The template's text.
+        texts: The template's text, and what it writes.
         others: Tokens that mean something else.
     """
     special = _special_tokens(tokenizer)
     return {
         id: token.content
         for id, token in tokenizer.added_tokens_decoder.items()
-        if id not in special and id not in others and token.content in source and _MARK.fullmatch(token.content)
+        if id not in special and id not in others and token.content in texts and _MARK.fullmatch(token.content)
     }
 
 
