@@ -111,6 +111,7 @@ def load_model(settings: Load, report: ReportProgress) -> LoadedModel:
 
 def _load(settings: Load, report: ReportProgress) -> LoadedModel:
     check_devices(settings)
+    _lock_in_cache(settings)
     report("tokenizer")
     if settings.is_directory or settings.local_files_only:
         folder = checkpoint_folder(settings)
@@ -131,7 +132,11 @@ def _load(settings: Load, report: ReportProgress) -> LoadedModel:
         revision=adapter.base_revision,
         is_directory=Path(adapter.base).is_dir(),
     )
-    return _load_model(base, report, settings, adapter)
+    _lock_in_cache(base)
+    try:
+        return _load_model(base, report, settings, adapter)
+    except OSError as error:
+        raise _load_error(base, error) from error
 
 
 def _load_model(settings: Load, report: ReportProgress, named: Load, adapter: Adapter | None) -> LoadedModel:
@@ -193,13 +198,18 @@ def _load_model(settings: Load, report: ReportProgress, named: Load, adapter: Ad
 
 
 def _source(settings: Load) -> dict[str, Any]:
-    """Returns the options of `from_pretrained` about where a model comes from; it is then kept in the cache."""
+    """Returns the options of `from_pretrained` about where a model comes from."""
     source: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if not settings.is_directory:
         source |= {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
         source |= {"local_files_only": settings.local_files_only}
-        _locks.enter_context(shared_lock(Path(settings.cache_dir), folder_name(settings.model)))
     return source
+
+
+def _lock_in_cache(settings: Load) -> None:
+    """Keeps a model of the hub from being deleted from the cache."""
+    if not settings.is_directory:
+        _locks.enter_context(shared_lock(Path(settings.cache_dir), folder_name(settings.model)))
 
 
 def _adapter_of_the_hub(settings: Load) -> tuple[Path, Adapter | None]:
@@ -209,12 +219,12 @@ def _adapter_of_the_hub(settings: Load) -> tuple[Path, Adapter | None]:
         The folder of the repository's files, and the adapter.
     """
     options = {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
-    found = cached_file(settings.model, CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **options)
-    if found is None:
+    path = cached_file(settings.model, CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **options)
+    if path is None:
         return checkpoint_folder(settings), None
     for name in ("adapter_model.safetensors", "config.json", _TOKENIZER_CONFIG):
         cached_file(settings.model, name, _raise_exceptions_for_missing_entries=False, **options)
-    folder = Path(found).parent
+    folder = Path(path).parent
     return folder, read_adapter(folder, settings.model, settings.quantization)
 
 

@@ -16,7 +16,7 @@ __all__ = ["CONFIG_NAME", "WITHOUT_ADAPTERS", "Adapter", "merge_adapter", "read_
 
 CONFIG_NAME = "adapter_config.json"
 WITHOUT_ADAPTERS = {"subfolder": "no-adapters"}
-"""What transformers is told where to look for adapters: it would apply them itself, and not report what is missing."""
+"""The place where transformers is told to look for adapters: it would apply them itself, and not report what is missing."""
 
 _WEIGHTS = "adapter_model.safetensors"
 _ADAPTER_NAME = "served"
