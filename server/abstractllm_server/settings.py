@@ -63,7 +63,7 @@ class ServerSettings(BaseModel):
     """The file of the tokens that are accepted; see `abstractllm_server.security.credentials.TokenFile`."""
     default: str | None = None
     """The LLM meant by an empty name; the first one if absent."""
-    llms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    llms: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
     preload: tuple[str, ...] | None = None
     """The LLMs to load at start; the default one if absent."""
     max_loaded: Annotated[int, Field(ge=1, le=10_000)] | None = None

@@ -95,6 +95,8 @@ def anthropic_faults(body: dict[str, Any]) -> Iterator[str]:
             yield f"two messages of one role: {message}"
     if calls:
         yield f"the calls {calls} have no results"
+    if taken and not body.get("tools"):
+        yield "Requests which include tool_use or tool_result blocks must define tools"
 
 
 def ollama_faults(body: dict[str, Any]) -> Iterator[str]:

@@ -210,3 +210,9 @@ def test_a_connection_may_have_more_calls_than_the_llms_run_and_queue() -> None:
     assert llm.capacity == 9100
     assert dict(server_options(llm.capacity))["grpc.max_concurrent_streams"] > llm.capacity
     assert dict(server_options())["grpc.max_concurrent_streams"] >= 4096
+
+
+def test_the_keys_of_llms_are_not_in_the_settings_words() -> None:
+    llms = {"gpt": {"provider": "openai", "api_key": "sk-canary", "extra_headers": {"x": "canary"}}}
+    settings = load_settings(None, {"llms": llms, "insecure": True})
+    assert "canary" not in f"{settings} {settings!r}"
