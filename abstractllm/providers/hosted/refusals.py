@@ -46,9 +46,9 @@ def _table(codes: dict[Kind, str]) -> dict[str, Kind]:
 _CODES = _table(
     {
         ModelNotFoundError: """
-            model_not_found model_not_available model_not_supported model_not_exist model_decommissioned model_deprecated
-            model_permission_blocked_org model_permission_blocked_project invalid_model unknown_model no_access
-            DeploymentNotFound key_model_access_denied team_model_access_denied user_model_access_denied
+            model_not_found model_not_available model_not_supported model_not_exist model_decommissioned
+            model_deprecated model_permission_blocked_org model_permission_blocked_project invalid_model unknown_model
+            no_access DeploymentNotFound key_model_access_denied team_model_access_denied user_model_access_denied
             org_model_access_denied project_model_access_denied""",
         ProviderCredentialsError: """
             invalid_api_key API_KEY_INVALID invalid_authentication_error expired_key token_not_found_in_db
