@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError
+from abstractllm.errors import InvalidRequestError, OverloadedError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import Format
 from abstractllm.providers.huggingface.worker.structured.grammars import Grammars
+from abstractllm.providers.huggingface.worker.structured.sandbox import Sandbox, Trial
 from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 from tests.unit.tiny_models import build
 
@@ -22,6 +26,7 @@ SCHEMA, REGEX, GRAMMAR = (
     "response_format.grammar",
 )
 HANG = 60
+OBJECT, ARRAY, CLOSED = {"type": "object"}, {"type": "array"}, {"additionalProperties": False}
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +228,138 @@ def test_a_tokenizer_that_is_not_fast_is_said_to_be_unfit(tokenizer: Any) -> Non
     with pytest.raises(UnsupportedFeatureError, match="fast") as raised:
         grammars.compile(Format("json_object"))
     assert raised.value.field == "response_format.json_object"
+
+
+@pytest.mark.parametrize(
+    ("definition", "place"),
+    [
+        ({"properties": {"a": {"items": {"type": "string", "pattern": "(?=a)b"}}}}, "#/properties/a/items/pattern"),
+        ({"$defs": {"x": {"items": {"pattern": "["}}}, "anyOf": [{"$ref": "#/$defs/x"}]}, "#/$defs/x/items/pattern"),
+        ({"items": {"type": "object", "oneOf": [{"minProperties": 1}, {"maxProperties": 3}]}}, "#/items/oneOf"),
+        ({"properties": {"a": {"type": "integer", "minimum": 3, "maximum": 2}}, "required": ["a"]} | OBJECT, "#"),
+        ({"items": {"allOf": [{"type": "string"}, {"type": "null"}]}, "minItems": 1} | ARRAY, "#"),
+    ],
+)
+def test_a_fault_that_the_compiler_finds_is_named_with_its_place(
+    grammars: Grammars, definition: dict[str, Any], place: str
+) -> None:
+    error = refusal(grammars, schema(definition))
+    assert error.message.startswith(f"{SCHEMA}: {place}: ")
+    assert (error.field, error.limit) == (SCHEMA, None)
+
+
+@pytest.mark.parametrize("words", ["too big", "many items", "many states", "items; max is", "to compile", "TooComplex"])
+def test_the_words_of_a_schema_make_no_fault_a_limit(grammars: Grammars, words: str) -> None:
+    for definition in ({"properties": {words: {"pattern": f"(?={words})"}}}, {"required": [words]} | OBJECT | CLOSED):
+        error = refusal(grammars, schema(definition))
+        assert error.limit is None
+        assert "too complex" not in error.message
+    assert refusal(grammars, Format("grammar", f'start: missing "{words}"')).limit is None
+
+
+@pytest.mark.parametrize(
+    ("status", "limit"),
+    [
+        (-signal.SIGXCPU, "3 seconds of processor time"),
+        (-signal.SIGABRT, "1024 MiB of memory"),
+        (-signal.SIGSEGV, "32 MiB of stack"),
+        (3, "1024 MiB of memory"),
+    ],
+)
+def test_a_limit_of_the_process_is_told_by_the_status_with_which_it_ended(
+    monkeypatch: pytest.MonkeyPatch, status: int, limit: str
+) -> None:
+    ends = f"os.kill(os.getpid(), {-status})" if status < 0 else f"os._exit({status})"
+    trial = ended(monkeypatch, f"import os, sys; sys.stdin.readline(); sys.stdin.readline(); {ends}")
+    assert trial.limit == limit
+    assert limit in trial.error
+
+
+def test_a_process_that_is_killed_blames_no_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="-9"):
+        ended(monkeypatch, "import os, sys; sys.stdin.readline(); sys.stdin.readline(); os.kill(os.getpid(), 9)")
+
+
+def test_a_machine_that_is_too_busy_blames_no_format_and_keeps_no_refusal(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_busy(*_: Any, **__: Any) -> Trial:
+        raise TimeoutError("no processor time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(grammars._sandbox, "compile", be_busy)
+        with pytest.raises(OverloadedError, match="no processor time"):
+            grammars.compile(Format("regex", "busy"))
+    assert grammars.compile(Format("regex", "busy")).allowed_tokens()
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, program: str) -> Trial:
+    """The trial of a format by a process of another program."""
+    sandbox = Sandbox(300, {})
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin
+        process.stdin.write(b"vocabulary\n")
+        return process
+
+    monkeypatch.setattr(sandbox, "_start", start)
+    return sandbox.compile("regex", "a")
+
+
+def test_a_refused_format_is_not_tried_again(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    for format in (
+        Format("regex", "a(?=c)"),
+        schema({"const": 2**60}),
+        schema({"type": "array", "items": {"pattern": "["}}),
+    ):
+        first = refusal(grammars, format)
+        with monkeypatch.context() as patched:
+            patched.setattr(grammars, "_compile", lambda *_: pytest.fail("compiled again"))
+            again = refusal(grammars, format)
+        assert (again.message, again.field, again.limit) == (first.message, first.field, first.limit)
+        assert again is not first
+
+
+@pytest.mark.parametrize(
+    "schema", ['{"const": 9007199254740993}', '{"items": {"maximum": 1e400}}', '{"uniqueItems": true}']
+)
+def test_schemas_inside_a_grammar_are_checked_too(grammars: Grammars, schema: str) -> None:
+    text = f'start: "/%json {{" /%json "/ %json {schema} // %json {{"not": {{}}}}'
+    error = refusal(grammars, Format("grammar", text))
+    assert error.field == GRAMMAR
+    assert error.message.startswith(f"{GRAMMAR}: #/")
+
+
+def test_schemas_inside_a_grammar_keep_their_options(grammars: Grammars) -> None:
+    options = '{"lenient": true, "item_separator": ";"}'
+    inner = f'{{"type": "array", "uniqueItems": true, "items": {{"const": 5}}, "x-guidance": {options}}}'
+    matcher = grammars.compile(Format("grammar", f'start: "a" %json {inner} "<"\n'))
+    for token in grammars.tokenizer.tokenize_str("a[5;5]<"):
+        matcher.accept(token)
+    assert matcher.is_complete
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        Format("regex", "<tool>ab"),
+        Format("regex", "x<\\|im_start\\|>"),
+        Format("grammar", 'start: "<tool>" /[a-z]{2}/'),
+        schema({"const": "<tool>"}),
+        schema({"const": {"<|im_end|>": None}}),
+    ],
+    ids=lambda format: format.text[:30],
+)
+def test_the_text_of_a_token_that_stands_for_none_can_be_written(tmp_path: Path, format: Format) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(build(tmp_path, "llama"))
+    tokenizer.add_tokens(["<tool>"])  # as Qwen's <tool_call>: added, not special
+    grammars = Grammars(tokenizer, TokenDecoder(tokenizer), len(tokenizer), [1, 3])
+    matcher = grammars.compile(format)
+    for _ in range(100):
+        if matcher.is_complete:
+            break
+        matcher.accept(matcher.allowed_tokens()[-1])
+    assert matcher.is_complete

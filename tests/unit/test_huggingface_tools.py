@@ -233,6 +233,52 @@ def test_a_schema_that_is_none_is_refused_by_name(schema: dict[str, Any]) -> Non
     assert refused.value.field == "tools[1].parameters_json_schema"
 
 
+@pytest.mark.parametrize("template", ["HERMES", "CODER"])
+def test_a_fault_of_a_forced_tool_is_named_with_the_tool_and_its_place(template: str, tmp_path: Path) -> None:
+    build(tmp_path, "llama", max_position_embeddings=2048)
+    (tmp_path / "chat_template.jinja").write_text(getattr(chat_templates, template))
+    faults = {
+        '{"type": "array", "items": {"type": "integer"}, "uniqueItems": true}': "#/properties/p/uniqueItems: ",
+        '{"type": "integer", "const": 9007199254740993}': "#/properties/p/const: ",
+        '{"type": "array", "items": {"type": "string", "pattern": "(?=a)"}}': "#/properties/p/items/pattern: ",
+        '{"type": "array", "items": {"type": "integer", "multipleOf": 999983}}': "",
+    }
+    with create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
+        for schema, place in faults.items():
+            broken = Tool("broken", "", f'{{"properties": {{"p": {schema}}}, "required": ["p"]}}')
+            with pytest.raises(InvalidRequestError, match="tool 'broken': ") as refused:
+                llm.complete("hello", tools=[WEATHER, broken], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED))
+            assert refused.value.field == "tools[1].parameters_json_schema"
+            assert place in refused.value.message
+            limits = {
+                "#/properties/p/const: ": "-9007199254740992 to 9007199254740992",
+                "": "3 seconds of processor time",
+            }
+            assert refused.value.limit == limits.get(place)
+
+
+def test_a_call_is_forced_where_the_marks_are_tokens_that_are_not_special(tmp_path: Path) -> None:
+    """As in the tokenizers of Qwen; a `$ref` leads to a plain text."""
+    from transformers import AutoTokenizer
+
+    build(tmp_path, "llama", max_position_embeddings=2048, vocab_size=450)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
+    for template in ("HERMES", "CODER"):
+        tokenizer.chat_template = getattr(chat_templates, template)
+        tokenizer.save_pretrained(tmp_path)
+        colour = {
+            "$defs": {"C": {"type": "string", "enum": ["red", "<tool_call>"]}},
+            "properties": {"c": {"$ref": "#/$defs/C"}},
+        }
+        tool = Tool("paint", "", json.dumps(colour | {"required": ["c"], "additionalProperties": False}))
+        with create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
+            answer = llm.complete("hello", tools=[tool], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED), temperature=0)
+        (call,) = answer.tool_calls
+        assert answer.finish_reason is FinishReason.TOOL_CALLS
+        jsonschema.validate(json.loads(call.arguments_json), colour)
+
+
 def test_a_deeply_nested_schema_is_refused_or_encoded(llm: AbstractLLMInterface) -> None:
     def count(depth: int) -> int:
         return llm.count_tokens("hi", tools=[Tool("deep", "", '{"a":' * depth + "1" + "}" * depth)])

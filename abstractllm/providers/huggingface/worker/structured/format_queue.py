@@ -29,16 +29,16 @@ class CompileJob(Generic[RequestT]):
 class FormatQueue(Generic[RequestT]):
     """Jobs for the threads that compile formats.
 
-    Requests for one format share a job. Callers take turns, and a caller has one job at a time: one who sends many heavy
-    formats keeps one thread busy, and the others stay free for everybody else. A job that no request waits for any more
-    is dropped.
+    Requests for one format share a job. Callers take turns, and a caller has one job at a time: one who sends many
+    heavy formats keeps one thread busy, and the others stay free for everybody else. A job that no request waits for
+    any more is dropped.
     """
 
     def __init__(self) -> None:
         self._jobs: dict[bytes, CompileJob[RequestT]] = {}
         """The jobs that wait or run, by the keys of their formats."""
         self._callers: OrderedDict[str, dict[bytes, CompileJob[RequestT]]] = OrderedDict()
-        """The jobs that wait, by caller, oldest first; the first caller's turn is next. Several may have the same job."""
+        """The jobs that wait, by caller, oldest first; the first caller's turn is next. Several may have one."""
         self._busy: set[str] = set()
         """The callers that have a job in a thread."""
         self._changed = threading.Condition()

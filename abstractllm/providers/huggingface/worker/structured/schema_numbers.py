@@ -17,6 +17,8 @@ MAX_EXACT = 2**53
 _SMALLEST = 1e-60
 """The smallest number above 0 that an answer may have in place of one that is only known to be above it."""
 _MAX_EXPONENT = 308
+_MAX_PLACES = 80
+"""Digits of a bound behind the point: llguidance nests an expression for each."""
 _MAX_STEP = 2**32 - 1
 """The digits of a `multipleOf`, as llguidance keeps them."""
 
@@ -83,6 +85,8 @@ def exact_bound(number: Any, pointer: Pointer, inside: int = 0) -> int | float:
         SchemaError: If the range would have another one.
     """
     value = exact(number, pointer)
+    if -Decimal(repr(value)).as_tuple().exponent > _MAX_PLACES:  # type: ignore[operator]  # it is finite
+        raise SchemaError(pointer, f"{_shorten(number)} has more digits than {_MAX_PLACES} behind the point")
     if not inside:
         return value
     if isinstance(value, int):
