@@ -63,8 +63,10 @@ class CallFormat:
 QWEN_TAGS = Tags(("<function=", ">"), ("<parameter=", ">"), ("", "</parameter>"), "</function>")
 _INVOKE_TAGS = Tags(('<invoke name="', '">'), ('<parameter name="', '">'), ("", "</parameter>"), "</invoke>")
 _GLM_TAGS = Tags(("", ""), ("<arg_key>", "</arg_key>"), ("<arg_value>", "</arg_value>"), "")
-_DEEPSEEK = {"opening": "<｜tool▁calls▁begin｜>", "closing": "<｜tool▁calls▁end｜>", "separator": "<｜tool▁sep｜>"}
+_DEEPSEEK = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _DEEPSEEK_CALL = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+_DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
+_FENCE = "```"
 
 FORMATS = (
     CallFormat("elements", "<tool_call>", "</tool_call>", tags=QWEN_TAGS),  # Qwen3-Coder, Qwen 3.5, Nemotron 3
@@ -78,11 +80,12 @@ FORMATS = (
     CallFormat("json", "<|tool_call|>"),  # Granite 3
     CallFormat(
         "named",
-        **_DEEPSEEK | {"separator": "\n```json\n"},
-        call=(_DEEPSEEK_CALL[0], f"```{_DEEPSEEK_CALL[1]}"),
-        prefix="function<｜tool▁sep｜>",
+        *_DEEPSEEK,
+        f"\n{_FENCE}json\n",
+        (_DEEPSEEK_CALL[0], f"{_FENCE}{_DEEPSEEK_CALL[1]}"),
+        f"function{_DEEPSEEK_SEPARATOR}",
     ),  # DeepSeek V3, R1
-    CallFormat("named", **_DEEPSEEK, call=_DEEPSEEK_CALL),  # DeepSeek V3.1
+    CallFormat("named", *_DEEPSEEK, _DEEPSEEK_SEPARATOR, _DEEPSEEK_CALL),  # DeepSeek V3.1
     CallFormat(
         "named",
         "<|tool_calls_section_begin|>",

@@ -74,7 +74,7 @@ class JsonCalls:
             if not (yield from reader.take("{")):
                 return False
             name = yield from self._key()
-            if name not in self._calls.tools or (yield from reader.skip_space()) != "{":
+            if name is None or name not in self._calls.tools or (yield from reader.skip_space()) != "{":
                 return False
             if not (yield from self._calls.stream_arguments(name)):
                 return False
