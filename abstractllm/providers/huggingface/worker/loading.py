@@ -13,15 +13,15 @@ import msgspec
 import torch
 from huggingface_hub.errors import (
     GatedRepoError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import HFValidationError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from abstractllm.errors import (
@@ -179,7 +179,7 @@ def _load_model(settings: Load, report: ReportProgress, named: Load, adapter: Ad
     previous_hook = transformers_logging.set_tqdm_hook(_reporting_hook(report))
     try:
         with naming_conversion_errors(settings.model):
-            model, load_report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 settings.model,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # the report says which, the error would not
@@ -189,6 +189,7 @@ def _load_model(settings: Load, report: ReportProgress, named: Load, adapter: Ad
             )
     finally:
         transformers_logging.set_tqdm_hook(previous_hook)
+    model, load_report = loaded
     check_load_report(model, load_report, files or weight_files(folder, settings.model), settings.model)
     if adapter is not None:
         model = merge_adapter(model, adapter, named.model)

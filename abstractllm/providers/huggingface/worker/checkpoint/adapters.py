@@ -16,7 +16,7 @@ __all__ = ["CONFIG_NAME", "WITHOUT_ADAPTERS", "Adapter", "merge_adapter", "read_
 
 CONFIG_NAME = "adapter_config.json"
 WITHOUT_ADAPTERS = {"subfolder": "no-adapters"}
-"""The place where transformers is told to look for adapters: it would apply them itself, and not report what is missing."""
+"""The place that transformers is told for adapters: it would apply them, and not report what is missing."""
 
 _WEIGHTS = "adapter_model.safetensors"
 _ADAPTER_NAME = "served"
@@ -102,7 +102,7 @@ def merge_adapter(model: Any, adapter: Adapter, name: str) -> Any:
         raise ModelLoadError(f"model {name}: an adapter of the kind {kind} cannot be merged", field="model")
     config.inference_mode = True
     wrapped = PeftModelForCausalLM(model, config, adapter_name=_ADAPTER_NAME, autocast_adapter_dtype=False)
-    result = set_peft_model_state_dict(wrapped, load_file(adapter.folder / _WEIGHTS), adapter_name=_ADAPTER_NAME)
+    result: Any = set_peft_model_state_dict(wrapped, load_file(adapter.folder / _WEIGHTS), adapter_name=_ADAPTER_NAME)
     missing = [key for key in result.missing_keys if _ADAPTER_NAME in key.split(".")]
     for keys, fault in (
         (missing, "lacks weights that it needs"),

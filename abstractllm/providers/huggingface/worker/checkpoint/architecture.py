@@ -108,7 +108,7 @@ def check_causality(model: Any, name: str) -> None:
 
 def _class_names(config: Any) -> set[str]:
     """Returns the names of the classes that transformers may choose for a configuration."""
-    classes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     return {kind.__name__ for kind in (classes if isinstance(classes, (list, tuple)) else [classes])}
 
 

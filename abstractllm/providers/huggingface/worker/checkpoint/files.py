@@ -61,7 +61,7 @@ def check_files(folder: Path, model: str) -> None:
         )
     for path in files:
         try:
-            with safe_open(path, framework="pt"):  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelLoadError(f"model {model}: {path.name} is damaged: {error}", field="model") from error
@@ -99,7 +99,7 @@ def is_embedding_model(folder: Path) -> bool:
 def tensor_values(files: Collection[Path], key: str) -> Iterator[tuple[tuple[int, ...], bool]]:
     """Yields the shape of each tensor in the files whose name ends in a key, and True if all its numbers are zero."""
     for path in files:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 # it is no dictionary
                 if name == key or key.endswith(f".{name}") or name.endswith(f".{key}"):
                     tensor = file.get_tensor(name)
