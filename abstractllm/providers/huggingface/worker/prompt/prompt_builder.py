@@ -60,7 +60,7 @@ class PromptBuilder:
 
     def is_continued(self, conversation: Conversation) -> bool:
         """Tells whether an answer goes on with the text at the end of the prompt, rather than beginning a turn."""
-        if not self._tokenizer.chat_template:
+        if conversation.raw or not self._tokenizer.chat_template:
             return True
         last = conversation.turns[-1]
         return last.role == "assistant" and bool(last.text)
