@@ -1,16 +1,24 @@
 """Connections, event loops, limits and proxies of hosted providers, shown with the openai provider."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from abstractllm import Capabilities, ConfigurationError, GenerationTimeoutError, InvalidRequestError, create_llm
+from abstractllm import (
+    Capabilities,
+    ConfigurationError,
+    GenerationTimeoutError,
+    InvalidRequestError,
+    ProviderUnavailableError,
+    create_llm,
+)
 from abstractllm.providers.hosted import HostedProvider
 from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
-from abstractllm.providers.hosted.errors import scrub
+from abstractllm.providers.hosted.errors import scrub, transport_error
 from tests.providers.fake_http import HANG, Exchange, hanging, serving
 from tests.providers.openai_server import asking, saying
 from tests.server.support import request
@@ -275,3 +283,22 @@ async def test_a_client_that_cannot_be_made_is_the_configuration_s_fault_and_mad
             await llm.complete_async("Hi")
     assert len(attempts) == 1
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+@pytest.mark.parametrize(
+    ("name", "message", "variable"),
+    [
+        ("ConnectError", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed", "SSL_CERT_FILE"),
+        ("ProxyError", "407 Proxy Authentication Required", "HTTPS_PROXY"),
+    ],
+)
+def test_a_certificate_or_a_proxy_that_refuses_is_not_tried_again(library: str, name: str, message: str, variable: str):
+    error = transport_error(getattr(importlib.import_module(library), name)(message))
+    assert isinstance(error, ConfigurationError)
+    assert variable in error.message
+
+
+@pytest.mark.parametrize("message", ["503 Service Unavailable", "cannot connect to the proxy"])
+def test_a_proxy_that_fails_may_recover(message: str):
+    assert isinstance(transport_error(importlib.import_module("httpx2").ProxyError(message)), ProviderUnavailableError)

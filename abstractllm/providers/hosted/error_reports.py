@@ -101,8 +101,8 @@ class _Reader:
         for name in _MESSAGES:
             if isinstance(text := error.get(name), str):
                 self._read_text(text, depth)
-        if isinstance(name := error.get("param"), str) and not self.parameter:
-            self.parameter = name[:200]
+        if isinstance(parameter := error.get("param"), str) and not self.parameter:
+            self.parameter = parameter[:200]
         if self.requested is None:
             self.requested, self.limit = _whole(error.get("n_prompt_tokens")), _whole(error.get("n_ctx"))
         for name in _WRAPPERS:

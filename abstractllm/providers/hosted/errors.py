@@ -171,6 +171,18 @@ def transport_error(error: BaseException) -> AbstractLLMError | None:
     """
     libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
     for link in cause_chain(error):
+        if "CERTIFICATE_VERIFY_FAILED" in (words := str(link)):
+            return ConfigurationError(
+                "the server's certificate is not trusted; SSL_CERT_FILE may name a file with those that are: "
+                f"{words[:MAX_MESSAGE]}",
+                field="base_url",
+            )
+        if type(link).__name__ == "ProxyError" and "407" in words:
+            return ConfigurationError(
+                "the proxy asks for a user and a password, or refuses them: they stand in HTTPS_PROXY, HTTP_PROXY or "
+                "ALL_PROXY",
+                field="HTTPS_PROXY",
+            )
         for name, kind, summary in _TRANSPORT:
             if any(isinstance(link, getattr(library, name)) for library in libraries):
                 # A protocol error's own words may repeat a header, and with it the key.
