@@ -30,6 +30,7 @@ __all__ = [
     "whole_json",
 ]
 
+_DECODER = json.JSONDecoder(strict=False)
 _WHITE_SPACE = b" \t\r\n"
 DRAIN_TIMEOUT = 1.0
 """Seconds that the end of a complete answer is waited for."""
@@ -120,7 +121,9 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError, RecursionError: If it is none.
     """
-    return json.loads(text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text, strict=False)
+    text = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text
+    value: Any = _DECODER.decode(text)
+    return value
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:

@@ -33,7 +33,7 @@ from abstractllm.types import (
 
 __all__ = ["AnswerReader"]
 
-_STOP_FIELDS = ("stop_reason", "matched_stop", "stop_sequence", "stopping_word")
+_STOP_FIELDS = frozenset({"stop_reason", "matched_stop", "stop_sequence", "stopping_word"})
 """The fields in which servers tell the stop sequence: vLLM, SGLang, gateways to Anthropic, llama.cpp."""
 _REASON_WORDS = ("stop", "eos", "end_turn", "length", "max_tokens", "tool_use", "tool_calls", "stop_sequence")
 """Words that gateways put there instead of a stop sequence."""
@@ -153,7 +153,8 @@ class AnswerReader:
     def rest(self) -> list[Event]:
         """Returns what was held back until there are no more chunks; errors as `read`."""
         try:
-            return self._noted(list(self._calls.end()))
+            is_cut = self._finish is not None and known_finish_reason(self._finish) is FinishReason.MAX_TOKENS
+            return self._noted(list(self._calls.end(is_cut=is_cut)))
         except AbstractLLMError:  # some are ValueErrors, too
             raise
         except _UNREADABLE as error:
@@ -207,19 +208,14 @@ class AnswerReader:
                 self._fail(error)
             self._count(groq.get("usage"))
         events: list[Event] = []
-        for choice in chunk.get("choices") or ():
-            if choice is not None and self._is_read(choice.get("index")):
+        choices = [(_index(choice), choice) for choice in chunk.get("choices") or () if choice is not None]
+        if choices and self._choice is None:
+            # The first that comes is the answer, whatever its index: there is only one, unless `extra_body` has more.
+            self._choice = 0 if any(index == 0 for index, _ in choices) else choices[0][0]
+        for index, choice in choices:
+            if index == self._choice:
                 events += self._read_choice(choice)
         return events
-
-    def _is_read(self, index: object) -> bool:
-        """Tells whether a choice is that of the answer: the first that came, whatever its index."""
-        if isinstance(index, str) and index.isdecimal():
-            index = int(index)
-        index = index or 0
-        if self._choice is None:
-            self._choice = index
-        return self._choice == index
 
     def _read_choice(self, choice: dict[str, Any]) -> list[Event]:
         if error := choice.get("error"):
@@ -299,8 +295,8 @@ class AnswerReader:
 
     def _end(self, choice: dict[str, Any]) -> None:
         """Notes the reason for the end; a later one that is empty, or tells less, takes nothing back."""
-        for name in _STOP_FIELDS:
-            stop = choice.get(name)
+        for name in _STOP_FIELDS.intersection(choice):
+            stop = choice[name]
             if isinstance(stop, str) and stop and (stop in self._stop_sequences or stop not in _REASON_WORDS):
                 self._stop = read_optional_text(stop)
         reason = choice.get("finish_reason")
@@ -350,6 +346,13 @@ class AnswerReader:
         return ChatMessage(message.role, tuple(parts))
 
 
+def _index(choice: Mapping[str, Any]) -> object:
+    index = choice.get("index")
+    if isinstance(index, str) and index.isdecimal():
+        index = int(index)
+    return index or 0
+
+
 def _is_error(chunk: Mapping[str, Any]) -> bool:
     """Tells whether a chunk without choices tells of an error, without the object that is meant for that."""
     status = chunk.get("base_resp")  # MiniMax: beside every answer, too
@@ -367,9 +370,13 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
         cached_input_tokens=_first_count(
             usage,
             ("cached_tokens", "prompt_cache_hit_tokens"),
-            usage.get("prompt_tokens_details"),
+            usage.get("prompt_tokens_details") or usage.get("input_tokens_details"),
         ),
-        reasoning_tokens=_first_count(usage, ("reasoning_tokens",), usage.get("completion_tokens_details")),
+        reasoning_tokens=_first_count(
+            usage,
+            ("reasoning_tokens",),
+            usage.get("completion_tokens_details") or usage.get("output_tokens_details"),
+        ),
     )
 
 

@@ -15,7 +15,9 @@ _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinki
 """Fields of the message that hold reasoning; servers with two of them give the same text in both."""
 _LIST_FIELDS = ("reasoning_details", "thinking_blocks")
 """Lists that OpenRouter and LiteLLM want back as they gave them; their text stands in for a field without any."""
+_ALL_REASONING = frozenset((*_REASONING_FIELDS, *_LIST_FIELDS))
 _OPAQUE_FIELDS = ("reasoning_opaque", "reasoning_signature")
+_STATE_FIELDS = frozenset((*_LIST_FIELDS, *_OPAQUE_FIELDS, "extra_content", "reasoning_content"))
 _GROWING = ("text", "thinking", "summary")
 """The fields of a list's item that come in pieces."""
 
@@ -38,9 +40,10 @@ def read_pieces(message: Mapping[str, Any]) -> Iterator[Piece]:
     Raises:
         TypeError: If the text is of another type.
     """
-    field, text = _reasoning(message)
-    if text:
-        yield Piece("reasoning", text, field)
+    if not _ALL_REASONING.isdisjoint(message):
+        field, text = _reasoning(message)
+        if text:
+            yield Piece("reasoning", text, field)
     content = message.get("content")
     if isinstance(content, list | dict):
         for item in content if isinstance(content, list) else [content]:
@@ -82,6 +85,8 @@ class StateCollector:
 
     def add(self, message: Mapping[str, Any]) -> None:
         """Takes the next piece of the message, or all of it."""
+        if _STATE_FIELDS.isdisjoint(message):
+            return
         for name in _LIST_FIELDS:
             for item in value if isinstance(value := message.get(name), list) else ():
                 _join(self._fields.setdefault(name, []), item)

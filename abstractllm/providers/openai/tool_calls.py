@@ -124,8 +124,11 @@ class ToolCallReader:
             deltas += self._advance(call)
         return deltas
 
-    def end(self) -> list[ToolCallDelta]:
+    def end(self, *, is_cut: bool = False) -> list[ToolCallDelta]:
         """Returns what was held back.
+
+        Args:
+            is_cut: True if the answer met a limit, so that a name may be missing.
 
         Raises:
             ValueError: If a call has no name, and the request does not tell it.
@@ -135,6 +138,8 @@ class ToolCallReader:
             text = "".join(call.arguments)
             if not call.name and text.strip():
                 if any(other.name and other.has_same_arguments(text) for other in self._calls):
+                    continue
+                if is_cut:
                     continue
                 if len(self._tools) != 1:
                     raise ValueError("a tool call without a name")
