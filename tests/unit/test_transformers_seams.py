@@ -2,17 +2,26 @@
 
 import inspect
 
-from transformers import AttentionInterface, ContinuousBatchingConfig, PreTrainedTokenizerBase
+from transformers import (
+    AttentionInterface,
+    ContinuousBatchingConfig,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedTokenizerBase,
+)
 from transformers.generation.continuous_batching import scheduler
 from transformers.generation.continuous_batching.cache import PagedAttentionCache, group_layers_by_attn_type
-from transformers.generation.continuous_batching.cache_allocators.cache_allocator import CacheAllocator
+from transformers.generation.continuous_batching.cache_allocators.cache_allocator import BlockLedger, CacheAllocator
+from transformers.generation.continuous_batching.cache_allocators.sliding_attention import (
+    SlidingAttentionCacheAllocator,
+)
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchingManager,
     ContinuousBatchProcessor,
 )
 from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingIOs
 from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens
-from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
+from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState, RequestStatus
 from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads, stream_context
 from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
@@ -79,6 +88,30 @@ def test_the_runner_samples_in_one_method_and_computes_in_another():
     assert "self.output_ids[0, : self.num_request_in_batch]" in inspect.getsource(ContinuousBatchingIOs)
     assert "compute_stream" in inspect.getsource(ContinuousBatchingIOs.__init__)
     assert parameters(stream_context) == ["stream"]
+
+
+def test_a_step_can_be_taken_back_and_a_request_wiped_out_of_the_cache():
+    assert FutureRequestState.__slots__ == ("state", "has_new_token", "complete_blocks", "query_length")
+    assert "self._generation_step()" in inspect.getsource(ContinuousBatchingManager._generation_loop_body)
+    source = inspect.getsource(ContinuousBatchingIOs.prepare_batch_tensors)
+    assert "state.position_offset += query_length" in source
+    assert "state.tokens_to_process = [TMP_TOKEN_ID]" in source
+    source = inspect.getsource(ContinuousBatchingIOs.prepare_batch_update)
+    assert all(name in source for name in ("self.requests_in_batch", "self.num_request_in_batch"))
+    source = inspect.getsource(scheduler.Scheduler._schedule_request)
+    assert "state.remaining_prefill_tokens = request_tokens[token_budget:]" in source
+    assert parameters(scheduler.Scheduler.finish_request) == ["self", "request_id"]
+    assert parameters(PagedAttentionCache.free_blocks) == ["self", "request_id", "no_cache"]
+    assert "self._copy_view" in inspect.getsource(CacheAllocator.copy_blocks)
+    assert "self.shared_ref_counts" in inspect.getsource(BlockLedger)
+    assert SlidingAttentionCacheAllocator.layer_type == "sliding_attention"
+
+
+def test_generate_takes_its_configuration_from_the_model_where_a_field_is_unset():
+    source = inspect.getsource(GenerationMixin._prepare_generation_config)
+    assert "update(**self.generation_config.to_dict(), defaults_only=True" in source
+    assert "max_length" in GenerationConfig._get_default_generation_params()
+    assert ".to(copy=True, dtype=torch.float32" in inspect.getsource(GenerationMixin._sample)
 
 
 def test_the_tokens_of_a_step_can_be_bounded_for_a_while():

@@ -65,7 +65,11 @@ def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
     def choose(method: str, group: Sequence[int]) -> None:
         group_logits = logits if len(group) == len(states) else logits[group]
         chosen, largest = _METHODS[method](group_logits, [states[index] for index in group])
-        result[:, group] = torch.stack((chosen.float(), largest.float()))
+        values = torch.stack((chosen.float(), largest.float()))
+        if len(group) == len(states):
+            result.copy_(values)
+        else:
+            result[:, group] = values
 
     for method, group in groups.items():
         run_isolated(partial(choose, method), group, states)
@@ -78,14 +82,12 @@ def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
                 largest_logit, state.rules.shared.names if state.rules else "", state.matcher and state.matcher.field
             )
     logprobs.report(tokens)
-
-    def record(indexes: Sequence[int]) -> None:
-        for index in indexes:
-            states[index].record(tokens[index])
-
-    for index, state in enumerate(states):
+    for state, token in zip(states, tokens, strict=True):
         if state.error is None:
-            run_isolated(record, [index], states)
+            try:
+                state.record(token)
+            except Exception as error:
+                state.error = error
     return [token if state.error is None else 0 for token, state in zip(tokens, states, strict=True)]
 
 
