@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from abstractllm._generated.parameters import ParameterOptions
 from abstractllm.errors import InvalidRequestError
@@ -322,7 +323,20 @@ def _check_labels(labels: Mapping[str, str]) -> None:
 def _check_schema(text: str, path: str) -> None:
     at_most(len(text), MAX_SCHEMA_CHARACTERS, path, "characters")
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_float=_finite_number, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{path} is not JSON: {error}", field=path, requested=text[:80]) from None
     require(isinstance(value, dict), path, "must be a JSON object", got=type(value).__name__)
+    check_text(json.dumps(value, ensure_ascii=False), path)
+
+
+def _finite_number(text: str) -> float:
+    """Reads a number as all providers are sent it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is beyond the numbers of 64 bits with a floating point")
+    return number
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no value of it")

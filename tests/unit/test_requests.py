@@ -76,6 +76,20 @@ def test_options_are_recognised_beside_the_generation_parameters():
         ("Hi", {"tool_choice": ToolChoice(name="g"), "tools": [Tool("f")]}, "tool_choice.name"),
         ("Hi", {"tool_choice": ToolChoice(ToolChoiceMode.REQUIRED)}, "tool_choice.mode"),
         ("Hi", {"response_format": JsonSchemaFormat("not json")}, "response_format.json_schema.schema_json"),
+        *(
+            ("Hi", {"response_format": JsonSchemaFormat(schema)}, "response_format.json_schema.schema_json")
+            for schema in (
+                '{"const": NaN}',
+                '{"maximum": 1e400}',
+                '{"const": "\\ud800"}',
+                '{"properties": {"\\udfff": {}}}',
+            )
+        ),
+        (
+            "Hi",
+            {"tools": [Tool("f", parameters_json_schema='{"default": -Infinity}')]},
+            "tools[0].parameters_json_schema",
+        ),
         ("Hi", {"response_format": RegexFormat("")}, "response_format.regex"),
         ("Hi", {"response_format": "json"}, "response_format"),
         ("Hi", {"timeout": 0}, "timeout"),

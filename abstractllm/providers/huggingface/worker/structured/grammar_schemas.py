@@ -48,10 +48,10 @@ def prepare_grammar(grammar: str) -> str:
         except (ValueError, RecursionError):
             return grammar  # llguidance says what is wrong with it
         if isinstance(schema, dict):
-            own = schema.get("x-guidance", {})
-            is_lenient = isinstance(own, dict) and own.get("lenient") is True
+            chosen = schema.get("x-guidance", {})
+            is_lenient = isinstance(chosen, dict) and chosen.get("lenient") is True
             prepared = prepare_schema(schema, is_lenient=is_lenient)
-            schema = prepared.schema | {"x-guidance": prepared.options | own if isinstance(own, dict) else own}
+            schema = prepared.schema | {"x-guidance": prepared.options | chosen if isinstance(chosen, dict) else chosen}
         parts.append(json.dumps(schema))
     return "".join(parts) + grammar[end:]
 
