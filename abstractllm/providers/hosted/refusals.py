@@ -123,7 +123,7 @@ _STATUSES: dict[int, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What a refusal means here."""
+    """The meaning of a refusal."""
 
     kind: Kind
     field: str | None = None
