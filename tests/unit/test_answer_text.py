@@ -117,6 +117,26 @@ def test_a_stop_cuts_the_streamed_and_the_whole_text_at_the_same_place(kind: str
         assert text_of(streamed).rstrip() == decoded(model.tokenizer.backend_tokenizer, tokens).rstrip()
 
 
+def test_log_probabilities_of_what_is_no_text_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    from abstractllm.providers.huggingface.worker.logprobs import LogprobAligner
+
+    kept: list[int] = []
+    drop = LogprobAligner.drop
+
+    def counted_drop(self: LogprobAligner, settled: int) -> None:
+        drop(self, settled)
+        kept.append(len(self._unassigned) + len(self._unsent))
+
+    monkeypatch.setattr(LogprobAligner, "drop", counted_drop)
+    model = loaded("byte_level", True)
+    call = '<tool_call>{"name": "weather", "arguments": {"a": "' + "long " * 300 + '"}}</tool_call>'
+    tokens = model.tokenizer("Go." + call + "Done.", add_special_tokens=False)["input_ids"]
+    deltas, done = answer(model, tokens, tools=True)
+    assert done.finish_reason == "tool_calls"
+    assert bytes_of(deltas) == b"Go.Done."
+    assert max(kept) < 60
+
+
 def test_a_special_token_has_no_bytes_of_text_but_its_name_among_the_likeliest() -> None:
     model = loaded("byte_level", True)
     special = model.tokenizer.convert_tokens_to_ids("<|pad|>")

@@ -54,3 +54,14 @@ def test_text_that_is_held_back_holds_its_tokens_back() -> None:
     aligner.assign(TextPiece("abcd", 0, 4))
     assert tokens(aligner.take(0)) == []
     assert tokens(aligner.take(4)) == [0]
+
+
+def test_tokens_of_what_cannot_become_text_are_dropped_and_no_others() -> None:
+    aligner = LogprobAligner()
+    for token, (begin, end) in enumerate([(0, 8), (8, 10), (10, 12), (12, 12)]):
+        aligner.add(begin, end, logprob(token))
+    aligner.drop(9)
+    aligner.assign(TextPiece("bc", 9, 11))
+    aligner.drop(11)
+    aligner.assign(TextPiece("de", 11, 13))
+    assert tokens(aligner.take(4)) == [1, 2, 3]

@@ -44,6 +44,15 @@ class LogprobAligner:
                 self._unsent.append((self._text_length + max(0, begin - piece.begin), logprob))
         self._text_length += len(piece.text)
 
+    def drop(self, settled: int) -> None:
+        """Drops the tokens that have written what has turned out to be no text.
+
+        Args:
+            settled: The place in the output before which nothing can become text any more.
+        """
+        while self._unassigned and self._unassigned[0][1] <= settled:
+            self._unassigned.popleft()
+
     def assign_rest(self, output_length: int) -> None:
         """Assigns to the end of the text the tokens that have written nothing at the end of the output."""
         self._unsent += [

@@ -135,6 +135,8 @@ class OutputProcessor:
         if self._parser.has_reasoned and not was_answering:
             self._reasoning_tokens = self._request.output_tokens
         self._write(pieces)
+        if self._logprobs is not None:
+            self._logprobs.drop(self._parser.settled)
         if name and not is_marker:
             self._write_special(name)
 

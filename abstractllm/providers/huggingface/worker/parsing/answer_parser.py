@@ -98,6 +98,11 @@ class AnswerParser:
         """Text that may still turn out to be the beginning of something else, such as white space before a call."""
         return self._reader.visible(self._text_begin, self._reader.end) if self.is_text else ""
 
+    @property
+    def settled(self) -> int:
+        """The place before which everything has been returned, in characters of all that the model has written."""
+        return self._reader.begin
+
     def push(self, text: str, is_special: bool = False) -> list[Piece]:
         """Takes the next piece of the answer and returns the pieces that are certain now.
 

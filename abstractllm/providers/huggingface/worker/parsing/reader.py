@@ -82,6 +82,11 @@ class Reader:
         self._forgotten = place
 
     @property
+    def begin(self) -> int:
+        """The place of the first character that has not been forgotten."""
+        return self._forgotten
+
+    @property
     def end(self) -> int:
         """The place behind all text that has come."""
         return self._forgotten + len(self._text)
