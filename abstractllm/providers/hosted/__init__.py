@@ -12,6 +12,7 @@ from abstractllm.providers.hosted.errors import (
     unknown_finish_reason,
     upstream_error,
 )
+from abstractllm.providers.hosted.finish_reasons import finish_reason_of
 from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_optional_text, read_text
 from abstractllm.providers.hosted.limits import http_arguments
 from abstractllm.providers.hosted.provider import HostedProvider, import_sdk
@@ -23,6 +24,7 @@ __all__ = [
     "HostedProvider",
     "Refusal",
     "classify",
+    "finish_reason_of",
     "http_arguments",
     "import_sdk",
     "read_count",

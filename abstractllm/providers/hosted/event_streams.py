@@ -25,6 +25,7 @@ __all__ = [
     "ServerSentEvent",
     "drain",
     "parse_json",
+    "parse_json_values",
     "read_events",
     "read_json_lines",
     "whole_json",
@@ -124,6 +125,21 @@ def parse_json(text: str | bytes) -> Any:
     text = text.decode("utf-8-sig", "replace") if isinstance(text, bytes) else text
     value: Any = _DECODER.decode(text)
     return value
+
+
+def parse_json_values(body: bytes) -> list[Any]:
+    """Returns the JSON value that a body is, or those of its lines: a stream without the marks of an event stream.
+
+    Raises:
+        ValueError, RecursionError: If it is neither.
+    """
+    try:
+        return [parse_json(body)]
+    except ValueError as error:
+        try:
+            return [parse_json(line) for line in body.split(b"\n") if line.strip(_WHITE_SPACE)]
+        except ValueError:
+            raise error from None
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:

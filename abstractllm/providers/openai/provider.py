@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import AbstractLLMError, ProviderCredentialsError
 from abstractllm.providers.hosted import HostedProvider, import_sdk, transport_error
-from abstractllm.providers.hosted.event_streams import drain, parse_json, read_events, whole_json
+from abstractllm.providers.hosted.event_streams import drain, parse_json_values, read_events, whole_json
 from abstractllm.providers.openai.answers import AnswerReader
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig, is_openai
 from abstractllm.providers.openai.counting import count_tokens
@@ -194,8 +194,9 @@ async def _read(reader: AnswerReader, chunks: AsyncIterator[bytes]) -> AsyncGene
     """Reads an answer that is streamed, or came in one piece."""
     body, chunks = await whole_json(chunks)
     if body is not None:
-        for event in reader.read_whole(parse_json(body)):
-            yield event
+        for value in parse_json_values(body):
+            for event in reader.read_whole(value):
+                yield event
         return
     async with aclosing(read_events(chunks)) as events:
         async for sent in events:
