@@ -344,3 +344,10 @@ async def test_a_server_that_stays_after_the_end_holds_nobody_up():
     async with asking(streaming(texts("whole"), then="hang")) as (llm, _):
         answer = await asyncio.wait_for(llm.complete_async("Hi"), 5)
     assert (answer.text, answer.usage.output_tokens) == ("whole", 7)
+
+
+async def test_empty_lines_of_mixed_kinds_end_events_too():
+    pieces = [chunk("x" * 2**20).replace("\n\n", "\n\r\n")] * 9
+    async with asking(streaming([*pieces, chunk(finish="stop"), DONE])) as (llm, _):
+        answer = await llm.complete_async("Hi")
+    assert len(answer.text) == 9 * 2**20

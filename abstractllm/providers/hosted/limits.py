@@ -47,7 +47,8 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
         events = response.headers.get("content-type", "").lower().startswith("text/event-stream")
         response.stream = capped(
             decoded(response.stream, encoding, MAX_ERROR_BYTES) if failed else response.stream,
-            marks=(b"\n\n", b"\r\r", b"\r\n\r\n") if events else (b"\n", b"\r"),
+            # Two ends of lines in a row, of whatever kinds; CR and LF are one.
+            marks=(b"\n\n", b"\r\r", b"\n\r") if events else (b"\n", b"\r"),
             cut_at=MAX_ERROR_BYTES if failed else None,
         )
 
