@@ -67,6 +67,11 @@ class StopScanner:
     def ends_with(self, text: str, name: str) -> bool:
         """Tells whether text and a special token behind it would end the text, without taking them."""
         searches = [search.copy() for search in self._searches]
+        longest = max((len(search.stop) for search in searches), default=0)
+        if len(text) > longest:
+            text = text[len(text) - longest :]  # what comes before is part of no sequence that ends with the name
+            for search in searches:
+                search.restart()
         return any(
             search.read(text) is not None or (name in search.stop and search.read_hidden(name)) for search in searches
         )

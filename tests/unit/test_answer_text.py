@@ -29,7 +29,7 @@ TOOLS = (ToolDefinition("weather", "", '{"type": "object"}'),)
 
 @functools.cache
 def loaded(kind: str, has_template: bool) -> Any:
-    """What `OutputProcessor` needs of a model: a tokenizer, the tokens that end an answer, no weights."""
+    """Returns the parts of a model that `OutputProcessor` needs: a tokenizer and end tokens, no weights."""
     from abstractllm.providers.huggingface.worker.prompt.prompt_builder import PromptBuilder
     from abstractllm.providers.huggingface.worker.token_decoder import TokenDecoder
 

@@ -1,4 +1,4 @@
-"""What callers write becomes neither a control token nor less than it was."""
+"""Texts of callers become neither a control token nor less than they were."""
 
 from __future__ import annotations
 

@@ -170,3 +170,13 @@ def test_the_work_for_a_character_does_not_depend_on_the_sequences_lengths(stops
         for character in text:
             scanner.push(character)
         assert count() < 100 * len(text) * len(stops)
+
+
+def test_a_look_ahead_looks_at_the_end_of_a_long_text_alone() -> None:
+    scanner = StopScanner(["ab<x>"])
+    scanner.push("a")
+    assert scanner.ends_with(" " * 10_000 + "ab", "<x>")
+    assert not scanner.ends_with("b" + " " * 10_000, "<x>")
+    with counted_lines() as count:
+        scanner.ends_with(" " * 10_000, "<x>")
+        assert count() < 200
