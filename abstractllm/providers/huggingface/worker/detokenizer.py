@@ -48,9 +48,9 @@ class Detokenizer:
             self._context.append(id)
             return text
         self._pending.append(id)
-        text = self._decoder.added_text(self._pending, self._context)
-        is_incomplete = text is None or text.endswith(_REPLACEMENT)
-        return "" if is_incomplete and len(self._pending) < _LONGEST_CHARACTER else self._release(text)
+        added = self._decoder.added_text(self._pending, self._context)
+        is_incomplete = added is None or added.endswith(_REPLACEMENT)
+        return "" if is_incomplete and len(self._pending) < _LONGEST_CHARACTER else self._release(added)
 
     def flush(self) -> str:
         """Returns what was held back, when no more tokens come, or none that could complete it."""

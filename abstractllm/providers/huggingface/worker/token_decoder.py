@@ -180,9 +180,10 @@ def _decoding_steps(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
 def _is_positional(decoder: dict[str, Any]) -> bool:
     """Tells whether a decoder gives a token the same text wherever it stands, except at the beginning."""
     if decoder["type"] == "Replace":
-        return len(decoder["pattern"].get("String", "")) == 1
+        pattern: str = decoder["pattern"].get("String", "")
+        return len(pattern) == 1
     if decoder["type"] == "Strip":
-        return decoder["start"] <= 1 and decoder["stop"] == 0
+        return bool(decoder["start"] <= 1 and decoder["stop"] == 0)
     return decoder["type"] in _POSITIONAL_DECODERS
 
 
