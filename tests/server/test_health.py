@@ -11,6 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from abstractllm import create_llm
 from abstractllm.testing import ScriptedProvider
+from abstractllm_api.v1 import models_pb2
 from tests.server.support import HANG, Serving, failure, request, serving
 from tests.waiting import until
 
@@ -198,11 +199,13 @@ async def test_log_state_and_health_agree_on_a_hosted_llm_without_a_key(
     async with serving(llms) as served:
         await until(lambda: "LLM hosted" in caplog.text)
         assert not [record.message for record in caplog.records if "ready" in record.message]
-        lines = [record for record in caplog.records if "is failed: api_key is missing" in record.message]
+        lines = [record for record in caplog.records if "api_key is missing" in record.message]
         assert sorted((record.levelname, record.message.split()[1]) for record in lines) == [
             ("ERROR", "hosted"),
             ("ERROR", "other"),
         ]
+        loading = served.models.LoadModel(models_pb2.LoadModelRequest(llm="other"))
+        assert (await failure(loading.read())).reason == "PROVIDER_CREDENTIALS"
         assert await healths(served) == {
             "liveness": "SERVING",
             "": "NOT_SERVING",

@@ -15,6 +15,7 @@ from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
     IncompleteStreamError,
+    ProviderCredentialsError,
     ProviderProtocolError,
     ProviderUnavailableError,
     ServerShuttingDownError,
@@ -25,7 +26,7 @@ from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
 from abstractllm.providers.hosted.config import HostedConfig
 from abstractllm.providers.hosted.errors import as_unicode, scrub, transport_error
 from abstractllm.requests import GenerationRequest
-from abstractllm.types import Event, Finished
+from abstractllm.types import Event, Finished, LlmState, LoadProgress
 
 __all__ = ["HostedProvider", "import_sdk"]
 
@@ -136,6 +137,21 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
         """Lets the next request use the new limit and a client of the new settings."""
         self._limiter.set_limit(after.max_concurrent_requests)
         self._clients.retire(after.connection)
+
+    async def load(self) -> None:
+        """Returns at once: there is nothing to load.
+
+        Raises:
+            ProviderCredentialsError: If there is no key: the LLM's state is FAILED then.
+        """
+        state, reason = self.state
+        if state is LlmState.FAILED:
+            raise ProviderCredentialsError(reason, field="api_key", provider=self.provider, llm=self.name)
+
+    async def load_progress(self) -> AsyncGenerator[LoadProgress, None]:
+        """Reports that the LLM is ready; errors as `load`."""
+        await self.load()
+        yield LoadProgress(LlmState.READY)
 
     @property
     def queued(self) -> int:
