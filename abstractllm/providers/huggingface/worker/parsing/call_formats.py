@@ -103,6 +103,7 @@ FORMATS = (
     CallFormat("json", "Action: ```json", "```"),
     CallFormat("json", "<longcat_tool_call>", "</longcat_tool_call>"),  # LongCat
     CallFormat("json", "<|action_start|><|plugin|>", "<|action_end|>"),  # InternLM 2.5
+    CallFormat("json", "function call<|role_sep|>", "<|message_sep|>"),  # GigaChat 3
     CallFormat("keyed", "<|tools_prefix|>", "<|tools_suffix|>"),  # Apertus
     CallFormat("python", "<|tool_call_start|>", "<|tool_call_end|>"),  # LFM2
     CallFormat("python", "<function_calls>", "</function_calls>"),  # Olmo 3

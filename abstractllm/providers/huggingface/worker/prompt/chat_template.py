@@ -61,7 +61,7 @@ class ChatTemplate:
         """The form in which it takes messages."""
         if source:
             self._require_users()
-        self._marks = find_marks(tokenizer, source)
+        self._marks = find_marks(tokenizer, source, self._render, self.form)
         tokens = tokenizer.added_tokens_encoder
         calls = probe_calls(self._render, self.form, tokens, self._marks.has_channels) if source else None
         self.call_format = calls.format if calls else None

@@ -43,6 +43,8 @@ class MessageForm:
     """True if the template writes no name of a call, so that the call's id must hold it, as with Kimi K2."""
     splits_calls: bool = False
     """True to put the text beside calls into a message before them."""
+    splits_each_call: bool = False
+    """True to put each call into a message of its own, with its result behind it."""
     drops_reasoning: bool = False
     """True to leave out the reasoning of messages that hold calls."""
 
@@ -57,7 +59,7 @@ class MessageForm:
         """
         messages: list[dict[str, Any]] = []
         ids: dict[str, str] = {}
-        for turn in turns:
+        for turn in _call_by_call(turns) if self.splits_each_call else turns:
             if turn.calls and turn.text and self.splits_calls:
                 messages.append({"role": turn.role, "content": self._content(turn)})
                 turn = structs.replace(turn, text="")
@@ -92,6 +94,27 @@ class MessageForm:
         ids[call.id] = call_id
         function = {"name": call.name, "arguments": arguments}
         return {"id": call_id, "type": "function", "function": function}
+
+
+def _call_by_call(turns: Sequence[Turn]) -> list[Turn]:
+    """Returns the turns with one call in each, and the results of a call behind it."""
+    ordered: list[Turn] = []
+    waiting = list(turns)
+    while waiting:
+        turn = waiting.pop(0)
+        if len(turn.calls) < 2:
+            ordered.append(turn)
+            continue
+        count = next((place for place, other in enumerate(waiting) if other.role != "tool"), len(waiting))
+        results, waiting = waiting[:count], waiting[count:]
+        for place, call in enumerate(turn.calls):
+            is_first = place == 0
+            text, reasoning = (turn.text, turn.reasoning) if is_first else ("", "")
+            ordered.append(structs.replace(turn, text=text, reasoning=reasoning, calls=(call,)))
+            ordered += [result for result in results if result.call_id == call.id]
+            results = [result for result in results if result.call_id != call.id]
+        ordered += results
+    return ordered
 
 
 def find_form(render: Render) -> MessageForm:

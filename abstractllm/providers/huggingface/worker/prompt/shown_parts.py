@@ -99,7 +99,9 @@ class PartsCheck:
     def _candidates(self, probe: _Probe) -> list[MessageForm]:
         forms = [self._form]
         if any(turn.calls and turn.text for turn in probe.turns):
-            forms.append(replace(self._form, splits_calls=True))
+            forms += [replace(form, splits_calls=True) for form in forms]
+        if any(len(turn.calls) > 1 for turn in probe.turns):
+            forms += [replace(form, splits_each_call=True) for form in forms]
         if any(turn.calls and turn.reasoning for turn in probe.turns):
             forms += [replace(form, drops_reasoning=True) for form in forms]
         return forms

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from abstractllm.providers.huggingface.protocol.messages import Turn
+from abstractllm.providers.huggingface.protocol.messages import ToolCall, Turn
 from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
 
 __all__ = ["CHANNEL_HEADER", "AnswerMarks", "find_marks", "holding_tokens", "turn_ends", "unseen_marks"]
@@ -67,32 +68,46 @@ class AnswerMarks:
         return (*(self.reasoning or ()), *(self.frame or ()), *(_CHANNEL_MARKS if self.has_channels else ()))
 
 
-def find_marks(tokenizer: Any, source: str) -> AnswerMarks:
+def find_marks(tokenizer: Any, source: str, render: Render, form: MessageForm) -> AnswerMarks:
     """Returns the marks of a model's answers, none where there is no template.
 
     Args:
         tokenizer: The tokenizer.
         source: The template's text.
+        render: Renders messages with the template.
+        form: The form in which it takes them.
     """
     if not source:
         return AnswerMarks()
     if all(mark in source for mark in _CHANNEL_MARKS[:3]):
         return AnswerMarks((f"{_CHANNEL}analysis{_MESSAGE}", _END), has_channels=True)
-    return AnswerMarks(_reasoning_block(tokenizer, source), _answer_frame(tokenizer, source))
+    block = _described_block(tokenizer) or _written_block(render, form) or _named_block(tokenizer, source)
+    return AnswerMarks(block, _answer_frame(tokenizer, source))
 
 
-def _reasoning_block(tokenizer: Any, source: str) -> tuple[str, str] | None:
-    """Returns the texts around reasoning: by the tokenizer's own description of answers, or a known pair.
-
-    Args:
-        tokenizer: The tokenizer, which may describe its answers in `response_template`.
-        source: The template's text; a known pair counts if one of its texts is in it, or if both are tokens.
-    """
+def _described_block(tokenizer: Any) -> tuple[str, str] | None:
+    """Returns the texts around reasoning by the tokenizer's own description of answers, its `response_template`."""
     fields = (getattr(tokenizer, "response_template", None) or {}).get("fields", {})
     for name in ("reasoning_content", "thinking", "reasoning"):
         field = fields.get(name, {})
         if isinstance(field.get("open"), str) and isinstance(field.get("close"), str):
             return field["open"].strip(), field["close"].strip()
+    return None
+
+
+def _written_block(render: Render, form: MessageForm) -> tuple[str, str] | None:
+    """Returns the known pair that a template writes around the reasoning of an earlier answer."""
+    call = ToolCall("probe1234", "probe", "{}")
+    for answer in (Turn("assistant", "Hello.", _WORD), Turn("assistant", "", _WORD, calls=(call,))):
+        before, is_written, behind = (render(form.messages([Turn("user", "Hello"), answer])) or "").partition(_WORD)
+        for opening, closing in _REASONING_BLOCKS if is_written else ():
+            if before.rstrip().endswith(opening) and behind.lstrip().startswith(closing):
+                return opening, closing
+    return None
+
+
+def _named_block(tokenizer: Any, source: str) -> tuple[str, str] | None:
+    """Returns the known pair of which a template names one text, or of which both are tokens."""
     block = next((block for block in _REASONING_BLOCKS if block[0] in source or block[1] in source), None)
     return block or _pair_of_tokens(tokenizer, _REASONING_BLOCKS)
 
@@ -148,14 +163,30 @@ def turn_ends(
     added = tokenizer.added_tokens_decoder.items()
     tokens |= {id: token.content for id, token in added if _MARK.fullmatch(token.content)}
     user, answer = Turn("user", "Hello"), Turn("assistant", _WORD)
+    inner = _inside_answers(render, form)
     ends = set()
     for turns in ([user, answer], [user, answer, user]):
         behind = (render(form.messages(turns)) or "").rpartition(_WORD)[2].lstrip()
         candidates = [id for id, text in tokens.items() if text and behind.startswith(text)]
         end = max(candidates, key=lambda id: len(tokens[id]), default=None)
-        if end is not None and tokens[end] not in others:
+        if end is not None and tokens[end] not in others and tokens[end] not in inner:
             ends.add(end)
     return frozenset(ends)
+
+
+def _inside_answers(render: Render, form: MessageForm) -> str:
+    """Returns what a template writes between the reasoning, the text and the call of one message."""
+    call = ToolCall("probe1234", "endword", json.dumps({"key": "endword"}))
+    tool = {"name": "endword", "description": "A probe.", "parameters": {"type": "object", "properties": {}}}
+    answers = [Turn("assistant", "endword", _WORD), Turn("assistant", _WORD, calls=(call,))]
+    answers.append(Turn("assistant", "", _WORD, calls=(call,)))
+    inside = []
+    for answer in answers:
+        messages = form.messages([Turn("user", "Hello"), answer])
+        for options in ({"tools": [{"type": "function", "function": tool}]}, {}):
+            behind = (render(messages, **options) or "").partition(_WORD)[2]
+            inside.append(behind.rpartition("endword")[0])
+    return "\0".join(inside)
 
 
 def _special_tokens(tokenizer: Any) -> dict[int, str]:
