@@ -240,27 +240,27 @@ class GenerationRules:
         """Returns the number of generated tokens behind which `begin_suppress_tokens` are forbidden."""
         return 0 if prompt_tokens > 1 or self.forced_bos_token_id is None else 1
 
-    def before_penalties(self, prompt: torch.Tensor, model: Any) -> list[LogitsProcessor]:
+    def before_penalties(self, prompt: Any, model: Any) -> list[LogitsProcessor]:
         """Returns transformers' processors of one answer that come before the penalties of its request.
 
         Args:
-            prompt: `[1, tokens]`.
+            prompt: `[1, tokens]`, a tensor.
             model: The model, for guidance.
         """
         processors: list[LogitsProcessor] = []
         if self.guidance_scale != 1.0:
             processors.append(UnbatchedClassifierFreeGuidanceLogitsProcessor(self.guidance_scale, model))
         if self.sequence_bias:
-            processors.append(SequenceBiasLogitsProcessor(self.sequence_bias))
+            processors.append(SequenceBiasLogitsProcessor(_as_lists(self.sequence_bias)))
         if self.encoder_repetition_penalty != 1.0:
             processors.append(EncoderRepetitionPenaltyLogitsProcessor(self.encoder_repetition_penalty, prompt))
         return processors
 
-    def after_penalties(self, prompt: torch.Tensor, max_tokens: int, has_format: bool) -> list[LogitsProcessor]:
+    def after_penalties(self, prompt: Any, max_tokens: int, has_format: bool) -> list[LogitsProcessor]:
         """Returns transformers' processors of one answer that come after the penalties of its request.
 
         Args:
-            prompt: `[1, tokens]`.
+            prompt: `[1, tokens]`, a tensor.
             max_tokens: The most tokens to generate.
             has_format: Whether the answer is held to a format, which no token that is forced may break.
         """
@@ -272,7 +272,7 @@ class GenerationRules:
         if self.encoder_no_repeat_ngram_size:
             processors.append(EncoderNoRepeatNGramLogitsProcessor(self.encoder_no_repeat_ngram_size, prompt))
         if self.bad_words_ids:
-            processors.append(SequenceBiasLogitsProcessor(self.bad_words_ids))
+            processors.append(SequenceBiasLogitsProcessor(_as_lists(self.bad_words_ids)))
         if self.ends and (least := self.least_new_tokens(length)):
             processors.append(MinNewTokensLengthLogitsProcessor(length, least, ends))
         if self.forced_bos_token_id is not None and not has_format:
@@ -285,10 +285,10 @@ class GenerationRules:
         if self.exponential_decay_length_penalty and self.ends:
             processors.append(_EndGrowth(self.exponential_decay_length_penalty, ends, length))
         if self.suppress_tokens:
-            processors.append(SuppressTokensLogitsProcessor(self.suppress_tokens, device=device))
+            processors.append(SuppressTokensLogitsProcessor(self.suppress_tokens, str(device)))
         if self.begin_suppress_tokens:
             place = length + self.first_place(length)
-            processors.append(SuppressTokensAtBeginLogitsProcessor(self.begin_suppress_tokens, place, device=device))
+            processors.append(SuppressTokensAtBeginLogitsProcessor(self.begin_suppress_tokens, place, str(device)))
         return processors
 
     def first_filters(self) -> list[LogitsProcessor]:
@@ -303,7 +303,7 @@ class GenerationRules:
         if self.epsilon_cutoff:
             filters.append(EpsilonLogitsWarper(self.epsilon_cutoff))
         if self.eta_cutoff:
-            filters.append(EtaLogitsWarper(self.eta_cutoff, device=device))
+            filters.append(EtaLogitsWarper(self.eta_cutoff, device=str(device)))
         return filters
 
 
@@ -480,6 +480,10 @@ def _forbidden_sequences(bad_words: Any, ends: Collection[int]) -> dict[tuple[in
         return None
     sequences: dict[tuple[int, ...], float] = NoBadWordsLogitsProcessor(bad_words, sorted(ends)).sequence_bias
     return sequences
+
+
+def _as_lists(sequences: dict[tuple[int, ...], float]) -> list[list[list[int] | float]]:
+    return [[list(sequence), value] for sequence, value in sequences.items()]
 
 
 def _or(value: Any, default: Any) -> Any:

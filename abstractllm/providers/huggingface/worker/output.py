@@ -40,6 +40,7 @@ class OutputProcessor:
         template, tools = loaded.prompt_builder.template, request.message.conversation.tools
         self._loaded = loaded
         self._ends = loaded.ends
+        self._forces_end = bool(loaded.rules.forced_eos_token_id) and request.matcher is None
         self._request = request
         self._send = send
         self._detokenizer = self._new_detokenizer()
@@ -84,7 +85,9 @@ class OutputProcessor:
         if matcher is not None and matcher.is_active:
             matcher.accept(token)
         if token in self._ends:
-            self.finish_reason = FinishReason.STOP
+            # Some models' generation configurations force an end where the length would cut the answer.
+            is_cut = self._forces_end and request.output_tokens >= request.max_tokens
+            self.finish_reason = FinishReason.MAX_TOKENS if is_cut else FinishReason.STOP
             return True
         self._read(token, logprobs)
         if matcher is not None and not matcher.is_active:

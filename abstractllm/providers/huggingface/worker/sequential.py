@@ -111,7 +111,8 @@ def _logits_processors(
     processors += rules.after_penalties(prompt, request.max_tokens, has_format=matcher is not None)
     if matcher is not None:
         processors.append(_Format(matcher))
-    processors.append(_FiniteLogits(", ".join(rules.logits_rules), matcher and matcher.field))
+    field = None if matcher is None else matcher.field
+    processors.append(_FiniteLogits(", ".join(rules.logits_rules), field))
     return processors
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -107,7 +108,9 @@ class LogitsRules:
         if settings.min_p:
             filters.append(MinPLogitsWarper(settings.min_p))
         filters += self.rules.last_filters(scores.device)
-        no_tokens = torch.empty((len(scores), 0), dtype=torch.long, device=scores.device)  # none of them looks at any
+        no_tokens: Any = torch.empty(
+            (len(scores), 0), dtype=torch.long, device=scores.device
+        )  # none of them looks at any
         result: torch.Tensor = filters(no_tokens, scores)
         return result
 

@@ -78,9 +78,9 @@ def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
     for state, largest_logit in zip(states, largest_logits, strict=True):
         if state.error is None and not math.isfinite(largest_logit):
             state.has_invalid_logits = True
-            state.error = no_token_error(
-                largest_logit, state.rules.shared.names if state.rules else "", state.matcher and state.matcher.field
-            )
+            names = "" if state.rules is None else state.rules.shared.names
+            field = None if state.matcher is None else state.matcher.field
+            state.error = no_token_error(largest_logit, names, field)
     logprobs.report(tokens)
     for state, token in zip(states, tokens, strict=True):
         if state.error is None:

@@ -109,5 +109,7 @@ def new_sampling_state(request: EngineRequest, model_defaults: Any, rules: Logit
         top_logprobs=sampling.top_logprobs,
         counts=counts,
         matcher=request.matcher,
-        rules=rules and RequestRules(rules, request.prompt, request.max_tokens, request.matcher is not None),
+        rules=None
+        if rules is None
+        else RequestRules(rules, request.prompt, request.max_tokens, has_format=request.matcher is not None),
     )
