@@ -168,6 +168,24 @@ def test_an_id_that_is_new_in_each_piece_begins_no_call(call, index, with_name):
         # The index comes and goes.
         ([[entry(-1, "a", "f", "")], [entry(0, None, None, '{"a": 1}')]], [("f", {"a": 1})]),
         ([[entry(0, "a", "f", "")], [entry(-1, None, None, '{"a": 1}')]], [("f", {"a": 1})]),
+        # Numbered calls that come once more, in the middle and with new ids.
+        (
+            [
+                [entry(0, "a", "f", '{"a": 1}')],
+                [entry(1, "b", "g", "{}")],
+                [entry(0, "c", "f", '{"a":1}'), entry(1, None, "g", "{}")],
+                [entry(2, "d", "f", '{"a": 1}')],
+            ],
+            [("f", {"a": 1}), ("g", {}), ("f", {"a": 1})],
+        ),
+        # An empty object before the arguments, in turns.
+        (
+            [
+                [entry(0, "a", "f", "{}"), entry(1, "b", "g", {})],
+                [entry(1, None, None, '{"b": 2}'), entry(0, None, None, '{"a": 1}')],
+            ],
+            [("f", {"a": 1}), ("g", {"b": 2})],
+        ),
         # The name so far is repeated as it grows.
         ([[entry(0, "a", "get_", "")], [entry(0, "a", "get_time", "{}")]], [("get_time", {})]),
         # Positions in the list stand in for indices.
@@ -188,6 +206,12 @@ def test_an_id_that_is_new_in_each_piece_begins_no_call(call, index, with_name):
 )
 def test_other_dialects(chunks, calls):
     assert read(chunks) == calls
+
+
+def test_calls_without_end_are_an_error():
+    reader = ToolCallReader(["f"])
+    with pytest.raises(ValueError, match="more than 1000 tool calls"):
+        reader.read([entry(None, None, "f", "{}")] * 1001)
 
 
 def test_a_name_that_never_comes_is_that_of_the_only_tool_and_else_an_error():

@@ -20,6 +20,9 @@ from abstractllm.types import ToolCallDelta
 
 __all__ = ["ToolCallReader"]
 
+MAX_CALLS = 1000
+"""Calls of one answer at most."""
+
 _STATE_FIELDS = ("extra_content", "provider_specific_fields", "thought_signature")
 """Fields of a call that Gemini's compatible endpoint, and LiteLLM for it, want back with the call."""
 
@@ -50,6 +53,8 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
     object: _ObjectScanner = field(default_factory=lambda: _ObjectScanner())
     state: dict[str, Any] = field(default_factory=dict)
+    value: tuple[Any] | None = None
+    """The value of its arguments, once it is needed: it is compared with what may repeat it."""
     number: int = -1
     """Its place among the answer's calls, once its first event is out."""
     sent: int = 0
@@ -68,8 +73,9 @@ class _Call:
 
     def has_same_arguments(self, text: str) -> bool:
         """Tells whether a text is the same JSON as the arguments so far."""
-        arguments = "".join(self.arguments)
-        return arguments == text or _parsed(arguments) == _parsed(text)
+        if self.value is None:
+            self.value = (_parsed("".join(self.arguments)),)
+        return bool(self.value[0] == _parsed(text))
 
 
 class ToolCallReader:
@@ -82,6 +88,8 @@ class ToolCallReader:
     def __init__(self, tools: Iterable[str] = ()) -> None:
         self._tools = frozenset(tools)
         self._calls: list[_Call] = []
+        self._held: list[_Call] = []
+        """The calls of which something may be held back."""
         self._new: list[_Call] = []
         """The calls that began in the chunk that is being read."""
         self._sent = 0
@@ -115,11 +123,13 @@ class ToolCallReader:
         for fragment in fragments:
             call = None if is_whole else self._call_of(fragment)
             if call is None:
-                for earlier in self._calls:
-                    deltas += self._advance(earlier, is_ended=True)
+                if len(self._calls) == MAX_CALLS:
+                    raise ValueError(f"more than {MAX_CALLS} tool calls")
+                deltas += [delta for earlier in self._held for delta in self._advance(earlier, is_named=True)]
+                self._held = [earlier for earlier in self._held if earlier.number < 0]
                 call = _Call(fragment.index, fragment.place, is_doubtful=self._may_repeat(fragment))
-                self._calls.append(call)
-                self._new.append(call)
+                for calls in (self._calls, self._held, self._new):
+                    calls.append(call)
             self._add(call, fragment)
             deltas += self._advance(call)
         return deltas
@@ -144,7 +154,7 @@ class ToolCallReader:
                 if len(self._tools) != 1:
                     raise ValueError("a tool call without a name")
                 (call.name,) = self._tools
-            deltas += self._advance(call, is_ended=True)
+            deltas += self._advance(call, is_named=True, is_whole=True)
         return deltas
 
     def _without_repetitions(self, fragments: list[_Fragment], is_whole: bool) -> list[_Fragment]:
@@ -193,6 +203,11 @@ class ToolCallReader:
             return same[-1] if same else (None if fragment.name or fragment.id else last)
         return last
 
+    @property
+    def _are_numbered(self) -> bool:
+        """True if the server gives different calls different indices."""
+        return any(call.index not in (None, self._calls[0].index) for call in self._calls)
+
     def _may_repeat(self, fragment: _Fragment) -> bool:
         """Tells whether a fragment that begins a call may be an empty last piece of the call before."""
         last = self._calls[-1] if self._calls else None
@@ -220,8 +235,11 @@ class ToolCallReader:
             return False
         if fragment.name == call.name:
             if call.is_complete:
-                return same_id and (
-                    call.is_placeholder or not fragment.arguments.strip() or call.has_same_arguments(fragment.arguments)
+                # Where calls are numbered, one that has been there with its number is repeated.
+                is_known = same_id or (fragment.index is not None and self._are_numbered)
+                return is_known and (
+                    (same_id and (call.is_placeholder or not fragment.arguments.strip()))
+                    or call.has_same_arguments(fragment.arguments)
                 )
             # A new id in each fragment, or a second call after one without arguments.
             return bool(not other_id or call.arguments or fragment.arguments.strip())
@@ -254,10 +272,11 @@ class ToolCallReader:
         if not fragment.arguments or (is_repeated and not call.is_placeholder):
             return
         if call.is_placeholder and not call.sent:
-            call.arguments, call.object = [], _ObjectScanner()
+            call.arguments, call.object, call.value = [], _ObjectScanner(), None
         if not call.arguments and not fragment.arguments.strip():
             return
         call.arguments.append(fragment.arguments)
+        call.value = None
         call.object.feed(fragment.arguments)
 
     def _grown_name(self, name: str, piece: str) -> str:
@@ -268,24 +287,29 @@ class ToolCallReader:
             return piece  # the name so far is repeated each time
         return name + piece
 
-    def _advance(self, call: _Call, is_ended: bool = False) -> list[ToolCallDelta]:
+    def _advance(self, call: _Call, *, is_named: bool = False, is_whole: bool = False) -> list[ToolCallDelta]:
         """Returns the events that a call is ready for.
 
         A name that may go on is held back, and so are arguments without a name, and an empty object that may stand in
         for arguments to come.
+
+        Args:
+            call: The call.
+            is_named: True if its name will not go on.
+            is_whole: True if nothing more will come.
         """
         if not call.name or (call.is_doubtful and not call.arguments):
             return []
         is_first = call.number < 0
         if is_first:
             is_settled = call.name in self._tools and sum(tool.startswith(call.name) for tool in self._tools) == 1
-            if not (is_ended or is_settled or call.arguments):
+            if not (is_named or is_settled or call.arguments):
                 return []
             call.number, self._sent = self._sent, self._sent + 1
             if not call.id or call.id in self._ids:
                 call.id = f"call_{uuid.uuid4().hex}"
             self._ids.add(call.id)
-        ready = [] if call.is_placeholder and not is_ended else call.arguments[call.sent :]
+        ready = [] if call.is_placeholder and not is_whole else call.arguments[call.sent :]
         call.sent += len(ready)
         deltas = [ToolCallDelta(call.number, arguments_fragment=piece) for piece in ready]
         if not is_first:
