@@ -107,10 +107,9 @@ def _explained_style(offer: str) -> CallStyle | None:
 
 def _style_of_tokens(tokens: Container[str]) -> CallStyle | None:
     """Returns the one format whose opening and closing are tokens, for a template that neither writes nor explains."""
-    openings = [format.opening for format in FORMATS]
-    for format in FORMATS:
-        is_alone = openings.count(format.opening) == 1
-        if is_alone and format.closing and format.opening in tokens and format.closing in tokens:
+    pairs = [(format.opening, format.closing) for format in FORMATS]
+    for format, pair in zip(FORMATS, pairs, strict=True):
+        if pairs.count(pair) == 1 and format.opening and all(not text or text in tokens for text in pair):
             return CallStyle(format, None)
     return None
 

@@ -16,7 +16,9 @@ from abstractllm.providers.huggingface.worker.prompt.message_form import Message
 __all__ = ["PartsCheck"]
 
 _WORD = re.compile(r"probe([0-9]+)word")
-_MOST_CACHED = 256
+_MOST_REMEMBERED = 256
+_LONGEST_REMEMBERED = 64
+"""Messages of the longest conversation whose structure is remembered."""
 
 RenderOrRaise = Callable[[list[dict[str, Any]], list[dict[str, Any]], dict[str, object]], str]
 """Renders messages and tools with the template's variables; raises the library's errors."""
@@ -59,9 +61,14 @@ class PartsCheck:
         key = (probe.turns, probe.tools, tuple(sorted(variables.items())))
         result = self._forms.get(key)
         if result is None:
-            if len(self._forms) >= _MOST_CACHED:
-                self._forms.clear()
-            result = self._forms[key] = self._first_form(probe, variables)
+            result = self._first_form(probe, variables)
+            if isinstance(result, AbstractLLMError):
+                result = result.with_traceback(None)  # it would keep all that was looked at
+                result.__cause__ = result.__context__ = None
+            if len(probe.turns) <= _LONGEST_REMEMBERED:
+                if len(self._forms) >= _MOST_REMEMBERED:
+                    self._forms.clear()
+                self._forms[key] = result
         if isinstance(result, MessageForm):
             return result
         raise probe.located(result, conversation)
