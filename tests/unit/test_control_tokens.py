@@ -104,6 +104,20 @@ def test_a_text_of_all_private_characters_is_refused() -> None:
     assert encode("byte_level", text)
 
 
+def test_a_second_template_for_tools_has_its_control_tokens() -> None:
+    from abstractllm.providers.huggingface.worker.prompt.prompt_builder import PromptBuilder
+
+    tokenizer = scripted_tokenizer("byte_level", added=["<answer>", "<result>"])
+    tokenizer.chat_template = {"default": HERMES, "tool_use": "{{ '<result>' and '' }}" + HERMES}
+    call = ToolCall("abcdefghi", "weather", "{}")
+    result = Turn("tool", "<result><answer>", call_id=call.id, name="weather")
+    turns = (Turn("user", "Go"), Turn("assistant", "", calls=(call,)), result)
+    tools = (ToolDefinition("weather", "", "{}"),)
+    ids = PromptBuilder(tokenizer, 10_000).encode(Conversation(turns, tools))
+    assert tokenizer.convert_tokens_to_ids("<result>") not in ids
+    assert "<result><answer>" in tokenizer.decode(ids)
+
+
 def test_many_control_tokens_are_not_searched_for_one_by_one() -> None:
     """Counts the branches of the pattern at one place: those of one character, not of all names."""
     from abstractllm.providers.huggingface.worker.prompt.control_tokens import _any_of

@@ -24,17 +24,19 @@ _NEWLINE = "\n"
 
 
 class ControlTokens:
-    """The control tokens of a tokenizer and its chat template; to be used from one thread.
+    """The control tokens of a tokenizer and its chat templates; to be used from one thread.
 
     Args:
         tokenizer: A transformers tokenizer.
-        source: The text of the chat template.
     """
 
-    def __init__(self, tokenizer: Any, source: str) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._source = source
-        self._marked = _any_of(tokenizer._get_control_tokens(source)) if source else None
+        templates = tokenizer.chat_template or {}
+        sources = [templates] if isinstance(templates, str) else list(templates.values())
+        self._source = "".join(sources)
+        """The texts of the chat templates: some tokenizers have another one for conversations with tools."""
+        self._marked = _any_of(text for source in sources for text in tokenizer._get_control_tokens(source))
         self._added = _any_of(text for text in tokenizer.added_tokens_encoder if not text.isspace())
         self._newline: list[int] = tokenizer.encode(_NEWLINE, add_special_tokens=False)
         self._ids_as_text: dict[str, list[int]] = {}

@@ -37,9 +37,7 @@ class PromptBuilder:
         """The chat template, and what it can do."""
         self._parts = PartsCheck(self.template.form, self.template.render)
         self._appended = _appended_tokens(tokenizer)
-        self._control_tokens = ControlTokens(
-            tokenizer, tokenizer.get_chat_template() if tokenizer.chat_template else ""
-        )
+        self._control_tokens = ControlTokens(tokenizer)
 
     def takes_system_prompt(self) -> bool:
         """Tells whether a conversation may begin with a system message."""
