@@ -233,6 +233,10 @@ def _as_message(message: object, index: int) -> ChatMessage:
             f"{path}.role must be one of {', '.join(Role)}", field=f"{path}.role", requested=message["role"]
         ) from None
     content = message["content"]
+    if content is None and role is Role.ASSISTANT:
+        content = ()  # as OpenAI's API gives it
+    kind = type(content).__name__
+    require(isinstance(content, str | list | tuple), f"{path}.parts", "must be text or a sequence of parts", got=kind)
     parts: tuple[Part, ...] = (Text(content),) if isinstance(content, str) else tuple(content)
     return ChatMessage(role, parts)
 

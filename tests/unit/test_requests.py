@@ -57,6 +57,9 @@ def test_options_are_recognised_beside_the_generation_parameters():
         ("Hi", {"system_prompt": 3}, "system_prompt"),
         ([{"role": "boss", "content": "Hi"}], {}, "chat.messages[0].role"),
         ([{"role": "user"}], {}, "chat.messages[0]"),
+        ([{"role": "user", "content": None}], {}, "chat.messages[0].parts"),
+        ([{"role": "user", "content": 7}], {}, "chat.messages[0].parts"),
+        ([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], {}, "chat.messages[0].parts[0]"),
         ([USER, ChatMessage(Role.SYSTEM, (Text("late"),))], {}, "chat.messages[1].role"),
         ([ChatMessage(Role.USER, ())], {}, "chat.messages[0].parts"),
         ([USER] * 4097, {}, "chat.messages"),
@@ -103,3 +106,8 @@ def test_a_bad_request_is_refused_by_field(prompt, options, field):
     with pytest.raises(InvalidRequestError) as caught:
         make_request(prompt, **options)
     assert caught.value.field == field
+
+
+def test_an_assistants_turn_without_content_is_an_empty_one():
+    request = make_request([USER, {"role": "assistant", "content": None}, USER])
+    assert request.messages[1] == ChatMessage(Role.ASSISTANT, ())

@@ -120,6 +120,12 @@ def test_keys_may_be_members_of_the_enum(server: Any, llm: RemoteLLM) -> None:
     assert list(server.requests[-1].parameters.stop) == ["."]
 
 
+def test_an_answer_that_holds_nothing_goes_back(server: Any, llm: RemoteLLM) -> None:
+    for empty in (ChatMessage(Role.ASSISTANT, ()), {"role": "assistant", "content": None}):
+        llm.generate([{"role": "user", "content": "Hi"}, empty, {"role": "user", "content": "Hello?"}])
+        assert server.requests[-1].chat.messages[1] == pb.ChatMessage(role=pb.ROLE_ASSISTANT)
+
+
 def test_a_conversation_arrives_part_by_part(server: Any, llm: RemoteLLM) -> None:
     llm.generate(
         [
@@ -257,6 +263,7 @@ def test_events_without_a_known_kind_are_skipped(server: Any, llm: RemoteLLM) ->
         (([{"role": "robot", "content": "Hi"}],), {}, "chat.messages[0].role"),
         (([{"role": "user"}],), {}, "chat.messages[0]"),
         (([{"role": "user", "content": [5]}],), {}, "chat.messages[0].parts[0]"),
+        (([{"role": "user", "content": None}],), {}, "chat.messages[0].parts"),
         ((5,), {}, "prompt"),
         (("Hi", 5), {}, "system_prompt"),
         (("Hi",), {"temperature": "hot"}, "parameters.temperature"),

@@ -100,6 +100,8 @@ def _message(message: object, index: int) -> pb.ChatMessage:
         role, parts = message.role, message.parts
     elif isinstance(message, Mapping) and set(message) == {"role", "content"}:
         role, content = message["role"], message["content"]
+        if content is None and role == "assistant":
+            content = ()  # as OpenAI's API gives it
         parts = (Text(content),) if isinstance(content, str) else content
     else:
         raise InvalidRequestError(f"{path} must be a ChatMessage or have the keys role and content", field=path)
