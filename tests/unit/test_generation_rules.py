@@ -478,6 +478,16 @@ def test_what_needs_more_than_logits_is_answered_one_at_a_time(tmp_path: Path, d
     assert text == text_of(loaded, expected)
 
 
+def test_a_model_with_a_generate_function_of_its_own_is_asked_one_request_at_a_time(
+    directory: Path,
+) -> None:
+    loaded = load_model(settings(directory), lambda *_, **__: None)
+    loaded.model.generate = loaded.model.generate
+    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
+    assert engine is None
+    assert loaded.description.note.endswith("the model comes with a generate function of its own")
+
+
 def test_log_probabilities_under_guidance_are_of_the_models_own_logits(loaded: LoadedModel) -> None:
     def first(**fields: Any) -> Any:
         configure(loaded, fields)

@@ -1,6 +1,7 @@
 """Faults while tokens are generated: the request that has one fails alone, and its neighbours answer as ever."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from abstractllm.errors import AbstractLLMError
+from abstractllm.providers.huggingface.engine.pending_request import as_error
 from abstractllm.providers.huggingface.protocol.messages import (
     Batch,
     Conversation,
@@ -26,7 +28,7 @@ from abstractllm.providers.huggingface.worker.batching.sampling_state import Sam
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
 from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
 from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer, ExactDetokenizer
-from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory, no_token_error
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.logprobs import LogprobAligner
 from abstractllm.providers.huggingface.worker.model import LoadedModel
@@ -531,6 +533,13 @@ def generate_alone(loaded: LoadedModel, prompt: str, **sampling: Any) -> list[An
 def test_too_little_memory_is_told_from_faults(error: Exception, reason: str) -> None:
     assert failure_message(1, error).reason == reason
     assert is_out_of_memory(error) == (reason == "OVERLOADED")
+
+
+def test_a_model_that_overflows_is_not_asked_again_by_itself() -> None:
+    overflow = as_error(failure_message(1, no_token_error(math.nan, "", None)))
+    assert (overflow.reason, overflow.is_billed) == ("PROVIDER_PROTOCOL", True)
+    too_little = as_error(failure_message(1, CUDA_MEMORY))
+    assert (too_little.reason, too_little.is_billed, too_little.retryable) == ("OVERLOADED", False, True)
 
 
 def test_memory_that_comes_back_is_used_again(loaded: LoadedModel) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import msgspec
 
-from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, error_class
+from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, ProviderProtocolError, error_class
 from abstractllm.providers.huggingface.protocol.channel import encode
 from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
@@ -213,13 +213,16 @@ def as_error(message: Failed | LoadFailed) -> AbstractLLMError:
     kind = error_class(message.reason)
     if isinstance(message, LoadFailed):
         return kind(message.message, field=message.field)
-    return kind(
+    error = kind(
         message.message,
         field=message.field,
         limit=message.limit,
         requested=message.requested,
         output_tokens=message.output_tokens,
     )
+    # A model whose logits are not finite has worked for it, and would again, to the same end.
+    error.is_billed = isinstance(error, ProviderProtocolError)
+    return error
 
 
 def _format_key(message: Generate | Count) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from transformers import GenerationMixin
 
 from abstractllm.errors import ConfigurationError, OverloadedError, cause_chain
 from abstractllm.providers.huggingface.protocol.messages import Batch, Load
@@ -89,6 +90,8 @@ def _start_any(
         return None, ""
     if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
         return None, "the model lies on several devices"
+    if "generate" in vars(model) or getattr(type(model), "generate", None) is not GenerationMixin.generate:
+        return None, "the model comes with a generate function of its own"
     if loaded.rules.not_in_a_batch:
         return None, loaded.rules.not_in_a_batch
     if mixes_lengths(model, loaded.description.context_window):
