@@ -211,7 +211,11 @@ class _Performance:
                     yield item
                     return
                 case _:
-                    if not await self._admit(item):
+                    is_admitted = await self._admit(item)
+                    # No stop sequence goes on across a call.
+                    if (not is_admitted or not isinstance(item, TextDelta)) and (rest := self._stops.flush()):
+                        yield TextDelta(rest)
+                    if not is_admitted:
                         yield self._finished(FinishReason.MAX_TOKENS)
                         return
                     yield TextDelta(self._stops.push(item.text), item.logprobs) if isinstance(item, TextDelta) else item

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from abstractllm import create_llm
 from abstractllm._core import stop_scanner
 from abstractllm._core.stop_scanner import StopScanner
+from abstractllm.types import TextDelta, Tool
 
 TEXT = st.text(alphabet="ab🙂", max_size=30)
 STOPS = st.lists(st.text(alphabet="ab🙂", min_size=1, max_size=4), max_size=4)
@@ -72,6 +74,29 @@ def test_of_overlapping_sequences_the_one_that_is_complete_first_counts(
     for pieces in ([text], list(text)):
         scanner = StopScanner(stops)
         assert ("".join(map(scanner.push, pieces)), scanner.stop_sequence) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "expected"),
+    [
+        ([{"text": "one two three four"}], {"stop": ["two three", "wo"]}, ("one t", "STOP_SEQUENCE", "wo")),
+        ([{"text": "one two three"}], {"stop": ["wo", "two"]}, ("one ", "STOP_SEQUENCE", "two")),
+        ([{"text": "one two three"}], {"stop": ["two three"], "max_tokens": 2}, ("one two", "MAX_TOKENS", "")),
+        (
+            [{"text": "one two"}, {"tool_call": {"id": "1", "name": "f", "arguments": {}}}, {"text": " three"}],
+            {"stop": ["two three"], "tools": [Tool("f", "", "{}")]},
+            ("one two three", "TOOL_CALLS", ""),
+        ),
+    ],
+)
+def test_a_scripted_llm_ends_where_a_local_one_does(
+    steps: list[Any], options: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    with create_llm("scripted", script=steps) as llm:
+        answer = llm.complete("Count", **options)
+        events = list(llm.stream("Count", **options))
+    assert (answer.text, answer.finish_reason.name, answer.stop_sequence) == expected
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == answer.text
 
 
 def reference_with_special(events: list[str], stops: list[str]) -> tuple[str, str]:
