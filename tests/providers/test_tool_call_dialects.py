@@ -46,7 +46,14 @@ def read(chunks: list[list[Entry]], tools: tuple[str, ...] = TOOLS, *, is_last: 
             assert (delta.id, delta.name) == ("", "")
         calls[delta.index][2] += delta.arguments_fragment
     assert len({call[0] for call in calls.values()}) == len(calls)
-    return [(name, json.loads(arguments or "{}")) for _, name, arguments in calls.values()]
+    return [(name, value_of(arguments or "{}")) for _, name, arguments in calls.values()]
+
+
+def value_of(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
 
 
 INDICES: dict[str, Callable[[int], int | None]] = {
@@ -164,7 +171,16 @@ def test_an_id_that_is_new_in_each_piece_begins_no_call(call, index, with_name):
         ([[entry(0, None, "f", "{}"), entry(0, None, "f", "{}")]], [("f", {}), ("f", {})]),
         # Without arguments at all.
         ([[entry(None, None, "f", None)], [entry(None, None, "g", None)]], [("f", {}), ("g", {})]),
-        ([[entry(0, None, "f", "null")]], [("f", None)]),
+        (
+            [[entry(0, "a", "f", "null")], [entry(0, "b", "f", "nu")], [entry(0, None, None, "ll")]],
+            [("f", {}), ("f", {})],
+        ),
+        # The arguments as JSON text once more.
+        (
+            [[entry(0, "a", "f", '"{\\"a\\":')], [entry(0, None, None, ' 1}"')], [entry(0, "b", "f", '"{}"')]],
+            [("f", {"a": 1}), ("f", {})],
+        ),
+        ([[entry(0, "a", "f", "[1]")], [entry(1, "b", "f", "oops")]], [("f", [1]), ("f", "oops")]),
         # The index comes and goes.
         ([[entry(-1, "a", "f", "")], [entry(0, None, None, '{"a": 1}')]], [("f", {"a": 1})]),
         ([[entry(0, "a", "f", "")], [entry(-1, None, None, '{"a": 1}')]], [("f", {"a": 1})]),

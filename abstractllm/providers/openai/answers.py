@@ -271,8 +271,8 @@ class AnswerReader:
         if logprobs:
             events.append(TextDelta("", logprobs))
         entries = message.get("tool_calls") or []
-        if isinstance(entries, Mapping):
-            entries = [entries]
+        if not isinstance(entries, list):
+            entries = [entries] if isinstance(entries, Mapping) else []
         self._has_tool_calls |= bool(entries)
         if not self._has_tool_calls and (function := message.get("function_call")):
             entries = [{"function": function}]

@@ -8,74 +8,17 @@ fragment belongs to is therefore told by all that it says, and by whether the ar
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
-from abstractllm.providers.hosted.json_values import read_optional_text
+from abstractllm.providers.openai.tool_call_fragments import Call, Fragment, ObjectScanner, read_fragment
 from abstractllm.types import ToolCallDelta
 
 __all__ = ["ToolCallReader"]
 
 MAX_CALLS = 1000
 """Calls of one answer at most."""
-
-_STATE_FIELDS = ("extra_content", "provider_specific_fields", "thought_signature")
-"""Fields of a call that Gemini's compatible endpoint, and LiteLLM for it, want back with the call."""
-
-
-@dataclass(slots=True)
-class _Fragment:
-    """One entry of `tool_calls`, read."""
-
-    index: int | None
-    id: str
-    name: str
-    arguments: str
-    state: dict[str, Any]
-    place: int | None
-    """The entry's place in its list, where that has several entries without an index."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call as it grows."""
-
-    index: int | None
-    place: int | None
-    ids: set[str] = field(default_factory=set)
-    """The ids that its fragments had; the first stands in its events."""
-    id: str = ""
-    name: str = ""
-    arguments: list[str] = field(default_factory=list)
-    object: _ObjectScanner = field(default_factory=lambda: _ObjectScanner())
-    state: dict[str, Any] = field(default_factory=dict)
-    value: tuple[Any] | None = None
-    """The value of its arguments, once it is needed: it is compared with what may repeat it."""
-    number: int = -1
-    """Its place among the answer's calls, once its first event is out."""
-    sent: int = 0
-    """The number of its pieces of arguments that are out."""
-    is_doubtful: bool = False
-    """True if it is none, but a repetition of the last one's name, unless arguments follow."""
-
-    @property
-    def is_complete(self) -> bool:
-        return self.object.is_complete
-
-    @property
-    def is_placeholder(self) -> bool:
-        """True if its arguments are an empty object, which some servers send before the real arguments."""
-        return len(self.arguments) == 1 and self.arguments[0].strip() == "{}"
-
-    def has_same_arguments(self, text: str) -> bool:
-        """Tells whether a text is the same JSON as the arguments so far."""
-        if self.value is None:
-            self.value = (_parsed("".join(self.arguments)),)
-        return bool(self.value[0] == _parsed(text))
 
 
 class ToolCallReader:
@@ -87,10 +30,10 @@ class ToolCallReader:
 
     def __init__(self, tools: Iterable[str] = ()) -> None:
         self._tools = frozenset(tools)
-        self._calls: list[_Call] = []
-        self._held: list[_Call] = []
+        self._calls: list[Call] = []
+        self._held: list[Call] = []
         """The calls of which something may be held back."""
-        self._new: list[_Call] = []
+        self._new: list[Call] = []
         """The calls that began in the chunk that is being read."""
         self._sent = 0
         self._ids: set[str] = set()
@@ -115,7 +58,7 @@ class ToolCallReader:
             AttributeError, TypeError: If an entry has another shape than that of a call.
         """
         present = [entry for entry in entries if entry is not None]
-        fragments = [_fragment(entry, place if len(present) > 1 else None) for place, entry in enumerate(present)]
+        fragments = [read_fragment(entry, place if len(present) > 1 else None) for place, entry in enumerate(present)]
         if self._calls and (is_whole or is_last):
             fragments = self._without_repetitions(fragments, is_whole)
         self._new = []
@@ -127,7 +70,7 @@ class ToolCallReader:
                     raise ValueError(f"more than {MAX_CALLS} tool calls")
                 deltas += [delta for earlier in self._held for delta in self._advance(earlier, is_named=True)]
                 self._held = [earlier for earlier in self._held if earlier.number < 0]
-                call = _Call(fragment.index, fragment.place, is_doubtful=self._may_repeat(fragment))
+                call = Call(fragment.index, fragment.place, is_doubtful=self._may_repeat(fragment))
                 for calls in (self._calls, self._held, self._new):
                     calls.append(call)
             self._add(call, fragment)
@@ -157,9 +100,9 @@ class ToolCallReader:
             deltas += self._advance(call, is_named=True, is_whole=True)
         return deltas
 
-    def _without_repetitions(self, fragments: list[_Fragment], is_whole: bool) -> list[_Fragment]:
+    def _without_repetitions(self, fragments: list[Fragment], is_whole: bool) -> list[Fragment]:
         """Leaves out whole calls that have come before."""
-        left, kept = list(self._calls), list[_Fragment]()
+        left, kept = list(self._calls), list[Fragment]()
         for fragment in fragments:
             same = [
                 call
@@ -176,12 +119,12 @@ class ToolCallReader:
         # Without ids, one more call like an earlier one is told from a repetition by all being there again.
         return kept if is_whole or not left or any(fragment.id for fragment in fragments) else fragments
 
-    def _call_of(self, fragment: _Fragment) -> _Call | None:
+    def _call_of(self, fragment: Fragment) -> Call | None:
         """Returns the call that a fragment belongs to; None if it begins one."""
         call = self._candidate(fragment)
         return call if call is not None and self._continues(call, fragment) else None
 
-    def _candidate(self, fragment: _Fragment) -> _Call | None:
+    def _candidate(self, fragment: Fragment) -> Call | None:
         if not self._calls:
             return None
         last = self._calls[-1]
@@ -208,7 +151,7 @@ class ToolCallReader:
         """True if the server gives different calls different indices."""
         return any(call.index not in (None, self._calls[0].index) for call in self._calls)
 
-    def _may_repeat(self, fragment: _Fragment) -> bool:
+    def _may_repeat(self, fragment: Fragment) -> bool:
         """Tells whether a fragment that begins a call may be an empty last piece of the call before."""
         last = self._calls[-1] if self._calls else None
         return (
@@ -219,7 +162,7 @@ class ToolCallReader:
             and not any(last is new for new in self._new)
         )
 
-    def _continues(self, call: _Call, fragment: _Fragment) -> bool:
+    def _continues(self, call: Call, fragment: Fragment) -> bool:
         """Tells whether a fragment is one more piece of the call that it would belong to by its id and index."""
         other_id = bool(fragment.id and call.ids and fragment.id not in call.ids)
         same_id = bool(fragment.id and fragment.id in call.ids)
@@ -247,7 +190,7 @@ class ToolCallReader:
             return False
         return self._is_piece_of_name(call, fragment, other_id)
 
-    def _is_piece_of_name(self, call: _Call, fragment: _Fragment, other_id: bool) -> bool:
+    def _is_piece_of_name(self, call: Call, fragment: Fragment, other_id: bool) -> bool:
         if not self._tools:
             return not other_id and (fragment.index is not None or bool(fragment.id))
         if self._begins_a_name(call.name + fragment.name):
@@ -259,7 +202,7 @@ class ToolCallReader:
     def _begins_a_name(self, text: str) -> bool:
         return any(tool.startswith(text) for tool in self._tools)
 
-    def _add(self, call: _Call, fragment: _Fragment) -> None:
+    def _add(self, call: Call, fragment: Fragment) -> None:
         if fragment.index is not None and call.index is None:
             call.index = fragment.index
         if fragment.id:
@@ -272,7 +215,7 @@ class ToolCallReader:
         if not fragment.arguments or (is_repeated and not call.is_placeholder):
             return
         if call.is_placeholder and not call.sent:
-            call.arguments, call.object, call.value = [], _ObjectScanner(), None
+            call.arguments, call.object, call.value = [], ObjectScanner(), None
         if not call.arguments and not fragment.arguments.strip():
             return
         call.arguments.append(fragment.arguments)
@@ -287,11 +230,11 @@ class ToolCallReader:
             return piece  # the name so far is repeated each time
         return name + piece
 
-    def _advance(self, call: _Call, *, is_named: bool = False, is_whole: bool = False) -> list[ToolCallDelta]:
+    def _advance(self, call: Call, *, is_named: bool = False, is_whole: bool = False) -> list[ToolCallDelta]:
         """Returns the events that a call is ready for.
 
-        A name that may go on is held back, and so are arguments without a name, and an empty object that may stand in
-        for arguments to come.
+        A name that may go on is held back, and so are arguments without a name, arguments that are no object, and an
+        empty object that may stand in for arguments to come.
 
         Args:
             call: The call.
@@ -309,71 +252,13 @@ class ToolCallReader:
             if not call.id or call.id in self._ids:
                 call.id = f"call_{uuid.uuid4().hex}"
             self._ids.add(call.id)
-        ready = [] if call.is_placeholder and not is_whole else call.arguments[call.sent :]
+        if is_whole and call.is_wrapped:
+            call.unwrap()
+        is_held = (call.is_placeholder or call.is_wrapped) and not is_whole
+        ready = [] if is_held else call.arguments[call.sent :]
         call.sent += len(ready)
         deltas = [ToolCallDelta(call.number, arguments_fragment=piece) for piece in ready]
         if not is_first:
             return deltas
         first = ready[0] if ready else ""
         return [ToolCallDelta(call.number, call.id, call.name, first), *deltas[1:]]
-
-
-class _ObjectScanner:
-    """Tells when a JSON object that comes in pieces is complete, with one look at each character."""
-
-    _MARKS = re.compile(r'["\\{}\[\]]')
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._began = self._in_string = self._is_escaped = False
-
-    @property
-    def is_complete(self) -> bool:
-        return self._began and self._depth <= 0
-
-    def feed(self, text: str) -> None:
-        at = int(self._is_escaped)
-        self._is_escaped = False
-        while (match := self._MARKS.search(text, at)) is not None:
-            at = match.end()
-            match match[0]:
-                case "\\":
-                    self._is_escaped = self._in_string and at == len(text)
-                    at += self._in_string
-                case '"':
-                    self._in_string = not self._in_string
-                case "{" | "[" if not self._in_string:
-                    self._began = True
-                    self._depth += 1
-                case "}" | "]" if not self._in_string:
-                    self._depth -= 1
-
-
-def _fragment(entry: dict[str, Any], place: int | None) -> _Fragment:
-    # Some servers leave out the object `function`, and put what it holds into the entry itself.
-    function = entry.get("function") or entry
-    arguments = function.get("arguments")
-    if isinstance(arguments, dict | list):
-        arguments = json.dumps(arguments or {}, ensure_ascii=False)
-    index, identity = entry.get("index"), entry.get("id")
-    if isinstance(index, str) and index.isdecimal():
-        index = int(index)
-    if not isinstance(index, int) or isinstance(index, bool):
-        index = None
-    if isinstance(identity, int):
-        identity = str(identity)
-    return _Fragment(
-        index,
-        read_optional_text(identity),
-        read_optional_text(function.get("name")),
-        read_optional_text(arguments),
-        {name: value for name in _STATE_FIELDS if (value := entry.get(name)) is not None},
-        place if index is None else None,
-    )
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return text
