@@ -271,7 +271,7 @@ export interface Chat {
 export interface ChatMessage {
   /** Who speaks. */
   role: Role;
-  /** What is said, in order; at least one part. */
+  /** What is said, in order; at least one part, unless it is an answer that holds nothing. */
   parts: Part[];
 }
 
@@ -316,7 +316,10 @@ export interface ToolCall {
   id: string;
   /** The name of the tool. */
   name: string;
-  /** The arguments as the model wrote them, normally a JSON object; they may break the tool's schema. */
+  /**
+   * The arguments as the model wrote them, normally a JSON object; they may break the tool's schema,
+   * or be cut off.
+   */
   argumentsJson: string;
 }
 
