@@ -18,6 +18,7 @@ from abstractllm.errors import ModelLoadError
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
+from tests.unit.architectures import ARCHITECTURES, Architecture, model_of, tokenizer
 from tests.unit.tiny_models import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -61,6 +62,18 @@ def without(*parts: str) -> Callable[[Weights], Weights]:
 
 def test_whole_checkpoint_is_loaded(directory: Path) -> None:
     assert load(directory).description.context_window == 128
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.name)
+def test_each_architecture_is_loaded_as_it_was_saved(tmp_path: Path, architecture: Architecture) -> None:
+    """Nothing counts as missing or left out that is not."""
+    model = model_of(architecture).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    prompt = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        loaded = load(tmp_path, dtype="float32").model
+        assert torch.equal(loaded(input_ids=prompt).logits, model(input_ids=prompt).logits)
 
 
 @pytest.mark.parametrize(

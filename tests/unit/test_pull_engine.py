@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
-from abstractllm import LlmState, ModelInUseError, ModelNotFoundError
+from abstractllm import ConfigurationError, LlmState, ModelInUseError, ModelNotFoundError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from tests.fake_hub import FakeHub, files_of
 from tests.pull_support import MODEL, break_off, listed, llm_of, pull
@@ -78,6 +81,26 @@ async def test_offline_a_model_that_is_not_whole_is_not_loaded_and_said_to_be_mi
         with pytest.raises(ModelNotFoundError) as caught:
             await llm.load()
     assert re.search(rf"model {MODEL} is not (whole )?in the cache", caught.value.message)
+
+
+async def test_weights_that_the_hub_lacks_are_named(hub: FakeHub, root: Path, files: dict[str, bytes]) -> None:
+    weights = files["model.safetensors"]
+    others = {name: content for name, content in files.items() if name != "model.safetensors"}
+    hub.add(MODEL, {**others, "pytorch_model.bin": weights})
+    async with llm_of(root) as llm:
+        with pytest.raises(ModelNotFoundError, match=r"no model\.safetensors and no model\.safetensors\.index\.json"):
+            await llm.load()
+
+
+async def test_an_adapter_of_the_hub_is_called_one(hub: FakeHub, root: Path) -> None:
+    adapter = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "org/absent", "r": 2}
+    weights = save({"x": torch.zeros(1)})
+    hub.add(MODEL, {"adapter_config.json": json.dumps(adapter).encode(), "adapter_model.safetensors": weights})
+    async with llm_of(root) as llm:
+        with pytest.raises((ModelNotFoundError, ConfigurationError), match=f"{MODEL} is an adapter"):
+            await llm.load()
+        with pytest.raises(ModelNotFoundError, match="it is an adapter"):
+            await pull(llm)
 
 
 async def test_what_another_process_has_loaded_is_not_deleted(

@@ -20,6 +20,7 @@ _MARKER = ".incomplete"
 _PREFIX = "models--"
 _NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = ".safetensors.index.json"
 _INDEX_ENDING = ".index.json"
@@ -84,7 +85,8 @@ def needed_files(
     """
     files = sorted(name for name in names if _is_small(name, code))
     if _CONFIG not in names:
-        raise ModelNotFoundError(f"there is no {_CONFIG}", field="model")
+        adapter = ": it is an adapter, which is loaded with the model that it names" if _ADAPTER in names else ""
+        raise ModelNotFoundError(f"there is no {_CONFIG}{adapter}", field="model")
     config = read(_CONFIG)
     if config is None:
         return files, False

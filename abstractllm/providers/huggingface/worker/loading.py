@@ -136,7 +136,12 @@ def _load(settings: Load, report: ReportProgress) -> LoadedModel:
     try:
         return _load_model(base, report, settings, adapter)
     except OSError as error:
-        raise _load_error(base, error) from error
+        failure = _load_error(base, error)
+        failure.message = f"model {settings.model} is an adapter, and its model cannot be loaded: {failure.message}"
+        raise failure from error
+    except ModelNotFoundError as error:
+        error.message = f"model {settings.model} is an adapter, and its model cannot be loaded: {error.message}"
+        raise
 
 
 def _load_model(settings: Load, report: ReportProgress, named: Load, adapter: Adapter | None) -> LoadedModel:
@@ -219,12 +224,18 @@ def _adapter_of_the_hub(settings: Load) -> tuple[Path, Adapter | None]:
     Returns:
         The folder of the repository's files, and the adapter.
     """
-    options = {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
-    path = cached_file(settings.model, CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **options)
+    folder = checkpoint_folder(settings)
+    if folder.is_dir() and not _missing_from_cache(settings):
+        return folder, read_adapter(folder, settings.model, settings.quantization)
+    options: dict[str, Any] = {"cache_dir": settings.cache_dir, "revision": settings.revision or "main"}
+    options["_raise_exceptions_for_missing_entries"] = False
+    cached_file(settings.model, "config.json", **options)  # first, since a hub that cannot be reached is asked for long
+    options["_raise_exceptions_for_connection_errors"] = False
+    path = cached_file(settings.model, CONFIG_NAME, **options)
     if path is None:
         return checkpoint_folder(settings), None
-    for name in ("adapter_model.safetensors", "config.json", _TOKENIZER_CONFIG):
-        cached_file(settings.model, name, _raise_exceptions_for_missing_entries=False, **options)
+    for name in ("adapter_model.safetensors", _TOKENIZER_CONFIG):
+        cached_file(settings.model, name, **options)
     folder = Path(path).parent
     return folder, read_adapter(folder, settings.model, settings.quantization)
 
