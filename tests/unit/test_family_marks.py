@@ -91,7 +91,7 @@ def test_any_cut_of_calls_gives_the_same_and_what_is_no_call_is_text(data: st.Da
 def test_any_cut_of_a_framed_answer_gives_the_same(data: st.DataObject, fragments: list[str]) -> None:
     text = "".join(fragments)
     for format in (None, FORMATS[0]):
-        frame = ("<response>", "</response>")
+        frame = (("<response>",), "</response>")
         check(data, lambda: AnswerParser(("<think>", "</think>"), False, format, TOOLS, frame), text)  # noqa: B023
 
 
@@ -109,7 +109,7 @@ def test_any_cut_of_a_framed_answer_gives_the_same(data: st.DataObject, fragment
 )
 def test_a_frame_is_one_at_the_beginning(text: str, expected: list[tuple[str, str]]) -> None:
     for format in (None, FORMATS[0]):
-        parser = AnswerParser(("<think>", "</think>"), False, format, TOOLS, ("<response>", "</response>"))
+        parser = AnswerParser(("<think>", "</think>"), False, format, TOOLS, (("<response>",), "</response>"))
         assert outcome(parser, text, [])[0] == expected
 
 

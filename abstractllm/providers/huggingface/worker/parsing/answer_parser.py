@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -55,7 +55,8 @@ class AnswerParser:
         is_inside: Whether the prompt ends inside the block.
         format: The format in which the model writes calls; None if no tool is offered.
         tools: The schemas of the offered tools' arguments, by name.
-        frame: The texts that the model may write around the text of an answer, which are no part of it.
+        frame: The texts of which the model may write one before the text of an answer, and the one that it then writes
+            behind it; they are no part of it.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class AnswerParser:
         is_inside: bool = False,
         format: CallFormat | None = None,
         tools: Mapping[str, Mapping[str, Any]] | None = None,
-        frame: tuple[str, str] | None = None,
+        frame: tuple[Sequence[str], str] | None = None,
     ) -> None:
         self._block = block
         self._is_inside = is_inside
@@ -166,12 +167,12 @@ class AnswerParser:
         else:
             reader.place = reader.end
 
-    def _open_frame(self, opening: str, closing: str) -> Parsing[None]:
+    def _open_frame(self, openings: Sequence[str], closing: str) -> Parsing[None]:
         """Reads the text before the answer's text, if it is there."""
         reader = self._reader
         begin = reader.place
         yield from reader.skip_space()
-        if not (yield from reader.take(opening)):
+        if "" not in openings and not (yield from reader.take_one_of(openings)):
             reader.place = begin
             return
         self._frame_closing = closing

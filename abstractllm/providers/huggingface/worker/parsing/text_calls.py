@@ -19,6 +19,7 @@ _LONGEST_NAME = 200
 _LONGEST_VALUE = 1 << 20
 _LONGEST_CALL = 1 << 18
 """Characters of a call that is read as a whole."""
+_FENCE = "```"
 _PYTHON_QUOTES = ("'", '"')
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
@@ -109,11 +110,20 @@ class TextCalls:
         return key.strip(), text.removeprefix("\n").removesuffix("\n")
 
     def python(self) -> Parsing[bool]:
-        """Reads a call such as `weather(city="Paris")`, a list of such calls, or calls behind each other.
+        """Reads a call such as `weather(city="Paris")`, a list of such, or calls behind each other, also in a fence.
 
         Returns:
             Whether they were well formed.
         """
+        reader = self._reader
+        yield from reader.skip_space()
+        is_fenced = bool((yield from reader.take_one_of((f"{_FENCE}python", _FENCE))))
+        if not (yield from self._python_calls()):
+            return False
+        yield from reader.skip_space()
+        return not is_fenced or (yield from reader.take(_FENCE))
+
+    def _python_calls(self) -> Parsing[bool]:
         reader = self._reader
         is_list = (yield from reader.skip_space()) == "["
         reader.place += is_list

@@ -30,21 +30,28 @@ _REASONING_BLOCKS = (
     ("◁think▷", "◁/think▷"),  # Kimi-VL
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
     ("<reasoning>", "</reasoning>"),  # Reka Flash 3
+    ("<|thought_start|>", "<|thought_end|>"),  # MiniCPM 3 and 4
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel
 )
 """The texts by which models mark their reasoning."""
-_ANSWER_FRAMES = (
-    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Command A
-    ("<|START_TEXT|>", "<|END_TEXT|>"),  # Command A Reasoning
-    ("<response>", "</response>"),  # Granite 3.3, Ernie 4.5
-    ("<answer>", "</answer>"),  # Hunyuan
-    ("<|begin_of_solution|>", "<|end_of_solution|>"),  # OpenThinker, Sky-T1
+_NEXT_MESSAGE = "<|begin|>assistant"
+_ANSWER_FRAMES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("<|START_RESPONSE|>",), "<|END_RESPONSE|>"),  # Command A
+    (("<|START_TEXT|>",), "<|END_TEXT|>"),  # Command A Reasoning
+    (("<response>",), "</response>"),  # Granite 3.3, Ernie 4.5
+    (("<answer>",), "</answer>"),  # Hunyuan
+    (("<|begin_of_solution|>",), "<|end_of_solution|>"),  # OpenThinker, Sky-T1
+    (("<|content|>", f"{_NEXT_MESSAGE}<|content|>"), "<|end|>"),  # Solar Open
+    (("[BEGIN FINAL RESPONSE]", ""), "[END FINAL RESPONSE]"),  # Apriel
 )
-"""The texts that models write around the text of an answer."""
+"""The texts of which models write one before the text of an answer, and the text behind it."""
 _CHANNEL, _MESSAGE, _END = "<|channel|>", "<|message|>", "<|end|>"
 _CHANNEL_MARKS = ("<|start|>", _CHANNEL, _MESSAGE, _END, "<|call|>", "<|return|>", "<|constrain|>")
 """The marks of messages of channels; a template that writes the first three has these."""
 CHANNEL_HEADER = "<|start|>assistant"
 """The end of a prompt behind which the header of a message goes on."""
+_SOLAR_MARKS = ("<|think|>", "<|content|>", _NEXT_MESSAGE)
+"""The marks of Solar Open, whose reasoning ends as a turn does."""
 _CHANNEL_ENDS = ("<|return|>", "<|call|>")
 _MARK = re.compile(r"<[|｜].+>|<.+[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]")
 """The form of a mark that is never text, also where a tokenizer does not call it special."""
@@ -57,15 +64,17 @@ class AnswerMarks:
 
     reasoning: tuple[str, str] | None = None
     """The texts that begin and end reasoning; None if reasoning is not marked."""
-    frame: tuple[str, str] | None = None
-    """The texts that the model may write around the text of an answer."""
+    frame: tuple[tuple[str, ...], str] | None = None
+    """The texts of which the model may write one before the text of an answer, and the text behind it."""
     has_channels: bool = False
     """True if the model writes messages of channels, as GPT-OSS."""
 
     @property
     def texts(self) -> tuple[str, ...]:
         """All of them."""
-        return (*(self.reasoning or ()), *(self.frame or ()), *(_CHANNEL_MARKS if self.has_channels else ()))
+        frame = (*self.frame[0], self.frame[1]) if self.frame else ()
+        texts = (*(self.reasoning or ()), *frame, *(_CHANNEL_MARKS if self.has_channels else ()))
+        return tuple(text for text in texts if text)
 
 
 def find_marks(tokenizer: Any, source: str, render: Render, form: MessageForm) -> AnswerMarks:
@@ -108,19 +117,22 @@ def _written_block(render: Render, form: MessageForm) -> tuple[str, str] | None:
 
 def _named_block(tokenizer: Any, source: str) -> tuple[str, str] | None:
     """Returns the known pair of which a template names one text, or of which both are tokens."""
-    block = next((block for block in _REASONING_BLOCKS if block[0] in source or block[1] in source), None)
-    return block or _pair_of_tokens(tokenizer, _REASONING_BLOCKS)
-
-
-def _answer_frame(tokenizer: Any, source: str) -> tuple[str, str] | None:
-    """Returns the texts that the model may write around the text of an answer."""
-    frame = next((frame for frame in _ANSWER_FRAMES if frame[0] in source and frame[1] in source), None)
-    return frame or _pair_of_tokens(tokenizer, _ANSWER_FRAMES)
-
-
-def _pair_of_tokens(tokenizer: Any, pairs: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
     added = tokenizer.added_tokens_encoder
-    return next((pair for pair in pairs if pair[0] in added and pair[1] in added), None)
+    named = [block for block in _REASONING_BLOCKS if block[0] in source or block[1] in source]
+    if all(mark in source for mark in _SOLAR_MARKS):
+        return _SOLAR_MARKS[0], "<|end|>"
+    return next(iter(named), None) or next(
+        (block for block in _REASONING_BLOCKS if block[0] in added and block[1] in added), None
+    )
+
+
+def _answer_frame(tokenizer: Any, source: str) -> tuple[tuple[str, ...], str] | None:
+    """Returns the texts around the text of an answer, which a template has, or which are tokens."""
+    added = tokenizer.added_tokens_encoder
+    for openings, closing in _ANSWER_FRAMES:
+        if any(openings[0] in texts and closing in texts for texts in (source, added)):
+            return openings, closing
+    return None
 
 
 def holding_tokens(tokenizer: Any, texts: Iterable[str]) -> dict[int, str]:
