@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abstractllm import AbstractLLMError, Finished, InternalError, ProviderProtocolError
+from abstractllm import (
+    AbstractLLMError,
+    Finished,
+    IncompleteStreamError,
+    InternalError,
+    ProviderProtocolError,
+    ProviderUnavailableError,
+)
 from abstractllm.providers.anthropic.answers import AnswerReader as AnthropicReader
 from abstractllm.providers.anthropic.provider import _read as read_event
 from abstractllm.providers.ollama.answers import AnswerReader as OllamaReader
@@ -32,6 +39,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
     max_leaves=6,
 )
+ERRORS = (ProviderProtocolError, ProviderUnavailableError, IncompleteStreamError)
+"""The ends of an answer that cannot be read, that failed, or whose finish reason says nothing known."""
 PARTS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4)
 STREAM = st.lists(
     st.fixed_dictionaries(
@@ -68,10 +77,10 @@ def test_any_events_of_anthropic_become_events_or_an_error_of_ours(stream):
     try:
         for event in stream:
             check(read_event(reader, event))
-    except ProviderProtocolError:
+        if (finished := reader.finished()) is not None:
+            check_finished(finished)
+    except ERRORS:
         pass
-    if (finished := reader.finished()) is not None:
-        check_finished(finished)
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,7 +92,7 @@ def test_any_lines_of_ollama_become_events_or_an_error_of_ours(lines):
             check(read_line(reader, line))
             if reader.last is not None:
                 check_finished(reader.finished(reader.last))
-    except ProviderProtocolError:
+    except ERRORS:
         pass
 
 

@@ -176,6 +176,8 @@ class AnswerReader:
 
     def _grow(self, index: object, delta: Mapping[str, Any]) -> list[Event]:
         block = self._latest.get(index)
+        if block is None and self._blocks and (index is None or delta["type"] == "input_json_delta"):
+            block = self._blocks[-1]  # some servers number the deltas otherwise than the blocks, or not at all
         match delta["type"]:
             case "text_delta":
                 return self._text(self._of_kind("text", index, block), delta["text"])

@@ -72,7 +72,7 @@ class AnswerReader:
             IncompleteStreamError: If the reason is not known.
         """
         word = last.get("done_reason")
-        reason = FinishReason.STOP if word in (None, "") else finish_reason_of(str(word))
+        reason = finish_reason_of(str(word)) if word else FinishReason.STOP
         if reason is FinishReason.STOP and self._calls:
             reason = FinishReason.TOOL_CALLS
         usage = Usage(read_count(last.get("prompt_eval_count")), read_count(last.get("eval_count")))
