@@ -154,7 +154,7 @@ def _refusal_error(
 
 def _wait_in_words(report: ErrorReport) -> float | None:
     """Returns the seconds to wait that the body names, where no header does."""
-    pattern = r"(?:retry after|try again in|retry in) (?:(\d{1,4})m)?(\d{1,6}(?:\.\d{1,9})?) ?(ms|s)"
+    pattern = r"(?:retry after|try again in|retry in|please wait) (?:(\d{1,4})m)?(\d{1,6}(?:\.\d{1,9})?) ?(ms|s)"
     if report.retry_after is None and (match := re.search(pattern, report.message, re.I)):
         return int(match[1] or 0) * 60 + float(match[2]) / (1000 if match[3].lower() == "ms" else 1)
     return report.retry_after

@@ -53,6 +53,11 @@ def _words(kind: type[AbstractLLMError], statuses: str, patterns: str, field: st
     return Words(kind, tuple(map(int, statuses.split())), re.compile("|".join(lines), re.I), field)
 
 
+_PARAMETERS = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "top_logprobs", "logit_bias", "reasoning_effort"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+)
+"""Generation parameters with the same name in every API."""
 WORDS = (
     # The API's server says itself that the address is wrong.
     _words(
@@ -75,9 +80,11 @@ WORDS = (
         "200 400 404 422 500 501",
         r"""
         (?:not|n't) support (?:the )?(?:tools?|tool use|tool calls?|tool calling|function calling|functions)\b
+        (?:not|n't) support (?:the )?tool_choice
         that support tool use
         tool choice requires --enable-auto-tool-choice
         \btools are not supported
+        function calling is not (?:enabled|supported)
         """,
         field="tools",
     ),
@@ -88,12 +95,42 @@ WORDS = (
         (?:not|n't) support (?:image|images|vision|multimodal|multi-modal)\b
         that support image input
         image(?:s| input| inputs|_url) (?:is|are) (?:not|only) supported
+        image input modality is not
+        at most 0 image
         is not a multimodal model
         unable to process input image
         """,
         field="image",
     ),
-    _words(UnsupportedParameterError, "400 422", r"(?:not|n't) support (?:the )?parameter\b"),
+    _words(
+        UnsupportedFeatureError,
+        "200 400 422",
+        r"""
+        system (?:role|message|messages|prompt|prompts|instruction) (?:is |are )?not (?:supported|enabled|allowed)
+        developer instruction is not enabled
+        """,
+        field="system_prompt",
+    ),
+    _words(
+        UnsupportedFeatureError,
+        "200 400 422",
+        r"""
+        \bresponse_format\b.{0,60} not supported
+        (?:not|n't) support .{0,30}(?:response_format|json_schema|json mode|structured outputs?)
+        json mode is not (?:enabled|supported)
+        response_format\.type' must be
+        """,
+        field="response_format",
+    ),
+    _words(
+        UnsupportedParameterError,
+        "200 400 422",
+        r"""
+        (?:not|n't) support (?:the )?parameter\b
+        \b(?:parameter|argument) \S{1,60} is (?:not supported|unsupported)
+        (?P<parameter>PARAMETER)[`'"]? (?:is|are) (?:not supported|unsupported|deprecated|not allowed)
+        """.replace("PARAMETER", "|".join(_PARAMETERS)),
+    ),
     # The account's region, terms and settings.
     _words(
         UpstreamRejectedError,
@@ -106,9 +143,11 @@ WORDS = (
         accept (?:the|its|our) (?:terms|license|agreement)
         use case details have not been submitted
         organization must be verified
+        unsupported (?:country|countries|region|regions|location|territory)
         \bdata policy\b
-        \bguardrail
+        guardrail restrictions
         ^request not allowed\b
+        roles must alternate
         no allowed providers
         """,
     ),
@@ -127,6 +166,11 @@ WORDS = (
         (?:exceeded|reached) your (?:\w+ ){0,3}(?:quota|credits|(?:api )?usage limits|spend(?:ing)? limit)\b
         check your (?:plan and )?billing
         account is not active
+        subscription (?:has |is )?expired
+        out of call volume quota
+        credit limit (?:reached|exceeded)
+        余额不足
+        欠费
         spend(?:ing)? (?:limit|cap)\b
         payment (?:is )?(?:required|method|overdue)
         please recharge
@@ -147,6 +191,7 @@ WORDS = (
         (?:incorrect|invalid|wrong|expired|missing|revoked|unknown) (?:x-)?api[ _-]?key
         (?:invalid|expired|missing) (?:\w+ )?(?:access|bearer|auth|security|subscription|virtual|server) (?:token|key)
         (?:invalid|missing) (?:authentication|credentials)
+        (?:provide|pass|use) (?:an? )?(?:valid )?api[ _-]?key
         authentication (?:fails|failed|error)\b
         security token included in the request is
         organization has been (?:disabled|restricted)
@@ -169,6 +214,11 @@ WORDS = (
         prompt token count of .{0,30} exceeds
         maximum number of (?:input )?tokens
         number of tokens .{0,40} cannot exceed
+        max(?:imum)? message tokens
+        (?<!_)(?<!output )(?<!completion )tokens\b.{0,40} exceed(?:s|ed)? (?:the |this )?(?:model(?:'s)? )?(?:limit|max)
+        input token count is \d+ but
+        tokens must be at least 1, got -
+        (?:prompt|input) tokens? (?:is |are )?too (?:long|many)
         token limit exceeded
         too many (?:input )?tokens
         `inputs` tokens \+ `max_new_tokens` must be
@@ -182,6 +232,7 @@ WORDS = (
         current length is \d+ while limit is
         body too large for .{0,80} model
         contextwindowexceedederror
+        超长
         """,
     ),
     # Moderation, of a request or of an answer.
@@ -205,6 +256,8 @@ WORDS = (
         blocked by .{0,60}(?:filter|policy)
         deny-listed
         \bblocklist
+        guardrail
+        敏感内容
         contentpolicyviolationerror
         """,
     ),
@@ -239,14 +292,17 @@ WORDS = (
         "200 400 403 404 410 422 500",
         r"""
         \bmodel:? \S{1,200} (?:was |is |has been |could |does |do )?(?:not (?:be )?found|not exist)
-        \bmodel \S{1,200} (?:has been |is )(?:deprecated|decommissioned|retired|removed|discontinued|blocked)
-        \bmodel \S{1,200} is (?:not (?:available|deployed|enabled|loaded)|no longer)\b
+        \bmodel \S{1,200} (?:has been |is |was )(?:deprecated|decommissioned|retired|removed|discontinued|blocked)
+        \bmodel \S{1,200} is (?:currently )?(?:not (?:available|deployed|enabled|loaded)|no longer)\b
         \bmodel (?:\S{1,200} )?is not supported(?:\.|$| by any| for (?:your|this) account| with your)
-        \bmodel (?:name |id )?(?:was |is |has been |could |does )?(?:not (?:be )?found|not exist|unavailable)
+        \bmodel (?:name |id )?(?:was |is |has been |could |does )?(?:not (?:be )?found|not exist|unavailable|disabled)
+        \bmodel is (?:currently )?not available
         \bmodel (?:is |has been )+(?:deprecated|decommissioned|retired|unloaded)
         \bmodel is no longer
         not found the model
         no such model
+        no model (?:named|called)
+        (?:unsupported|not a supported) model\b
         unknown model
         (?:could not|couldn't|cannot|can't|unable to) find (?:the )?model
         unable to access (?:non-serverless )?model
@@ -258,7 +314,7 @@ WORDS = (
         model unloaded
         failed to load model
         access to (?:the |this )?(?:requested )?model
-        allowed to (?:access|use|sample from) (?:the |this )?model
+        (?:allowed|authorized|permission) to (?:access|use|sample from) (?:the |this )?model
         no endpoints found
         deployment for this resource does not exist
         is not found for api version
@@ -267,6 +323,7 @@ WORDS = (
         not found for account
         no healthy deployments
         not a chat model
+        模型不存在
         """,
     ),
     # What a gateway passes on without explaining it.

@@ -141,8 +141,9 @@ def classify(status: int | None, report: ErrorReport) -> Refusal:
     if (refusal := _by_code(effective, report)) is not None:
         return refusal
     for words in WORDS:
-        if (effective or IN_STREAM) in words.statuses and words.pattern.search(report.message):
-            return Refusal(words.kind, words.field)
+        if (effective or IN_STREAM) in words.statuses and (match := words.pattern.search(report.message)):
+            parameter = match.groupdict().get("parameter")
+            return Refusal(words.kind, f"parameters.{parameter.lower()}" if parameter else words.field)
     kinds = [kind for code in report.codes if (kind := _TYPES.get(_plain(code))) is not None]
     if effective is None:
         return Refusal(kinds[-1] if kinds else ProviderUnavailableError)
@@ -209,6 +210,7 @@ _LIMITS = (
     rf"(?:token|configured) limit(?: of|:) {_NUMBER}",
     rf"exceeds the limit of {_NUMBER}",
     rf"while limit is {_NUMBER}",
+    rf"only supports up to {_NUMBER}",
     rf"cannot exceed {_NUMBER}",
     rf"must have less than {_NUMBER}",
     rf"max size: {_NUMBER}",
@@ -224,6 +226,8 @@ _REQUESTS = (
     rf"length is {_NUMBER} while",
     rf"keep the first {_NUMBER}",
     rf"initial prompt \({_NUMBER}",
+    rf"requested tokens \({_NUMBER}",
+    rf"token count is {_NUMBER}",
 )
 
 
