@@ -20,13 +20,14 @@ from abstractllm.providers.openai.messages import as_body
 from abstractllm.requests import GenerationRequest, make_request
 from abstractllm.types import ReasoningDelta, TextDelta, ToolCallDelta
 from abstractllm_api.v1 import generation_pb2 as pb
-from abstractllm_client import _requests
+from abstractllm_client import AsyncRemoteLLM, _requests
 from abstractllm_client._answers import _message as client_message
 from abstractllm_server.convert import requests as server_requests
 from abstractllm_server.convert import responses as server_responses
 from tests.cases.hosted_upstream import Upstream
 from tests.providers.api_rules import anthropic_faults, mistral_faults, ollama_faults, openai_faults
 from tests.providers.fake_http import serving
+from tests.server.support import serving as serving_llms
 
 USER = ChatMessage(Role.USER, (Text("Go on."),))
 TEXTS = st.sampled_from(["", " ", "\n", "Paris.", "Paris. ", "\ud800", "é\U0001f600"])
@@ -207,3 +208,39 @@ def local_faults(conversation: Any) -> Any:
         for call in turn.calls:
             if not isinstance(json.loads(call.arguments), dict):
                 yield f"the arguments of {call}"
+
+
+CUT = {
+    "openai": {
+        "message": {"tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": '{"city": "Par'}}]},
+        "finish": "length",
+    },
+    "anthropic": {
+        "message": {"content": [{"type": "tool_use", "id": "c1", "name": "f", "input": '{"city": "Par'}]},
+        "finish": "max_tokens",
+    },
+    "ollama": {
+        "message": {"content": "", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {}}}]},
+        "finish": "length",
+    },
+}
+NOTHING = {
+    "openai": {"message": {"content": None}, "finish": "content_filter"},
+    "anthropic": {"message": {"content": []}, "finish": "refusal"},
+    "ollama": {"message": {"content": "", "thinking": "hm"}, "finish": "length"},
+}
+
+
+@pytest.mark.parametrize("answers", [CUT, NOTHING], ids=["a cut call", "nothing"])
+@pytest.mark.parametrize("provider", ANSWERS)
+async def test_a_client_sends_an_answer_back_as_it_came(provider, answers):
+    upstream = Upstream(provider, [answers[provider]] * 4, None, whole=False)
+    async with serving(upstream.handle) as server:
+        llm = create_llm(provider, model="m", api_key="sk-1", base_url=server.url, max_retries=0)
+        async with serving_llms({"hosted": llm}) as served, AsyncRemoteLLM(served.server.address) as remote:
+            talk = [{"role": "user", "content": "Hi"}]
+            talk.append((await remote.complete(talk)).message)
+            *_, finished = [event async for event in remote.stream([*talk, {"role": "user", "content": "Go on."}])]
+            again = [*talk, {"role": "user", "content": "Go on."}, finished.message]
+            assert (await remote.complete([*again, {"role": "user", "content": "Go on."}])).message.role == "assistant"
+            assert (await remote.complete(again)).message.role == "assistant"
