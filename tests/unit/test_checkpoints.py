@@ -307,6 +307,28 @@ def test_weights_that_are_quantized_in_an_unknown_way_are_refused(directory: Pat
         load(directory)
 
 
+def test_weights_of_whole_numbers_without_a_quantization_are_refused(directory: Path) -> None:
+    key = "model.layers.0.mlp.down_proj.weight"
+    rewrite(directory, lambda weights: {**weights, key: (weights[key] * 100).to(torch.int8)})
+    with pytest.raises(ModelLoadError, match=f"config.json does not say in which way: {key}"):
+        load(directory)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(directory: Path, number: float) -> None:
+    key = "model.layers.1.mlp.down_proj.weight"
+    rewrite(directory, lambda weights: {**weights, key: torch.full_like(weights[key], number)})
+    with pytest.raises(ModelLoadError, match=f"its weights are not finite: {key}"):
+        load(directory)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_generation_configuration_that_cannot_be_read_is_refused(directory: Path, text: str) -> None:
+    (directory / "generation_config.json").write_text(text, "latin-1")
+    with pytest.raises(ModelLoadError, match=r"generation_config\.json (cannot be read|is not a JSON object)"):
+        load(directory)
+
+
 @pytest.mark.parametrize("name", ["int8", "int4"])
 def test_quantized_checkpoint_without_its_scales_is_refused(
     tmp_path_factory: pytest.TempPathFactory, directory: Path, name: str

@@ -74,17 +74,15 @@ def check_architecture(config: Any, model: str) -> None:
 
 
 def check_causality(model: Any, name: str) -> None:
-    """Checks that a loaded model does not look at the tokens after a place, by two texts that begin alike.
+    """Checks that a loaded model predicts numbers, and without the tokens after a place, by two texts that begin alike.
 
     Args:
         model: A transformers model.
         name: The model's name in messages.
 
     Raises:
-        ModelLoadError: If it does, as encoders do.
+        ModelLoadError: If it looks at the tokens after a place, as encoders do, or predicts what is no number.
     """
-    if model.config.model_type in _FROM_ALL_SIDES:
-        return
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if vocabulary < 2 * _SAME_TOKENS + 2 * _OTHER_TOKENS:
         return
@@ -99,6 +97,13 @@ def check_causality(model: Any, name: str) -> None:
     except Exception:  # some take other arguments; that a model can generate is checked when the batch loop starts
         return
     logits = logits[:, :_SAME_TOKENS].float()
+    if logits.isnan().any():
+        weights = [(key, weight) for key, weight in model.named_parameters() if weight.device.type != "meta"]
+        damaged = [key for key, weight in weights if not weight.isfinite().all()]
+        cause = f"its weights are not finite: {', '.join(damaged[:3])}" if damaged else f"in {model.dtype} it overflows"
+        raise ModelLoadError(f"model {name}: what it predicts is not a number ({cause})", field="model")
+    if model.config.model_type in _FROM_ALL_SIDES:
+        return
     if (logits[0] - logits[1]).abs().max() > _LARGEST_CHANGE * logits.std(dim=-1).max():
         raise ModelLoadError(
             f"model {name} is not causal: what it predicts at a place changes with the tokens after it; {_ONLY}",

@@ -13,10 +13,22 @@ from abstractllm.errors import ModelLoadError, ModelNotFoundError
 from abstractllm.providers.huggingface.hub.layout import folder_name, needed_files, snapshot_folder
 from abstractllm.providers.huggingface.protocol.messages import Load
 
-__all__ = ["check_files", "checkpoint_folder", "file_names", "is_embedding_model", "tensor_values", "weight_files"]
+__all__ = [
+    "check_files",
+    "checkpoint_folder",
+    "file_names",
+    "integer_tensors",
+    "is_embedding_model",
+    "tensor_values",
+    "weight_files",
+]
+
+_INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
+"""The names of safetensors."""
 
 _OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz", ".pkl")
 """Endings of weights that are not read: pickled ones may run code, the others are of other programs."""
+_GENERATION = "generation_config.json"
 _NAMED_FILES = 3
 """Names in an error message, at most."""
 
@@ -59,12 +71,24 @@ def check_files(folder: Path, model: str) -> None:
             f"model {model}: {len(missing)} of its {len(files)} files of weights are missing from {folder}: {listed}",
             field="model",
         )
+    if _GENERATION in names:
+        _check_generation_config(folder / _GENERATION, model)
     for path in files:
         try:
             with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelLoadError(f"model {model}: {path.name} is damaged: {error}", field="model") from error
+
+
+def _check_generation_config(path: Path, model: str) -> None:
+    """Checks that a generation configuration can be read: transformers would go on without it, and without a word."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"model {model}: {path.name} cannot be read: {error}", field="model") from error
+    if not isinstance(values, dict):
+        raise ModelLoadError(f"model {model}: {path.name} is not a JSON object", field="model")
 
 
 def weight_files(folder: Path, model: str) -> list[Path]:
@@ -94,6 +118,15 @@ def is_embedding_model(folder: Path) -> bool:
         return any("pooling" in str(module["type"]).lower() for module in modules)
     except (OSError, ValueError, TypeError, KeyError):
         return False
+
+
+def integer_tensors(files: Collection[Path]) -> Iterator[str]:
+    """Yields the names of the tensors of whole numbers in the files."""
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 # it is no dictionary
+                if file.get_slice(name).get_dtype() in _INTEGERS:
+                    yield name
 
 
 def tensor_values(files: Collection[Path], key: str) -> Iterator[tuple[tuple[int, ...], bool]]:

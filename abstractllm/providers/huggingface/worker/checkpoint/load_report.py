@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from abstractllm.errors import ModelLoadError
-from abstractllm.providers.huggingface.worker.checkpoint.files import tensor_values
+from abstractllm.providers.huggingface.worker.checkpoint.files import integer_tensors, tensor_values
 
 __all__ = ["check_load_report", "naming_conversion_errors"]
 
@@ -103,8 +103,18 @@ def check_load_report(model: Any, report: dict[str, Any], files: Sequence[Path],
         raise _error(name, f"weights of {kind} are not in its checkpoint{hint}", missing)
     if heads := [key for key in unexpected if _HEADS.search(key)]:
         raise _error(name, f"its checkpoint has another head than that of {kind}", heads)
+    if packed := _packed_weights(model, files):
+        raise _error(name, "its weights are quantized, and config.json does not say in which way", packed)
     if left_out := _left_out(model, unexpected, files):
         raise _error(name, f"its checkpoint has weights that {kind}, as config.json describes it, leaves out", left_out)
+
+
+def _packed_weights(model: Any, files: Sequence[Path]) -> list[str]:
+    """Returns the names of weights that are whole numbers in the checkpoint, though the model is not quantized."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        return []
+    parameters = {key for key, parameter in model.named_parameters() if parameter.is_floating_point()}
+    return [key for key in integer_tensors(files) if _own_name(model, key, parameters) is not None]
 
 
 def _left_out(model: Any, unexpected: Collection[str], files: Sequence[Path]) -> list[str]:
