@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from abstractllm import ChatMessage, Image, Reasoning, Role, Text, ToolCall, ToolResult
+from abstractllm import ChatMessage, Image, InvalidRequestError, Reasoning, Role, Text, ToolCall, ToolResult
 from abstractllm.providers.hosted.history import CallIds, answered_calls, result_text
 from abstractllm.validation import json_object, json_object_text
 
@@ -70,6 +70,19 @@ def test_a_later_call_of_the_same_id_leaves_the_earlier_one_unanswered():
         "The call was not carried out.",
         "1",
     ]
+
+
+def test_several_results_of_one_call_become_one():
+    results = (answering(ToolResult("c", "first", is_error=True)), answering(ToolResult("c", "second")))
+    messages = answered_calls([calling(ToolCall("c", "f", "{}")), *results, USER], ANTHROPIC)
+    assert messages[1:] == [answering(ToolResult("c", "first\n\nsecond")), USER]
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.TOOL, Role.SYSTEM])
+def test_a_call_in_a_message_that_is_not_the_assistants_is_refused_by_name(role):
+    with pytest.raises(InvalidRequestError) as caught:
+        answered_calls([USER, ChatMessage(role, (ToolCall("c", "f", "{}"),))], ANTHROPIC)
+    assert caught.value.field == "chat.messages[1].parts"
 
 
 def test_a_result_of_no_call_stays_where_it_is():

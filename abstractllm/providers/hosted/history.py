@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from abstractllm.enums import Role
+from abstractllm.errors import InvalidRequestError
 from abstractllm.types import ChatMessage, Part, ToolCall, ToolResult
 
 __all__ = ["CallIds", "answered_calls", "result_text"]
@@ -66,15 +67,23 @@ def answered_calls(messages: Iterable[ChatMessage], ids: CallIds) -> list[ChatMe
     """Returns a conversation in which directly after each message with calls come their results, in the same order.
 
     Calls have names and unique ids in the API's form, and results the ids of their calls. A call without a result gets
-    one that says so. A result of no call stays where it is, for the API to judge.
+    one that says so; several results of one call become one. A result of no call stays where it is, for the API to
+    judge.
 
     Args:
         messages: The conversation.
         ids: The ids that the API takes.
+
+    Raises:
+        InvalidRequestError: For a call in a message that is not the assistant's.
     """
+    messages = tuple(messages)
+    _check_callers(messages)
     turns: list[_Turn] = []
     waiting: dict[str, deque[tuple[_Turn, int]]] = {}
     """By a call's id as it came: the calls that wait for their result, with their places in the turn."""
+    answered: dict[str, tuple[_Turn, int]] = {}
+    """By a call's id as it came: the call that got the latest result of that id, and its place in the turn."""
     new_ids: dict[str, str] = {}
     taken: set[str] = set()
     for message in messages:
@@ -92,8 +101,13 @@ def answered_calls(messages: Iterable[ChatMessage], ids: CallIds) -> list[ChatMe
                     turn.parts.append(dataclasses.replace(part, id=call_id, name=_fitting_name(part.name)))
                 case ToolResult():
                     if calls := waiting.get(part.tool_call_id):
-                        caller, place = calls.popleft()
+                        answered[part.tool_call_id] = caller, place = calls.popleft()
                         caller.results[place] = _result(part, caller.results[place].tool_call_id)
+                    elif part.tool_call_id in answered:
+                        caller, place = answered[part.tool_call_id]
+                        first = caller.results[place]
+                        both = dataclasses.replace(part, content=f"{first.content}\n\n{part.content}")
+                        caller.results[place] = _result(both, first.tool_call_id)
                     else:
                         call_id = new_ids.get(part.tool_call_id) or ids.fitting(part.tool_call_id)
                         turn.parts.append(_result(part, call_id))
@@ -102,6 +116,13 @@ def answered_calls(messages: Iterable[ChatMessage], ids: CallIds) -> list[ChatMe
         if turn.parts or not message.parts:  # not a message of results, which have moved to their calls
             turns.append(turn)
     return list(_messages(turns))
+
+
+def _check_callers(messages: Iterable[ChatMessage]) -> None:
+    for index, message in enumerate(messages):
+        if message.role is not Role.ASSISTANT and any(isinstance(part, ToolCall) for part in message.parts):
+            field, rule = f"chat.messages[{index}].parts", "only the assistant's message may hold tool calls"
+            raise InvalidRequestError(f"{field}: {rule}", field=field, limit=rule)
 
 
 def _messages(turns: Iterable[_Turn]) -> Iterator[ChatMessage]:

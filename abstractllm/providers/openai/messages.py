@@ -268,8 +268,6 @@ def _check_places(message: ChatMessage, index: int) -> None:
             ) from None
     if message.role is Role.TOOL and not all(isinstance(part, ToolResult) for part in message.parts):
         raise _misplaced(index, "a tool's message may hold tool results only")
-    if message.role is not Role.ASSISTANT and any(isinstance(part, ToolCall) for part in message.parts):
-        raise _misplaced(index, "only the assistant's message may hold tool calls")
 
 
 def _content(parts: tuple[Part, ...]) -> str | list[dict[str, Any]]:
