@@ -9,10 +9,11 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from abstractllm.providers.huggingface.worker.structured import sandbox
+from abstractllm.providers.huggingface.worker.structured.schema_grammar import compiler_input
 from abstractllm.providers.huggingface.worker.structured.schema_numbers import parse_schema
 from abstractllm.providers.huggingface.worker.structured.schema_preparation import prepare_schema
 
-__all__ = ["accepts", "answers", "compile_schema"]
+__all__ = ["accepts", "answers", "compile_schema", "texts"]
 
 _TOKENIZER = LLTokenizer(TokenizerWrapper(sandbox._ByteTokenizer(0, {})))
 _ENDS = b'"}],:'
@@ -21,8 +22,7 @@ _LONGEST = 300
 
 def compile_schema(text: str) -> LLMatcher:
     """The matcher of a schema; raises SchemaError where it is refused by its words, ValueError by the compiler."""
-    prepared = prepare_schema(parse_schema(text))
-    definition = sandbox._definition("json_schema", json.dumps(prepared.schema | {"x-guidance": prepared.options}))
+    definition = sandbox._definition(*compiler_input(prepare_schema(parse_schema(text)), sandbox.JSON_STYLE))
     matcher = LLMatcher(_TOKENIZER, definition, log_level=0, limits=LLParserLimits(**sandbox.LIMITS))
     if matcher.is_error():
         raise ValueError(matcher.get_error())
@@ -37,9 +37,13 @@ def accepts(matcher: LLMatcher, text: str) -> bool:
 
 def answers(matcher: LLMatcher, count: int, seed: int = 0) -> list[Any]:
     """Values of answers that ended by themselves, out of some tries."""
+    return [json.loads(text) for text in texts(matcher, count, seed)]
+
+
+def texts(matcher: LLMatcher, count: int, seed: int = 0) -> list[bytes]:
+    """Answers that ended by themselves, out of some tries."""
     chance = random.Random(seed)
-    texts = [_answer(matcher.deep_copy(), chance) for _ in range(count)]
-    return [json.loads(text) for text in texts if text is not None]
+    return [text for _ in range(count) if (text := _answer(matcher.deep_copy(), chance)) is not None]
 
 
 def _answer(matcher: LLMatcher, chance: random.Random) -> bytes | None:

@@ -310,7 +310,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, program: str) -> Trial:
 def test_a_refused_format_is_not_tried_again(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
     for format in (
         Format("regex", "a(?=c)"),
-        schema({"const": 2**60}),
+        schema({"maximum": 2**60}),
         schema({"type": "array", "items": {"pattern": "["}}),
     ):
         first = refusal(grammars, format)

@@ -239,7 +239,7 @@ def test_a_fault_of_a_forced_tool_is_named_with_the_tool_and_its_place(template:
     (tmp_path / "chat_template.jinja").write_text(getattr(chat_templates, template))
     faults = {
         '{"type": "array", "items": {"type": "integer"}, "uniqueItems": true}': "#/properties/p/uniqueItems: ",
-        '{"type": "integer", "const": 9007199254740993}': "#/properties/p/const: ",
+        '{"type": "number", "maximum": 9007199254740993}': "#/properties/p/maximum: ",
         '{"type": "array", "items": {"type": "string", "pattern": "(?=a)"}}': "#/properties/p/items/pattern: ",
         '{"type": "array", "items": {"type": "integer", "multipleOf": 999983}}': "",
     }
@@ -251,14 +251,14 @@ def test_a_fault_of_a_forced_tool_is_named_with_the_tool_and_its_place(template:
             assert refused.value.field == "tools[1].parameters_json_schema"
             assert place in refused.value.message
             limits = {
-                "#/properties/p/const: ": "-9007199254740992 to 9007199254740992",
+                "#/properties/p/maximum: ": "-9007199254740992 to 9007199254740992",
                 "": "3 seconds of processor time",
             }
             assert refused.value.limit == limits.get(place)
 
 
 def test_a_call_is_forced_where_the_marks_are_tokens_that_are_not_special(tmp_path: Path) -> None:
-    """As in the tokenizers of Qwen; a `$ref` leads to a plain text."""
+    """As in the tokenizers of Qwen; a `$ref` leads to a plain text, and a large integer keeps its digits."""
     from transformers import AutoTokenizer
 
     build(tmp_path, "llama", max_position_embeddings=2048, vocab_size=450)
@@ -269,9 +269,11 @@ def test_a_call_is_forced_where_the_marks_are_tokens_that_are_not_special(tmp_pa
         tokenizer.save_pretrained(tmp_path)
         colour = {
             "$defs": {"C": {"type": "string", "enum": ["red", "<tool_call>"]}},
-            "properties": {"c": {"$ref": "#/$defs/C"}},
+            "properties": {"c": {"$ref": "#/$defs/C"}, "id": {"type": "integer", "enum": [9007199254740993]}},
+            "required": ["c", "id"],
+            "additionalProperties": False,
         }
-        tool = Tool("paint", "", json.dumps(colour | {"required": ["c"], "additionalProperties": False}))
+        tool = Tool("paint", "", json.dumps(colour))
         with create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
             answer = llm.complete("hello", tools=[tool], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED), temperature=0)
         (call,) = answer.tool_calls

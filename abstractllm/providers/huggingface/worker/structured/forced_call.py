@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from abstractllm.errors import InvalidRequestError
@@ -13,8 +13,8 @@ from abstractllm.providers.huggingface.protocol.messages import Conversation, Fo
 from abstractllm.providers.huggingface.worker.prompt.call_probe import CallFraming
 from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate
 from abstractllm.providers.huggingface.worker.structured.format_errors import invalid_format
-from abstractllm.providers.huggingface.worker.structured.grammar_schemas import json_part
 from abstractllm.providers.huggingface.worker.structured.schema_errors import SchemaError
+from abstractllm.providers.huggingface.worker.structured.schema_grammar import json_rules
 from abstractllm.providers.huggingface.worker.structured.schema_numbers import parse_schema
 from abstractllm.providers.huggingface.worker.structured.schema_preparation import PreparedSchema, prepare_schema
 
@@ -101,16 +101,15 @@ def _call(
 ) -> tuple[str, list[str]]:
     """Returns the body of the rule for a call, and the rules for its arguments."""
     if framing is None:
-        return _elements(name, arguments.schema, arguments.options, index, tokens)
+        return _elements(name, arguments, index, tokens)
     opening = _literal(f"{framing.before}{name}{framing.between}", tokens)
-    body = json_part(arguments.schema, _JSON_STYLE | arguments.options)
-    return f"{opening} {body} {_literal(framing.after, tokens)}", []
+    body, rules = json_rules(arguments, _JSON_STYLE, f"json_{index}")
+    return f"{opening} {body} {_literal(framing.after, tokens)}", rules
 
 
-def _elements(
-    name: str, schema: dict[str, Any], options: dict[str, Any], index: int, tokens: Mapping[int, str]
-) -> tuple[str, list[str]]:
+def _elements(name: str, arguments: PreparedSchema, index: int, tokens: Mapping[int, str]) -> tuple[str, list[str]]:
     """Returns the body and the rules of a call with an element for each argument, in the schema's order."""
+    schema = arguments.schema
     for keyword in _WHOLE_OBJECT_KEYWORDS:
         if keyword in schema:
             raise SchemaError((keyword,), "this model writes each argument apart: a required call cannot hold to it")
@@ -122,7 +121,10 @@ def _elements(
         if not key or _NOT_IN_KEY.search(key):
             raise SchemaError(pointer, "this model writes names as they are: they must have no >, and not be empty")
         rule = f"argument_{index}_{place}"
-        rules.append(f"{rule}: {_quoted(f'<parameter={key}>{_LINE}')} {_value(value, shared, options, pointer)}")
+        argument = replace(arguments, schema=shared | (value if isinstance(value, dict) else {}))
+        body, argument_rules = _value(argument, value, pointer, rule)
+        rules += argument_rules
+        rules.append(f"{rule}: {_quoted(f'<parameter={key}>{_LINE}')} {body}")
         parts.append(rule if key in required else f"{rule}?")
     if unknown := [key for key in required if key not in properties]:
         raise SchemaError(("required",), f"it names {unknown[0]!r}, which is not one of the properties")
@@ -130,21 +132,22 @@ def _elements(
     return " ".join(parts), rules
 
 
-def _value(schema: Any, shared: dict[str, Any], options: dict[str, Any], pointer: tuple[str, ...]) -> str:
-    """Returns the grammar of an argument's value and the end of its element.
+def _value(argument: PreparedSchema, schema: Any, pointer: tuple[str, ...], rule: str) -> tuple[str, list[str]]:
+    """Returns the grammar of an argument's value and the end of its element, and the rules that it needs.
 
     A string is written as it is, any other value as JSON.
     """
-    target = _resolved(schema, shared)
+    target = _resolved(schema, argument.schema)
     kind = target.get("type") if isinstance(target, dict) else None
     if kind in _JSON_TYPES:
-        return f"{json_part(schema | shared, _JSON_STYLE | options)} {_quoted(_ELEMENT_END)}"
+        body, rules = json_rules(argument, _JSON_STYLE, f"json_{rule}")
+        return f"{body} {_quoted(_ELEMENT_END)}", rules
     if kind == _TEXT_TYPE and not any(keyword in target for keyword in _JSON_ONLY_KEYWORDS):
         allowed = target.get("enum", [target["const"]] if "const" in target else None)
         if allowed is None:
-            return rf"text {_quoted(_LINE)}"
+            return rf"text {_quoted(_LINE)}", []
         if words := [word for word in allowed if isinstance(word, str)]:
-            return f"({' | '.join(map(_quoted, words))}) {_quoted(_ELEMENT_END)}"
+            return f"({' | '.join(map(_quoted, words))}) {_quoted(_ELEMENT_END)}", []
         raise SchemaError(pointer, "it is unsatisfiable: it allows no text")
     types, keywords = ", ".join((_TEXT_TYPE, *_JSON_TYPES)), ", ".join(_JSON_ONLY_KEYWORDS)
     raise SchemaError(

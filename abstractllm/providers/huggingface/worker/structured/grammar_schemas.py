@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from abstractllm.providers.huggingface.worker.structured.schema_numbers import SCHEMA_DECODER
 from abstractllm.providers.huggingface.worker.structured.schema_preparation import prepare_schema
 
-__all__ = ["json_part", "prepare_grammar"]
+__all__ = ["prepare_grammar"]
 
 _PIECE = re.compile(
     r"""
@@ -21,16 +19,6 @@ _PIECE = re.compile(
 )
 """The tokens of llguidance's dialect of Lark that matter here."""
 _WHITE_SPACE = re.compile(r"\s*")
-
-
-def json_part(schema: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """Returns the part of a grammar that stands for JSON with a schema.
-
-    Args:
-        schema: The schema, as `prepare_schema` returns it.
-        options: llguidance's options for it.
-    """
-    return f"%json {json.dumps({**schema, 'x-guidance': options})}"
 
 
 def prepare_grammar(grammar: str) -> str:
@@ -51,6 +39,8 @@ def prepare_grammar(grammar: str) -> str:
             chosen = schema.get("x-guidance", {})
             is_lenient = isinstance(chosen, dict) and chosen.get("lenient") is True
             prepared = prepare_schema(schema, is_lenient=is_lenient)
+            if prepared.inexact:
+                raise prepared.inexact[0]
             schema = prepared.schema | {"x-guidance": prepared.options | chosen if isinstance(chosen, dict) else chosen}
         parts.append(json.dumps(schema))
     return "".join(parts) + grammar[end:]

@@ -24,9 +24,10 @@ from abstractllm.providers.huggingface.worker.structured.format_cache import (
 from abstractllm.providers.huggingface.worker.structured.format_errors import complex_format, invalid_format
 from abstractllm.providers.huggingface.worker.structured.grammar_schemas import prepare_grammar
 from abstractllm.providers.huggingface.worker.structured.matcher import Matcher
-from abstractllm.providers.huggingface.worker.structured.sandbox import LIMITS, Sandbox, Trial
+from abstractllm.providers.huggingface.worker.structured.sandbox import JSON_STYLE, LIMITS, Sandbox, Trial
 from abstractllm.providers.huggingface.worker.structured.schema_errors import SchemaError
 from abstractllm.providers.huggingface.worker.structured.schema_faults import find_fault
+from abstractllm.providers.huggingface.worker.structured.schema_grammar import compiler_input
 from abstractllm.providers.huggingface.worker.structured.schema_numbers import parse_schema
 from abstractllm.providers.huggingface.worker.structured.schema_preparation import prepare_schema
 from abstractllm.providers.huggingface.worker.structured.token_masks import TokenMasks
@@ -161,18 +162,18 @@ class Grammars:
             SchemaError: If answers cannot be held to its schema.
             TimeoutError: If the machine is too busy to tell.
         """
-        schema, text = None, format.text
-        if format.kind == "json_schema":
+        schema, kind, text = None, format.kind, format.text
+        if kind == "json_schema":
             schema = prepare_schema(_parsed(text))
-            text = json.dumps(schema.schema | {"x-guidance": schema.options})
-        elif format.kind == "grammar" and call is None:
+            kind, text = compiler_input(schema, JSON_STYLE)
+        elif kind == "grammar" and call is None:
             text = prepare_grammar(text)
-        trial = self._sandbox.compile(format.kind, text)
+        trial = self._sandbox.compile(kind, text)
         if not trial.error:
             return _unforced(trial.definition) if self._holds_special_text(text) else trial.definition
         if trial.limit is not None and call is None:
             raise complex_format(field, trial.error, trial.limit)
-        if schema is not None:
+        if schema is not None and not schema.inexact:
             raise find_fault(schema, trial.error, self._error_of_schema)
         for tool in () if call is None else call.tools:
             if error := self._error_of_tool(tool, len(call.tools) == 1, trial):  # type: ignore[union-attr]
@@ -191,6 +192,8 @@ class Grammars:
 
     def _error_of_tool(self, tool: ForcedTool, is_only_one: bool, together: Trial) -> InvalidRequestError | None:
         """Returns the error of a tool because of which a call cannot be compiled; None if it is not because of it."""
+        if tool.schema.inexact:
+            return None
         options = {"x-guidance": tool.schema.options}
         trial = self._sandbox.compile("json_schema", json.dumps(tool.schema.schema | options))
         if trial.error and trial.limit is None:

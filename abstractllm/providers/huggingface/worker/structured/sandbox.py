@@ -24,7 +24,7 @@ from typing import Any
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from llguidance.gbnf_to_lark import any_to_lark
 
-__all__ = ["LIMITS", "Sandbox", "Trial"]
+__all__ = ["JSON_STYLE", "LIMITS", "Sandbox", "Trial"]
 
 LIMITS: dict[str, Any] = {
     "max_items_in_row": 2000,
@@ -56,13 +56,13 @@ _STACK_BYTES = 32 << 20
 _OUT_OF_MEMORY = 3
 """The status with which the process ends where Python has no memory left."""
 _NESTING_TEXT = "1000 levels of nesting"
-_JSON_OPTIONS: Any = {
+JSON_STYLE: Any = {
     "whitespace_flexible": False,  # a model could fill its whole context window with spaces
     "item_separator": ", ?",
     "key_separator": ": ?",
-    "lenient": False,
-    "coerce_one_of": False,
 }
+"""Options of llguidance's JSON compiler for white space."""
+_JSON_OPTIONS: Any = JSON_STYLE | {"lenient": False, "coerce_one_of": False}
 """Options of llguidance's JSON compiler; they override those that a schema may contain."""
 _CHECKED_TOKENS = 2
 """Tokens that a format is tried with: one that is too complex mostly fails with the first."""

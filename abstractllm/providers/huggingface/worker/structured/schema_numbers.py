@@ -10,13 +10,26 @@ from typing import Any, NoReturn
 from abstractllm.providers.huggingface.worker.structured.schema_errors import SchemaError
 from abstractllm.providers.huggingface.worker.structured.schema_references import Pointer
 
-__all__ = ["MAX_EXACT", "SCHEMA_DECODER", "exact", "exact_bound", "exact_step", "parse_schema"]
+__all__ = [
+    "MAX_EXACT",
+    "SCHEMA_DECODER",
+    "exact",
+    "exact_bound",
+    "exact_step",
+    "integer_bound",
+    "integer_pattern",
+    "is_exact",
+    "number_text",
+    "parse_schema",
+]
 
 MAX_EXACT = 2**53
 """llguidance reads each number of a schema as one of 64 bits with a floating point, which beyond this skip integers."""
 _SMALLEST = 1e-60
 """The smallest number above 0 that an answer may have in place of one that is only known to be above it."""
 _MAX_EXPONENT = 308
+_MAX_DIGITS = 60
+"""Digits of the bound of a range of integers that is written as an expression."""
 _MAX_PLACES = 80
 """Digits of a bound behind the point: llguidance nests an expression for each."""
 _MAX_STEP = 2**32 - 1
@@ -58,7 +71,7 @@ def exact(number: Any, pointer: Pointer) -> int | float:
         SchemaError: If the answer would have other digits.
     """
     value = _decimal_of(number)
-    if not value.is_finite() or not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise SchemaError(pointer, f"{_shorten(number)} is beyond the numbers of 64 bits with a floating point")
     if value == value.to_integral_value():
         if value.copy_abs() > MAX_EXACT:
@@ -71,6 +84,88 @@ def exact(number: Any, pointer: Pointer) -> int | float:
     if value != Decimal(repr(float(number))) or not _is_read_exactly(float(number)):
         raise SchemaError(pointer, f"{_shorten(number)} has more digits than local models keep of a number")
     return float(number)
+
+
+def is_exact(number: int | float) -> bool:
+    """Returns True if an answer can repeat a number."""
+    try:
+        exact(number, ())
+    except SchemaError:
+        return False
+    return True
+
+
+def number_text(number: int | float) -> str:
+    """Returns a number as it is written in the schema."""
+    return number.text if isinstance(number, _Decimal) else repr(number)
+
+
+def integer_bound(number: Any, pointer: Pointer, inside: int) -> int:
+    """Returns the bound of a range of integers, as a part of it, of any size.
+
+    Raises:
+        SchemaError: If it has too many digits.
+    """
+    value = _decimal_of(number)
+    if not value.is_finite() or value.adjusted() > _MAX_DIGITS:
+        raise SchemaError(pointer, f"{_shorten(number)} has more than {_MAX_DIGITS} digits")
+    if value != value.to_integral_value():
+        raise SchemaError(pointer, f"{_shorten(number)} has more digits than local models keep of a number")
+    return int(value) + inside
+
+
+def integer_pattern(least: int | None, most: int | None) -> str:
+    """Returns an expression for the integers of a range.
+
+    Args:
+        least: The first; None if there is none.
+        most: The last; None if there is none.
+
+    Raises:
+        SchemaError: If the range is empty.
+    """
+    if least is not None and most is not None and least > most:
+        raise SchemaError((), f"it is unsatisfiable: minimum ({least}) is greater than maximum ({most})")
+    parts = []
+    if least is None or least < 0:
+        parts.append(f"-({_naturals(max(1, -most) if most is not None else 1, None if least is None else -least)})")
+    if most is None or most >= 0:
+        parts.append(_naturals(max(0, least or 0), most))
+    return f"({'|'.join(parts)})"
+
+
+def _naturals(least: int, most: int | None) -> str:
+    """Returns an expression for the integers of a range of 0 and above."""
+    parts = []
+    length = len(str(least))
+    while most is None or length <= len(str(most)):
+        first, last = max(least, 10 ** (length - 1) if length > 1 else 0), 10**length - 1
+        if most is None and first == 10 ** (length - 1):
+            parts.append(f"[1-9][0-9]{{{length - 1},}}")
+            break
+        parts.append(_same_length(str(first), str(last if most is None else min(last, most))))
+        length += 1
+    return f"({'|'.join(parts)})"
+
+
+def _same_length(first: str, last: str) -> str:
+    if not first or first == last:
+        return first
+    more = len(first) - 1
+    if set(first) == {"0"} and set(last) == {"9"}:
+        return f"[0-9]{{{more + 1}}}"
+    if first[0] == last[0]:
+        return first[0] + _same_length(first[1:], last[1:])
+    parts, low, high = [], int(first[0]), int(last[0])
+    if first[1:].strip("0"):
+        parts.append(first[0] + _same_length(first[1:], "9" * more))
+        low += 1
+    if last[1:].strip("9"):
+        parts.append(last[0] + _same_length("0" * more, last[1:]))
+        high -= 1
+    if low <= high:
+        parts.append(f"[{low}-{high}]" + (f"[0-9]{{{more}}}" if more else ""))
+    return f"({'|'.join(parts)})"
 
 
 def exact_bound(number: Any, pointer: Pointer, inside: int = 0) -> int | float:

@@ -14,7 +14,12 @@ from decimal import Decimal
 from typing import Any
 
 from abstractllm.providers.huggingface.worker.structured.schema_errors import SchemaError
-from abstractllm.providers.huggingface.worker.structured.schema_numbers import exact, exact_bound, exact_step
+from abstractllm.providers.huggingface.worker.structured.schema_numbers import (
+    exact,
+    exact_bound,
+    exact_step,
+    integer_bound,
+)
 from abstractllm.providers.huggingface.worker.structured.schema_references import Pointer, References, can_be_finite
 
 __all__ = ["ESCAPES", "FORMATS", "PreparedSchema", "prepare_schema"]
@@ -73,6 +78,8 @@ class PreparedSchema:
     """llguidance's options for it."""
     places: dict[str, Pointer]
     """The places of its definitions in the schema as it was, by their names."""
+    inexact: tuple[SchemaError, ...] = ()
+    """The errors of numbers that llguidance would change: these must be written as rules of a grammar."""
 
 
 def prepare_schema(document: dict[str, Any], *, is_lenient: bool = False) -> PreparedSchema:
@@ -98,6 +105,7 @@ class _Preparation:
         """The new references, by the places that they name."""
         self._targets: list[tuple[Pointer, Any]] = []
         self._steps: list[tuple[Pointer, Decimal]] = []
+        self._inexact: list[SchemaError] = []
         self._merges = False
         self._may_hide_keys = False
 
@@ -114,7 +122,8 @@ class _Preparation:
         if definitions:
             root = root | {"$defs": definitions}
         places = {str(index): place for index, (place, _) in enumerate(self._targets)}
-        return PreparedSchema(root, _NO_ESCAPES if self._may_hide_keys else ESCAPES, places)
+        options = _NO_ESCAPES if self._may_hide_keys else ESCAPES
+        return PreparedSchema(root, options, places, tuple(self._inexact))
 
     def _schema(self, schema: Any, pointer: Pointer) -> Any:
         if isinstance(schema, bool):
@@ -169,9 +178,9 @@ class _Preparation:
         elif keyword == "enum":
             _require(isinstance(value, list), place, "must be a list", value)
             _require(bool(value), place, "is unsatisfiable: it allows no value", value)
-            prepared[keyword] = [_value(item, (*place, index)) for index, item in enumerate(value)]
+            prepared[keyword] = [self._repeated(item, (*place, index)) for index, item in enumerate(value)]
         elif keyword == "const":
-            prepared[keyword] = _value(value, place)
+            prepared[keyword] = self._repeated(value, place)
         elif keyword in _BOUNDS:
             self._bound(keyword, value, schema, prepared, place)
         elif keyword == "multipleOf":
@@ -193,6 +202,27 @@ class _Preparation:
         elif keyword == "format" and value in FORMATS:
             prepared[keyword] = value
 
+    def _repeated(self, value: Any, place: Pointer) -> Any:
+        """Returns a value that answers may have to repeat."""
+        match value:
+            case bool() | None:
+                return value
+            case int() | float():
+                try:
+                    return exact(value, place)
+                except SchemaError as error:
+                    self._inexact.append(error)
+                    return value
+            case str():
+                _check_text(value, place)
+                return value
+            case list():
+                return [self._repeated(item, (*place, index)) for index, item in enumerate(value)]
+            case _:
+                for name in value:
+                    _check_text(name, place)
+                return {name: self._repeated(item, (*place, name)) for name, item in value.items()}
+
     def _reference(self, target: Pointer, schema: Any, place: Pointer) -> str:
         if target not in self._names:
             self._names[target] = f"#/$defs/{len(self._targets)}"
@@ -213,7 +243,13 @@ class _Preparation:
                 return
             value = schema[inclusive]
         _require(_is_number(value), place, "must be a number", value)
-        bound = exact_bound(value, place, _BOUNDS[keyword])
+        try:
+            bound = exact_bound(value, place, _BOUNDS[keyword])
+        except SchemaError as error:
+            if schema.get("type") not in ("integer", ["integer"], ["integer", "null"], ["null", "integer"]):
+                raise
+            bound = integer_bound(value, place, _BOUNDS[keyword])
+            self._inexact.append(error)
         choose = max if inclusive == "minimum" else min
         prepared[inclusive] = choose(bound, prepared.get(inclusive, bound))
 
@@ -275,24 +311,6 @@ def _count(keyword: str, value: Any, prepared: dict[str, Any], place: Pointer) -
         prepared[keyword] = int(value)
     elif keyword.startswith("min"):
         raise SchemaError(place, f"no answer is that long, got {_shorten(value)}", limit=f"less than {_MAX_COUNT}")
-
-
-def _value(value: Any, place: Pointer) -> Any:
-    """Returns a value that answers may have to repeat."""
-    match value:
-        case bool() | None:
-            return value
-        case int() | float():
-            return exact(value, place)
-        case str():
-            _check_text(value, place)
-            return value
-        case list():
-            return [_value(item, (*place, index)) for index, item in enumerate(value)]
-        case _:
-            for name in value:
-                _check_text(name, place)
-            return {name: _value(item, (*place, name)) for name, item in value.items()}
 
 
 def _pattern(pattern: str) -> str:
