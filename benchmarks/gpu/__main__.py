@@ -26,6 +26,9 @@ from benchmarks.gpu.report import show
 from benchmarks.gpu.scenarios import SHAPES, Scenario, scenarios
 from benchmarks.gpu.serving import measure_server
 
+_GRAPHS = {"default": None, "with": True, "without": False}
+"""The values of the key `cuda_graphs`, by their names."""
+
 
 def main() -> None:
     """Measures, and prints the tables."""
@@ -37,7 +40,7 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=128, help="tokens of each answer")
     parser.add_argument("--softcap", choices=("none", *SHAPES), default="gemma-2-2b", help="a model with capped scores")
     parser.add_argument("--served", choices=("none", *SHAPES), default="llama-1b", help="the model of the server")
-    parser.add_argument("--graphs", choices=("both", "with", "without"), default="both", help="CUDA graphs")
+    parser.add_argument("--graphs", choices=(*_GRAPHS, "all"), default="default", help="the key cuda_graphs")
     parser.add_argument("--seconds", type=float, default=900, help="begin nothing after this time")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
@@ -45,16 +48,16 @@ def main() -> None:
         parser.error("there is no CUDA device; --device cpu tries the benchmark itself")
     figures = _Figures(arguments)
     counts = [int(count) for count in arguments.requests.split(",")]
-    graphs = {"both": (False, True), "with": (True,), "without": (False,)}[arguments.graphs]
+    graphs = list(_GRAPHS.values()) if arguments.graphs == "all" else [_GRAPHS[arguments.graphs]]
     runs = scenarios(arguments.shape, counts, arguments.prompt, arguments.new)
-    for cuda_graphs in graphs if arguments.device == "cuda" else (False,):
+    for cuda_graphs in graphs if arguments.device == "cuda" else [None]:
         figures.take_all("engine", lambda captured=cuda_graphs: _engine(arguments, arguments.shape, captured, runs))
     if arguments.softcap != "none":
         capped = [Scenario(min(64, max(counts)), arguments.prompt, 32, profiled=True)]
-        figures.take_all("engine", lambda: _engine(arguments, arguments.softcap, False, capped))
+        figures.take_all("engine", lambda: _engine(arguments, arguments.softcap, None, capped))
     if arguments.served != "none":
         short = scenarios("llama-1b", [count for count in counts if count >= 64] or counts, 128, arguments.new)
-        figures.take_all("engine", lambda: _engine(arguments, arguments.served, False, short))
+        figures.take_all("engine", lambda: _engine(arguments, arguments.served, None, short))
         clients = [run.requests for run in short]
         served = arguments.served, arguments.device, clients, 128, arguments.new
         figures.take_all("server", lambda: measure_server(*served))
@@ -105,7 +108,7 @@ class _Figures:
 
 
 def _engine(
-    arguments: argparse.Namespace, shape: str, cuda_graphs: bool, runs: list[Scenario]
+    arguments: argparse.Namespace, shape: str, cuda_graphs: bool | None, runs: list[Scenario]
 ) -> Iterator[dict[str, Any]]:
     """Yields the figures of the engine, which runs in a process of its own."""
     context = multiprocessing.get_context("spawn")

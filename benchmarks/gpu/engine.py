@@ -26,14 +26,14 @@ _PATIENCE_SECONDS = 300
 
 
 def measure(
-    shape: str, device: str, cuda_graphs: bool, runs: Sequence[Scenario], cancelled: int, pipe: Connection
+    shape: str, device: str, cuda_graphs: bool | None, runs: Sequence[Scenario], cancelled: int, pipe: Connection
 ) -> None:
     """Loads a model and sends the figures of each run as soon as they are known.
 
     Args:
         shape: The name of the model's shape.
         device: `cuda` or `cpu`.
-        cuda_graphs: Whether the forward pass is captured.
+        cuda_graphs: The key of the configuration.
         runs: What is run.
         cancelled: The number of requests that are cancelled at the end.
         pipe: Takes one dict for each run, the first about the engine; the process ends after the last.
@@ -93,7 +93,7 @@ def measure(
         engine.stop()
 
 
-def _random_model(shape: str, device: str, max_batch_size: int, cuda_graphs: bool) -> tuple[Any, Any]:
+def _random_model(shape: str, device: str, max_batch_size: int, cuda_graphs: bool | None) -> tuple[Any, Any]:
     """Returns a model of the wanted shape in bfloat16, whose tokens are words, and the settings of its engine."""
     import transformers
 

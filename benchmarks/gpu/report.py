@@ -6,15 +6,18 @@ from typing import Any
 
 __all__ = ["show"]
 
+_GRAPHS = {None: "graphs by default", True: "everything in graphs", False: "no graphs"}
+"""The key `cuda_graphs` in words."""
+
 
 def show(figures: dict[str, Any]) -> None:
     """Prints all tables."""
     print(f"\n{figures['device']}, torch {figures['torch']}")
     for entry in figures["engine"]:
-        graphs = "with" if entry["cuda_graphs"] else "without"
+        graphs = _GRAPHS[entry["cuda_graphs"]]
         if "attention" in entry:
             print(
-                f"\n{entry['shape']}, {graphs} CUDA graphs, {entry['attention']}: weights "
+                f"\n{entry['shape']}, {graphs}, {entry['attention']}: weights "
                 f"{entry['weight_bytes'] / 1e9:.2f} GB, cache {entry['cache_bytes'] / 1e9:.2f} GB, bandwidth "
                 f"{entry['bandwidth_bytes_per_second'] / 1e9:.0f} GB/s, started in {entry['start_seconds']:.1f} s\n"
             )
@@ -53,6 +56,6 @@ def _show_profiles(entries: list[dict[str, Any]]) -> None:
         parts = entry["profile"]
         values = [f"{parts[part]:.1f}" for part in ("step", "prepare", "forward", "sample", "update")]
         values += [f"{parts['busy']:.1f}", f"{parts['kernels']:.0f}"] if "busy" in parts else ["", ""]
-        graphs = "yes" if entry["cuda_graphs"] else "no"
+        graphs = _GRAPHS[entry["cuda_graphs"]]
         columns = [entry["shape"], graphs, str(entry["requests"]), entry["sampling"], *values]
         print(f"| {' | '.join(columns)} |")

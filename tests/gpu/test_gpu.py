@@ -28,6 +28,7 @@ from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
+from tests import decode_case
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
 from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, new_request
 from tests.unit.tiny_models import build
@@ -101,19 +102,54 @@ def test_every_attention_gives_the_same_answers(
 ) -> None:
     loaded = large(name, device, torch.bfloat16)
     wanted = alone(loaded)
-    for each in attention.candidates(loaded.model, cuda_graphs=False):
+    for each in attention.candidates(loaded.model, cuda_graphs=None):
         monkeypatch.setattr(
             "abstractllm.providers.huggingface.worker.batching.start.candidates", lambda *_, only=each: [only]
         )
         assert_same_but_for_near_ties(loaded, batched(loaded), wanted)
 
 
+@pytest.mark.parametrize("cuda_graphs", [None, True], ids=["decode", "everything"])
 @pytest.mark.parametrize("name", ["Llama", "Qwen3"])
-def test_captured_answers_are_those_of_the_plain_loop(device: torch.device, name: str) -> None:
+def test_captured_answers_are_those_of_the_plain_loop(
+    device: torch.device, name: str, cuda_graphs: bool | None
+) -> None:
     if device.type == "cpu":
         pytest.skip("CUDA graphs need CUDA")
     loaded = large(name, device, torch.bfloat16)
-    assert_same_but_for_near_ties(loaded, batched(loaded, cuda_graphs=True), batched(loaded))
+    wanted = batched(loaded, cuda_graphs=False)
+    assert_same_but_for_near_ties(loaded, batched(loaded, cuda_graphs=cuda_graphs), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", [*decode_case.SHAPES, (32, 8, 128)], ids=str)
+def test_the_pages_are_read_in_place(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
+    if device.type == "cpu":
+        pytest.skip("tests/unit/test_paged_decode.py tries the kernel on a CPU")
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
+    for options in decode_case.OPTIONS:
+        case = decode_case.DecodeCase(*shape, lengths=(1, 0, 5, 17, 130, 64, 1000), dtype=dtype, device=device)
+        decode_case.check(shape, options, case, tolerance)
+
+
+def test_nothing_is_captured_while_serving(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("CUDA graphs need CUDA")
+    loaded = large("Llama", device, torch.bfloat16)
+    followers = Followers()
+    load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=64 << 20, max_batch_size=8)
+    engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
+    assert engine is not None
+    assert loaded.model.config._attn_implementation == attention.IN_PLACE_ATTENTION
+    runner = engine._manager.processor.model_runner
+    runner._capture_graph = lambda *arguments: pytest.fail("a graph was captured")
+    try:
+        for index, prompt in enumerate(PROMPTS):
+            engine.submit(new_request(index, prompt))
+        followers.wait(len(PROMPTS))
+    finally:
+        engine.stop()
+    assert engine.failure is None
 
 
 def test_the_sampler_takes_on_the_device_the_tokens_that_it_takes_on_a_cpu(device: torch.device) -> None:

@@ -281,7 +281,8 @@ def packed_attention(
     import torch
 
     assert enable_gqa
-    assert window_size[1] == 0
+    is_causal = window_size[1] == 0
+    assert is_causal or window_size == (-1, -1)
     output = torch.zeros_like(query)
     for sequence in range(len(query_starts) - 1):
         first, last = query_starts[sequence : sequence + 2].tolist()
@@ -291,8 +292,9 @@ def packed_attention(
         for token in range(first, last):
             place = end - (last - token)
             left = begin if window_size[0] < 0 else max(begin, place - window_size[0])
+            right = place + 1 if is_causal else end
             for head in range(query.shape[1]):
                 key_head = head * key.shape[1] // query.shape[1]
-                scores = key[left : place + 1, key_head] @ query[token, head] * scale
-                output[token, head] = scores.softmax(dim=0) @ value[left : place + 1, key_head]
+                scores = key[left:right, key_head] @ query[token, head] * scale
+                output[token, head] = scores.softmax(dim=0) @ value[left:right, key_head]
     return output

@@ -49,8 +49,8 @@ class HuggingFaceConfig(LLMConfig):
     """`auto`, a device such as `cuda:1`, or a map from modules to devices; the first GPU, else the CPU, if absent."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
     """The model's attention, for requests that are answered one at a time; in a batch, flash attention alone counts."""
-    cuda_graphs: bool = False
-    """Capture the forward pass in CUDA graphs: faster decode steps of small models, longer loading, more memory."""
+    cuda_graphs: bool | None = None
+    """Whether CUDA graphs are used: for decode steps where that can be, by default; never; or for every step."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)

@@ -65,7 +65,7 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     context_window: int | None = None
     device_map: str | dict[str, Any] | None = None
     attn_implementation: str | None = None
-    cuda_graphs: bool = False
+    cuda_graphs: bool | None = None
     trust_remote_code: bool = False
     local_files_only: bool = False
     threads: int | None = None

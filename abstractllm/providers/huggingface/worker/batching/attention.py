@@ -2,11 +2,13 @@
 
 Without flash attention, transformers' continuous batching builds one dense mask over all sequences of a batch and
 computes the scores of each against the keys of all. Here sequences are computed one after another, which any device can
-do, or by PyTorch's own flash attention, in half precision on a GPU.
+do, or by PyTorch's own flash attention, in half precision on a GPU. There, decode steps read the pages of the cache where
+they are, if all layers of the model have full attention.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from itertools import pairwise
 from typing import Any
@@ -15,14 +17,17 @@ import torch
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-__all__ = ["PAGED_ATTENTION", "VARLEN_ATTENTION", "candidates", "is_flash", "register"]
+__all__ = ["IN_PLACE_ATTENTION", "PAGED_ATTENTION", "VARLEN_ATTENTION", "candidates", "is_flash", "register"]
 
 PAGED_ATTENTION = "abstractllm_paged"
 """The name in transformers of the attention that takes sequences one after another."""
 VARLEN_ATTENTION = "abstractllm_varlen"
 """The name in transformers of the attention by PyTorch's flash attention."""
+IN_PLACE_ATTENTION = "abstractllm_in_place"
+"""The name in transformers of the attention that reads the pages of the cache in decode steps."""
 _VARLEN_OPTIONS: dict[str, Any] = (
     {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 )
@@ -35,6 +40,7 @@ def register() -> None:
     """Registers the implementations with transformers."""
     AttentionInterface.register(PAGED_ATTENTION, paged_attention)
     AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)
+    AttentionInterface.register(IN_PLACE_ATTENTION, in_place_attention)
 
 
 def is_flash(name: str) -> bool:
@@ -42,13 +48,13 @@ def is_flash(name: str) -> bool:
     return name.startswith("flash_attention_")
 
 
-def candidates(model: Any, cuda_graphs: bool) -> list[str]:
+def candidates(model: Any, cuda_graphs: bool | None) -> list[str]:
     """Returns the attention implementations to try for a batch, the fastest first; only packages that are installed.
 
     Args:
         model: A transformers model.
-        cuda_graphs: Whether the forward pass is captured: an implementation that needs the host between its kernels is
-            left out then.
+        cuda_graphs: Whether CUDA graphs must be used; None for where they can be. An implementation that needs the host
+            between its kernels is left out where they must.
     """
     names: list[str] = []
     if model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16):
@@ -58,8 +64,15 @@ def candidates(model: Any, cuda_graphs: bool) -> list[str]:
                 "flash_attention_2": is_flash_attn_2_available(),
             }
             names += [name for name, is_installed in installed.items() if is_installed]
+        if importlib.util.find_spec("triton") and _is_attention_full(model):
+            names.append(IN_PLACE_ATTENTION)
         names.append(VARLEN_ATTENTION)
     return names if cuda_graphs else [*names, PAGED_ATTENTION]
+
+
+def _is_attention_full(model: Any) -> bool:
+    """Tells whether each layer of a model attends to all tokens before: a ring of pages has no table in their order."""
+    return list(group_layers_by_attn_type(model.config.get_text_config(decoder=True))) == ["full_attention"]
 
 
 def paged_attention(
@@ -93,6 +106,20 @@ def paged_attention(
         `[1, query tokens, heads, head size]`, and no weights.
     """
     keys, values = _cached(module, key, value, kwargs)
+    return _attend_in_turn(query, keys, values, kwargs, scaling, softcap, sliding_window, s_aux), None
+
+
+def _attend_in_turn(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    kwargs: dict[str, Any],
+    scaling: float | None,
+    softcap: float | None,
+    sliding_window: int | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attends one sequence after another."""
     query_lengths = _lengths(kwargs["cu_seq_lens_q"])
     key_lengths = _lengths(kwargs["cu_seq_lens_k"])
     sequences = zip(
@@ -101,8 +128,8 @@ def paged_attention(
         torch.split(values, key_lengths, dim=2),
         strict=True,
     )
-    outputs = [_attend(*sequence, scaling, softcap, sliding_window, s_aux) for sequence in sequences]
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    outputs = [_attend(*sequence, scaling, softcap, sliding_window, sinks) for sequence in sequences]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
 def varlen_attention(
@@ -122,9 +149,62 @@ def varlen_attention(
     Raises:
         ValueError: For a model with capped scores or attention sinks, which the kernel does not support.
     """
-    if softcap is not None or s_aux is not None:
-        raise ValueError("PyTorch's flash attention has neither capped scores nor attention sinks")
     keys, values = _cached(module, key, value, kwargs)
+    return _attend_together(query, keys, values, kwargs, scaling, softcap, sliding_window, s_aux), None
+
+
+def in_place_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    s_aux: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attends each sequence to its own keys, in decode steps to those in the pages of the cache; see `paged_attention`.
+
+    Raises:
+        ValueError: As `varlen_attention`, in other steps.
+    """
+    keys, values = _cached(module, key, value, kwargs)
+    if kwargs.get("block_table") is None:
+        attend = _attend_together if query.device.type == "cuda" else _attend_in_turn
+        return attend(query, keys, values, kwargs, scaling, softcap, sliding_window, s_aux), None
+    from abstractllm.providers.huggingface.worker.batching.paged_decode import paged_decode  # only where Triton is
+
+    output = paged_decode(
+        query[0].transpose(0, 1),
+        keys[0].transpose(0, 1),
+        values[0].transpose(0, 1),
+        kwargs["k_cache"],
+        kwargs["v_cache"],
+        kwargs["block_table"],
+        kwargs["cu_seq_lens_k"],
+        scaling=scaling,
+        softcap=softcap,
+        window=sliding_window,
+        sinks=s_aux,
+    )
+    return output.unsqueeze(0), None
+
+
+def _attend_together(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    kwargs: dict[str, Any],
+    scaling: float | None,
+    softcap: float | None,
+    sliding_window: int | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attends all sequences in one kernel."""
+    if softcap is not None or sinks is not None:
+        raise ValueError("PyTorch's flash attention has neither capped scores nor attention sinks")
     output = varlen_attn(
         query[0].transpose(0, 1),
         keys[0].transpose(0, 1),
@@ -138,7 +218,7 @@ def varlen_attention(
         **_VARLEN_OPTIONS,
     )
     assert isinstance(output, torch.Tensor)
-    return output.unsqueeze(0), None
+    return output.unsqueeze(0)
 
 
 def _cached(
@@ -188,7 +268,7 @@ def _attend(
             key, value = key[:, :, -window:], value[:, :, -window:]
         # The heads that share a key head take the place of the tokens, so that no keys have to be repeated.
         packed = query.view(1, key_heads, heads // key_heads, -1)
-        return scaled_dot_product_attention(packed, key, value, scale=scaling).view(query.shape)
+        return scaled_dot_product_attention(packed, key, value, scale=scaling).reshape(query.shape)
     if heads != key_heads:
         key = key.repeat_interleave(heads // key_heads, dim=1)
         value = value.repeat_interleave(heads // key_heads, dim=1)

@@ -21,6 +21,7 @@ from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules
 from abstractllm.providers.huggingface.worker.batching.memory_recovery import recover_memory
+from abstractllm.providers.huggingface.worker.batching.decode_inputs import DecodeInputs
 from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
 from abstractllm.providers.huggingface.worker.batching.sampling_after_forward import sample_after_forward
 from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state
@@ -45,7 +46,7 @@ class BatchEngine:
         max_batch_size: The most requests in a batch.
         cache_bytes: Memory for the keys and values of all requests together.
         attention_name: The attention implementation that the model is switched to.
-        cuda_graphs: Whether the forward pass is captured in CUDA graphs.
+        cuda_graphs: Whether forward passes are captured in CUDA graphs; None for decode steps, where they can be.
         prefix_sharing: Whether a request may use the keys and values of an earlier one with the same beginning.
         send: Called with the messages of each step, in the loop's thread; must not wait.
         end: Called with each request that is over, in the loop's thread.
@@ -66,7 +67,7 @@ class BatchEngine:
         end: Callable[[EngineRequest], None],
         crash: Callable[[], None],
         attention_name: str = attention.PAGED_ATTENTION,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
     ) -> None:
         self._loaded = loaded
         self._send = send
@@ -86,9 +87,17 @@ class BatchEngine:
         self._rules = LogitsRules(rules, loaded.vocabulary_size, loaded.model.device) if has_rules else None
         window = loaded.description.context_window
         config = batching_config(
-            loaded.model, max_batch_size, cache_bytes, window=window, attention=attention_name, cuda_graphs=cuda_graphs
+            loaded.model,
+            max_batch_size,
+            cache_bytes,
+            window=window,
+            attention=attention_name,
+            cuda_graphs=bool(cuda_graphs),
         )
         config.allow_block_sharing = prefix_sharing
+        if attention_name == attention.IN_PLACE_ATTENTION:
+            # Prompts are of any length; a step that reads one is never captured.
+            config.use_cuda_graph = (False, cuda_graphs is not False and loaded.model.device.type == "cuda")
         self._manager = _Manager(loaded, config, attention_name, self._after_step, lambda: self.crash())
         self._manager.warmup()
         self.max_request_tokens = min(window, infer_max_single_request_tokens(self._manager.cache))
@@ -216,6 +225,10 @@ class _Manager(ContinuousBatchingManager):
         )
         with torch.no_grad():
             super().__init__(loaded.model, generation_config, config)
+        if attention_name == attention.IN_PLACE_ATTENTION:
+            # transformers knows of no attention but flash attention's packages that reads pages by a table.
+            pages = -(-loaded.description.context_window // config.page_size)
+            self.continuous_batching_config.max_blocks_per_request = pages
         self.output_router: Any = NullOutputRouter()
         self._after_step = after_step
         self._crash = crash
@@ -255,6 +268,8 @@ class _Manager(ContinuousBatchingManager):
         is_new = self.batch_processor is None
         processor: Any = super()._create_batch_processor()
         if is_new:
+            if self._attention_name == attention.IN_PLACE_ATTENTION:
+                DecodeInputs(processor)
             sample_after_forward(processor, self._vocabulary_size)
         return processor  # type: ignore[no-any-return]
 
