@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,16 @@ def main() -> None:
     graphs = list(_GRAPHS.values()) if arguments.graphs == "all" else [_GRAPHS[arguments.graphs]]
     runs = scenarios(arguments.shape, counts, arguments.prompt, arguments.new)
     for cuda_graphs in graphs if arguments.device == "cuda" else [None]:
-        figures.take_all("engine", lambda captured=cuda_graphs: _engine(arguments, arguments.shape, captured, runs))
+        figures.take_all("engine", partial(_engine, arguments, arguments.shape, cuda_graphs, runs))
     if arguments.softcap != "none":
         capped = [Scenario(min(64, max(counts)), arguments.prompt, 32, profiled=True)]
-        figures.take_all("engine", lambda: _engine(arguments, arguments.softcap, None, capped))
+        figures.take_all("engine", partial(_engine, arguments, arguments.softcap, None, capped))
     if arguments.served != "none":
         short = scenarios("llama-1b", [count for count in counts if count >= 64] or counts, 128, arguments.new)
-        figures.take_all("engine", lambda: _engine(arguments, arguments.served, None, short))
+        figures.take_all("engine", partial(_engine, arguments, arguments.served, None, short))
         clients = [run.requests for run in short]
         served = arguments.served, arguments.device, clients, 128, arguments.new
-        figures.take_all("server", lambda: measure_server(*served))
+        figures.take_all("server", partial(measure_server, *served))
     figures.add("memory", {"bytes_before": figures.before, "bytes_after": memory_in_use(arguments.device)})
     show(figures.taken)
 

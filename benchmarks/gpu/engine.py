@@ -70,7 +70,7 @@ def measure(
             captured = captures()
             tokens, seconds, steps = watch.run(engine, run)
             limit = run.requests * bandwidth / _step_bytes(loaded, run)
-            figures = {
+            figures: dict[str, Any] = {
                 "shape": shape,
                 "cuda_graphs": cuda_graphs,
                 "requests": run.requests,

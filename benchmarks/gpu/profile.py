@@ -104,7 +104,7 @@ class Profile:
         events = profiler.profiler.kineto_results.events()
         spans, times = [], Counter[str]()
         for event in events:
-            if event.device_type() == torch.autograd.DeviceType.CUDA and event.duration_ns() > 0:
+            if event.device_type().name == "CUDA" and event.duration_ns() > 0:
                 spans.append((event.start_ns(), event.start_ns() + event.duration_ns()))
                 times[event.name()] += event.duration_ns()
         busy, reached = 0, 0

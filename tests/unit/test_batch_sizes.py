@@ -147,10 +147,12 @@ def test_a_model_that_cannot_generate_at_all_is_not_loaded(monkeypatch: pytest.M
 
 
 def test_only_attention_that_is_installed_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    def model(device: str, dtype: torch.dtype, flash: bool = True) -> Any:
-        return SimpleNamespace(device=torch.device(device), dtype=dtype, _supports_flash_attn=flash)
+    def model(device: str, dtype: torch.dtype, flash: bool = True, name: str = "Mistral") -> Any:
+        config = loaded(name).model.config  # Mistral has a sliding window
+        return SimpleNamespace(device=torch.device(device), dtype=dtype, _supports_flash_attn=flash, config=config)
 
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr(attention, "find_spec", lambda name: name == "triton")
     half = torch.bfloat16
     assert attention.candidates(model("cpu", half), False) == [attention.PAGED_ATTENTION]
     assert attention.candidates(model("cuda", torch.float32), False) == [attention.PAGED_ATTENTION]
@@ -158,6 +160,10 @@ def test_only_attention_that_is_installed_is_tried(monkeypatch: pytest.MonkeyPat
     assert attention.candidates(model("cuda", half, flash=False), False) == both
     assert attention.candidates(model("cuda", half), False) == ["flash_attention_2", *both]
     assert attention.candidates(model("cuda", half), True) == ["flash_attention_2", attention.VARLEN_ATTENTION]
+    in_place = attention.candidates(model("cuda", half, flash=False, name="Llama"), None)
+    assert in_place == [attention.IN_PLACE_ATTENTION, *both]
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    assert attention.candidates(model("cuda", half, flash=False, name="Llama"), None) == both
 
 
 def test_cuda_graphs_on_a_cpu_are_refused() -> None:

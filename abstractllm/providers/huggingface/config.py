@@ -50,7 +50,7 @@ class HuggingFaceConfig(LLMConfig):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
     """The model's attention, for requests that are answered one at a time; in a batch, flash attention alone counts."""
     cuda_graphs: bool | None = None
-    """Whether CUDA graphs are used: for decode steps where that can be, by default; never; or for every step."""
+    """CUDA graphs: where unset, for the decode steps of models that allow it; True for every step; False for none."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)

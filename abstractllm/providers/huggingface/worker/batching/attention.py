@@ -2,14 +2,14 @@
 
 Without flash attention, transformers' continuous batching builds one dense mask over all sequences of a batch and
 computes the scores of each against the keys of all. Here sequences are computed one after another, which any device can
-do, or by PyTorch's own flash attention, in half precision on a GPU. There, decode steps read the pages of the cache where
-they are, if all layers of the model have full attention.
+do, or by PyTorch's own flash attention, in half precision on a GPU. There, decode steps read the pages of the cache
+where they are, if all layers of the model have full attention.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -64,7 +64,7 @@ def candidates(model: Any, cuda_graphs: bool | None) -> list[str]:
                 "flash_attention_2": is_flash_attn_2_available(),
             }
             names += [name for name, is_installed in installed.items() if is_installed]
-        if importlib.util.find_spec("triton") and _is_attention_full(model):
+        if find_spec("triton") and _is_attention_full(model):
             names.append(IN_PLACE_ATTENTION)
         names.append(VARLEN_ATTENTION)
     return names if cuda_graphs else [*names, PAGED_ATTENTION]
@@ -92,8 +92,8 @@ def paged_attention(
     Args:
         module: The attention layer.
         query: `[1, heads, query tokens of all sequences, head size]`.
-        key: `[1, key heads, query tokens of all sequences, head size]`; the keys of the cache are put before it. Since
-            transformers 5.24 they have been put there already, `[1, key heads, key tokens of all sequences, head size]`.
+        key: `[1, key heads, query tokens of all sequences, head size]`; the keys of the cache are put before it. With
+            transformers 5.24 they are there already, `[1, key heads, key tokens of all sequences, head size]`.
         value: As `key`.
         attention_mask: Not used: each token sees those before it in its sequence.
         scaling: The factor of the scores.

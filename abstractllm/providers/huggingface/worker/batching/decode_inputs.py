@@ -44,7 +44,7 @@ class DecodeInputs:
         batch.prepare_batch_tensors, batch.get_model_kwargs = self._prepare, self._model_kwargs
 
     def _pad_decode_inputs(self, num_q_tokens: int, max_kv_read: int, use_decode_fast_path: bool) -> tuple[int, int]:
-        """Returns the numbers of new and of cached tokens to prepare for: those of a captured graph in a decode step."""
+        """Returns the numbers of new and of cached tokens to prepare for: those of a captured graph, if any."""
         if not use_decode_fast_path:
             return num_q_tokens, max_kv_read
         padded: tuple[int, int] = self._pad_inputs(num_q_tokens, max_kv_read, use_decode_fast_path)

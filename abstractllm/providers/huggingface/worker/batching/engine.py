@@ -19,9 +19,9 @@ from transformers.generation.continuous_batching.model_runner import infer_max_s
 
 from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.decode_inputs import DecodeInputs
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules
 from abstractllm.providers.huggingface.worker.batching.memory_recovery import recover_memory
-from abstractllm.providers.huggingface.worker.batching.decode_inputs import DecodeInputs
 from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
 from abstractllm.providers.huggingface.worker.batching.sampling_after_forward import sample_after_forward
 from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state

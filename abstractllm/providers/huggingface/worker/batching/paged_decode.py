@@ -1,15 +1,14 @@
 """Attention of decode steps that reads the pages of the cache where they are.
 
-Each sequence has one new token. Copying its keys and values out of their pages first, as is done for prompts, would move
-every byte three times. The kernel also puts the new keys and values into the cache. Its sizes depend on the number of
-sequences alone, never on their lengths, so that a CUDA graph can hold it.
+Each sequence has one new token. Copying its keys and values out of their pages first, as is done for prompts, would
+move every byte three times. The kernel also puts the new keys and values into the cache. Its sizes depend on the number
+of sequences alone, never on their lengths, so that a CUDA graph can hold it.
 
 The keys of a sequence are divided into splits, which are attended in parallel and joined afterwards, as in
 "Flash-Decoding for long-context inference" (Dao et al., 2023).
 """
 
 from __future__ import annotations
-
 
 import torch
 import triton
@@ -50,8 +49,8 @@ def paged_decode(
         key_pages: `[pages, tokens of a page, key heads, head size]`; changed.
         value_pages: As `key_pages`, with the same strides; changed.
         block_table: `[sequences, pages of a sequence]`, int32: the pages of each sequence, in their order.
-        key_starts: `[sequences + 1]`, int32: running sums of the sequences' lengths, the new tokens included. A sequence
-            of length 0 has no query: it is there to fill a captured graph.
+        key_starts: `[sequences + 1]`, int32: running sums of the sequences' lengths, the new tokens included. A
+            sequence of length 0 has no query: it is there to fill a captured graph.
         scaling: The factor of the scores; one over the root of the head size where there is none.
         softcap: Bounds the scores by `softcap * tanh(score / softcap)`.
         window: The number of tokens that the new one sees, itself included; None for all.
