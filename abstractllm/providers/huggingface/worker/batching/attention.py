@@ -9,6 +9,7 @@ where they are, if all layers of the model have full attention.
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -28,10 +29,6 @@ VARLEN_ATTENTION = "abstractllm_varlen"
 """The name in transformers of the attention by PyTorch's flash attention."""
 IN_PLACE_ATTENTION = "abstractllm_in_place"
 """The name in transformers of the attention that reads the pages of the cache in decode steps."""
-_VARLEN_OPTIONS: dict[str, Any] = (
-    {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
-)
-"""Heads that share key heads must be allowed since PyTorch 2.12; in 2.11 there is no such switch, and they may."""
 _ALL_KEYS = (-1, -1)
 """The window in which each token sees every key of its sequence."""
 
@@ -215,10 +212,16 @@ def _attend_together(
         kwargs["max_length_k"],
         scale=scaling,
         window_size=_window(kwargs["max_length_q"], sliding_window),
-        **_VARLEN_OPTIONS,
+        **_varlen_options(),
     )
     assert isinstance(output, torch.Tensor)
     return output.unsqueeze(0)
+
+
+@cache
+def _varlen_options() -> dict[str, Any]:
+    """Returns what allows heads to share key heads: nothing in PyTorch 2.11, which always does, a switch after it."""
+    return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
 
 
 def _cached(
