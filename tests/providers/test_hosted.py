@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+import abstractllm_client
 from abstractllm import (
     Capabilities,
     ConfigurationError,
@@ -19,7 +20,8 @@ from abstractllm import (
 from abstractllm.providers.hosted import HostedProvider
 from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
 from abstractllm.providers.hosted.errors import scrub, transport_error
-from tests.providers.fake_http import HANG, Exchange, hanging, serving
+from abstractllm_client import AsyncRemoteLLM
+from tests.providers.fake_http import HANG, Exchange, answering, hanging, serving
 from tests.providers.openai_server import asking, saying
 from tests.server.support import request
 from tests.server.support import serving as grpc_serving
@@ -234,6 +236,17 @@ async def test_a_caller_that_leaves_the_grpc_server_leaves_no_connection_upstrea
                 await asyncio.sleep(0.005)
         call.cancel()
         await upstream.settled()
+
+
+@pytest.mark.parametrize("body", ["<html>Sign in</html>", '{"choices": []}', "data: {bad json\n\n"])
+async def test_a_malformed_answer_is_asked_for_once_by_a_client_of_the_server_too(body: str):
+    malformed = answering(body, headers={"Content-Type": "text/event-stream"})
+    async with asking(malformed, max_retries=2) as (llm, upstream), grpc_serving({"gpt": llm}) as served:
+        async with AsyncRemoteLLM(served.server.address) as client:
+            with pytest.raises(abstractllm_client.ProviderProtocolError) as caught:
+                await client.generate("Hi")
+        assert len(upstream.requests) == 1
+    assert caught.value.retryable
 
 
 @pytest.mark.parametrize(

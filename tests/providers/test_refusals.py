@@ -139,3 +139,26 @@ async def test_moderation_ends_a_fallback_and_rests_no_llm_of_it() -> None:
                 with pytest.raises(ContentBlockedError):
                     await llm.complete_async("Hi")
     assert (len(refusing.requests), len(willing.requests)) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '\ufeff{"error": {"message": "no such model"}}',
+        'data: {"error": {"message": "no such model"}}\n\n',
+        'event: error\r\ndata: {"error": "no such model"}\r\n\r\ndata: [DONE]\r\n\r\n',
+        '{"error": "no such model"}\n{"done": true}\n',
+        '"{\\"error\\": \\"no such model\\"}"',
+        b'\xff{"error": "no such model"}',
+        "<Error><Code>NotFound</Code><Message>no such model</Message></Error>",
+        "<h1>no such model</h1>",
+        [["no such model"]],
+        {"error": {"error": {"error": "no such model"}}},
+        {"error": {"message": {"detail": "no such model"}}},
+    ],
+)
+def test_the_words_are_read_in_whatever_wrapping_they_come(body: object) -> None:
+    report = read_report(body)
+    assert "no such model" in report.message
+    assert "<" not in report.message
+    assert classify(400, report).kind.default_reason is ErrorReason.MODEL_NOT_FOUND

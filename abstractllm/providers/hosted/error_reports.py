@@ -18,7 +18,8 @@ MAX_DEPTH = 4
 _WRAPPERS = ("error", "detail", "errors", "body")
 _MESSAGES = ("message", "msg", "Message", "error_message", "errorMessage", "error_description", "status_msg", "title")
 _CODES = ("code", "type", "status", "error_type", "error_code", "errorCode", "errorType", "__type", "provider_code")
-_PAGE = re.compile(r"^\s*<(?:!doctype|html|head|body|\?xml)", re.I)
+_PAGE = re.compile(r"^\s*<(?:!doctype|\?xml|[a-z][a-z0-9]*[\s>])", re.I)
+_EVENT = re.compile(r"(event:[^\r\n]*[\r\n]+)?data: ?([^\r\n]+)")
 _HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.I | re.S)
 _TAG = re.compile(r"<[^>]{0,2000}>")
 
@@ -99,8 +100,7 @@ class _Reader:
         for name in _CODES:
             self._read_code(error.get(name))
         for name in _MESSAGES:
-            if isinstance(text := error.get(name), str):
-                self._read_text(text, depth)
+            self.read(error.get(name), depth + 1)
         if isinstance(parameter := error.get("param"), str) and not self.parameter:
             self.parameter = parameter[:200]
         if self.requested is None:
@@ -160,13 +160,14 @@ class _Reader:
 
 def _parsed(text: str) -> object | None:
     """Returns the object or list that a text holds in JSON, perhaps as Python prints bytes; None for any other text."""
-    text = text.strip()
-    if match := re.fullmatch(r"""b(['"])(.*)\1""", text, re.S):
+    text = text.strip().removeprefix("\ufeff")
+    if match := re.fullmatch(r"""b(['"])(.*)\1""", text, re.S) or _EVENT.match(text):
         text = match[2]
     if text[:1] not in ("{", "["):
         return None
     try:
-        value = json.loads(text)
+        # What may come after it, such as another line, does not matter.
+        value, _ = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None
