@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from abstractllm.errors import AbstractLLMError
+from abstractllm.errors import AbstractLLMError, ModelLoadError
 from abstractllm.providers.huggingface.engine.pending_request import as_error
 from abstractllm.providers.huggingface.protocol.messages import (
     Batch,
@@ -24,8 +24,10 @@ from abstractllm.providers.huggingface.protocol.messages import (
 )
 from abstractllm.providers.huggingface.worker import sequential
 from abstractllm.providers.huggingface.worker.batching import sampler, sampling_after_forward, sampling_state
+from abstractllm.providers.huggingface.worker.batching.equivalence_check import references
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
+from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
 from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer, ExactDetokenizer
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory, no_token_error
@@ -52,10 +54,12 @@ CPU_MEMORY = RuntimeError(
 )
 
 
+def new_settings(directory: Path) -> Load:
+    return Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1)
+
+
 def load(directory: Path) -> LoadedModel:
-    return load_model(
-        Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1), lambda *_, **__: None
-    )
+    return load_model(new_settings(directory), lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -533,6 +537,37 @@ def generate_alone(loaded: LoadedModel, prompt: str, **sampling: Any) -> list[An
 def test_too_little_memory_is_told_from_faults(error: Exception, reason: str) -> None:
     assert failure_message(1, error).reason == reason
     assert is_out_of_memory(error) == (reason == "OVERLOADED")
+
+
+def test_a_model_whose_numbers_are_never_finite_is_refused(loaded: LoadedModel, directory: Path) -> None:
+    with torch.no_grad():
+        loaded.model.model.norm.weight[0] = torch.inf
+    with pytest.raises(ModelLoadError, match=r"the model's logits are not finite, whatever the prompt is"):
+        start(loaded, new_settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
+
+
+def test_a_prompt_that_overflows_does_not_keep_a_model_from_being_batched(
+    loaded: LoadedModel, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither do tokens that can never come, with logits of minus infinity."""
+    used = {token for reference in references(loaded) for token in (*reference.prompt, *reference.tokens)}
+    poisoned = next(token for token in range(loaded.vocabulary_size) if token not in used)
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[poisoned] = torch.nan
+    real = torch.randint
+
+    def randint(low: int, high: int, size: tuple[int, ...], **options: Any) -> torch.Tensor:
+        return torch.full(size, poisoned) if size == (1, 21) else real(low, high, size, **options)
+
+    def exclude_last(module: Any, arguments: Any, output: Any) -> None:
+        output.logits[..., -1] = -torch.inf
+
+    monkeypatch.setattr(torch, "randint", randint)
+    loaded.model.register_forward_hook(exclude_last)
+    assert [len(reference.prompt) for reference in references(loaded)] == [3, 8, 70]
+    engine = start(loaded, new_settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
+    assert engine is not None, loaded.description.note
+    engine.stop()
 
 
 def test_a_model_that_overflows_is_not_asked_again_by_itself() -> None:

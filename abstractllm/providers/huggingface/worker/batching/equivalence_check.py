@@ -77,7 +77,10 @@ class _Probe:
         """Does nothing, since nobody waits for the beginning."""
 
     def take(self, token: int) -> bool:
-        """Keeps a token and the likeliest tokens' log-probabilities."""
+        """Keeps a token and the likeliest tokens' log-probabilities, or the error of the sampler."""
+        if self.sampling_state.error is not None:
+            self.fail(self.sampling_state.error)
+            return True
         assert self.sampling_state.logprobs is not None
         self.tokens.append(token)
         self.likeliest.append(self.sampling_state.logprobs[1:])
@@ -97,8 +100,10 @@ class _Probe:
 def references(loaded: LoadedModel) -> list[Reference]:
     """Has the model itself answer some prompts, before its attention is switched.
 
+    A prompt for which its numbers overflow tells nothing, and is left out.
+
     Raises:
-        ModelLoadError: If the model cannot generate at all.
+        ModelLoadError: If the model cannot generate at all, or its numbers overflow for each prompt.
     """
     config = neutral_config(
         loaded.model,
@@ -107,7 +112,15 @@ def references(loaded: LoadedModel) -> list[Reference]:
         output_logits=True,
         return_dict_in_generate=True,
     )
-    return [_reference(loaded, config, index, length) for index, length in enumerate(_prompt_lengths(loaded))]
+    answers = [_reference(loaded, config, index, length) for index, length in enumerate(_prompt_lengths(loaded))]
+    finite = [answer for answer in answers if not answer.logprobs.isnan().any()]
+    if not finite:
+        raise ModelLoadError(
+            f"the model's logits are not finite, whatever the prompt is: its numbers overflow in {loaded.model.dtype}, "
+            "or its weights are broken; the key dtype sets another precision",
+            field="model",
+        )
+    return finite
 
 
 def _prompt_lengths(loaded: LoadedModel) -> list[int]:
@@ -129,7 +142,13 @@ def _reference(loaded: LoadedModel, config: Any, seed: int, length: int) -> Refe
         raise ModelLoadError(f"the model cannot generate: {type(error).__name__}: {error}", field="model") from error
     logits = torch.cat(answer.logits).float().cpu()
     tokens = answer.sequences[0, length:].tolist()
-    return Reference(prompt[0].tolist(), tokens, logits.log_softmax(dim=-1), logits.std(dim=-1).mean().item())
+    return Reference(prompt[0].tolist(), tokens, logits.log_softmax(dim=-1), _spread(logits))
+
+
+def _spread(logits: torch.Tensor) -> float:
+    """Returns the standard deviation of the logits over the vocabulary, but for tokens that can never come."""
+    values = torch.where(logits.isfinite(), logits, torch.nan)
+    return (values - values.nanmean(dim=-1, keepdim=True)).square().nanmean(dim=-1).sqrt().mean().item()
 
 
 def run_probes(engine: BatchEngine, references: Sequence[Reference], broken: threading.Event) -> None:
