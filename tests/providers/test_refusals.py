@@ -1,6 +1,7 @@
 """The tables of upstream refusals: what they must not take for something else, and what a fallback makes of them."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -162,3 +163,26 @@ def test_the_words_are_read_in_whatever_wrapping_they_come(body: object) -> None
     assert "no such model" in report.message
     assert "<" not in report.message
     assert classify(400, report).kind.default_reason is ErrorReason.MODEL_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("<html><script>a > b</script><style>p {}</style><!-- c --><p>Bad&nbsp;gateway</p></html>", "Bad gateway"),
+        ("<html><SCRIPT>a</script ><p>Bad</p><script>never closed", "Bad"),
+        ("<html><!-- never closed <p>Bad</p>", ""),
+        ("<html><p>Bad</p><!-- a --> <b>gateway</b> <!---->", "Bad gateway"),
+    ],
+)
+def test_of_a_page_what_people_see_is_read(page: str, words: str) -> None:
+    assert read_report(page).message == words
+
+
+@pytest.mark.parametrize(
+    "piece", ["<script>", "<!--", "<a ", "<style", "model ", "tokens ", "1,", '{"error":', "retry after "]
+)
+def test_no_body_costs_much(piece: str) -> None:
+    before = time.process_time()
+    upstream_error(read_report("<html>" + piece * (2**20 // len(piece))), status=400)
+    upstream_error(read_report(piece * (2**20 // len(piece))), status=400)
+    assert time.process_time() - before < 2

@@ -13,14 +13,14 @@ __all__ = ["ErrorReport", "read_report"]
 
 MAX_TEXT = 4000
 """Characters that are read of one text."""
-MAX_DEPTH = 4
+MAX_DEPTH = 8
 """Errors that are unwrapped of one another: gateways pass on the errors of other servers as text."""
 _WRAPPERS = ("error", "detail", "errors", "body")
 _MESSAGES = ("message", "msg", "Message", "error_message", "errorMessage", "error_description", "status_msg", "title")
 _CODES = ("code", "type", "status", "error_type", "error_code", "errorCode", "errorType", "__type", "provider_code")
 _PAGE = re.compile(r"^\s*<(?:!doctype|\?xml|[a-z][a-z0-9]*[\s>])", re.I)
 _EVENT = re.compile(r"(event:[^\r\n]*[\r\n]+)?data: ?([^\r\n]+)")
-_HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.I | re.S)
+_HIDDEN = re.compile(r"<(script|style)\b|<!--", re.I)
 _TAG = re.compile(r"<[^>]{0,2000}>")
 
 
@@ -176,9 +176,20 @@ def _parsed(text: str) -> object | None:
 def _plain(text: str) -> str:
     """Returns a text without the marks of a page."""
     if _PAGE.match(text):
-        text = html.unescape(_TAG.sub(" ", _HIDDEN.sub(" ", text[: 16 * MAX_TEXT])))
+        text = html.unescape(_TAG.sub(" ", _visible(text[: 16 * MAX_TEXT])))
         text = re.sub(r"\s+", " ", text)
     return text.strip()[:MAX_TEXT]
+
+
+def _visible(page: str) -> str:
+    """Returns a page without scripts, styles and comments."""
+    kept, at = list[str](), 0
+    for start in _HIDDEN.finditer(page):
+        if start.start() >= at:
+            kept.append(page[at : start.start()])
+            end = re.compile("-->" if start[1] is None else rf"</{start[1]}[^>]*>", re.I).search(page, start.end())
+            at = len(page) if end is None else end.end()
+    return " ".join([*kept, page[at:]])
 
 
 def _joined(messages: list[str]) -> str:
