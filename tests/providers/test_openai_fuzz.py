@@ -11,7 +11,9 @@ from abstractllm.providers.openai.errors import error_of_body
 NAMES = (
     "id object choices index delta content refusal reasoning reasoning_content tool_calls function name arguments "
     "finish_reason stop_reason logprobs token bytes logprob top_logprobs usage prompt_tokens completion_tokens "
-    "prompt_tokens_details cached_tokens error code type message param"
+    "prompt_tokens_details cached_tokens error code type message param text thinking summary reasoning_details data "
+    "thinking_blocks signature extra_content google thought_signature function_call matched_stop x_groq tokens "
+    "token_logprobs detail"
 ).split()
 WORDS = ["stop", "length", "tool_calls", "error", "function", "context length", "insufficient_quota", "\ud800", ""]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(max_size=5)
@@ -26,6 +28,10 @@ CHOICES = st.fixed_dictionaries(
         "finish_reason": SCALARS,
         "logprobs": VALUES,
         "stop_reason": SCALARS,
+        "matched_stop": VALUES,
+        "message": VALUES,
+        "text": SCALARS,
+        "usage": VALUES,
     },
 )
 CHUNKS = VALUES | st.fixed_dictionaries({"choices": st.lists(CHOICES, max_size=3)}, optional={"usage": VALUES})
@@ -38,6 +44,7 @@ def test_any_chunks_end_in_events_or_in_an_error_of_ours(chunks):
     try:
         for chunk in chunks:
             reader.read(chunk)
+        reader.rest()
         assert isinstance(reader.finished(), Finished)
     except AbstractLLMError as error:
         failure = error
