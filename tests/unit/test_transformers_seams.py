@@ -26,6 +26,12 @@ from transformers.generation.continuous_batching.utils import find_head_dim, fin
 from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
+from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.providers.huggingface.worker.batching import attention, start
+from abstractllm.providers.huggingface.worker.model import LoadedModel
+from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
+from tests.unit.test_architectures import Followers
+
 
 def parameters(function) -> list[str]:
     return list(inspect.signature(function).parameters)
@@ -138,6 +144,29 @@ def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration(
     assert all(
         name in source for name in ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "cache=self")
     )
+
+
+def test_what_the_attention_is_handed(monkeypatch):
+    """A layer either hands its cache to the attention or has put its keys into it, and says where sequences end."""
+    handed = []
+
+    def recording(module, query, key, value, attention_mask, **options):
+        keys, values = attention._cached(module, key, value, options)
+        assert options["cu_seq_lens_q"][-1] == query.shape[2]
+        assert options["cu_seq_lens_k"][-1] == keys.shape[2] == values.shape[2]
+        handed.append((options["max_length_q"], options["max_length_k"], query.shape[2], keys.shape[2]))
+        return attention._attend_in_turn(query, keys, values, options, options["scaling"], None, None, None), None
+
+    monkeypatch.setattr(attention, "paged_attention", recording)
+    monkeypatch.setattr(start, "candidates", lambda *_: [attention.PAGED_ATTENTION])
+    followers = Followers()
+    load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=4 << 20, max_batch_size=2)
+    loaded = LoadedModel(model_of(next(each for each in ARCHITECTURES if each.name == "Llama")), tokenizer(), load)
+    engine = start.start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
+    assert engine is not None, loaded.description.note
+    engine.stop()
+    assert any(longest_query == 1 < longest_key for longest_query, longest_key, _, _ in handed)
+    assert all(isinstance(size, int) for sizes in handed for size in sizes)
 
 
 def test_flash_attention_is_found_without_asking_a_hub():
