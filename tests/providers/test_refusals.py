@@ -179,7 +179,20 @@ def test_of_a_page_what_people_see_is_read(page: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["<script>", "<!--", "<a ", "<style", "model ", "tokens ", "1,", '{"error":', "retry after "]
+    "piece",
+    [
+        "<script>",
+        "<!--",
+        "<a ",
+        "<style",
+        "model ",
+        "tokens ",
+        "1,",
+        '{"error":',
+        "retry after ",
+        "</script",
+        "<style></style",
+    ],
 )
 def test_no_body_costs_much(piece: str) -> None:
     before = time.process_time()

@@ -187,8 +187,10 @@ def _visible(page: str) -> str:
     for start in _HIDDEN.finditer(page):
         if start.start() >= at:
             kept.append(page[at : start.start()])
-            end = re.compile("-->" if start[1] is None else rf"</{start[1]}[^>]*>", re.I).search(page, start.end())
-            at = len(page) if end is None else end.end()
+            end = re.compile("--" if start[1] is None else f"</{start[1]}", re.I).search(page, start.end())
+            at = page.find(">", end.end()) + 1 if end else 0
+            if not at:  # it is never closed
+                return " ".join(kept)
     return " ".join([*kept, page[at:]])
 
 
