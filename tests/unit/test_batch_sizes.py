@@ -108,6 +108,16 @@ def test_the_memory_is_that_of_the_models_own_device(monkeypatch: pytest.MonkeyP
     ]
 
 
+@pytest.mark.parametrize(("name", "tokens"), [(attention.PAGED_ATTENTION, 16), ("flash_attention_2", 256)])
+def test_pages_are_of_the_size_that_the_documentation_names(name: str, tokens: int) -> None:
+    config = sizes.batching_config(
+        loaded("Llama").model, 4, 64 * MEBIBYTE, window=256, attention=name, cuda_graphs=False
+    )
+    assert config.page_size == tokens
+    page = Path(__file__).parents[2] / "docs" / "providers" / "huggingface.md"
+    assert "whole pages of 16 tokens; of 256 where a flash attention package is used" in page.read_text("utf-8")
+
+
 def test_without_memory_to_spare_requests_are_answered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "default_cache_bytes", lambda device: 1000)
     model = loaded("Llama")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,6 +136,16 @@ def test_the_remark_stands_beside_the_reason_for_one_request_at_a_time() -> None
     loaded = LoadedModel(model_of(architecture), tokenizer(), load, "used in bfloat16")
     assert start(loaded, load, send=lambda _: None, end=lambda _: None, crash=lambda: None) is None
     assert loaded.description.note.startswith("used in bfloat16; requests are answered one at a time: ")
+
+
+def test_the_estimate_of_an_adapter_is_that_of_its_model(tmp_path: Path) -> None:
+    base = build(tmp_path / "base", "llama")
+    (tmp_path / "adapter").mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config), "utf-8")
+    assert memory_estimate.expected_bytes(settings(model=str(tmp_path / "adapter"))) == memory_estimate.expected_bytes(
+        settings(model=str(base))
+    )
 
 
 def test_the_estimate_follows_the_precision_and_the_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,10 @@ def _weight_files(settings: Load) -> list[Path]:
     if not settings.is_directory:
         model_folder = Path(settings.cache_dir, folder_name(settings.model))
         folder = snapshot_folder(model_folder, settings.revision or "main")
+    if not (folder / "config.json").is_file() and (base := _base_of_adapter(folder)):
+        folder = Path(base)
+        if not folder.is_dir():
+            folder = snapshot_folder(Path(settings.cache_dir, folder_name(base)), "main")
     if (whole := folder / "model.safetensors").is_file():
         return [whole]
     try:
@@ -73,6 +77,14 @@ def _weight_files(settings: Load) -> list[Path]:
         return sorted({folder / name for name in index["weight_map"].values()})
     except (OSError, ValueError, KeyError):
         return sorted(folder.glob("*.safetensors"))
+
+
+def _base_of_adapter(folder: Path) -> str:
+    """Returns the model that an adapter in a folder is merged into; empty if there is no adapter."""
+    try:
+        return str(json.loads((folder / "adapter_config.json").read_bytes())["base_model_name_or_path"] or "")
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _item_bytes(settings: Load) -> float | None:
