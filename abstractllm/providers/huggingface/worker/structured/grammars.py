@@ -46,6 +46,8 @@ _CHECKED_TOKENS = 2
 """Tokens that a new format is tried with: one that is too complex mostly fails with the first."""
 _NO_FORCING = '%llguidance {"no_forcing": true}'
 _RETRY_SECONDS = 5.0
+_DIAGNOSED_TOOLS = 16
+"""Required tools that are tried one by one, to find the one at fault."""
 
 
 class Grammars:
@@ -173,9 +175,13 @@ class Grammars:
             return _unforced(trial.definition) if self._holds_special_text(text) else trial.definition
         if trial.limit is not None and call is None:
             raise complex_format(field, trial.error, trial.limit)
-        if schema is not None and not schema.inexact:
-            raise find_fault(schema, trial.error, self._error_of_schema)
-        for tool in () if call is None else call.tools:
+        if schema is not None and schema.inexact:  # the same with rounded numbers has the same faults
+            trial = self._sandbox.compile("json_schema", json.dumps(schema.schema), is_final=False)
+            if trial.limit is not None or not trial.error:
+                raise SchemaError((), "it is unsatisfiable, or cannot be held to beside its large numbers")
+        if schema is not None:
+            raise find_fault(schema, trial.error, self._try_schema)
+        for tool in () if call is None else call.tools[:_DIAGNOSED_TOOLS]:
             if error := self._error_of_tool(tool, len(call.tools) == 1, trial):  # type: ignore[union-attr]
                 raise error
         if trial.limit is not None:
@@ -195,17 +201,18 @@ class Grammars:
         if tool.schema.inexact:
             return None
         options = {"x-guidance": tool.schema.options}
-        trial = self._sandbox.compile("json_schema", json.dumps(tool.schema.schema | options))
-        if trial.error and trial.limit is None:
-            return invalid_tool(tool.index, tool.name, find_fault(tool.schema, trial.error, self._error_of_schema))
+        trial = self._try_schema(tool.schema.schema | options)
         if not trial.error and not is_only_one:
             return None
-        trial = trial if trial.error else together
-        reason = trial.error if trial.limit is None else f"it is too complex: {trial.error}"
-        return invalid_tool(tool.index, tool.name, SchemaError((), reason, trial.limit))
+        limit = trial.limit or together.limit
+        if trial.error and limit is None:
+            return invalid_tool(tool.index, tool.name, find_fault(tool.schema, trial.error, self._try_schema))
+        reason = trial.error or together.error
+        reason = reason if limit is None else f"it is too complex: {reason}"
+        return invalid_tool(tool.index, tool.name, SchemaError((), reason, limit))
 
-    def _error_of_schema(self, schema: Any) -> str:
-        return self._sandbox.compile("json_schema", json.dumps(schema), is_final=False).error
+    def _try_schema(self, schema: Any) -> Trial:
+        return self._sandbox.compile("json_schema", json.dumps(schema), is_final=False)
 
 
 def _unforced(definition: str) -> str:

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ class Trial:
     """The reason why it cannot be compiled; empty if it can."""
     limit: str | None = None
     """The limit that it is beyond, if that is the reason."""
+    seconds: float = 0.0
+    """Processor time that it took."""
 
 
 class Sandbox:
@@ -107,16 +110,23 @@ class Sandbox:
         """
         trial = self._try(kind, text)
         if is_final and trial.error and trial.limit is None and trial.definition:
-            return Trial(trial.definition, trial.error, self._limit_behind(kind, text, trial.error))
+            return replace(trial, limit=self._limit_behind(kind, text, trial.error))
         return trial
 
     def _limit_behind(self, kind: str, text: str, error: str) -> str | None:
         """Returns the limit whose raising changes an error, as the words of the error may be the caller's own."""
-        if self._try(kind, text, *_LIMIT_TEXTS).error == error:
+        trial = self._try(kind, text, *_LIMIT_TEXTS)
+        if trial.error == error:
             return None
-        return next(
-            (_LIMIT_TEXTS[name] for name in _LIMIT_TEXTS if self._try(kind, text, name).error != error), "several"
-        )
+        seconds = trial.seconds
+        for name, limit in _LIMIT_TEXTS.items():
+            if seconds > 2 * _CPU_SECONDS:
+                break
+            trial = self._try(kind, text, name)
+            seconds += trial.seconds
+            if trial.error != error:
+                return limit
+        return "several limits of the compiler"
 
     def _try(self, kind: str, text: str, *raised: str) -> Trial:
         process = self._idle.pop() if self._idle else self._start()
@@ -141,7 +151,7 @@ class Sandbox:
             )
         process.communicate()
         limit = _limit_of_status(process.returncode)
-        return Trial("", f"it takes more than {limit} to compile", limit)
+        return Trial("", f"it takes more than {limit} to compile", limit, _CPU_SECONDS)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # It ends when its input ends: with the engine at the latest.
@@ -206,9 +216,8 @@ def _serve() -> None:
     tokenizer = LLTokenizer(TokenizerWrapper(_ByteTokenizer(vocabulary["size"], vocabulary["special"])))
     tokens = range(vocabulary["size"], vocabulary["size"] + 256)
     for line in sys.stdin.buffer:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        used = int(usage.ru_utime + usage.ru_stime)
-        resource.setrlimit(resource.RLIMIT_CPU, (used + _CPU_SECONDS, resource.RLIM_INFINITY))
+        began = time.process_time()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(began) + _CPU_SECONDS, resource.RLIM_INFINITY))
         definition, error, limit = "", "", None
         try:
             kind, text, raised = json.loads(line)
@@ -222,7 +231,7 @@ def _serve() -> None:
             BaseException
         ) as exception:  # the converter from GBNF raises plain ones; a panic of Rust is none of those
             error = f"{exception}" or type(exception).__name__
-        sys.stdout.write(json.dumps((definition, error, limit)) + "\n")
+        sys.stdout.write(json.dumps((definition, error, limit, time.process_time() - began)) + "\n")
         sys.stdout.flush()
 
 

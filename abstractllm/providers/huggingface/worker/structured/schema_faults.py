@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from abstractllm.providers.huggingface.worker.structured.sandbox import Trial
 from abstractllm.providers.huggingface.worker.structured.schema_errors import SchemaError, pointer_text
 from abstractllm.providers.huggingface.worker.structured.schema_preparation import PreparedSchema
 from abstractllm.providers.huggingface.worker.structured.schema_references import Pointer
@@ -13,27 +14,32 @@ from abstractllm.providers.huggingface.worker.structured.schema_references impor
 __all__ = ["find_fault"]
 
 _MOST_TRIALS = 200
+_SECONDS = 2.0
+"""The processor time for finding a place: the parts may take longer than the whole, which is refused for one of them."""
 _DEFINITION = re.compile(r"#/\$defs/(\d+)")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties")
 _SINGLE = ("additionalProperties", "additionalItems", "items")
 
 
-def find_fault(prepared: PreparedSchema, error: str, compile: Callable[[Any], str]) -> SchemaError:
+def find_fault(prepared: PreparedSchema, error: str, compile: Callable[[Any], Trial]) -> SchemaError:
     """Returns the error of a schema with the place of its fault: the smallest part that fails in the same way.
 
     Args:
         prepared: The schema.
         error: The reason why it cannot be compiled.
-        compile: Compiles a schema, and returns the reason why it cannot be.
+        compile: Tries to compile a schema.
     """
     shared = {key: prepared.schema[key] for key in ("$schema", "$defs") if key in prepared.schema}
-    trials = 0
+    seconds = 0.0
 
     def fails(schema: Any) -> bool:
-        nonlocal trials
-        trials += 1
-        return trials <= _MOST_TRIALS and isinstance(schema, dict) and _core(compile(schema | shared)) == _core(error)
+        nonlocal seconds
+        if seconds > _SECONDS or not isinstance(schema, dict):
+            return False
+        trial = compile(schema | shared)
+        seconds += trial.seconds + _SECONDS / _MOST_TRIALS
+        return _core(trial.error) == _core(error)
 
     part: dict[str, Any] = {key: value for key, value in prepared.schema.items() if key not in shared}
     place: Pointer = ()
@@ -48,7 +54,7 @@ def find_fault(prepared: PreparedSchema, error: str, compile: Callable[[Any], st
         for keyword in part
         if keyword != "type" and not fails({key: value for key, value in part.items() if key != keyword})
     ]
-    where = (*place, *keywords) if len(keywords) == 1 else place
+    where = (*place, *keywords) if len(keywords) == 1 and seconds <= _SECONDS else place
     return SchemaError(where, _with_own_places(error, prepared))
 
 
