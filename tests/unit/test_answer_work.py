@@ -111,7 +111,7 @@ def test_calls_inside_each_other_are_not_each_read_to_the_end(monkeypatch: pytes
     def nested(count: int) -> list[str]:
         return ["<|tool_call>call:weather{"] * count + ["}"] * count
 
-    once, four_times = (work("bare", nested(count), monkeypatch) for count in (1000, 4000))
+    once, four_times = (work("bare", nested(count), monkeypatch) for count in (700, 2800))
     assert four_times < 6 * once
 
 
