@@ -325,6 +325,26 @@ def test_sampled_tokens_of_a_batch_follow_the_distribution_of_transformers(loade
     assert chi_square(counts, probabilities) < 6
 
 
+@pytest.mark.parametrize("name", FILTERS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_filter_tells_logits_that_are_not_finite(loaded: LoadedModel, name: str, value: float) -> None:
+    configure(loaded, {"do_sample": True, "top_k": 0, **FILTERS[name]})
+    rules = LogitsRules(loaded.rules, VOCABULARY, torch.device("cpu"))
+
+    def new_states() -> list[SamplingState]:
+        request = EngineRequest(Generate(1, Conversation(()), Sampling(seed=4)), prompt=(5, 6), max_tokens=9)
+        return [new_sampling_state(request, loaded.model.generation_config, rules) for _ in range(3)]
+
+    logits = torch.randn((3, VOCABULARY), generator=torch.Generator().manual_seed(3))
+    expected = sample(logits.clone(), new_states())
+    logits[1] = value
+    states = new_states()
+    tokens = sample(logits, states)
+    assert (tokens[0], tokens[2]) == (expected[0], expected[2])
+    assert (states[0].error, states[2].error) == (None, None)
+    assert "the model's logits are not finite" in str(states[1].error)
+
+
 def test_greedy_requests_and_those_without_rules_are_left_alone_by_filters(loaded: LoadedModel) -> None:
     configure(loaded, {"do_sample": True, "top_k": 0, "typical_p": 0.2})
     rules = LogitsRules(loaded.rules, VOCABULARY, torch.device("cpu"))

@@ -178,7 +178,8 @@ def _sample_whole(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Cho
 def _sample_filtered(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
     """Samples from what the model's own filters leave, beside the cuts of each request."""
     best = logits.amax(dim=-1, keepdim=True)
-    scores = logits / _column([state.settings.temperature for state in states], logits)
+    finite = torch.where(best.isfinite(), logits, 0.0)  # transformers' filters raise an error for a row that is not
+    scores = finite / _column([state.settings.temperature for state in states], logits)
     by_cuts: dict[tuple[float, ...], list[int]] = {}
     for index, state in enumerate(states):
         settings = state.settings
