@@ -245,18 +245,18 @@ WORDS = (
         content (?:management |usage |safety )?(?:policy|filter)
         \b(?:usage|acceptable use) (?:policy|policies|guidelines)
         safety (?:system|filter|check|settings)
-        safety_check
+        \bsafety_check
         content exists risk
         inappropriate content
         unsafe or sensitive content
         sensitive (?:content|information|words)
         considered high risk
-        prohibited[ _](?:content|use)
+        \bprohibited[ _](?:content|use)
         violat\w+ .{0,60}(?:policy|policies|guidelines)
         blocked by .{0,60}(?:filter|policy)
         deny-listed
         \bblocklist
-        guardrail
+        \bguardrail
         敏感内容
         contentpolicyviolationerror
         """,
@@ -266,7 +266,7 @@ WORDS = (
         OverloadedError,
         "200 400 403 429 498 500 502 503 529",
         r"""
-        overload
+        \boverloaded\b
         (?:over|at) (?:its |full )?capacity
         capacity (?:is |has been )?exceeded
         queue (?:is )?full
@@ -280,10 +280,10 @@ WORDS = (
         RateLimitedError,
         "200 400 403 503",
         r"""
-        rate[ -]?limit
+        \brate[ -]?limit
         too many requests
         requests per (?:minute|second|day)
-        throttl(?:ed|ing)
+        \bthrottl(?:ed|ing)\b
         """,
     ),
     # The model: unknown, gone, or not for this account.
@@ -309,7 +309,7 @@ WORDS = (
         invalid model(?: name| id)?(?::| '| "| `| passed|$)
         not a valid model
         model identifier is invalid
-        model_not_found
+        \bmodel_not_found\b
         no models? (?:is |are )?loaded
         model unloaded
         failed to load model
