@@ -15,7 +15,7 @@ __all__ = ["find_fault"]
 
 _MOST_TRIALS = 200
 _SECONDS = 2.0
-"""The processor time for finding a place: the parts may take longer than the whole, which is refused for one of them."""
+"""The processor time for finding a place: the parts may take longer than the whole, which one of them refuses."""
 _DEFINITION = re.compile(r"#/\$defs/(\d+)")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties")
