@@ -13,11 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from abstractllm.errors import ConfigurationError, ContextLengthExceededError
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
-from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.providers.huggingface.protocol.messages import Conversation, Delta, Generate, Load, Sampling, Turn
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.checkpoint.positions import context_window
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
+from abstractllm.providers.huggingface.worker.request import EngineRequest
+from abstractllm.providers.huggingface.worker.sequential import generate
 from tests.unit.architectures import tokenizer
 from tests.unit.tiny_models import build
 
@@ -116,6 +118,27 @@ def test_a_prompt_beyond_the_unscaled_length_is_answered_as_the_model_does(
     with HuggingFaceProvider({"model": str(tmp_path), "dtype": "float32", "threads": 1}) as llm:
         assert llm.generate(text, max_tokens=8, temperature=0) == chosen.decode(tokens, skip_special_tokens=True)
         assert llm.get_capabilities().context_window == 512
+
+
+def test_a_long_text_does_not_change_the_positions_of_the_next_one(tmp_path: Path) -> None:
+    """With dynamic scaling transformers keeps those of the longest text, while the next one is longer than unscaled."""
+    build(tmp_path, "llama", rope_parameters={"rope_theta": 10000.0, "rope_type": "dynamic", "factor": 4.0})
+
+    def answers(*lengths: int) -> list[list[int]]:
+        loaded = load(tmp_path, dtype="float32")
+        sampling = Sampling(temperature=0.0, top_logprobs=0, logit_bias=dict.fromkeys(loaded.ends, -100.0))
+        texts = []
+        for length in lengths:
+            message = Generate(1, Conversation((Turn("user", "hello"),)), sampling)
+            request = EngineRequest(message, prompt=tuple(5 + place % 300 for place in range(length)), max_tokens=12)
+            deltas: list[Any] = []
+            generate(loaded, request, deltas.append)
+            texts.append([item.token_id for delta in deltas if isinstance(delta, Delta) for item in delta.logprobs])
+        return texts
+
+    alone = answers(160) + answers(400) + answers(20)
+    assert all(len(tokens) == 12 for tokens in alone)
+    assert answers(400, 160, 20, 400, 160) == [alone[1], alone[0], alone[2], alone[1], alone[0]]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from abstractllm.providers.huggingface.protocol.messages import Begun, Done, FromEngine
+from abstractllm.providers.huggingface.worker.checkpoint.positions import reset_positions
 from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
 from abstractllm.providers.huggingface.worker.generation_rules import neutral_config, own_config_set_aside
 from abstractllm.providers.huggingface.worker.logprobs import TokenLogprobs
@@ -52,6 +53,7 @@ def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEn
     settings = fill_in(sampling, model.generation_config)
     config = _generation_config(loaded, settings, request.max_tokens)
     torch.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
+    reset_positions(model)
     with own_config_set_aside(model):
         model.generate(
             prompt,

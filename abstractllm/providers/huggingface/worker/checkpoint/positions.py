@@ -10,7 +10,7 @@ from torch import nn
 
 from abstractllm.errors import ConfigurationError
 
-__all__ = ["context_window", "mixes_lengths"]
+__all__ = ["context_window", "mixes_lengths", "reset_positions"]
 
 _WINDOW_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
 _SCALED_NAMES = ("max_sequence_length", "max_seq_len", "seq_length")
@@ -23,6 +23,8 @@ _FROM_ORIGINAL = ("yarn", "longrope", "su", "llama3")
 """Scalings that name the length without scaling themselves."""
 _BY_LENGTH = ("dynamic", "longrope", "su")
 """Scalings whose positions depend on the longest text that is computed together."""
+_LONGEST = "max_seq_len_cached"
+"""The name, in transformers' modules of rotary positions, of the length that they are scaled to now."""
 _TABLE = re.compile(r"(^|\.)(wpe|pos_emb\w*|positions?|positions?_emb\w*|emb\w*_positions?)$")
 """Names of tables of learned positions."""
 
@@ -73,6 +75,19 @@ def mixes_lengths(model: Any, window: int) -> bool:
         if kind in _BY_LENGTH and window > (trained if kind == "dynamic" else original or trained):
             return True
     return False
+
+
+def reset_positions(model: Any) -> None:
+    """Forgets the longest text so far, by which dynamic scaling would change the positions of the next one."""
+    if not any(_kind(rotation) == "dynamic" for rotation in _rotations(model.config.get_text_config(decoder=True))):
+        return
+    for module in model.modules():
+        for name in [name for name in vars(module) if name.endswith(_LONGEST)]:
+            prefix = name.removesuffix(_LONGEST)  # of the kind of layer, where each has its own
+            original = getattr(module, f"{prefix}original_inv_freq", None)
+            if original is not None:
+                setattr(module, name, module.original_max_seq_len)
+                setattr(module, f"{prefix}inv_freq", original.to(getattr(module, f"{prefix}inv_freq").device))
 
 
 def _scaled_windows(config: Any, named: int) -> list[int]:
