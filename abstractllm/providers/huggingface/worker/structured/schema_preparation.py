@@ -177,7 +177,7 @@ class _Preparation:
             prepared[keyword] = value
         elif keyword == "enum":
             _require(isinstance(value, list), place, "must be a list", value)
-            _require(bool(value), place, "is unsatisfiable: it allows no value", value)
+            _require(bool(value), place, "is empty, which makes the schema unsatisfiable", value)
             prepared[keyword] = [self._repeated(item, (*place, index)) for index, item in enumerate(value)]
         elif keyword == "const":
             prepared[keyword] = self._repeated(value, place)
