@@ -81,6 +81,7 @@ def read_cases() -> dict[str, dict[str, Any]]:
         for case in yaml.safe_load(path.read_text(encoding="utf-8")):
             if wrong := case.keys() - _KEYS or case["expect"].keys() - _EXPECTED:
                 raise ValueError(f"{path.name}: {case['name']}: unknown keys {wrong}")
+            assert "writes" in case or "error" in case["expect"], f"{path.name}: {case['name']}: it writes nothing"
             assert case["source"], f"{path.name}: {case['name']}: it names no report or documentation"
             key = f"{path.stem}: {case['name']}"
             assert key not in cases, f"{path.name}: two cases are named {case['name']}"
