@@ -55,7 +55,7 @@ def test_a_gpu_that_is_not_there_is_named(device_map: Any) -> None:
         (None, "cuda:0"),
         ("auto", "cuda:0"),
         ("balanced_low_0", "cuda:0"),
-        ("cuda", "cuda"),
+        ("cuda", "cuda:0"),
         ("cuda:1", "cuda:1"),
         ({"": 1}, "cuda:1"),
         ({"model": "cpu", "lm_head": "cuda:1"}, "cuda:1"),

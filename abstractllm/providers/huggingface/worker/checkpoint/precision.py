@@ -59,6 +59,8 @@ def first_device(settings: Load) -> str:
     if devices:
         accelerators = [device for device in devices if device not in _NO_DEVICES]
         first = accelerators[0] if accelerators else "cpu"
+        if first == "cuda":  # the current one, which is the first
+            return "cuda:0"
         return f"cuda:{first}" if isinstance(first, int) else str(first)
     if torch.cuda.is_available():
         return "cuda:0"
