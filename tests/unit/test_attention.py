@@ -1,4 +1,4 @@
-"""What attention must bear of other devices and other versions of PyTorch and transformers."""
+"""Attention, and other devices and other versions of PyTorch and transformers."""
 
 from __future__ import annotations
 
