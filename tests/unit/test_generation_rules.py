@@ -27,7 +27,8 @@ from abstractllm.providers.huggingface.worker.batching.logits_rules import Logit
 from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, new_sampling_state
 from abstractllm.providers.huggingface.worker.batching.start import start
-from abstractllm.providers.huggingface.worker.generation_rules import TREATMENTS, Treatment, read_rules
+from abstractllm.providers.huggingface.worker.generation_config import TREATMENTS, Treatment
+from abstractllm.providers.huggingface.worker.generation_rules import read_rules
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor

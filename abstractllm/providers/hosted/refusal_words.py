@@ -22,6 +22,7 @@ from abstractllm.errors import (
     UnsupportedParameterError,
     UpstreamRejectedError,
 )
+from abstractllm.parameters import GENERATION_PARAMETERS
 
 __all__ = ["IN_STREAM", "WORDS", "Words"]
 
@@ -53,11 +54,8 @@ def _words(kind: type[AbstractLLMError], statuses: str, patterns: str, field: st
     return Words(kind, tuple(map(int, statuses.split())), re.compile("|".join(lines), re.I), field)
 
 
-_PARAMETERS = (
-    *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "top_logprobs", "logit_bias", "reasoning_effort"),
-    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
-)
-"""Generation parameters with the same name in every API."""
+_PARAMETERS = tuple(name for name in GENERATION_PARAMETERS if name not in ("model", "max_tokens"))
+"""The generation parameters that have the same name in every API; of a model, other words tell more."""
 WORDS = (
     # The API's server says itself that the address is wrong.
     _words(

@@ -1,8 +1,8 @@
 """The tables of what an upstream's refusal means: by its codes, its words and its status, in this order.
 
 Vendors agree neither on statuses nor on words, and gateways pass on the words of the servers behind them: so there is
-one table for all providers. What it knows is from the vendors' documentation, which `tests/cases/hosted/refusals.yaml`
-follows vendor by vendor.
+one table for all providers. What it knows is from the vendors' documentation, which the cases of `refusals_*.yaml` in
+`tests/cases/hosted/` follow vendor by vendor.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers import LogitsProcessor, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
 from abstractllm.providers.huggingface.protocol.messages import Sampling
 
 __all__ = ["SamplingSettings", "fill_in"]
@@ -32,6 +34,17 @@ class SamplingSettings:
     def has_penalties(self) -> bool:
         """True if any penalty changes logits."""
         return bool(self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty)
+
+    def cuts(self) -> list[LogitsProcessor]:
+        """Returns transformers' processors that leave out the tokens which must not be sampled, in their order."""
+        cuts: list[LogitsProcessor] = []
+        if self.top_k:
+            cuts.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1:
+            cuts.append(TopPLogitsWarper(self.top_p))
+        if self.min_p:
+            cuts.append(MinPLogitsWarper(self.min_p))
+        return cuts
 
 
 def fill_in(sampling: Sampling, model_defaults: Any) -> SamplingSettings:

@@ -19,8 +19,8 @@ from transformers import (
 
 from abstractllm.providers.huggingface.protocol.messages import Begun, Done, FromEngine
 from abstractllm.providers.huggingface.worker.checkpoint.positions import reset_positions
+from abstractllm.providers.huggingface.worker.generation_config import neutral_config, own_config_set_aside
 from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
-from abstractllm.providers.huggingface.worker.generation_rules import neutral_config, own_config_set_aside
 from abstractllm.providers.huggingface.worker.logprobs import TokenLogprobs
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor

@@ -18,7 +18,7 @@ from abstractllm.providers.huggingface.protocol.messages import Conversation, Ge
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
-from abstractllm.providers.huggingface.worker.generation_rules import neutral_config, own_config_set_aside
+from abstractllm.providers.huggingface.worker.generation_config import neutral_config, own_config_set_aside
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessorList, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import LogitsProcessorList
 
 from abstractllm.providers.huggingface.worker.generation_rules import GenerationRules, end_growth, raised_ends
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
@@ -100,17 +100,11 @@ class LogitsRules:
             scores: `[requests, vocabulary]`: the logits over the temperature.
             settings: The settings that the requests share.
         """
-        filters = LogitsProcessorList(self.rules.first_filters())
-        if settings.top_k:
-            filters.append(TopKLogitsWarper(settings.top_k))
-        if settings.top_p < 1:
-            filters.append(TopPLogitsWarper(settings.top_p))
-        if settings.min_p:
-            filters.append(MinPLogitsWarper(settings.min_p))
-        filters += self.rules.last_filters(scores.device)
-        no_tokens: Any = torch.empty(
-            (len(scores), 0), dtype=torch.long, device=scores.device
-        )  # none of them looks at any
+        filters = LogitsProcessorList(
+            [*self.rules.first_filters(), *settings.cuts(), *self.rules.last_filters(scores.device)]
+        )
+        # None of them looks at the tokens so far.
+        no_tokens: Any = torch.empty((len(scores), 0), dtype=torch.long, device=scores.device)
         result: torch.Tensor = filters(no_tokens, scores)
         return result
 
