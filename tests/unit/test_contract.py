@@ -72,8 +72,8 @@ config SetConfigRequest: string llm, LlmConfig config, FieldMask update_mask, st
 config SetConfigResponse: LlmConfig config, string etag
 """  # noqa: E501
 
-# Values in order, without the enum's prefix, numbered 1, 2, 3... unless "=n" says otherwise; UNSPECIFIED = 0 goes before
-# them. 27 of ErrorReason is kept for CONNECTION_FAILED, which clients alone will raise.
+# Values in order, without the enum's prefix, numbered 1, 2, 3... unless "=n" says otherwise; UNSPECIFIED = 0 goes
+# before them. 27 of ErrorReason is kept for CONNECTION_FAILED, which clients alone will raise.
 ENUMS = """
 generation ParametersPolicy: REJECT DROP_UNSUPPORTED
 generation ReasoningEffort: NONE MINIMAL LOW MEDIUM HIGH XHIGH

@@ -119,7 +119,7 @@ class Conversation(Struct, frozen=True):
     effort: str = ""
     """A value of `ReasoningEffort`; empty for the model's default."""
     raw: bool = False
-    """True to give the model the one turn's text as it is: without the chat template, its special tokens read as such."""
+    """True to give the model the one turn's text as it is: without the chat template, with its special tokens."""
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
