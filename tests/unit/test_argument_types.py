@@ -139,3 +139,46 @@ def test_references_that_unfold_without_end_take_no_time() -> None:
     for _ in range(900):
         deep = {"anyOf": [deep]}
     assert read(deep, "1") == "1"
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"type": "array", "items": TEXT}, "['a', \"b's\"]", ["a", "b's"]),
+        ({"anyOf": [{"type": "array"}, NOTHING]}, "['a', None]", ["a", None]),
+        ({"type": "object"}, "{'a': True, 'b': (1, 2.5)}", {"a": True, "b": [1, 2.5]}),
+        ({"type": "boolean"}, "TRUE", True),
+        (NOTHING, "none", None),
+        (WHOLE, "+5", 5),
+        ({"type": "number"}, ".5", 0.5),
+        ({"type": "array"}, "['a'", "['a'"),
+        ({"type": "array"}, "[open('a')]", "[open('a')]"),
+        ({"type": "number"}, "1e999 + 1j", "1e999 + 1j"),
+        ({"type": "array"}, "[" * 20_000, "[" * 20_000),
+    ],
+)
+def test_a_value_that_is_no_string_may_be_written_in_pythons_syntax(schema: Any, text: str, value: Any) -> None:
+    assert read(schema, text) == value
+
+
+@pytest.mark.parametrize("text", ["['a']", "{'a': 1}", "TRUE", ".5"])
+def test_a_string_in_pythons_syntax_stays_one(text: str) -> None:
+    assert read({"anyOf": [TEXT, {"type": "array"}, {"type": "number"}]}, text) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("str", "007", "007"),
+        ("String", "true", "true"),
+        ("STRING", "5", "5"),
+        ("int", "5", 5),
+        ("Integer", "5", 5),
+        ("float", "5.5", 5.5),
+        ("bool", "True", True),
+        ("list", "['a']", ["a"]),
+        ("dict", "{'a': 1}", {"a": 1}),
+    ],
+)
+def test_types_may_have_the_names_of_other_languages(name: str, text: str, value: Any) -> None:
+    assert read({"type": name}, text) == value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,21 @@ _BRANCHES = ("allOf", "anyOf", "oneOf")
 _MOST_SCHEMAS = 10_000
 """Schemas that are looked at for one tool; the references of a small one may unfold to millions."""
 _MOST_LEVELS = 64
-_PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
-"""Constants as templates write them that print Python's values, and so the models that learned from them."""
+_OTHER_NAMES = {
+    "str": _STRING,
+    "text": _STRING,
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+    "none": "null",
+}
+"""The names of other languages for the types of JSON, which tools are described by although no standard has them."""
+_CONSTANTS = {"true": "true", "false": "false", "null": "null", "none": "null"}
+"""Constants in small letters; templates that print Python's values write them with a capital, and so do models."""
+_LONGEST_EXPRESSION = 10_000
+"""Characters of a value in Python's syntax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,7 @@ class ArgumentTypes:
         allowed = self._known[key]
         types, word = allowed.types, text.strip()
         if types is not None and _STRING not in types:
-            word = _PYTHON_WORDS.get(word, word)
+            word = _json_text(word)
         if text not in allowed.words and types != _TEXT.types:
             # A listed string is told from other values by the list, any other one by nothing.
             try:
@@ -166,7 +181,7 @@ def _typed(schema: Mapping[str, Any]) -> _Allowed:
     """Returns what a schema's own type, constant and list of values allow."""
     types: frozenset[str] | None = None
     if "type" in schema:
-        types = frozenset(one for one in _listed_types(schema["type"]) if one == _STRING or one in _JSON_TYPES) or None
+        types = frozenset(_listed_types(schema["type"])) or None
     values = [schema["const"]] if "const" in schema else _listed(schema.get("enum"))
     if values:
         words = frozenset(value for value in values if isinstance(value, str))
@@ -218,7 +233,30 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _listed_types(value: Any) -> list[str]:
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    """Returns the known types among those of a schema, by the names that JSON has for them."""
+    names = [one.lower() for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    types = [_OTHER_NAMES.get(name, name) for name in names]
+    return [type for type in types if type == _STRING or type in _JSON_TYPES]
+
+
+def _json_text(text: str) -> str:
+    """Returns a value that is no string as JSON, where it is written in Python's syntax; else the text as it is."""
+    if (constant := _CONSTANTS.get(text.lower())) is not None:
+        return constant
+    try:
+        _parse(text)
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return text
+    if len(text) > _LONGEST_EXPRESSION:
+        return text
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            return json.dumps(ast.literal_eval(text), ensure_ascii=False, allow_nan=False)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return text
 
 
 def _subschemas(schema: Any) -> Iterator[Mapping[str, Any]]:
