@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from abstractllm.enums import FinishReason, Role
 from abstractllm.providers.anthropic.messages import STATE_MARK
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of
-from abstractllm.providers.hosted.json_values import read_count, read_optional_text
+from abstractllm.providers.hosted.json_values import read_count, read_optional_text, unique_call_id
 from abstractllm.types import (
     ChatMessage,
     Event,
@@ -165,11 +164,9 @@ class AnswerReader:
             case "redacted_thinking":
                 block.signature = read_optional_text(start["data"])
             case "tool_use":
-                block.id, block.name = read_optional_text(start.get("id")), read_optional_text(start["name"])
-                if not block.id or block.id in self._ids:
-                    block.id = f"call_{uuid.uuid4().hex}"
                 block.call = len(self._ids)
-                self._ids.add(block.id)
+                block.id = unique_call_id(read_optional_text(start.get("id")), self._ids)
+                block.name = read_optional_text(start["name"])
                 block.input = start.get("input")
                 return [ToolCallDelta(block.call, block.id, block.name)]
         return []

@@ -27,6 +27,7 @@ from abstractllm.providers.anthropic.messages import (
 from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
 from abstractllm.providers.hosted import HostedConfig, HostedProvider, import_sdk
 from abstractllm.providers.hosted.event_streams import ServerSentEvent, drain, parse_json, read_events, whole_json
+from abstractllm.providers.hosted.json_values import UNREADABLE
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Capabilities, Event, LlmState
 
@@ -203,7 +204,7 @@ def _check_is_stream(response: Any) -> None:
 def _read(reader: AnswerReader, raw: Any) -> list[Event]:
     try:
         return reader.read(raw)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ProviderProtocolError(f"an event of the answer cannot be read: {raw!r:.200}") from error
 
 
@@ -213,7 +214,7 @@ def _read_whole(reader: AnswerReader, body: Any, client: AsyncAnthropic, respons
         raise client._make_status_error(str(body), body=body, response=response)
     try:
         return reader.read_whole(body)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         kind = response.headers.get("content-type", "")[:80]
         raise ProviderProtocolError(f"the answer ({kind}) cannot be read: {body!r:.200}") from error
 
@@ -235,10 +236,7 @@ def _parse(sent: ServerSentEvent, client: AsyncAnthropic, response: Any) -> Any:
             raise client._make_status_error(sent.data, body=sent.data, response=response) from error
         if not is_read or sent.is_cut:
             return None
-        hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in sent.data else ""
-        raise ProviderProtocolError(
-            f"an event of the answer cannot be read: {type(error).__name__}: {str(error)[:200]}{hint}"
-        ) from error
+        raise ProviderProtocolError(f"an event of the answer cannot be read: {sent.fault(error)}") from error
     if isinstance(message, Mapping):
         if sent.name == "error" or message.get("type") == "error" or message.get("error"):
             raise client._make_status_error(str(message), body=message, response=response)

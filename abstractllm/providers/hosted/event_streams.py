@@ -47,6 +47,15 @@ class ServerSentEvent:
     is_cut: bool = False
     """True if the stream ended before the empty line that ends an event: a part of it may be missing."""
 
+    def fault(self, error: Exception) -> str:
+        """Returns the words for data that cannot be read.
+
+        Args:
+            error: The error that reading it ended in.
+        """
+        hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in self.data else ""
+        return f"{type(error).__name__}: {str(error)[:200]}{hint}"
+
 
 class EventStreamParser:
     """Makes events of bytes, however these are cut into pieces."""

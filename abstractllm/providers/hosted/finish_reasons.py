@@ -22,13 +22,14 @@ _DOCUMENTED = {
     *("end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded"),
 }
 """The words of the APIs themselves, which are not logged."""
+_FILTER = FinishReason.CONTENT_FILTER
 _TERMS: tuple[tuple[str, FinishReason | str | None], ...] = (
     ("error errors abort aborted fail failed failure cancel cancelled canceled timeout network exception", FAILED),
     ("insufficient unavailable unload unloaded overloaded interrupted disconnected user", FAILED),
     # A word about the time or about a broken call says that the answer is cut, and not by a limit that was set.
     ("malformed unexpected invalid unknown other unspecified incomplete unfinished not many time null none", None),
-    ("filter filtered safety sensitive moderation moderated guardrail guardrails blocked blocklist block", "filter"),
-    ("prohibited spii recitation policy toxic censored armor escalation", "filter"),
+    ("filter filtered safety sensitive moderation moderated guardrail guardrails blocked blocklist block", _FILTER),
+    ("prohibited spii recitation policy toxic censored armor escalation", _FILTER),
     ("refusal refused refuse", FinishReason.REFUSAL),
     ("tool tools function functions call calls toolcalls", FinishReason.TOOL_CALLS),
     ("length len max maximum limit limits truncated context window budget capped", FinishReason.MAX_TOKENS),
@@ -49,8 +50,6 @@ def known_finish_reason(word: str) -> FinishReason | str | None:
     terms = _PREFIX.sub("", re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()).split("_")
     for row, meaning in _TERMS:
         if not set(terms).isdisjoint(row.split()):
-            if meaning == "filter":
-                return FinishReason.CONTENT_FILTER
             if meaning is FinishReason.STOP_SEQUENCE and not _ENDS.isdisjoint(terms):
                 return FinishReason.STOP  # such as end_of_sequence
             return meaning

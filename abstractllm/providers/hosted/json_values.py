@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.types import TokenLogprob, TopLogprob
 from abstractllm.validation import replace_surrogates
 
-__all__ = ["read_count", "read_logprob", "read_logprobs", "read_optional_text", "read_text", "text_in"]
+__all__ = [
+    "UNREADABLE",
+    "read_count",
+    "read_logprob",
+    "read_logprobs",
+    "read_optional_text",
+    "read_text",
+    "text_in",
+    "unique_call_id",
+]
+
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
+"""The errors that reading JSON of another shape than the documented one ends in."""
 
 _UNKNOWN_TOKEN = -1
 """The id of a token of which an API gives the text alone."""
@@ -18,14 +31,14 @@ _TEXT_FIELDS = ("text", "content", "thinking", "reasoning", "summary")
 
 
 def read_text(value: object) -> str:
-    """Returns a text, without the surrogates that JSON may hold.
+    """Returns a text; surrogates, which JSON may hold, are left to the LLM's executor, which sees the next piece.
 
     Raises:
         TypeError: If it is not a string.
     """
     if not isinstance(value, str):
         raise TypeError(f"text is expected, not {type(value).__name__}")
-    return replace_surrogates(value)
+    return value
 
 
 def read_optional_text(value: object) -> str:
@@ -44,12 +57,25 @@ def text_in(value: object) -> str:
     """
     match value:
         case str():
-            return replace_surrogates(value)
+            return value
         case list():
             return "".join(map(text_in, value))
         case Mapping():
             return next((text for name in _TEXT_FIELDS if (text := text_in(value.get(name)))), "")
     return ""
+
+
+def unique_call_id(call_id: str, taken: set[str]) -> str:
+    """Returns the id of a call, which is then taken; another one where the server gave none, or gave it twice.
+
+    Args:
+        call_id: The id that the server gave; empty if it gave none.
+        taken: The ids of the answer's other calls; the new one is added.
+    """
+    if not call_id or call_id in taken:
+        call_id = f"call_{uuid.uuid4().hex}"
+    taken.add(call_id)
+    return call_id
 
 
 def read_count(value: object) -> int | None:
@@ -97,13 +123,13 @@ def read_logprobs(logprobs: Any) -> tuple[TokenLogprob, ...]:
     for entry in entries:
         try:
             tokens_read.append(read_logprob(entry))
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        except (*UNREADABLE, OverflowError):
             continue
     return tuple(tokens_read)
 
 
 def _read_token(token: Mapping[str, Any]) -> tuple[int, str, bytes, float]:
-    text, number = read_text(token["token"]), token.get("id")  # llama.cpp tells the id
+    text, number = replace_surrogates(read_text(token["token"])), token.get("id")  # llama.cpp tells the id
     is_id = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 2**31
     return (
         int(number or 0) if is_id else _UNKNOWN_TOKEN,

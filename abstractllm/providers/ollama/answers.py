@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.enums import FinishReason
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of
-from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_text, text_in
+from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_text, text_in, unique_call_id
 from abstractllm.types import (
     Event,
     Finished,
@@ -81,10 +80,7 @@ class AnswerReader:
     def _begun(self, call_id: str, name: str, arguments: str) -> ToolCallDelta:
         """Returns the event of a call, which comes whole. Older servers give it no id."""
         self._calls.append((call_id, name, arguments))
-        if not call_id or call_id in self._ids:
-            call_id = f"call_{uuid.uuid4().hex}"
-        self._ids.add(call_id)
-        return ToolCallDelta(len(self._calls) - 1, call_id, name, arguments)
+        return ToolCallDelta(len(self._calls) - 1, unique_call_id(call_id, self._ids), name, arguments)
 
 
 def _call(call: Mapping[str, Any]) -> tuple[str, str, str]:

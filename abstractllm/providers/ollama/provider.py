@@ -22,6 +22,7 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.hosted import HostedProvider, import_sdk, status_error
 from abstractllm.providers.hosted.event_streams import drain
+from abstractllm.providers.hosted.json_values import UNREADABLE
 from abstractllm.providers.ollama.answers import AnswerReader
 from abstractllm.providers.ollama.config import BASE_URL, OllamaConfig, host_url
 from abstractllm.providers.ollama.errors import response_error
@@ -256,5 +257,5 @@ def _reading() -> Iterator[None]:
 def _read(reader: AnswerReader, line: Mapping[str, Any]) -> list[Event]:
     try:
         return reader.read(line)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ProviderProtocolError(f"a line of the answer cannot be read: {line!r:.200}") from error

@@ -6,14 +6,15 @@ Compatible servers send more, less and other things than OpenAI: nothing of a ch
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from abstractllm._core.accumulator import AnswerAccumulator
 from abstractllm.errors import AbstractLLMError, IncompleteStreamError, ProviderProtocolError
 from abstractllm.providers.hosted.event_streams import ServerSentEvent, parse_json
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of, known_finish_reason
-from abstractllm.providers.hosted.json_values import read_count, read_logprobs, read_optional_text
+from abstractllm.providers.hosted.json_values import UNREADABLE, read_count, read_logprobs, read_optional_text
 from abstractllm.providers.openai.contents import Piece, StateCollector, joined_item, read_pieces
 from abstractllm.providers.openai.errors import error_of_body
 from abstractllm.providers.openai.tool_calls import ToolCallReader
@@ -39,7 +40,6 @@ _REASON_WORDS = ("stop", "eos", "end_turn", "length", "max_tokens", "tool_use", 
 """Words that gateways put there instead of a stop sequence."""
 _ERROR_WORDS = ("detail", "message", "msg", "error_msg", "error_message", "errors")
 """The fields in which servers tell of an error where a chunk should be."""
-_UNREADABLE = (AttributeError, TypeError, ValueError, KeyError)
 
 
 class AnswerReader:
@@ -92,14 +92,10 @@ class AnswerReader:
             AbstractLLMError: The error that it reports.
         """
         self._chunks += 1
-        try:
+        with self._reading("a chunk of the answer"):
             if name == "error":
                 self._fail((chunk.get("error") if isinstance(chunk, Mapping) else None) or chunk)
             return self._read(chunk)
-        except AbstractLLMError:  # some are ValueErrors, too
-            raise
-        except _UNREADABLE as error:
-            raise self._unreadable("a chunk of the answer", error) from error
 
     def read_event(self, event: ServerSentEvent) -> list[Event] | None:
         """Returns the events of ours that one of an event stream holds; None for the one that ends the stream.
@@ -122,8 +118,7 @@ class AnswerReader:
             # An event of a gateway's own, such as a ping, or a chunk that the end of the stream has cut off.
             if event.is_cut or is_own:
                 return []
-            hint = "; it holds bytes that are no Unicode" if "\N{REPLACEMENT CHARACTER}" in data else ""
-            raise self._unreadable("a chunk of the answer", error, hint) from error
+            raise self._unreadable("a chunk of the answer", event.fault(error)) from error
         if chunk is None or (is_own and not isinstance(chunk, Mapping)):
             return []
         return self.read(chunk, event.name)
@@ -143,22 +138,14 @@ class AnswerReader:
     def read_whole(self, body: Any) -> list[Event]:
         """Returns the events of an answer that came in one piece; errors as `read`."""
         self._chunks += 1
-        try:
+        with self._reading("the answer"):
             return self._read(body)
-        except AbstractLLMError:  # some are ValueErrors, too
-            raise
-        except _UNREADABLE as error:
-            raise self._unreadable("the answer", error) from error
 
     def rest(self) -> list[Event]:
         """Returns what was held back until there are no more chunks; errors as `read`."""
-        try:
+        with self._reading("the answer"):
             is_cut = self._finish is not None and known_finish_reason(self._finish) is FinishReason.MAX_TOKENS
             return self._noted(list(self._calls.end(is_cut=is_cut)))
-        except AbstractLLMError:  # some are ValueErrors, too
-            raise
-        except _UNREADABLE as error:
-            raise self._unreadable("the answer", error) from error
 
     def finished(self) -> Finished:
         """Returns the last event, once there are no more chunks, and after `rest`.
@@ -174,10 +161,18 @@ class AnswerReader:
             raise IncompleteStreamError(f"the answer ended without a finish reason ({self._source})")
         return Finished(self._finish_reason(self._finish), self._stop, self._usage, message=self._message())
 
-    def _unreadable(self, subject: str, error: Exception, hint: str = "") -> ProviderProtocolError:
-        return ProviderProtocolError(
-            f"{subject} cannot be read: {type(error).__name__}: {str(error)[:200]}{hint} ({self._source})"
-        )
+    @contextmanager
+    def _reading(self, subject: str) -> Iterator[None]:
+        """Turns the errors of JSON of an unknown shape into the library's."""
+        try:
+            yield
+        except AbstractLLMError:  # some are ValueErrors, too
+            raise
+        except UNREADABLE as error:
+            raise self._unreadable(subject, f"{type(error).__name__}: {str(error)[:200]}") from error
+
+    def _unreadable(self, subject: str, fault: str) -> ProviderProtocolError:
+        return ProviderProtocolError(f"{subject} cannot be read: {fault} ({self._source})")
 
     def _fail(self, error: Any) -> None:
         raise error_of_body(error, self._source)

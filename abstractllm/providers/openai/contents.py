@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from abstractllm.providers.hosted.json_values import read_optional_text, text_in
+from abstractllm.providers.openai.wire_state import REASONING_FIELDS
 
-__all__ = ["Piece", "StateCollector", "read_pieces"]
+__all__ = ["Piece", "StateCollector", "joined_item", "read_pieces"]
 
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-"""Fields of the message that hold reasoning; servers with two of them give the same text in both."""
 _LIST_FIELDS = ("reasoning_details", "thinking_blocks")
 """Lists that OpenRouter and LiteLLM want back as they gave them; their text stands in for a field without any."""
-_ALL_REASONING = frozenset((*_REASONING_FIELDS, *_LIST_FIELDS))
+_ALL_REASONING = frozenset((*REASONING_FIELDS, *_LIST_FIELDS))
 _OPAQUE_FIELDS = ("reasoning_opaque", "reasoning_signature")
 _STATE_FIELDS = frozenset((*_LIST_FIELDS, *_OPAQUE_FIELDS, "extra_content", "reasoning_content"))
 _GROWING = ("text", "thinking", "summary")
@@ -55,7 +54,7 @@ def read_pieces(message: Mapping[str, Any]) -> Iterator[Piece]:
 
 
 def _reasoning(message: Mapping[str, Any]) -> tuple[str, str]:
-    for name in (*_REASONING_FIELDS, *_LIST_FIELDS):
+    for name in (*REASONING_FIELDS, *_LIST_FIELDS):
         if text := text_in(message.get(name)):
             return name, text
     return "", ""

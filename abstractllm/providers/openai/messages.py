@@ -15,7 +15,7 @@ from abstractllm.providers.hosted.history import answered_calls, result_text
 from abstractllm.providers.openai.config import OPENAI_URL, OpenAIConfig
 from abstractllm.providers.openai.dialect import Dialect, dialect_of
 from abstractllm.providers.openai.models import WITHOUT_REASONING
-from abstractllm.providers.openai.wire_state import WireState, server_mark
+from abstractllm.providers.openai.wire_state import REASONING_FIELDS, WireState, server_mark
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     ChatMessage,
@@ -49,8 +49,6 @@ PROVIDER_OPTIONS = (
 
 _OTHER_FORM = ("model", "max_tokens", "stop", "logit_bias", "top_logprobs")
 """Parameters that the body has under another name or in another form; the others stand in it as they are."""
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-"""Fields of an assistant's message in which servers give, and take back, the text of its reasoning."""
 _OWN_FIELDS = ("role", "content", "tool_calls")
 """Fields of an assistant's message that no `provider_state` sets."""
 _DONE = "Done."
@@ -188,7 +186,7 @@ class _AssistantTurns:
     def __init__(self, server: str, dialect: Dialect, parts: Iterable[Part] | None) -> None:
         self._server, self._dialect, self._with_reasoning = server, dialect, parts is not None
         self._missing_reasoning = None if parts is None else dialect.missing_reasoning
-        if any(self._state(part).text_field == _REASONING_FIELDS[0] for part in parts or ()):
+        if any(self._state(part).text_field == REASONING_FIELDS[0] for part in parts or ()):
             # A server that gives this field may want it with each of its messages, also where there was none.
             self._missing_reasoning = self._missing_reasoning or ""
 
@@ -199,7 +197,7 @@ class _AssistantTurns:
         fields = _message_fields(state.message for _, state in parts)
         if self._with_reasoning:
             for part, state in parts:
-                if isinstance(part, Reasoning) and state.text_field in _REASONING_FIELDS:
+                if isinstance(part, Reasoning) and state.text_field in REASONING_FIELDS:
                     fields[state.text_field] = fields.get(state.text_field, "") + part.text
         content = _answer_content(parts)
         if not (content or calls or fields):
@@ -208,7 +206,7 @@ class _AssistantTurns:
         if calls:
             written["tool_calls"] = self._calls(calls)
         if self._missing_reasoning is not None:
-            written.setdefault(_REASONING_FIELDS[0], self._missing_reasoning)
+            written.setdefault(REASONING_FIELDS[0], self._missing_reasoning)
         return written
 
     def _state(self, part: Part) -> WireState:

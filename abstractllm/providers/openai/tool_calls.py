@@ -8,10 +8,10 @@ fragment belongs to is therefore told by all that it says, and by whether the ar
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from abstractllm.providers.hosted.json_values import unique_call_id
 from abstractllm.providers.openai.tool_call_fragments import Call, Fragment, ObjectScanner, read_fragment
 from abstractllm.types import ToolCallDelta
 
@@ -249,9 +249,7 @@ class ToolCallReader:
             if not (is_named or is_settled or call.arguments):
                 return []
             call.number, self._sent = self._sent, self._sent + 1
-            if not call.id or call.id in self._ids:
-                call.id = f"call_{uuid.uuid4().hex}"
-            self._ids.add(call.id)
+            call.id = unique_call_id(call.id, self._ids)
         if is_whole and call.is_wrapped:
             call.unwrap()
         is_held = (call.is_placeholder or call.is_wrapped) and not is_whole
