@@ -18,7 +18,7 @@ from abstractllm.validation import replace_surrogates
 __all__ = ["REASONING_FIELDS", "STATE_MARK", "WireState", "server_mark"]
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
-"""Fields of a message in which servers give, and take back, the text of its reasoning; some give the same text in two."""
+"""Fields of a message in which servers give, and take back, the text of its reasoning; some give it in two."""
 
 STATE_MARK = b"openai:"
 """The beginning of `provider_state`, since a conversation may hold the state of other providers, too."""
