@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,25 @@ def test_a_file_that_is_missing_is_named(
     with pytest.raises(error, match=message) as caught:
         load(**config)
     assert getattr(caught.value, "field", "") == "model"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_a_file_that_is_missing(tmp_path: Path, name: str) -> None:
+    build(tmp_path, "llama")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 16060522904\n"
+    (tmp_path / name).write_text(pointer, "ascii")
+    with pytest.raises(
+        ModelNotFoundError, match=f"1 of its files .* are pointers of Git LFS.*: {re.escape(name)}"
+    ) as caught:
+        load(model=str(tmp_path))
+    assert caught.value.field == "model"
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b.Q4_K_M.gguf", "model.safetensors"])
+def test_a_file_in_place_of_a_directory_is_named_as_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(ModelNotFoundError, match=f"{re.escape(name)}: it is a file, and a model is the directory"):
+        load(model=str(tmp_path / name))
 
 
 def test_shards_that_are_missing_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,17 @@ from pathlib import Path
 
 from abstractllm.errors import ModelNotFoundError
 
-__all__ = ["folder_name", "is_whole", "marker", "markers", "model_name", "needed_files", "resolved", "snapshot_folder"]
+__all__ = [
+    "folder_name",
+    "is_whole",
+    "marker",
+    "markers",
+    "model_name",
+    "needed_files",
+    "no_directory_error",
+    "resolved",
+    "snapshot_folder",
+]
 
 _MARKER = ".incomplete"
 _PREFIX = "models--"
@@ -37,6 +47,14 @@ def model_name(folder: str) -> str | None:
     """Returns the name of the model in a folder; None if the folder is not a model's."""
     name = folder.removeprefix(_PREFIX).replace("--", "/", 1)
     return name if folder.startswith(_PREFIX) and _NAME.fullmatch(name) else None
+
+
+def no_directory_error(path: str) -> ModelNotFoundError:
+    """Returns the error for a model's path that leads to no directory."""
+    hint = ""
+    if Path(path).is_file():
+        hint = ": it is a file, and a model is the directory that holds its config.json and its weights in safetensors"
+    return ModelNotFoundError(f"model: there is no directory {path}{hint}", field="model")
 
 
 def marker(folder: Path, commit: str) -> Path:

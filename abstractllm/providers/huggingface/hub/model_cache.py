@@ -10,10 +10,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Protocol
 
-from abstractllm.errors import AbstractLLMError, ModelNotFoundError
+from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.huggingface.hub import cache
 from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 from abstractllm.providers.huggingface.hub.downloads import DownloadSubscriber, downloads
+from abstractllm.providers.huggingface.hub.layout import no_directory_error
 from abstractllm.providers.huggingface.protocol.errors import copy_error
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.types import CachedModel, PullProgress
@@ -60,7 +61,7 @@ class ModelCache:
         """
         if load_settings.is_directory:
             if not await asyncio.to_thread(Path(load_settings.model).is_dir):
-                raise ModelNotFoundError(f"model: there is no directory {load_settings.model}", field="model")
+                raise no_directory_error(load_settings.model)
             yield PullProgress("", 0, None, 0, 0, done=True)
             return
         subscriber = DownloadSubscriber()

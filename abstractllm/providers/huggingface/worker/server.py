@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from abstractllm.errors import AbstractLLMError, ConfigurationError, ModelNotFoundError
+from abstractllm.errors import AbstractLLMError, ConfigurationError
+from abstractllm.providers.huggingface.hub.layout import no_directory_error
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import (
     Cancel,
@@ -218,7 +219,7 @@ class Worker:
 
 def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
     if settings.is_directory and not Path(settings.model).is_dir():
-        raise ModelNotFoundError(f"model: there is no directory {settings.model}", field="model")
+        raise no_directory_error(settings.model)
     if settings.local_files_only:
         os.environ["HF_HUB_OFFLINE"] = "1"  # the hub's library asks it for more than files
     try:

@@ -10,7 +10,12 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from abstractllm.errors import ModelLoadError, ModelNotFoundError
-from abstractllm.providers.huggingface.hub.layout import folder_name, needed_files, snapshot_folder
+from abstractllm.providers.huggingface.hub.layout import (
+    folder_name,
+    needed_files,
+    no_directory_error,
+    snapshot_folder,
+)
 from abstractllm.providers.huggingface.protocol.messages import Load
 
 __all__ = [
@@ -29,6 +34,9 @@ _INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64")
 _OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz", ".pkl")
 """Endings of weights that are not read: pickled ones may run code, the others are of other programs."""
 _GENERATION = "generation_config.json"
+_OF_A_TOKENIZER = ("tokenizer.json", "tokenizer.model")
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""The beginning of the file that git keeps in place of a large one."""
 _NAMED_FILES = 3
 """Names in an error message, at most."""
 
@@ -62,13 +70,20 @@ def check_files(folder: Path, model: str) -> None:
         ModelLoadError: If a file is malformed, or shorter than it says.
     """
     if not folder.is_dir():
-        raise ModelNotFoundError(f"model {model}: there is no directory {folder}", field="model")
+        raise no_directory_error(str(folder))
     names = file_names(folder)
     files = weight_files(folder, model)
     if missing := [path.name for path in files if path.relative_to(folder).as_posix() not in names]:
         listed = ", ".join(missing[:_NAMED_FILES])
         raise ModelNotFoundError(
             f"model {model}: {len(missing)} of its {len(files)} files of weights are missing from {folder}: {listed}",
+            field="model",
+        )
+    needed = [*files, *(folder / name for name in names if name.endswith(_OF_A_TOKENIZER))]
+    if pointers := sorted(path.name for path in needed if _is_pointer(path)):
+        raise ModelNotFoundError(
+            f"model {model}: {len(pointers)} of its files in {folder} are pointers of Git LFS, whose content is not "
+            f"there (git lfs pull fetches it): {', '.join(pointers[:_NAMED_FILES])}",
             field="model",
         )
     if _GENERATION in names:
@@ -79,6 +94,15 @@ def check_files(folder: Path, model: str) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelLoadError(f"model {model}: {path.name} is damaged: {error}", field="model") from error
+
+
+def _is_pointer(path: Path) -> bool:
+    """Returns True if a file stands for one that Git LFS has not fetched."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:  # what cannot be read is found when it is needed
+        return False
 
 
 def _check_generation_config(path: Path, model: str) -> None:
