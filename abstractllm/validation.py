@@ -78,12 +78,13 @@ def check_text(text: str, field: str) -> None:
 
 
 def replace_surrogates(text: str) -> str:
-    """Replaces surrogates, which JSON and file names may hold but no UTF-8 text can, by U+FFFD.
+    """Puts pairs of surrogates together, and replaces lone ones, which no UTF-8 text can hold, by U+FFFD.
 
-    Each is replaced by itself, also in a pair: a pair that was split between two pieces gives the same text as the
-    whole.
+    JSON may hold both, and file names lone ones.
     """
-    return _SURROGATE.sub("\ufffd", text)
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def is_unset(value: object) -> bool:

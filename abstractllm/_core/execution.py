@@ -9,6 +9,7 @@ import random
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
@@ -16,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 from abstractllm._core.accumulator import AnswerAccumulator, fold
 from abstractllm._core.capability_check import Named
 from abstractllm._core.request_log import log_outcome, log_start
+from abstractllm._core.whole_characters import WholeCharacters
 from abstractllm.config import LLMConfig
 from abstractllm.errors import (
     AbstractLLMError,
@@ -155,6 +157,7 @@ class _Execution(Generic[ConfigT]):
         self._began = self._arrival
         self._first_token = 0.0
         self._outcome: Finished | BaseException | None = None
+        self._characters, self._ready = WholeCharacters(), deque[Event]()
         self.answer = AnswerAccumulator()
 
     async def open(self) -> tuple[AsyncGenerator[Event, None], Event]:
@@ -227,10 +230,14 @@ class _Execution(Generic[ConfigT]):
 
     async def next(self, events: AsyncGenerator[Event, None]) -> Event:
         """Waits for the LLM's next event."""
+        if self._ready:
+            return self._ready.popleft()
         try:
-            return await _within(self._deadline, anext(events))
+            event = await _within(self._deadline, anext(events))
         except StopAsyncIteration:
             raise IncompleteStreamError("the answer ended without a finish reason") from None
+        self._ready.extend(self._characters.add(event))
+        return self._ready.popleft()
 
     def started(self, event: Event) -> Started:
         """Returns the first event for the caller: that of the LLM that answers for this one, or a new one."""

@@ -10,7 +10,7 @@ from abstractllm.providers.hosted.json_values import read_count, read_logprobs, 
     ("value", "text"),
     [
         ("hm", "hm"),
-        ("h\ud800", "h\N{REPLACEMENT CHARACTER}"),
+        ("h\ud800", "h\ud800"),  # the next piece may hold the other half
         (["h", {"text": "m"}, {"type": "text", "content": [{"text": "!"}]}, 7, None], "hm!"),
         ({"type": "summary", "summary": [{"text": "hm"}]}, "hm"),
         ({"text": "", "thinking": "hm"}, "hm"),

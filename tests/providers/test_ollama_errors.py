@@ -167,7 +167,7 @@ async def test_what_will_not_pass_is_not_tried_again():
         (raw('{"message": 7}\n'), ProviderProtocolError, "cannot be read"),
         (raw('{"message": {"content": 7}}\n'), ProviderProtocolError, "cannot be read"),
         (raw('{"message": {"tool_calls": [{}]}}\n'), ProviderProtocolError, "cannot be read"),
-        (raw(line(tool_calls=[{"function": {"name": "f", "arguments": "x"}}])), ProviderProtocolError, "cannot be"),
+        (raw(line(tool_calls=[{"function": {"arguments": {}}}])), ProviderProtocolError, "cannot be"),
         (raw(line(logprobs=[{"token": "a"}])), ProviderProtocolError, "cannot be read"),
         (raw(line("a"), done("melted")), IncompleteStreamError, "melted"),
         (raw(line("")), IncompleteStreamError, "without its last line"),

@@ -24,6 +24,7 @@ from abstractllm.types import (
     ToolCallDelta,
     Usage,
 )
+from abstractllm.validation import replace_surrogates
 
 __all__ = ["EVENTS", "AnswerReader"]
 
@@ -234,4 +235,4 @@ class AnswerReader:
 
 
 def _state(**values: str) -> bytes:
-    return STATE_MARK + json.dumps(values, separators=(",", ":")).encode()
+    return STATE_MARK + replace_surrogates(json.dumps(values, ensure_ascii=False, separators=(",", ":"))).encode()

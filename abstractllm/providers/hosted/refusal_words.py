@@ -219,6 +219,8 @@ WORDS = (
         (?:prompt|input) tokens? (?:is |are )?too (?:long|many)
         token limit exceeded
         too many (?:input )?tokens
+        too many total text bytes
+        tokens in (?:the |your )?request (?:is |are )?more than max
         `inputs` tokens \+ `max_new_tokens` must be
         `inputs` must have less than
         total length of all messages is too long

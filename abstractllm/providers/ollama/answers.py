@@ -55,7 +55,8 @@ class AnswerReader:
         text = text_in(content) if isinstance(content, list | dict) else read_text(content or "")
         if text or logprobs:
             events.append(TextDelta(text, logprobs))
-        calls = [_call(call) for call in message.get("tool_calls") or ()]
+        entries = message.get("tool_calls") or ()
+        calls = [_call(call) for call in ([entries] if isinstance(entries, Mapping) else entries)]
         # Some servers repeat all calls in the last line.
         if not (line.get("done") and calls and _are_same(calls, self._calls)):
             events += [self._begun(*call) for call in calls]
@@ -89,15 +90,20 @@ def _call(call: Mapping[str, Any]) -> tuple[str, str, str]:
     Some servers leave out the object `function`, or give the arguments as text, as OpenAI's API does.
     """
     function = call.get("function") or call
-    arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
-        written, arguments = arguments, json.loads(arguments)
-    else:
-        written = json.dumps(arguments, ensure_ascii=False)
-    if not isinstance(arguments, Mapping):
-        raise TypeError("a tool call's arguments are not an object")
     call_id = call.get("id")
-    return call_id if isinstance(call_id, str) else "", read_text(function["name"]), read_text(written)
+    name, arguments = read_text(function["name"]), _arguments(function.get("arguments"))
+    return call_id if isinstance(call_id, str) else "", name, arguments
+
+
+def _arguments(value: object) -> str:
+    """Returns the text of a call's arguments; text that is no JSON, since the answer was cut, as it came."""
+    if not isinstance(value, str):
+        return json.dumps(value or {}, ensure_ascii=False)
+    try:
+        inner = json.loads(value or "null")
+    except (ValueError, RecursionError):
+        return value
+    return _arguments(inner) if inner is None or isinstance(inner, str) else value
 
 
 def _are_same(calls: list[tuple[str, str, str]], before: list[tuple[str, str, str]]) -> bool:
