@@ -11,10 +11,12 @@ from abstractllm.providers.huggingface.protocol.messages import CallPiece
 from abstractllm.providers.huggingface.worker.parsing.json_reader import read_json
 from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Reader
 
-__all__ = ["ID_LENGTH", "CallEmitter"]
+__all__ = ["ID_LENGTH", "LONGEST_NAME", "CallEmitter"]
 
 ID_LENGTH = 9
 """Letters and digits of a call's id: Mistral's templates insist on this many, others take any id."""
+LONGEST_NAME = 200
+"""Characters in which a call's name, or an argument's, must end."""
 _ID_CHARACTERS = string.ascii_letters + string.digits
 
 

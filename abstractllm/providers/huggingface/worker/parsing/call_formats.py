@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from abstractllm.providers.huggingface.worker.parsing.channel_marks import CALL, CHANNEL, MESSAGE
+
 __all__ = ["CHANNELS", "FORMATS", "CallFormat", "Tags"]
 
 
@@ -72,20 +74,21 @@ FORMATS = (
     CallFormat("elements", "<tool_call>", "</tool_call>", tags=QWEN_TAGS),  # Qwen3-Coder, Qwen 3.5, Nemotron 3
     CallFormat("elements", "<tool_call>", "</tool_call>", tags=_GLM_TAGS),  # GLM 4.5 and later
     CallFormat("json", "<tool_call>", "</tool_call>"),  # Hermes, Qwen 2.5, Qwen 3, Granite 4, SmolLM 3, Ernie, EXAONE 4
-    CallFormat(
-        "named", "[TOOL_CALLS]", "", "[ARGS]", id_separator="[CALL_ID]"
-    ),  # Mistral since version 11 of its format
+    # Mistral since version 11 of its format.
+    CallFormat("named", "[TOOL_CALLS]", "", "[ARGS]", id_separator="[CALL_ID]"),
     CallFormat("json", "[TOOL_CALLS]"),  # Mistral before
     CallFormat("json", "<|tool_call|>", "<|/tool_call|>"),  # Phi-4-mini
     CallFormat("json", "<|tool_call|>"),  # Granite 3
+    # DeepSeek V3, R1.
     CallFormat(
         "named",
         *_DEEPSEEK,
         f"\n{_FENCE}json\n",
         (_DEEPSEEK_CALL[0], f"{_FENCE}{_DEEPSEEK_CALL[1]}"),
         f"function{_DEEPSEEK_SEPARATOR}",
-    ),  # DeepSeek V3, R1
+    ),
     CallFormat("named", *_DEEPSEEK, _DEEPSEEK_SEPARATOR, _DEEPSEEK_CALL),  # DeepSeek V3.1
+    # Kimi K2.
     CallFormat(
         "named",
         "<|tool_calls_section_begin|>",
@@ -93,7 +96,7 @@ FORMATS = (
         "<|tool_call_argument_begin|>",
         ("<|tool_call_begin|>", "<|tool_call_end|>"),
         "functions.",
-    ),  # Kimi K2
+    ),
     CallFormat("elements", "<seed:tool_call>", "</seed:tool_call>", tags=QWEN_TAGS),  # Seed-OSS
     CallFormat("elements", "<minimax:tool_call>", "</minimax:tool_call>", tags=_INVOKE_TAGS),  # MiniMax M2
     CallFormat("json", "<tool_calls>", "</tool_calls>"),  # MiniMax M1, Hunyuan, Jamba
@@ -117,5 +120,5 @@ FORMATS = (
 )
 """The known formats. Where two could read the same text, the more specific one comes first."""
 
-CHANNELS = CallFormat("channels", "<|channel|>", "<|call|>", "<|message|>")
+CHANNELS = CallFormat("channels", CHANNEL, CALL, MESSAGE)
 """The format of GPT-OSS, whose calls are messages of a channel."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from abstractllm.providers.huggingface.worker.parsing.call_emitter import CallEmitter
+from abstractllm.providers.huggingface.worker.parsing.call_emitter import LONGEST_NAME, CallEmitter
 from abstractllm.providers.huggingface.worker.parsing.call_formats import CallFormat, Tags
 from abstractllm.providers.huggingface.worker.parsing.json_calls import JsonCalls
 from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Reader
@@ -12,7 +12,6 @@ from abstractllm.providers.huggingface.worker.parsing.text_calls import TextCall
 
 __all__ = ["CallReader"]
 
-_LONGEST_NAME = 200
 _NUMBER_OF_CALL = re.compile(r":[0-9]+$")
 """The number of a call behind its name, as Kimi K2 writes it."""
 
@@ -79,7 +78,7 @@ class CallReader:
                 yield from reader.skip_space()
                 if not (yield from reader.take(opening)):
                     return False
-            title = yield from reader.take_until(format.separator, _LONGEST_NAME)
+            title = yield from reader.take_until(format.separator, LONGEST_NAME)
             name = _named_tool(title or "", format)
             if name not in self._calls.tools or (yield from reader.skip_space()) != "{":
                 return False
@@ -89,11 +88,7 @@ class CallReader:
                 return True
             if (yield from reader.skip_space()) and not (yield from reader.take(closing)):
                 return False
-            begin = reader.place
-            yield from reader.skip_space()
-            is_followed = bool((yield from reader.take_one_of((opening,))))
-            reader.place = begin
-            if not is_followed:
+            if not (yield from reader.is_followed_by(opening)):
                 return True
 
 

@@ -7,18 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser, ReasoningPiece, TextPiece
+from abstractllm.providers.huggingface.worker.parsing.channel_marks import (
+    ANALYSIS,
+    CALL,
+    CHANNEL,
+    END,
+    MESSAGE,
+    RETURN,
+    START,
+)
 from abstractllm.providers.huggingface.worker.parsing.reader import Parsing
 
 __all__ = ["ChannelParser"]
 
-_START, _CHANNEL, _MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
-_ENDS = ("<|end|>", "<|call|>", "<|return|>", _START, _CHANNEL)
-_HEADER_BEGINNINGS = (_START, _CHANNEL, _MESSAGE, "assistant", "to=")
+_ENDS = (END, CALL, RETURN, START, CHANNEL)
+_HEADER_BEGINNINGS = (START, CHANNEL, MESSAGE, "assistant", "to=")
 _LONGEST_HEADER = 400
-_CHANNEL_NAME = re.compile(r"<\|channel\|>\s*(\w+)")
+_CHANNEL_NAME = re.compile(rf"{re.escape(CHANNEL)}\s*(\w+)")
 _RECIPIENT = re.compile(r"to=([^\s<]+)")
 _FUNCTIONS = "functions."
-_REASONING = "analysis"
 _BETWEEN = "\n\n"
 """The text between two messages of a kind."""
 
@@ -61,12 +68,12 @@ class ChannelParser(AnswerParser):
         """Reads the header of a message; returns None if there is none."""
         reader = self._reader
         beginning = yield from reader.take_one_of(_HEADER_BEGINNINGS)
-        if beginning == _MESSAGE:
+        if beginning == MESSAGE:
             return ""
         if not beginning:
             # At the end of the answer there is nothing to read.
             return None if (yield from reader.peek()) else ""
-        rest = yield from reader.take_until(_MESSAGE, _LONGEST_HEADER)
+        rest = yield from reader.take_until(MESSAGE, _LONGEST_HEADER)
         if rest is None and reader.has_ended:
             reader.place = reader.end  # a header that was cut off
             return ""
@@ -78,7 +85,7 @@ class ChannelParser(AnswerParser):
         name = recipient[1].removeprefix(_FUNCTIONS) if recipient else ""
         if name in self._calls.tools:
             yield from self._call(name)
-        elif channel and channel[1] == _REASONING:
+        elif channel and channel[1] == ANALYSIS:
             yield from self._analysis()
         else:
             yield from self._text()
@@ -149,7 +156,7 @@ class ChannelParser(AnswerParser):
         """Goes behind the end of a message; what begins the next one's header is not read."""
         reader = self._reader
         self.is_text = False
-        reader.place = place if end in (_START, _CHANNEL) else place + len(end)
+        reader.place = place if end in (START, CHANNEL) else place + len(end)
         if not end:
             reader.place = reader.end
         reader.forget(reader.place)

@@ -146,6 +146,14 @@ class Reader:
         self.place = begin + len(longest)
         return longest
 
+    def is_followed_by(self, literal: str) -> Parsing[bool]:
+        """Tells whether a literal stands here, behind white space; reads nothing."""
+        begin = self.place
+        yield from self.skip_space()
+        is_there = bool((yield from self.take_one_of((literal,))))
+        self.place = begin
+        return is_there
+
     def find_one_of(self, literals: Sequence[str]) -> tuple[int, str]:
         """Looks for the first of some literals, from the current place on.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from abstractllm.providers.huggingface.worker.parsing.argument_types import ArgumentTypes
-from abstractllm.providers.huggingface.worker.parsing.call_emitter import CallEmitter
+from abstractllm.providers.huggingface.worker.parsing.call_emitter import LONGEST_NAME, CallEmitter
 from abstractllm.providers.huggingface.worker.parsing.call_formats import Tags
 from abstractllm.providers.huggingface.worker.parsing.call_texts import (
     arguments_of_bare_object,
@@ -15,7 +15,6 @@ from abstractllm.providers.huggingface.worker.parsing.reader import Parsing, Rea
 
 __all__ = ["TextCalls"]
 
-_LONGEST_NAME = 200
 _LONGEST_VALUE = 1 << 20
 _LONGEST_CALL = 1 << 18
 """Characters of a call that is read as a whole."""
@@ -55,18 +54,14 @@ class TextCalls:
                 return False
             if not tags.end:
                 return True
-            begin = reader.place
-            yield from reader.skip_space()
-            is_followed = bool((yield from reader.take_one_of((tags.name[0],))))
-            reader.place = begin
-            if not is_followed:
+            if not (yield from reader.is_followed_by(tags.name[0])):
                 return True
 
     def _call_of_elements(self, tags: Tags, closing: str) -> Parsing[bool]:
         """Reads a call behind the text before its name."""
         reader, calls = self._reader, self._calls
         if tags.name[1]:
-            name = ((yield from reader.take_until(tags.name[1], _LONGEST_NAME)) or "").strip()
+            name = ((yield from reader.take_until(tags.name[1], LONGEST_NAME)) or "").strip()
         else:
             name = yield from self._word("<\n")
         if name not in calls.tools:
@@ -97,7 +92,7 @@ class TextCalls:
     def _parameter(self, tags: Tags) -> Parsing[tuple[str, str] | None]:
         """Reads an argument behind the text before its key: the key and the text, or None if it is malformed."""
         reader = self._reader
-        key = yield from reader.take_until(tags.key[1], _LONGEST_NAME)
+        key = yield from reader.take_until(tags.key[1], LONGEST_NAME)
         if key is None:
             return None
         if tags.value[0]:
@@ -176,7 +171,7 @@ class TextCalls:
         reader = self._reader
         begin = reader.place
         while (character := (yield from reader.peek())) and character not in ends:
-            if reader.place - begin > _LONGEST_NAME:
+            if reader.place - begin > LONGEST_NAME:
                 return ""
             reader.place += 1
         return reader.slice(begin, reader.place).strip()

@@ -6,22 +6,20 @@ import json
 import re
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 from abstractllm.providers.huggingface.protocol.messages import CallPiece, ToolCall, Turn
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
 from abstractllm.providers.huggingface.worker.parsing.call_formats import CHANNELS, FORMATS, CallFormat
 from abstractllm.providers.huggingface.worker.parsing.channel_parser import ChannelParser
-from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render, tool_message
 
 __all__ = ["CallFraming", "CallStyle", "offers_tools", "probe_calls"]
 
 _NAME, _KEY, _VALUE, _ID = "get_probe", "probe_key", "probe_value", "prob12345"
 _ARGUMENTS = {_KEY: _VALUE}
-_PARAMETERS = {"type": "object", "properties": {_KEY: {"type": "string"}}, "required": [_KEY]}
-_TOOL = {
-    "type": "function",
-    "function": {"name": _NAME, "description": "Gets a probe.", "parameters": _PARAMETERS},
-}
+_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {_KEY: {"type": "string"}}, "required": [_KEY]}
+_TOOL = tool_message(_NAME, "Gets a probe.", _PARAMETERS)
 _USER = Turn("user", "Hello")
 
 

@@ -13,13 +13,9 @@ from msgspec import structs
 from abstractllm.providers.huggingface.protocol.messages import ToolCall, Turn
 from abstractllm.providers.huggingface.worker.parsing.call_emitter import ID_LENGTH
 
-__all__ = ["MessageForm", "Render", "find_form"]
+__all__ = ["MessageForm", "Render", "find_form", "tool_message"]
 
 _WORD = "probeword"
-_TOOL = {
-    "type": "function",
-    "function": {"name": "another", "description": "A probe.", "parameters": {"type": "object", "properties": {}}},
-}
 
 
 class Render(Protocol):
@@ -155,12 +151,25 @@ def _with_calls(form: MessageForm, render: Render, user: Turn) -> MessageForm:
         for content in (True, False)
         for text in (False, True)
     ]
-    for options in ({"tools": [_TOOL]}, {}):
+    tool = tool_message("another", "A probe.", {"type": "object", "properties": {}})
+    for options in ({"tools": [tool]}, {}):
         for candidate in candidates:
             shown = (render(candidate.messages(conversation), **options) or "").lower()
             if call.name in shown and _WORD in shown:
                 return candidate
     return form
+
+
+def tool_message(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns a tool as templates take it.
+
+    Args:
+        name: Its name.
+        description: Its description.
+        schema: The JSON schema of its arguments.
+    """
+    function = {"name": name, "description": description, "parameters": schema}
+    return {"type": "function", "function": function}
 
 
 def _template_id(call_id: str) -> str:

@@ -12,8 +12,8 @@ from abstractllm.errors import AbstractLLMError, InvalidRequestError, ModelLoadE
 from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolDefinition, Turn
 from abstractllm.providers.huggingface.worker.prompt.chat_template import ChatTemplate, template_error
 from abstractllm.providers.huggingface.worker.prompt.control_tokens import ControlTokens
-from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm
-from abstractllm.providers.huggingface.worker.prompt.shown_parts import PartsCheck, tool_message
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, tool_message
+from abstractllm.providers.huggingface.worker.prompt.shown_parts import PartsCheck
 
 __all__ = ["PromptBuilder"]
 
@@ -138,7 +138,8 @@ class PromptBuilder:
             failure.field = "chat.messages"
             return failure
         if isinstance(failure, ModelLoadError) and conversation.tools:
-            plain = [tool_message(tool, {"type": "object", "properties": {}}) for tool in conversation.tools]
+            schema = {"type": "object", "properties": {}}
+            plain = [tool_message(tool.name, tool.description, schema) for tool in conversation.tools]
             with suppress(AbstractLLMError):
                 self.template.render(form.messages(conversation.turns), plain, variables)
                 return InvalidRequestError(
@@ -153,7 +154,7 @@ class PromptBuilder:
     def _tool(self, tool: ToolDefinition, index: int) -> dict[str, Any]:
         schema = {"type": "object", "properties": {}} | json.loads(tool.schema)
         self._check_keys(schema, f"tools[{index}].parameters_json_schema")
-        return tool_message(tool, schema)
+        return tool_message(tool.name, tool.description, schema)
 
     def _check_keys(self, value: Any, field: str) -> None:
         """Refuses keys that contain a control token, since these are told apart in values only.

@@ -11,7 +11,7 @@ from typing import Any
 
 from abstractllm.errors import AbstractLLMError, UnsupportedFeatureError
 from abstractllm.providers.huggingface.protocol.messages import Conversation, ToolCall, ToolDefinition, Turn
-from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, tool_message
 
 __all__ = ["PartsCheck"]
 
@@ -144,7 +144,7 @@ class _Probe:
 
     def tool_messages(self) -> list[dict[str, Any]]:
         """Returns the tools as the template takes them."""
-        return [tool_message(tool, json.loads(tool.schema)) for tool in self.tools]
+        return [tool_message(tool.name, tool.description, json.loads(tool.schema)) for tool in self.tools]
 
     def located(self, error: AbstractLLMError, conversation: Conversation) -> AbstractLLMError:
         """Returns a structure's error for one conversation, with the field of the part that it is about."""
@@ -207,9 +207,3 @@ def _name(role: str, place: int, turns: Sequence[Turn]) -> str:
             return "text beside earlier calls" if turns[place].calls else "an earlier answer"
         case _:
             return "the result of a tool"
-
-
-def tool_message(tool: ToolDefinition, schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns a tool as templates take it."""
-    function = {"name": tool.name, "description": tool.description, "parameters": schema}
-    return {"type": "function", "function": function}

@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from abstractllm.providers.huggingface.protocol.messages import ToolCall, Turn
-from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render
+from abstractllm.providers.huggingface.worker.parsing.channel_marks import (
+    ANALYSIS,
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    MESSAGE,
+    RETURN,
+    START,
+)
+from abstractllm.providers.huggingface.worker.prompt.message_form import MessageForm, Render, tool_message
 
 __all__ = ["CHANNEL_HEADER", "AnswerMarks", "find_marks", "holding_tokens", "turn_ends", "unseen_marks"]
 
 _REASONING_BLOCKS = (
-    (
-        "<think>",
-        "</think>",
-    ),  # DeepSeek R1, Qwen 3, GLM 4.5, MiniMax, Hunyuan, Ernie, Granite, SmolLM 3, Phi-4, Nemotron
+    # DeepSeek R1, Qwen 3, GLM 4.5, MiniMax, Hunyuan, Ernie, Granite, SmolLM 3, Phi-4, Nemotron.
+    ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),  # Magistral, Ministral 3
     ("<thinking>", "</thinking>"),
     ("<seed:think>", "</seed:think>"),  # Seed-OSS
@@ -45,14 +53,13 @@ _ANSWER_FRAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("[BEGIN FINAL RESPONSE]", ""), "[END FINAL RESPONSE]"),  # Apriel
 )
 """The texts of which models write one before the text of an answer, and the text behind it."""
-_CHANNEL, _MESSAGE, _END = "<|channel|>", "<|message|>", "<|end|>"
-_CHANNEL_MARKS = ("<|start|>", _CHANNEL, _MESSAGE, _END, "<|call|>", "<|return|>", "<|constrain|>")
+_CHANNEL_MARKS = (START, CHANNEL, MESSAGE, END, CALL, RETURN, CONSTRAIN)
 """The marks of messages of channels; a template that writes the first three has these."""
-CHANNEL_HEADER = "<|start|>assistant"
+CHANNEL_HEADER = f"{START}assistant"
 """The end of a prompt behind which the header of a message goes on."""
 _SOLAR_MARKS = ("<|think|>", "<|content|>", _NEXT_MESSAGE)
 """The marks of Solar Open, whose reasoning ends as a turn does."""
-_CHANNEL_ENDS = ("<|return|>", "<|call|>")
+_CHANNEL_ENDS = (RETURN, CALL)
 _MARK = re.compile(r"<[|｜].+>|<.+[|｜]>|<(start|end)_of_turn>|\[/?[A-Z_]+\]")
 """The form of a mark that is never text, also where a tokenizer does not call it special."""
 _WORD = "probeword"
@@ -89,7 +96,7 @@ def find_marks(tokenizer: Any, source: str, render: Render, form: MessageForm) -
     if not source:
         return AnswerMarks()
     if all(mark in source for mark in _CHANNEL_MARKS[:3]):
-        return AnswerMarks((f"{_CHANNEL}analysis{_MESSAGE}", _END), has_channels=True)
+        return AnswerMarks((f"{CHANNEL}{ANALYSIS}{MESSAGE}", END), has_channels=True)
     block = _described_block(tokenizer) or _written_block(render, form) or _named_block(tokenizer, source)
     return AnswerMarks(block, _answer_frame(tokenizer, source))
 
@@ -189,13 +196,13 @@ def turn_ends(
 def _inside_answers(render: Render, form: MessageForm) -> str:
     """Returns what a template writes between the reasoning, the text and the call of one message."""
     call = ToolCall("probe1234", "endword", json.dumps({"key": "endword"}))
-    tool = {"name": "endword", "description": "A probe.", "parameters": {"type": "object", "properties": {}}}
+    tool = tool_message("endword", "A probe.", {"type": "object", "properties": {}})
     answers = [Turn("assistant", "endword", _WORD), Turn("assistant", _WORD, calls=(call,))]
     answers.append(Turn("assistant", "", _WORD, calls=(call,)))
     inside = []
     for answer in answers:
         messages = form.messages([Turn("user", "Hello"), answer])
-        for options in ({"tools": [{"type": "function", "function": tool}]}, {}):
+        for options in ({"tools": [tool]}, {}):
             behind = (render(messages, **options) or "").partition(_WORD)[2]
             inside.append(behind.rpartition("endword")[0])
     return "\0".join(inside)
