@@ -19,6 +19,7 @@ Each answer is asked for whole and streamed, and both must hold the same.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -117,8 +118,11 @@ class Models:
 
     def close(self) -> None:
         """Unloads all models."""
+        # Each engine collects garbage when it ends, and would look at all that the other models hold.
+        gc.freeze()
         for llm, _ in self._models.values():
             llm.close()
+        gc.unfreeze()
 
 
 def _template(name: str) -> str:
