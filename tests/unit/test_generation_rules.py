@@ -1,9 +1,8 @@
 """A model's generation configuration: an answer in a batch, and one alone, is what `model.generate` answers by it."""
 
 import itertools
-import json
+import math
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import pytest
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, ModelLoadError
+from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Delta,
     Format,
     Generate,
-    Load,
     Sampling,
     Turn,
 )
@@ -26,79 +24,27 @@ from abstractllm.providers.huggingface.worker import sequential
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules, RequestRules
 from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, new_sampling_state
-from abstractllm.providers.huggingface.worker.batching.start import start
-from abstractllm.providers.huggingface.worker.generation_config import TREATMENTS, Treatment
-from abstractllm.providers.huggingface.worker.generation_rules import read_rules
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from abstractllm.providers.huggingface.worker.output import OutputProcessor
-from abstractllm.providers.huggingface.worker.preparation import tokenize
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
+from tests.unit.configured_models import (
+    ALONE,
+    END,
+    FILTERS,
+    NEW_TOKENS,
+    PROMPTS,
+    RULES,
+    VOCABULARY,
+    answer_alone,
+    configure,
+    expected_answer,
+    settings,
+    text_of,
+)
 from tests.unit.test_batching import Harness
 from tests.unit.test_sampler import chi_square
 from tests.unit.tiny_models import build
-
-PROMPTS = ["hello", "tell me about the quick brown fox", "1 12 122255543212143331"]
-NEW_TOKENS = 24
-VOCABULARY = 400
-END = 1
-"""The token `</s>` of the tiny tokenizer."""
-
-FEW_TOKENS = {"sequence_bias": [[[token], 40.0] for token in range(20, 25)]}
-"""A bias by which answers consist of five tokens, so that sequences come again."""
-RULES: dict[str, dict[str, Any]] = {
-    "a bias": {"sequence_bias": [[[20], 6.0], [[21], -3.0]]},
-    "a bias of a sequence": {"sequence_bias": [[[20], 7.0], [[20, 21], 9.0], [[20, 21, 22], 11.0]]},
-    "a bias of the end": {"sequence_bias": [[[END], 40.0]]},
-    "a penalty of what is not in the prompt": {"encoder_repetition_penalty": 1.8},
-    "a penalty of what is in the prompt": {"encoder_repetition_penalty": 0.4},
-    "a repetition penalty": {"repetition_penalty": 1.6},
-    "no token twice": {"no_repeat_ngram_size": 1},
-    "no pair twice": {"no_repeat_ngram_size": 2, **FEW_TOKENS},
-    "no triple twice": {"no_repeat_ngram_size": 3, **FEW_TOKENS},
-    "no token of the prompt": {"encoder_no_repeat_ngram_size": 1},
-    "no pair of the prompt": {"encoder_no_repeat_ngram_size": 2, **FEW_TOKENS},
-    "bad words": {"bad_words_ids": [[index] for index in range(5, 400, 3)] + [[END]]},
-    "bad sequences": {"bad_words_ids": [[20, 21], [21, 20], [22, 22], [23, 20, 24], [24, 21, 22]], **FEW_TOKENS},
-    "a length": {"min_length": 30, "sequence_bias": [[[END], 40.0]]},
-    "a length of the answer": {"min_new_tokens": 9, "sequence_bias": [[[END], 40.0]]},
-    "both lengths": {"min_new_tokens": 5, "min_length": 60, "sequence_bias": [[[END], 40.0]]},
-    "a forced first token": {"forced_bos_token_id": 33},
-    "a forced last token": {"forced_eos_token_id": END},
-    "forced last tokens": {"forced_eos_token_id": [44, 45]},
-    "a decay": {"exponential_decay_length_penalty": [3, 1.5]},
-    "a slow decay": {"exponential_decay_length_penalty": [0, 1.02]},
-    "a steep decay": {"exponential_decay_length_penalty": [1, 1e8]},
-    "suppressed tokens": {"suppress_tokens": [*range(40, 300, 2), 5000]},
-    "tokens suppressed first": {"begin_suppress_tokens": list(range(4, 390))},
-    "no suppressed tokens": {"suppress_tokens": [], "begin_suppress_tokens": []},
-    "no invalid values": {"remove_invalid_values": True},
-    "normal logits": {"renormalize_logits": True},
-}
-FILTERS: dict[str, dict[str, Any]] = {
-    "top-h": {"top_h": 0.4},
-    "typical": {"typical_p": 0.3},
-    "epsilon": {"epsilon_cutoff": 0.02},
-    "eta": {"eta_cutoff": 0.1},
-    "all filters": {"top_h": 0.9, "typical_p": 0.8, "epsilon_cutoff": 0.001, "eta_cutoff": 0.002},
-    "filters and cuts": {"typical_p": 0.9, "top_k": 30, "top_p": 0.9, "min_p": 0.02, "temperature": 1.4},
-}
-ALONE: dict[str, dict[str, Any]] = {
-    "guidance": {"guidance_scale": 1.8},
-    "watermark": {"watermarking_config": {"bias": 4.0, "seeding_scheme": "lefthash"}},
-}
-REFUSED: dict[str, Any] = {
-    "max_time": 5.0,
-    "num_beams": 4,
-    "token_healing": True,
-    "is_assistant": True,
-    "assistant_ensemble_weight": 0.5,
-    "penalty_alpha": 0.6,
-    "dola_layers": "low",
-    "constraints": [[5]],
-    "force_words_ids": [[5]],
-}
 
 
 @pytest.fixture(scope="module")
@@ -117,69 +63,6 @@ def loaded(model: LoadedModel) -> Iterator[LoadedModel]:
     config, rules = model.model.generation_config, model.rules
     yield model
     model.model.generation_config, model.rules = config, rules
-
-
-def settings(directory: Path) -> Load:
-    return Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1)
-
-
-def configure(loaded: LoadedModel, fields: dict[str, Any]) -> None:
-    """Gives a model another generation configuration, as a file in its directory does."""
-    config = GenerationConfig.from_dict(json.loads(json.dumps(fields)))
-    config.update(eos_token_id=sorted(loaded.ends), pad_token_id=END)
-    loaded.model.generation_config = config
-    loaded.rules = read_rules(config, loaded.vocabulary_size, loaded.ends)
-
-
-def expected_answer(loaded: LoadedModel, prompt: str, **options: Any) -> list[int]:
-    """Returns what `model.generate` answers by the model's generation configuration, and by options of ours."""
-    ids = torch.tensor([loaded.prompt_builder.encode(Conversation((Turn("user", prompt),)))])
-    options = {"max_new_tokens": NEW_TOKENS, **options}
-    answer = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, ids.shape[1] :].tolist()
-    return [token for token in answer if token != END or token in loaded.ends]
-
-
-def text_of(loaded: LoadedModel, tokens: list[int]) -> str:
-    return loaded.token_decoder.decode(tokens)
-
-
-def answer_alone(loaded: LoadedModel, prompt: str, **sampling: Any) -> tuple[str, Any]:
-    pieces: list[str] = []
-    conversation = Conversation((Turn("user", prompt),))
-    request = EngineRequest(
-        Generate(1, conversation, Sampling(**sampling)),
-        prompt=tuple(loaded.prompt_builder.encode(conversation)),
-        max_tokens=NEW_TOKENS,
-    )
-
-    def take(message: object) -> None:
-        if isinstance(message, Delta):
-            pieces.append(message.text)
-
-    done = sequential.generate(loaded, request, take)
-    return "".join(pieces), done
-
-
-def test_each_field_of_transformers_configuration_has_a_treatment() -> None:
-    names = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
-    assert names == set(TREATMENTS)
-
-
-def test_the_page_tells_the_treatment_of_each_field() -> None:
-    page = Path("docs/providers/huggingface.md").read_text()
-    table = page.partition("## The model's generation configuration")[2].partition("\n## ")[0]
-    named = re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE)
-    treatments = {name: treatment for names, treatment in named for name in re.findall(r"`(\w+)`", names)}
-    assert {name: str(treatment) for name, treatment in TREATMENTS.items()} == {
-        name: treatment.partition(":")[0] for name, treatment in treatments.items()
-    }
-
-
-def test_every_rule_is_tried() -> None:
-    tried = {name for fields in [*RULES.values(), *FILTERS.values(), *ALONE.values(), REFUSED] for name in fields}
-    by_name = {name for name, treatment in TREATMENTS.items() if treatment in (Treatment.HONOURED, "one at a time")}
-    assert by_name - tried == {"eos_token_id"}
-    assert {name for name, treatment in TREATMENTS.items() if treatment is Treatment.REFUSED} == set(REFUSED)
 
 
 @pytest.mark.parametrize("name", [*RULES, "all together"])
@@ -438,144 +321,8 @@ def test_invalid_values_are_removed_where_the_model_says_so(loaded: LoadedModel)
     assert sample(logits, [state]) == [7]
     assert state.error is None
     assert state.logprobs is not None
-    assert (state.logprobs[1][0], state.logprobs[0] == state.logprobs[0]) == (7, True)
-
-
-def checkpoint(tmp_path: Path, directory: Path, **fields: Any) -> Path:
-    """Returns a copy of a checkpoint with further fields in its generation configuration."""
-    copy = tmp_path / secrets.token_hex(4)
-    copy.mkdir()
-    for file in directory.iterdir():
-        (copy / file.name).symlink_to(file)
-    path = copy / "generation_config.json"
-    content = json.loads(path.read_text()) | fields
-    path.unlink()
-    path.write_text(json.dumps(content))
-    return copy
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_field_that_cannot_be_honoured_is_refused_by_name(tmp_path: Path, directory: Path, name: str) -> None:
-    with pytest.raises(ModelLoadError, match=f"generation_config: {name} = "):
-        load_model(settings(checkpoint(tmp_path, directory, **{name: REFUSED[name]})), lambda *_, **__: None)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"sequence_bias": [[[4000], 1.0]]},
-        {"sequence_bias": [[[5], 1]]},
-        {"bad_words_ids": [5]},
-        {"bad_words_ids": [[4000]]},
-        {"forced_bos_token_id": 4000},
-        {"forced_eos_token_id": [4000]},
-        {"exponential_decay_length_penalty": [3]},
-        {"repetition_penalty": 0.0},
-        {"encoder_repetition_penalty": -1.0},
-        {"no_repeat_ngram_size": "three"},
-        {"top_h": 3.0},
-        {"suppress_tokens": ["a"]},
-        {"watermarking_config": {"greenlist_ratio": 4.0}},
-    ],
-    ids=str,
-)
-def test_a_value_that_transformers_does_not_take_is_refused_when_the_model_loads(
-    tmp_path: Path, directory: Path, fields: dict[str, Any]
-) -> None:
-    with pytest.raises(ModelLoadError, match=r"generation_config|watermarking_config"):
-        load_model(settings(checkpoint(tmp_path, directory, **fields)), lambda *_, **__: None)
-
-
-@pytest.mark.parametrize("name", ALONE)
-def test_what_needs_more_than_logits_is_answered_one_at_a_time(tmp_path: Path, directory: Path, name: str) -> None:
-    loaded = load_model(settings(checkpoint(tmp_path, directory, **ALONE[name])), lambda *_, **__: None)
-    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
-    assert engine is None
-    assert loaded.description.slots == 1
-    (field,) = ALONE[name]
-    assert loaded.description.note.endswith(f"the model's generation configuration sets {field}")
-    expected = expected_answer(loaded, PROMPTS[1])
-    text, _ = answer_alone(loaded, PROMPTS[1], top_logprobs=1)
-    assert text == text_of(loaded, expected)
-
-
-def test_a_model_with_a_generate_function_of_its_own_is_asked_one_request_at_a_time(
-    directory: Path,
-) -> None:
-    loaded = load_model(settings(directory), lambda *_, **__: None)
-    loaded.model.generate = loaded.model.generate
-    engine = start(loaded, settings(directory), send=lambda _: None, end=lambda _: None, crash=lambda: None)
-    assert engine is None
-    assert loaded.description.note.endswith("the model comes with a generate function of its own")
-
-
-def test_log_probabilities_under_guidance_are_of_the_models_own_logits(loaded: LoadedModel) -> None:
-    def first(**fields: Any) -> Any:
-        configure(loaded, fields)
-        messages: list[Any] = []
-        conversation = Conversation((Turn("user", "hello"),))
-        request = EngineRequest(
-            Generate(1, conversation, Sampling(top_logprobs=4)),
-            prompt=tuple(loaded.prompt_builder.encode(conversation)),
-            max_tokens=1,
-        )
-        sequential.generate(loaded, request, messages.append)
-        return next(message.logprobs for message in messages if isinstance(message, Delta))[0].top
-
-    assert [(top.token_id, pytest.approx(top.logprob)) for top in first(guidance_scale=3.0)] == [
-        (top.token_id, top.logprob) for top in first()
-    ]
-
-
-NO_EFFECT: dict[str, Any] = {
-    "early_stopping": True,
-    "length_penalty": 2.0,
-    "use_mtp": True,
-    "use_cache": False,
-    "cache_implementation": "static",
-    "max_cache_len": 64,
-    "prompt_lookup_num_tokens": 3,
-    "max_matching_ngram_size": 2,
-    "assistant_early_exit": 1,
-    "num_assistant_tokens": 4,
-    "num_return_sequences": 3,
-    "output_scores": True,
-    "output_logits": True,
-    "return_dict_in_generate": True,
-    "prefill_chunk_size": 2,
-    "low_memory": True,
-    "diversity_penalty": 0.5,
-    "num_beam_groups": 2,
-    "bos_token_id": 7,
-    "decoder_start_token_id": 7,
-    "some_key_of_the_models_own": [1],
-}
-
-
-@pytest.mark.parametrize("name", NO_EFFECT)
-def test_what_has_no_effect_has_none(loaded: LoadedModel, name: str) -> None:
-    configure(loaded, {})
-    expected = answer_alone(loaded, "hello", seed=3, temperature=1.0)
-    config = loaded.model.generation_config
-    setattr(config, name, NO_EFFECT[name])
-    loaded.rules = read_rules(config, loaded.vocabulary_size, loaded.ends)
-    assert not loaded.rules.active
-    text, done = answer_alone(loaded, "hello", seed=3, temperature=1.0)
-    assert (text, done.output_tokens) == (expected[0], expected[1].output_tokens)
-    assert loaded.model.generation_config is config
-
-
-def test_a_configuration_written_out_in_full_has_no_effect(loaded: LoadedModel) -> None:
-    """The defaults of older versions of transformers, as some checkpoints hold them."""
-    configure(loaded, {})
-    expected = answer_alone(loaded, "hello")[0]
-    full = {**GenerationConfig._get_default_generation_params(), "max_length": None, "top_h": None, "max_time": None}
-    full |= {"penalty_alpha": 0.0, "token_healing": False, "is_assistant": False, "guidance_scale": 1.0, "min_p": None}
-    full |= {"constraints": None, "force_words_ids": None, "prefix": None, "is_encoder_decoder": False}
-    configure(loaded, full)
-    assert not loaded.rules.active
-    assert not loaded.rules.not_in_a_batch
-    assert answer_alone(loaded, "hello")[0] == expected
+    assert state.logprobs[1][0] == 7
+    assert not math.isnan(state.logprobs[0])
 
 
 def test_rules_hold_for_a_request_that_gave_way(loaded: LoadedModel) -> None:
@@ -595,62 +342,3 @@ def test_rules_hold_for_a_request_that_gave_way(loaded: LoadedModel) -> None:
         hook.remove()
         harness.engine.stop()
     assert [text for text, _, _ in answers] == expected
-
-
-def prepare(loaded: LoadedModel, **sampling: Any) -> EngineRequest:
-    request = EngineRequest(Generate(1, Conversation((Turn("user", "hello"),)), Sampling(**sampling)))
-    tokenize(loaded, request)
-    return request
-
-
-def test_the_models_length_holds_where_the_request_names_none(loaded: LoadedModel) -> None:
-    tokens = len(prepare(loaded).prompt)
-    assert prepare(loaded).max_tokens == 512 - tokens
-    for fields, limit in (
-        ({"max_new_tokens": 7}, 7),
-        ({"max_new_tokens": 7000}, 512 - tokens),
-        ({"max_length": 30}, 30 - tokens),
-        ({"max_length": 3000}, 512 - tokens),
-        ({"max_new_tokens": 7, "max_length": 30}, 7),
-    ):
-        configure(loaded, fields)
-        assert prepare(loaded).max_tokens == limit
-        assert prepare(loaded, max_tokens=100).max_tokens == 100
-    configure(loaded, {"max_length": tokens})
-    with pytest.raises(ContextLengthExceededError, match=rf"max_length \({tokens}\) of the model's generation config"):
-        prepare(loaded)
-
-
-def test_the_models_stop_strings_hold_where_the_request_names_none(loaded: LoadedModel) -> None:
-    configure(loaded, {})
-    text = answer_alone(loaded, "hello")[0]
-    configure(loaded, {"stop_strings": [text[3:5]]})
-    request = prepare(loaded)
-    assert request.message.sampling.stop == (text[3:5],)
-    assert prepare(loaded, stop=("x",)).message.sampling.stop == ("x",)
-    pieces: list[str] = []
-    output = OutputProcessor(loaded, request, lambda delta: pieces.append(delta.text))
-    for token in expected_answer(loaded, "hello", stop_strings=None):
-        if output.take(token):
-            break
-    done = output.done()
-    assert ("".join(pieces), done.finish_reason, done.stop_sequence) == (text[:3], "stop_sequence", text[3:5])
-    configure(loaded, {"stop_strings": "ab"})
-    assert prepare(loaded).message.sampling.stop == ("ab",)
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"do_sample": True, "temperature": 2, "top_k": -1, "top_p": 1.5, "repetition_penalty": 2}, (2.0, 0, 1.0, 2.0)),
-        ({"do_sample": False, "temperature": 0.0, "top_k": 50}, (0.0, 50, 1.0, 1.0)),
-    ],
-)
-def test_numbers_of_a_careless_configuration_are_understood(
-    loaded: LoadedModel, fields: dict[str, Any], expected: tuple[float, ...]
-) -> None:
-    configure(loaded, fields)
-    state = new_sampling_state(prepare(loaded), loaded.model.generation_config, None)
-    filled = state.settings
-    assert (filled.temperature, filled.top_k, filled.top_p, filled.repetition_penalty) == expected
-    assert answer_alone(loaded, "hello", seed=1)[1].output_tokens > 0
