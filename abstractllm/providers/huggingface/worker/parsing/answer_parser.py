@@ -186,7 +186,7 @@ class AnswerParser:
     def _rest_as_text(self) -> Parsing[None]:
         reader = self._reader
         while self._frame_closing:
-            if (yield from self._text_before("", is_after_call=False)) < 0:
+            if (yield from self._text_before((), is_after_call=False)) < 0:
                 return
         while True:
             self._emit_text(reader.place, reader.end)
@@ -205,13 +205,17 @@ class AnswerParser:
                     yield from self._rest_after(is_after_call)
                     return
             else:
-                begin = yield from self._text_before(format.opening, is_after_call)
+                begin = yield from self._text_before((format.opening, format.bare_opening), is_after_call)
                 if begin < 0:
                     return
             self.is_text = False
             behind_opening = reader.place
             self._calls.emitted_to = -1
-            is_after_call = yield from self._call_reader.read(format)
+            bare = format.bare_opening
+            is_bare = bool(bare) and reader.slice(begin, behind_opening).endswith(bare)
+            if is_bare:  # which is the first part of the call
+                reader.place -= len(bare)
+            is_after_call = yield from self._call_reader.read(format, is_bare=is_bare)
             self.is_text = True
             if is_after_call:
                 reader.forget(reader.place)
@@ -226,11 +230,11 @@ class AnswerParser:
                 yield from self._rest_as_text()
                 return
 
-    def _text_before(self, opening: str, is_after_call: bool) -> Parsing[int]:
+    def _text_before(self, openings: Sequence[str], is_after_call: bool) -> Parsing[int]:
         """Emits the text up to the next opening of calls or the end of the frame, and reads that.
 
         Args:
-            opening: The opening; empty where no calls are looked for.
+            openings: The openings; none where no calls are looked for.
             is_after_call: Whether a call stands before.
 
         Returns:
@@ -240,7 +244,7 @@ class AnswerParser:
         reader = self._reader
         while True:
             closing = self._frame_closing
-            place, literal = reader.find_one_of([literal for literal in (opening, closing) if literal])
+            place, literal = reader.find_one_of([literal for literal in (*openings, closing) if literal])
             if (end := reader.behind_text(place)) > reader.place:
                 self._emit_text(reader.place, end)
                 is_after_call = False
@@ -248,7 +252,7 @@ class AnswerParser:
                 self._frame_closing = ""
                 reader.place = place + len(literal)
                 yield from self._drop_space()
-                if not opening:
+                if not openings:
                     return reader.place
                 continue
             if literal:

@@ -57,6 +57,11 @@ class CallFormat:
         return tuple(text for text in texts if text)
 
     @property
+    def bare_opening(self) -> str:
+        """The text with which a call begins where a model leaves `opening` out, as Qwen3-Coder does; empty for none."""
+        return self.tags.name[0] if self.tags is QWEN_TAGS else ""
+
+    @property
     def is_forcible(self) -> bool:
         """True if an answer can be held to a call in this format without a frame around JSON."""
         return self.tags is QWEN_TAGS and self.opening == "<tool_call>"

@@ -32,8 +32,12 @@ class CallReader:
         self._json_calls = JsonCalls(reader, calls)
         self._text_calls = TextCalls(reader, calls)
 
-    def read(self, format: CallFormat) -> Parsing[bool]:
+    def read(self, format: CallFormat, *, is_bare: bool = False) -> Parsing[bool]:
         """Reads what follows an opening.
+
+        Args:
+            format: The format.
+            is_bare: Whether the opening was left out, and so may be the closing.
 
         Returns:
             Whether it was well formed; if not, the reader stands at the first character that is wrong.
@@ -57,6 +61,9 @@ class CallReader:
             case _:
                 raise AssertionError(f"{format.body} is not read after an opening")
         if is_valid and format.closing and (yield from self._reader.skip_space()):
+            if is_bare:
+                yield from self._reader.take_one_of((format.closing,))
+                return True
             is_valid = yield from self._reader.take(format.closing)
         return is_valid
 

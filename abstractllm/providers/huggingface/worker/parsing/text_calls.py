@@ -72,7 +72,7 @@ class TextCalls:
             tag = yield from reader.take_one_of((tags.key[0], tags.end or closing))
             if tag != tags.key[0]:
                 break
-            parameter = yield from self._parameter(tags)
+            parameter = yield from self._parameter(tags, closing)
             if parameter is None:
                 return False
             if is_first:
@@ -89,7 +89,7 @@ class TextCalls:
         calls.complete += 1
         return True
 
-    def _parameter(self, tags: Tags) -> Parsing[tuple[str, str] | None]:
+    def _parameter(self, tags: Tags, closing: str) -> Parsing[tuple[str, str] | None]:
         """Reads an argument behind the text before its key: the key and the text, or None if it is malformed."""
         reader = self._reader
         key = yield from reader.take_until(tags.key[1], LONGEST_NAME)
@@ -99,10 +99,24 @@ class TextCalls:
             yield from reader.skip_space()
             if not (yield from reader.take(tags.value[0])):
                 return None
-        text = yield from reader.take_until(tags.value[1], _LONGEST_VALUE)
+        text = yield from self._value(tags, closing)
         if text is None:
             return None
         return key.strip(), text.removeprefix("\n").removesuffix("\n")
+
+    def _value(self, tags: Tags, closing: str) -> Parsing[str | None]:
+        """Reads an argument's text, which may hold the tag that ends it, but not with what follows an argument."""
+        reader = self._reader
+        begin, followers = reader.place, (tags.key[0], tags.end or closing)
+        while True:
+            text = yield from reader.take_until(tags.value[1], _LONGEST_VALUE - (reader.place - begin))
+            if text is None:
+                return None
+            behind = reader.place
+            is_over = not (yield from reader.skip_space()) or bool((yield from reader.take_one_of(followers)))
+            reader.place = behind
+            if is_over:
+                return reader.slice(begin, behind - len(tags.value[1]))
 
     def python(self) -> Parsing[bool]:
         """Reads a call such as `weather(city="Paris")`, a list of such, or calls behind each other, also in a fence.

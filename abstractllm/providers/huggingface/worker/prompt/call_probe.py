@@ -120,6 +120,8 @@ def _common_length(text: str, other: str) -> int:
 
 def _reads(format: CallFormat, answer: str) -> bool:
     """Tells whether a format reads the call in an answer, and no other call."""
+    if format.opening not in answer:  # which a model may leave out, but no template does
+        return False
     tools = {_NAME: _PARAMETERS}
     parser = ChannelParser(False, tools) if format is CHANNELS else AnswerParser(None, format=format, tools=tools)
     calls = [piece for piece in (*parser.push(answer), *parser.end()) if isinstance(piece, CallPiece)]
