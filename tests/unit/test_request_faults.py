@@ -1,6 +1,5 @@
 """Faults while tokens are generated: the request that has one fails alone, and its neighbours answer as ever."""
 
-import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,51 +14,38 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Batch,
     Conversation,
     Delta,
-    Failed,
-    Format,
     Generate,
-    Load,
     Sampling,
     Turn,
 )
 from abstractllm.providers.huggingface.worker import sequential
-from abstractllm.providers.huggingface.worker.batching import sampler, sampling_after_forward, sampling_state
+from abstractllm.providers.huggingface.worker.batching import sampler, sampling_state
 from abstractllm.providers.huggingface.worker.batching.equivalence_check import references
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
-from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
 from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer, ExactDetokenizer
-from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory, no_token_error
-from abstractllm.providers.huggingface.worker.loading import load_model
+from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
 from abstractllm.providers.huggingface.worker.logprobs import LogprobAligner
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.parsing.answer_parser import AnswerParser
 from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
 from abstractllm.providers.huggingface.worker.structured.matcher import Matcher
-from tests.unit.test_batching import MEBIBYTE, MIXED, Harness
+from tests.unit.fault_harness import (
+    BAD_SEED,
+    CUDA_MEMORY,
+    POISON,
+    FaultHarness,
+    ask_neighbours,
+    is_bad,
+    load,
+    new_settings,
+    poison,
+    running,
+)
+from tests.unit.test_batching import MIXED
 from tests.unit.tiny_models import build
 from tests.waiting import wait_until
-
-POISON = "🙂"
-"""Text whose first token has an embedding of NaN in `poisoned`."""
-BAD_SEED = 666
-"""The seed of the request that a fault is made for."""
-NEIGHBOURS = [(f"tell me about number {index}", sampling) for index, sampling in enumerate(MIXED)]
-CUDA_MEMORY = torch.OutOfMemoryError(
-    "CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has a total capacity of ..."
-)
-CPU_MEMORY = RuntimeError(
-    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"
-)
-
-
-def new_settings(directory: Path) -> Load:
-    return Load(model=str(directory), is_directory=True, cache_dir=str(directory), threads=1)
-
-
-def load(directory: Path) -> LoadedModel:
-    return load_model(new_settings(directory), lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")
@@ -73,61 +59,16 @@ def loaded(directory: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def shared_harness(directory: Path) -> Iterator["FaultHarness"]:
+def shared_harness(directory: Path) -> Iterator[FaultHarness]:
     with running(load(directory)) as harness:
         yield harness
 
 
 @pytest.fixture
-def harness(shared_harness: "FaultHarness") -> "FaultHarness":
+def harness(shared_harness: FaultHarness) -> FaultHarness:
     """A batch loop in which nothing has failed yet; its model stays as it is."""
     shared_harness.failed.clear()
     return shared_harness
-
-
-class FaultHarness(Harness):
-    """A batch loop whose requests may have a format."""
-
-    def submit_with_format(self, prompt: str, expression: str, **sampling: Any) -> EngineRequest:
-        self._next += 1
-        conversation = Conversation((Turn("user", prompt),))
-        request = EngineRequest(
-            Generate(self._next, conversation, Sampling(**sampling), format=Format("regex", expression)),
-            prompt=tuple(self.loaded.prompt_builder.encode(conversation)),
-            max_tokens=16,
-            matcher=self.loaded.grammars.compile(Format("regex", expression)),
-        )
-        self.engine.submit(request)
-        return request
-
-    def failure(self, request: EngineRequest) -> Failed:
-        id = request.message.id
-        self.wait_until(lambda: id in self.failed or id in self.done)
-        failure = self.failed[id]
-        assert isinstance(failure, Failed)
-        return failure
-
-
-@contextlib.contextmanager
-def running(loaded: LoadedModel, **options: Any) -> Iterator[FaultHarness]:
-    harness = FaultHarness(loaded, **options)
-    try:
-        yield harness
-    finally:
-        harness.engine.stop()
-
-
-def poison(loaded: LoadedModel) -> None:
-    """Gives the embedding of one token the value NaN, as an overflow of float16 would."""
-    prompt = loaded.prompt_builder.encode(Conversation((Turn("user", f"hello {POISON} world"),)))
-    plain = loaded.prompt_builder.encode(Conversation((Turn("user", "hello world there"),)))
-    token = next(token for token in reversed(prompt) if token not in plain)
-    with torch.no_grad():
-        loaded.model.get_input_embeddings().weight[token] = torch.nan
-
-
-def ask_neighbours(harness: FaultHarness) -> list[EngineRequest]:
-    return [harness.submit(prompt, **sampling) for prompt, sampling in NEIGHBOURS]
 
 
 def test_an_overflow_in_one_prompt_fails_that_request_alone(loaded: LoadedModel) -> None:
@@ -197,10 +138,6 @@ def test_a_single_minus_infinity_is_no_fault() -> None:
     states = [new_state({"temperature": 1.0, "seed": 1})]
     assert sampler.sample(logits, states) == [0]
     assert states[0].error is None
-
-
-def is_bad(state: SamplingState) -> bool:
-    return state.seed == BAD_SEED
 
 
 def fail_method(name: str) -> Any:
@@ -386,107 +323,6 @@ def test_a_message_that_cannot_be_sent_fails_its_request(
     wait_until(harness.is_empty)
 
 
-@pytest.mark.parametrize("error", [CUDA_MEMORY, CPU_MEMORY, MemoryError()], ids=lambda error: type(error).__name__)
-def test_a_step_that_needs_too_much_memory_is_made_smaller_and_nobody_fails(
-    loaded: LoadedModel, error: Exception
-) -> None:
-    """A step with more than four requests, or with more than 24 tokens of prompts, finds no memory."""
-    with running(loaded) as harness:
-        wanted = harness.answer(*ask_neighbours(harness))
-        refused: list[int] = []
-
-        def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
-            requests = len(options["cu_seq_lens_q"]) - 1
-            if requests > 4:
-                refused.append(requests)
-                raise error
-
-        hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
-        try:
-            assert harness.answer(*ask_neighbours(harness)) == wanted
-        finally:
-            hook.remove()
-        assert refused
-        assert harness.failed == {}
-        assert harness.answer(*ask_neighbours(harness)) == wanted
-        wait_until(harness.is_empty)
-
-
-@pytest.mark.parametrize("changes", [{}, {"layer_types": ["sliding_attention", "full_attention"]}], ids=str)
-def test_the_one_request_that_finds_no_memory_fails_and_the_others_answer(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 24, **changes} if changes else {}
-    loaded = load(build(tmp_path / "model", "qwen3", max_position_embeddings=512, **sliding))
-    with running(loaded, max_batch_size=16) as harness:
-        wanted = harness.answer(*ask_neighbours(harness))
-        long_prompt = "one two three four five six seven " * 12
-        enough = len(loaded.prompt_builder.encode(Conversation((Turn("user", long_prompt),)))) - 5
-
-        def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
-            if int(options["position_ids"].max()) > enough:
-                raise CUDA_MEMORY
-
-        hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
-        try:
-            first, large, last = ask_neighbours(harness), harness.submit(long_prompt), ask_neighbours(harness)
-            failure = harness.failure(large)
-            assert (failure.reason, harness.answer(*first), harness.answer(*last)) == ("OVERLOADED", wanted, wanted)
-        finally:
-            hook.remove()
-        assert failure.message.endswith("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        assert list(harness.failed) == [large.message.id]
-        assert harness.answer(harness.submit(long_prompt, temperature=0.0))[0][2] > 0
-        wait_until(harness.is_empty)
-
-
-def test_a_request_gives_way_and_goes_on_where_it_was(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While two requests run, the larger one cannot: it waits for the other's end, and its text is the same."""
-    wishes: list[dict[str, Any]] = [
-        {"temperature": 1.0, "seed": 3, "max_tokens": 60},
-        {"temperature": 0.0, "max_tokens": 20, "presence_penalty": 1.0},
-    ]
-    with running(loaded, max_batch_size=4, cache_bytes=8 * MEBIBYTE) as harness:
-        wanted = [harness.answer(harness.submit(f"hello {index}", **wish))[0] for index, wish in enumerate(wishes)]
-        counted = harness.engine.counters.evictions
-
-        def refuse(module: Any, arguments: Any, options: dict[str, Any]) -> None:
-            if len(options["cu_seq_lens_q"]) > 2 and int(options["position_ids"].max()) > 20:
-                raise CUDA_MEMORY
-
-        hook = loaded.model.register_forward_pre_hook(refuse, with_kwargs=True)
-        try:
-            requests = [harness.submit(f"hello {index}", **wish) for index, wish in enumerate(wishes)]
-            assert harness.answer(*requests) == wanted
-        finally:
-            hook.remove()
-        assert harness.engine.counters.evictions > counted
-        assert harness.failed == {}
-
-
-def test_too_little_memory_in_the_sampler_fails_at_most_its_request(
-    harness: FaultHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = harness.answer(*ask_neighbours(harness))
-
-    def method(name: str) -> Any:
-        real = sampler._METHODS[name]
-
-        def greedy_for_memory(logits: torch.Tensor, states: list[SamplingState]) -> Any:
-            if len(states) > 1 or is_bad(states[0]):
-                raise CUDA_MEMORY
-            return real(logits, states)
-
-        return greedy_for_memory
-
-    for name in sampler._METHODS:
-        monkeypatch.setitem(sampler._METHODS, name, method(name))
-    first = ask_neighbours(harness)
-    bad = harness.submit("hello", temperature=1.0, seed=BAD_SEED)
-    assert (harness.failure(bad).reason, harness.answer(*first)) == ("OVERLOADED", wanted)
-    assert list(harness.failed) == [bad.message.id]
-
-
 def test_a_broken_device_still_ends_the_process(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(logits: torch.Tensor, states: list[SamplingState]) -> Any:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
@@ -519,24 +355,6 @@ def generate_alone(loaded: LoadedModel, prompt: str, **sampling: Any) -> list[An
     messages: list[Any] = []
     sequential.generate(loaded, request, messages.append)
     return messages
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (CUDA_MEMORY, "OVERLOADED"),
-        (CPU_MEMORY, "OVERLOADED"),
-        (MemoryError(), "OVERLOADED"),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "OVERLOADED"),
-        (torch.AcceleratorError("CUDA error: out of memory"), "OVERLOADED"),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "INTERNAL"),
-        (ValueError("out of memory"), "INTERNAL"),
-    ],
-    ids=repr,
-)
-def test_too_little_memory_is_told_from_faults(error: Exception, reason: str) -> None:
-    assert failure_message(1, error).reason == reason
-    assert is_out_of_memory(error) == (reason == "OVERLOADED")
 
 
 def test_a_model_whose_numbers_are_never_finite_is_refused(loaded: LoadedModel, directory: Path) -> None:
@@ -575,11 +393,3 @@ def test_a_model_that_overflows_is_not_asked_again_by_itself() -> None:
     assert (overflow.reason, overflow.is_billed) == ("PROVIDER_PROTOCOL", True)
     too_little = as_error(failure_message(1, CUDA_MEMORY))
     assert (too_little.reason, too_little.is_billed, too_little.retryable) == ("OVERLOADED", False, True)
-
-
-def test_memory_that_comes_back_is_used_again(loaded: LoadedModel) -> None:
-    loaded.recover(CUDA_MEMORY)
-    with pytest.raises(torch.AcceleratorError):
-        loaded.recover(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
-    assert BatchRequest.__dataclass_fields__["was_evicted"].default is False
-    assert sampling_after_forward.sample is sampler.sample
