@@ -11,6 +11,7 @@ from abstractllm.enums import ReasoningEffort, Role, ToolChoiceMode
 from abstractllm.errors import InvalidRequestError, UnsupportedParameterError
 from abstractllm.providers.anthropic.models import UNKNOWN_MAX_TOKENS, Model, model_facts
 from abstractllm.providers.hosted.history import CallIds, answered_calls
+from abstractllm.providers.hosted.provider_options import checked_options
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import ChatMessage, Image, JsonSchemaFormat, Part, Reasoning, Text, Tool, ToolCall, ToolResult
 from abstractllm.validation import json_object
@@ -27,13 +28,13 @@ __all__ = [
 SAMPLING_PARAMETERS = ("temperature", "top_p", "top_k")
 SAMPLING_API_VERSION = "2023-06-01"
 """The last version of the API that knows sampling parameters (https://platform.claude.com/docs/en/api/versioning)."""
-PROVIDER_OPTIONS: dict[str, type] = {
-    "cache_control": Mapping,
-    "effort": str,
-    "inference_geo": str,
-    "metadata": Mapping,
-    "service_tier": str,
-    "thinking": Mapping,
+PROVIDER_OPTIONS: dict[str, tuple[type, ...]] = {
+    "cache_control": (Mapping,),
+    "effort": (str,),
+    "inference_geo": (str,),
+    "metadata": (Mapping,),
+    "service_tier": (str,),
+    "thinking": (Mapping,),
 }
 """Arguments of the API that a request may set by their own name; `effort` stands for `output_config.effort`."""
 STATE_MARK = b"anthropic:"
@@ -56,7 +57,7 @@ def message_body(request: GenerationRequest, is_official: bool = True) -> dict[s
     """
     parameters = request.parameters
     facts = model_facts(parameters.model or "")
-    options = _checked_options(request.provider_options)
+    options = checked_options(request.provider_options, PROVIDER_OPTIONS)
     effort = options.pop("effort", None)
     system, messages = _conversation(request.conversation(), is_official)
     body: dict[str, Any] = {
@@ -99,20 +100,6 @@ def count_arguments(request: GenerationRequest, is_official: bool = True) -> dic
     """Returns the arguments of `messages.count_tokens`; its own are those of `message_body`."""
     arguments = message_body(request, is_official)
     return {name: arguments[name] for name in _COUNTED if name in arguments}
-
-
-def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in options.items():
-        kind = PROVIDER_OPTIONS[name]
-        if not isinstance(value, kind):
-            wish = "an object" if kind is Mapping else "a string"
-            raise InvalidRequestError(
-                f"provider_options.{name}: must be {wish}, got {value!r:.80}",
-                field=f"provider_options.{name}",
-                limit=wish,
-                requested=f"{value!r:.80}",
-            )
-    return dict(options)
 
 
 def _reasoning(effort: ReasoningEffort, facts: Model) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from abstractllm.enums import ReasoningEffort, Role, ToolChoiceMode
-from abstractllm.errors import InvalidRequestError, UnsupportedFeatureError, UnsupportedParameterError
+from abstractllm.errors import UnsupportedFeatureError, UnsupportedParameterError
 from abstractllm.providers.hosted.history import CallIds, answered_calls, result_text
+from abstractllm.providers.hosted.provider_options import checked_options
 from abstractllm.providers.ollama.config import OllamaConfig
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
@@ -57,7 +57,6 @@ PROVIDER_OPTIONS: dict[str, tuple[type, ...]] = {
     "typical_p": _NUMBER,
 }
 """The settings that a request may make by Ollama's name for them, and their types."""
-_KIND_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
 _TOP_LEVEL = ("keep_alive", "think")
 _THINK: dict[ReasoningEffort, bool | str] = {
     ReasoningEffort.NONE: False,
@@ -78,7 +77,7 @@ def chat_body(request: GenerationRequest, config: OllamaConfig) -> dict[str, Any
         UnsupportedFeatureError: For a tool choice that the API cannot express.
     """
     parameters = request.parameters
-    provider_options = _checked_options(request.provider_options)
+    provider_options = checked_options(request.provider_options, PROVIDER_OPTIONS)
     options = {
         name: value for parameter, name in OPTIONS.items() if (value := getattr(parameters, parameter)) is not None
     } | {name: value for name, value in provider_options.items() if name not in _TOP_LEVEL}
@@ -106,20 +105,6 @@ def chat_body(request: GenerationRequest, config: OllamaConfig) -> dict[str, Any
     if config.keep_alive is not None:
         body["keep_alive"] = config.keep_alive
     return body | {name: provider_options[name] for name in _TOP_LEVEL if name in provider_options}
-
-
-def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    for name, value in options.items():
-        kinds = PROVIDER_OPTIONS[name]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            wish = " or ".join(_KIND_NAMES[kind] for kind in kinds)
-            raise InvalidRequestError(
-                f"provider_options.{name}: must be {wish}, got {value!r:.80}",
-                field=f"provider_options.{name}",
-                limit=wish,
-                requested=f"{value!r:.80}",
-            )
-    return dict(options)
 
 
 def _think(effort: ReasoningEffort) -> bool | str:
