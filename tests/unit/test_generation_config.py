@@ -67,7 +67,7 @@ def test_each_field_of_transformers_configuration_has_a_treatment() -> None:
 
 
 def test_the_page_tells_the_treatment_of_each_field() -> None:
-    page = Path("docs/providers/huggingface.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs/providers/huggingface.md").read_text("utf-8")
     table = page.partition("## The model's generation configuration")[2].partition("\n## ")[0]
     named = re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE)
     treatments = {name: treatment for names, treatment in named for name in re.findall(r"`(\w+)`", names)}
@@ -124,7 +124,7 @@ def test_a_field_that_cannot_be_honoured_is_refused_by_name(tmp_path: Path, dire
 def test_a_value_that_transformers_does_not_take_is_refused_when_the_model_loads(
     tmp_path: Path, directory: Path, fields: dict[str, Any]
 ) -> None:
-    with pytest.raises(ModelLoadError, match=r"generation_config|watermarking_config"):
+    with pytest.raises(ModelLoadError, match="|".join(fields)):
         load_model(settings(checkpoint(tmp_path, directory, **fields)), lambda *_, **__: None)
 
 

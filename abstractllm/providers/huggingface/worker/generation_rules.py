@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -206,20 +207,37 @@ def read_rules(config: Any, vocabulary_size: int, ends: Collection[int]) -> Gene
     for name, reason in refused_fields(config):
         raise _load_error(f"{name} = {getattr(config, name)!r} ({reason}) is not supported")
     try:
-        rules = _read(config, tuple(sorted(end for end in ends if end < vocabulary_size)))
-        # What transformers cannot take is found now, not by the first request.
-        RepetitionPenaltyLogitsProcessor(float(_or(config.repetition_penalty, 1.0)))
-        prompt, scores = torch.zeros((1, 1), dtype=torch.long), torch.zeros((1, vocabulary_size))
-        for processor in (
-            *(processor for processor in rules.before_penalties(prompt, None) if _needs_no_model(processor)),
-            *rules.after_penalties(prompt, 1, has_format=False),
-            *rules.first_filters(),
-            *rules.last_filters(scores.device),
-        ):
-            processor(prompt, scores)
+        return _tried_rules(config, vocabulary_size, ends)
     except Exception as error:
-        raise _load_error(f"{type(error).__name__}: {error}") from error
+        name = _faulty_field(config, vocabulary_size, ends)
+        fault = f"{name} = {getattr(config, name)!r}: " if name else ""
+        raise _load_error(f"{fault}{type(error).__name__}: {error}") from error
+
+
+def _tried_rules(config: Any, vocabulary_size: int, ends: Collection[int]) -> GenerationRules:
+    """Returns the rules of a configuration, tried once: what transformers cannot take is not left to a request."""
+    rules = _read(config, tuple(sorted(end for end in ends if end < vocabulary_size)))
+    RepetitionPenaltyLogitsProcessor(float(_or(config.repetition_penalty, 1.0)))
+    prompt, scores = torch.zeros((1, 1), dtype=torch.long), torch.zeros((1, vocabulary_size))
+    for processor in (
+        *(processor for processor in rules.before_penalties(prompt, None) if _needs_no_model(processor)),
+        *rules.after_penalties(prompt, 1, has_format=False),
+        *rules.first_filters(),
+        *rules.last_filters(scores.device),
+    ):
+        processor(prompt, scores)
     return rules
+
+
+def _faulty_field(config: Any, vocabulary_size: int, ends: Collection[int]) -> str:
+    """Returns the first field of a configuration that cannot be taken by itself; empty if each can."""
+    for name in TREATMENTS:
+        alone = SimpleNamespace(**{**dict.fromkeys(TREATMENTS), name: getattr(config, name, None)})
+        try:
+            _tried_rules(alone, vocabulary_size, ends)
+        except Exception:  # of whatever kind, as that of all fields together
+            return name
+    return ""
 
 
 def _read(config: Any, ends: tuple[int, ...]) -> GenerationRules:
