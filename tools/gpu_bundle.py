@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _MOST_BYTES = 64 << 20
-"""The most bytes of a bundle: machines are lent that take no more."""
+"""The most bytes of a bundle, which has to be carried to the machine."""
 _WHEELS = (
     # The engine; torch, numpy, tokenizers, safetensors, huggingface_hub and psutil are the machine's own.
     *("transformers", "msgspec", "llguidance", "pydantic", "pydantic_core", "annotated-types", "typing-inspection"),
