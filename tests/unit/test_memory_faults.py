@@ -11,9 +11,8 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Turn,
 )
-from abstractllm.providers.huggingface.worker.batching import sampler, sampling_after_forward
+from abstractllm.providers.huggingface.worker.batching import sampler
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
-from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import failure_message
@@ -174,9 +173,14 @@ def test_too_little_memory_is_told_from_faults(error: Exception, reason: str) ->
     assert is_out_of_memory(error) == (reason == "OVERLOADED")
 
 
-def test_memory_that_comes_back_is_used_again(loaded: LoadedModel) -> None:
+def test_a_model_recovers_from_too_little_memory_but_not_from_a_broken_device(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    loaded.recover(ValueError("a fault of the software"))
+    assert not freed
     loaded.recover(CUDA_MEMORY)
+    assert freed == [True]
     with pytest.raises(torch.AcceleratorError):
         loaded.recover(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
-    assert BatchRequest.__dataclass_fields__["was_evicted"].default is False
-    assert sampling_after_forward.sample is sampler.sample
