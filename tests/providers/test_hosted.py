@@ -250,6 +250,19 @@ async def test_a_malformed_answer_is_asked_for_once_by_a_client_of_the_server_to
 
 
 @pytest.mark.parametrize(
+    "end", ['data: {"error": {"message": "gone", "code": 502}}\n\n', ""], ids=["an error", "the end of the connection"]
+)
+async def test_an_answer_that_breaks_off_is_asked_for_once_by_a_client_of_the_server_too(end: str):
+    begun = 'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
+    broken = answering(begun + end, headers={"Content-Type": "text/event-stream"})
+    async with asking(broken, max_retries=2) as (llm, upstream), grpc_serving({"gpt": llm}) as served:
+        async with AsyncRemoteLLM(served.server.address) as client:
+            with pytest.raises(abstractllm_client.AbstractLLMError):
+                await client.generate("Hi")
+        assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
     ("key", "is_removed"),
     [
         *[(key, False) for key in ("x", "k", "none", "EMPTY", "model", "ollama", "test", "not-needed", "lm-studio")],

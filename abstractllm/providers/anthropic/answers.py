@@ -154,7 +154,7 @@ class AnswerReader:
         return Finished(reason, self._stop_sequence, usage, message=ChatMessage(Role.ASSISTANT, parts))
 
     def _begin(self, index: object, start: Mapping[str, Any]) -> list[Event]:
-        block = self._latest[index] = _Block(start["type"])
+        block = self._latest[index] = _Block(read_optional_text(start.get("type")))
         self._blocks.append(block)
         match block.kind:
             case "text":

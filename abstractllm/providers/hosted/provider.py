@@ -108,7 +108,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
                 raise
             scrub(translation, config.secrets)
             as_unicode(translation)
-            if isinstance(translation, ProviderProtocolError):
+            if isinstance(translation, ProviderProtocolError) or (call is not None and call.began):
                 translation.is_billed = True
             if translation is error:
                 raise

@@ -81,7 +81,8 @@ WORDS = (
         (?:not|n't) support (?:the )?tool_choice
         that support tool use
         tool choice requires --enable-auto-tool-choice
-        \btools are not supported
+        \btools (?:is|are) not (?:supported|enabled|available)
+        \btool_choice\W.{0,30}\bnot supported
         function calling is not (?:enabled|supported)
         """,
         field="tools",
@@ -127,7 +128,31 @@ WORDS = (
         (?:not|n't) support (?:the )?parameter\b
         \b(?:parameter|argument) \S{1,60} is (?:not supported|unsupported)
         (?P<parameter>PARAMETER)[`'"]? (?:is|are) (?:not supported|unsupported|deprecated|not allowed)
+        not allowed to request logprobs
         """.replace("PARAMETER", "|".join(_PARAMETERS)),
+    ),
+    _words(
+        UnsupportedParameterError,
+        "200 400 422",
+        r"""
+        unrecognized request arguments? supplied: [`'"]?(?P<parameter>PARAMETER)\b
+        """.replace("PARAMETER", "|".join(_PARAMETERS)),
+    ),
+    _words(
+        UnsupportedParameterError,
+        "200 400 422",
+        r"""
+        ^(?:body\.)?(?P<parameter>PARAMETER): extra inputs are not permitted
+        """.replace("PARAMETER", "|".join(_PARAMETERS)),
+    ),
+    _words(
+        UnsupportedParameterError,
+        "200 400 422",
+        r"""
+        (?:not|n't) support (?:the )?(?:\w+ )?(?:thinking|reasoning|effort)\b(?! with\b)
+        \b(?:thinking|reasoning|effort) (?:mode |level )?(?:is|are) not supported
+        """,
+        field="parameters.reasoning_effort",
     ),
     # The account's region, terms and settings.
     _words(

@@ -8,7 +8,7 @@ from typing import Any
 
 from abstractllm.enums import FinishReason
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of
-from abstractllm.providers.hosted.json_values import read_count, read_logprob, read_text, text_in, unique_call_id
+from abstractllm.providers.hosted.json_values import read_count, read_logprobs, read_text, text_in, unique_call_id
 from abstractllm.types import (
     Event,
     Finished,
@@ -47,7 +47,7 @@ class AnswerReader:
         self.began = True
         events: list[Event] = []
         message = line.get("message") or {}
-        logprobs = tuple(read_logprob(token) for token in line.get("logprobs") or ())
+        logprobs = read_logprobs(line.get("logprobs"))
         self.logprobs = self.logprobs or bool(logprobs)
         if thinking := text_in(message.get("thinking")):
             events.append(ReasoningDelta(thinking))
@@ -56,7 +56,7 @@ class AnswerReader:
         if text or logprobs:
             events.append(TextDelta(text, logprobs))
         entries = message.get("tool_calls") or ()
-        calls = [_call(call) for call in ([entries] if isinstance(entries, Mapping) else entries)]
+        calls = [_call(call) for call in ([entries] if isinstance(entries, Mapping) else entries) if call is not None]
         # Some servers repeat all calls in the last line.
         if not (line.get("done") and calls and _are_same(calls, self._calls)):
             events += [self._begun(*call) for call in calls]

@@ -14,6 +14,7 @@ from abstractllm.errors import (
     ProviderCredentialsError,
     RateLimitedError,
     UnsupportedFeatureError,
+    UnsupportedParameterError,
 )
 from abstractllm.providers.hosted import ErrorReport, read_report, upstream_error
 
@@ -25,7 +26,8 @@ _KINDS: tuple[tuple[str, type[AbstractLLMError], str | None], ...] = (
     (r"does not support tools", UnsupportedFeatureError, "tools"),
     (r"does not support (?:chat|generate)", UnsupportedFeatureError, "chat"),
     (r"does not support (?:multimodal|image)|unable to process input image", UnsupportedFeatureError, "image"),
-    (r"does not support thinking|think value", InvalidRequestError, "parameters.reasoning_effort"),
+    (r"does not support thinking", UnsupportedParameterError, "parameters.reasoning_effort"),
+    (r"think value", InvalidRequestError, "parameters.reasoning_effort"),
     (r"^model .* not found", ModelNotFoundError, "parameters.model"),
     (r"^pull model manifest: (?:file does not exist|404\b)|invalid model name", ModelNotFoundError, "model"),
     (r"^pull model manifest: 40[13]\b|^unauthorized: access denied|: unauthorized\b", ProviderCredentialsError, None),
