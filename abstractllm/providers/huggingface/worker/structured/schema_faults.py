@@ -16,6 +16,12 @@ __all__ = ["find_fault"]
 _MOST_TRIALS = 200
 _SECONDS = 2.0
 """The processor time for finding a place: the parts may take longer than the whole, which one of them refuses."""
+_OVERLAP = "oneOf constraints are not supported"
+"""The beginning of llguidance's error, which goes on with an option that callers do not have."""
+_OVERLAP_IN_WORDS = (
+    "its schemas may overlap, and local models cannot hold answers to exactly one of them: they tell them apart by "
+    "type, or by the const or enum of a property; anyOf takes any"
+)
 _DEFINITION = re.compile(r"#/\$defs/(\d+)")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties")
@@ -55,6 +61,8 @@ def find_fault(prepared: PreparedSchema, error: str, compile: Callable[[Any], Tr
         if keyword != "type" and not fails({key: value for key, value in part.items() if key != keyword})
     ]
     where = (*place, *keywords) if len(keywords) == 1 and seconds <= _SECONDS else place
+    if error.startswith(_OVERLAP):
+        return SchemaError(where, _OVERLAP_IN_WORDS)
     return SchemaError(where, _with_own_places(error, prepared))
 
 
