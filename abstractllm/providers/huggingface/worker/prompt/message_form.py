@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Protocol
 
 from msgspec import structs
@@ -55,7 +56,8 @@ class MessageForm:
         """
         messages: list[dict[str, Any]] = []
         ids: dict[str, str] = {}
-        for turn in _call_by_call(turns) if self.splits_each_call else turns:
+        ordered = _in_order_of_calls(turns)
+        for turn in _call_by_call(ordered) if self.splits_each_call else ordered:
             if turn.calls and turn.text and self.splits_calls:
                 messages.append({"role": turn.role, "content": self._content(turn)})
                 turn = structs.replace(turn, text="")
@@ -90,6 +92,20 @@ class MessageForm:
         ids[call.id] = call_id
         function = {"name": call.name, "arguments": arguments}
         return {"id": call_id, "type": "function", "function": function}
+
+
+def _in_order_of_calls(turns: Sequence[Turn]) -> list[Turn]:
+    """Returns the turns with results in the order of their calls, by which templates without ids tell them apart."""
+    ordered: list[Turn] = []
+    places: dict[str, int] = {}
+    for is_result, run in groupby(turns, key=lambda turn: turn.role == "tool"):
+        together = list(run)
+        if is_result:
+            together.sort(key=lambda result: places.get(result.call_id, len(places)))
+        else:
+            places = {call.id: place for place, call in enumerate(together[-1].calls)}
+        ordered += together
+    return ordered
 
 
 def _call_by_call(turns: Sequence[Turn]) -> list[Turn]:
