@@ -26,6 +26,7 @@ from abstractllm.providers.anthropic.messages import (
 )
 from abstractllm.providers.anthropic.models import DEFAULT_MODEL, model_facts
 from abstractllm.providers.hosted import HostedConfig, HostedProvider, import_sdk
+from abstractllm.providers.hosted.error_reports import tells_error
 from abstractllm.providers.hosted.event_streams import ServerSentEvent, drain, parse_json, read_events, whole_json
 from abstractllm.providers.hosted.json_values import UNREADABLE
 from abstractllm.requests import GenerationRequest
@@ -210,7 +211,7 @@ def _read(reader: AnswerReader, raw: Any) -> list[Event]:
 
 def _read_whole(reader: AnswerReader, body: Any, client: AsyncAnthropic, response: Any) -> list[Event]:
     """Reads an answer that came in one piece, which some servers send though a stream is asked for."""
-    if isinstance(body, Mapping) and body.get("error"):
+    if isinstance(body, Mapping) and "content" not in body and tells_error(body):
         raise client._make_status_error(str(body), body=body, response=response)
     try:
         return reader.read_whole(body)
@@ -238,7 +239,8 @@ def _parse(sent: ServerSentEvent, client: AsyncAnthropic, response: Any) -> Any:
             return None
         raise ProviderProtocolError(f"an event of the answer cannot be read: {sent.fault(error)}") from error
     if isinstance(message, Mapping):
-        if sent.name == "error" or message.get("type") == "error" or message.get("error"):
+        is_error = sent.name == "error" or message.get("type") == "error" or message.get("error")
+        if is_error or (not is_read and "type" not in message and tells_error(message)):
             raise client._make_status_error(str(message), body=message, response=response)
         return {"type": sent.name, **message}
     if is_read:

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ErrorReport", "read_report"]
+__all__ = ["ErrorReport", "read_report", "tells_error"]
+
+_ERROR_WORDS = ("detail", "message", "msg", "error_msg", "error_message", "errors")
+"""The fields in which servers tell of an error where an answer, or a piece of one, should be."""
 
 MAX_TEXT = 4000
 """Characters that are read of one text."""
@@ -218,3 +221,17 @@ def _objects(value: object) -> Iterator[Mapping[Any, Any]]:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def tells_error(value: Mapping[str, Any]) -> bool:
+    """Tells whether a JSON object in an answer's place is an error, with or without the field that is meant for it.
+
+    Args:
+        value: The object, which is no answer or piece of one of its API.
+    """
+    if value.get("error") or value.get("object") == "error":
+        return True
+    status = value.get("base_resp")  # MiniMax: beside every answer, too
+    if isinstance(status, Mapping) and status.get("status_code"):
+        return True
+    return any(isinstance(words := value.get(name), str | list) and words for name in _ERROR_WORDS)

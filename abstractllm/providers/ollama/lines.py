@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from abstractllm.errors import ProviderProtocolError
 from abstractllm.providers.hosted import import_sdk
+from abstractllm.providers.hosted.error_reports import tells_error
 from abstractllm.providers.hosted.event_streams import read_json_lines
 
 if TYPE_CHECKING:
@@ -47,6 +48,6 @@ async def post_for_lines(
             async for line in lines:
                 if not isinstance(line, Mapping):
                     raise ProviderProtocolError(f"the answer is not a JSON object: {line!r:.200}")
-                if error := line.get("error"):
-                    raise sdk.ResponseError(json.dumps({"error": error}))
+                if tells_error(line):
+                    raise sdk.ResponseError(json.dumps({"error": line.get("error") or line}))
                 yield line

@@ -12,6 +12,7 @@ from typing import Any
 
 from abstractllm._core.accumulator import AnswerAccumulator
 from abstractllm.errors import AbstractLLMError, IncompleteStreamError, ProviderProtocolError
+from abstractllm.providers.hosted.error_reports import tells_error
 from abstractllm.providers.hosted.event_streams import ServerSentEvent, parse_json
 from abstractllm.providers.hosted.finish_reasons import finish_reason_of, known_finish_reason
 from abstractllm.providers.hosted.json_values import UNREADABLE, read_count, read_logprobs, read_optional_text
@@ -38,8 +39,6 @@ _STOP_FIELDS = frozenset({"stop_reason", "matched_stop", "stop_sequence", "stopp
 """The fields in which servers tell the stop sequence: vLLM, SGLang, gateways to Anthropic, llama.cpp."""
 _REASON_WORDS = ("stop", "eos", "end_turn", "length", "max_tokens", "tool_use", "tool_calls", "stop_sequence")
 """Words that gateways put there instead of a stop sequence."""
-_ERROR_WORDS = ("detail", "message", "msg", "error_msg", "error_message", "errors")
-"""The fields in which servers tell of an error where a chunk should be."""
 
 
 class AnswerReader:
@@ -195,7 +194,7 @@ class AnswerReader:
             self._fail(chunk)  # Gemini's endpoint puts an error into a list
         if error := chunk.get("error"):
             self._fail(error)
-        if chunk.get("object") == "error" or _is_error(chunk):
+        if chunk.get("object") == "error" or (chunk.get("choices") is None and tells_error(chunk)):
             self._fail(chunk)
         self._count(chunk.get("usage"))
         if isinstance(groq := chunk.get("x_groq"), Mapping):
@@ -346,16 +345,6 @@ def _index(choice: Mapping[str, Any]) -> object:
     if isinstance(index, str) and index.isdecimal():
         index = int(index)
     return index or 0
-
-
-def _is_error(chunk: Mapping[str, Any]) -> bool:
-    """Tells whether a chunk without choices tells of an error, without the object that is meant for that."""
-    status = chunk.get("base_resp")  # MiniMax: beside every answer, too
-    if not chunk.get("choices") and isinstance(status, Mapping) and status.get("status_code"):
-        return True
-    return "choices" not in chunk and any(
-        isinstance(words := chunk.get(name), str | list) and words for name in _ERROR_WORDS
-    )
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
