@@ -114,8 +114,9 @@ class AnswerReader:
                 self._fail(data)
             if "\n" in data:
                 return self._read_lines(event)
-            # An event of a gateway's own, such as a ping, or a chunk that the end of the stream has cut off.
-            if event.is_cut or is_own:
+            # An event of a gateway's own, such as a ping or the price of an answer that is whole, or a chunk that the
+            # end of the stream has cut off.
+            if event.is_cut or is_own or self.whole:
                 return []
             raise self._unreadable("a chunk of the answer", event.fault(error)) from error
         if chunk is None or (is_own and not isinstance(chunk, Mapping)):
