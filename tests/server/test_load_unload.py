@@ -167,6 +167,7 @@ async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(directory:
         assert llm.state[0] == "failed"
         assert names(await all_of(unload(served)))[-1] == "UNLOADED"
     (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{", "utf-8")
     async with local(tmp_path / "broken") as (served, llm):
         error = await failure(all_of(load(served)))
         assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")

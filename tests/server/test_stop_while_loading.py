@@ -52,6 +52,7 @@ async def test_it_ends_within_the_grace_and_leaves_no_engine(folder: Path, tmp_p
     try:
         await until(socket.is_socket)
         async with aio.insecure_channel(f"unix:{socket}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), HANG)  # a socket is there before it listens
             models = models_pb2_grpc.ModelServiceStub(channel)
             generation = generation_pb2_grpc.GenerationServiceStub(channel)
             config = config_pb2_grpc.ConfigServiceStub(channel)
