@@ -22,13 +22,13 @@ SCHEMA = {
     "additionalProperties": False,
 }
 ROOM = 1 << 20
-"""Bytes of keys and values: 16 long answers do not fit side by side, and some are evicted."""
+"""Bytes of keys and values: 32 answers do not fit side by side, and some are evicted."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local]:
     folder = tmp_path_factory.mktemp("model")
-    async with local(folder, window=1024, max_batch_size=16, kv_cache_bytes=ROOM, dtype="float32") as running:
+    async with local(folder, window=1024, max_batch_size=32, kv_cache_bytes=ROOM, dtype="float32") as running:
         yield running
 
 
