@@ -37,8 +37,8 @@ def wishes() -> list[pb.GenerateRequest]:
     schema = pb.ResponseFormat(json_schema=pb.JsonSchemaFormat(name="thing", schema_json=json.dumps(SCHEMA)))
     expression = pb.ResponseFormat(regex="(yes|no|perhaps)( (yes|no|perhaps)){5,40}")
     kinds: list[dict[str, Any]] = [
-        {"max_tokens": 200, "logit_bias": ENDLESS},
-        {"max_tokens": 200, "logit_bias": ENDLESS, "temperature": 1.0},
+        {"max_tokens": 300, "logit_bias": ENDLESS},
+        {"max_tokens": 300, "logit_bias": ENDLESS, "temperature": 1.0},
         {"max_tokens": 150, "logit_bias": ENDLESS, "temperature": 0.8, "top_k": 20, "top_p": 0.9},
         {"max_tokens": 100, "temperature": 1.2, "min_p": 0.05, "top_logprobs": 5},
         {"max_tokens": 100, "top_logprobs": 3},
