@@ -1,6 +1,5 @@
 """Too little memory while tokens are generated: the step is made smaller, and at most the largest request fails."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +28,6 @@ from tests.unit.fault_harness import (
 from tests.unit.test_batching import MEBIBYTE
 from tests.unit.tiny_models import build
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512)
-
-
-@pytest.fixture
-def loaded(directory: Path) -> LoadedModel:
-    return load(directory)
-
-
-@pytest.fixture(scope="module")
-def shared_harness(directory: Path) -> Iterator[FaultHarness]:
-    with running(load(directory)) as harness:
-        yield harness
-
-
-@pytest.fixture
-def harness(shared_harness: FaultHarness) -> FaultHarness:
-    """A batch loop in which nothing has failed yet; its model stays as it is."""
-    shared_harness.failed.clear()
-    return shared_harness
 
 
 @pytest.mark.parametrize("error", [CUDA_MEMORY, CPU_MEMORY, MemoryError()], ids=lambda error: type(error).__name__)

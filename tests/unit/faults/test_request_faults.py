@@ -1,7 +1,6 @@
 """Faults while tokens are generated: the request that has one fails alone, and its neighbours answer as ever."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,37 +37,12 @@ from tests.unit.fault_harness import (
     FaultHarness,
     ask_neighbours,
     is_bad,
-    load,
     new_settings,
     poison,
     running,
 )
 from tests.unit.test_batching import MIXED
-from tests.unit.tiny_models import build
 from tests.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512)
-
-
-@pytest.fixture
-def loaded(directory: Path) -> LoadedModel:
-    return load(directory)
-
-
-@pytest.fixture(scope="module")
-def shared_harness(directory: Path) -> Iterator[FaultHarness]:
-    with running(load(directory)) as harness:
-        yield harness
-
-
-@pytest.fixture
-def harness(shared_harness: FaultHarness) -> FaultHarness:
-    """A batch loop in which nothing has failed yet; its model stays as it is."""
-    shared_harness.failed.clear()
-    return shared_harness
 
 
 def test_an_overflow_in_one_prompt_fails_that_request_alone(loaded: LoadedModel) -> None:

@@ -3,8 +3,6 @@
 import itertools
 import math
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +22,6 @@ from abstractllm.providers.huggingface.worker import sequential
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules, RequestRules
 from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, new_sampling_state
-from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
@@ -39,30 +36,10 @@ from tests.unit.configured_models import (
     answer_alone,
     configure,
     expected_answer,
-    settings,
     text_of,
 )
 from tests.unit.test_batching import Harness
 from tests.unit.test_sampler import chi_square
-from tests.unit.tiny_models import build
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512, seed=2)
-
-
-@pytest.fixture(scope="module")
-def model(directory: Path) -> LoadedModel:
-    return load_model(settings(directory), lambda *_, **__: None)
-
-
-@pytest.fixture
-def loaded(model: LoadedModel) -> Iterator[LoadedModel]:
-    """The model, whose generation configuration may be changed."""
-    config, rules = model.model.generation_config, model.rules
-    yield model
-    model.model.generation_config, model.rules = config, rules
 
 
 @pytest.mark.parametrize("name", [*RULES, "all together"])

@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +39,6 @@ from tests.unit.configured_models import (
     settings,
     text_of,
 )
-from tests.unit.tiny_models import build
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("models") / "llama", "llama", max_position_embeddings=512, seed=2)
-
-
-@pytest.fixture(scope="module")
-def model(directory: Path) -> LoadedModel:
-    return load_model(settings(directory), lambda *_, **__: None)
-
-
-@pytest.fixture
-def loaded(model: LoadedModel) -> Iterator[LoadedModel]:
-    """The model, whose generation configuration may be changed."""
-    config, rules = model.model.generation_config, model.rules
-    yield model
-    model.model.generation_config, model.rules = config, rules
 
 
 def test_each_field_of_transformers_configuration_has_a_treatment() -> None:
@@ -66,8 +46,8 @@ def test_each_field_of_transformers_configuration_has_a_treatment() -> None:
     assert names == set(TREATMENTS)
 
 
-def test_the_page_tells_the_treatment_of_each_field() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs/providers/huggingface.md").read_text("utf-8")
+def test_the_page_tells_the_treatment_of_each_field(repository: Path) -> None:
+    page = (repository / "docs/providers/huggingface.md").read_text("utf-8")
     table = page.partition("## The model's generation configuration")[2].partition("\n## ")[0]
     named = re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE)
     treatments = {name: treatment for names, treatment in named for name in re.findall(r"`(\w+)`", names)}
