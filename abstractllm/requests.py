@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from abstractllm._generated.parameters import ParameterOptions
+from abstractllm.call_record import CallRecord
 from abstractllm.errors import InvalidRequestError
 from abstractllm.parameters import GenerationParameters, parse_parameters
 from abstractllm.types import (
@@ -79,7 +80,8 @@ class GenerationRequest:
     """One request to one LLM; exactly one of `prompt` and `messages` is set.
 
     `make_request` builds one from the arguments of a call and checks it. Its fields are those of `GenerationOptions`,
-    the parameters under `parameters`, and the fields that only servers and other LLMs set: `whole`, `caller`, `retry`.
+    the parameters under `parameters`, and the fields that only servers and other LLMs set: `whole`, `caller`,
+    `retry`, `record`.
 
     Example:
         ```python
@@ -108,6 +110,8 @@ class GenerationRequest:
     """The caller's name, for an LLM whose callers take turns; a server sets it, calls in this process share one."""
     retry: bool = True
     """True if the LLM may try again by itself, as often as it is configured to."""
+    record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
+    """The record of the call that the request came with, filled on its way; a server sets it."""
 
     def conversation(self) -> tuple[ChatMessage, ...]:
         """Returns the request as chat messages, the system prompt in its place.

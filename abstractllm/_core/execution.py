@@ -148,6 +148,10 @@ class _Execution(Generic[ConfigT]):
         self._id = uuid.uuid4().hex
         self._request_id = request.request_id or self._id
         self._request = dataclasses.replace(request, request_id=self._request_id)
+        self._record = request.record
+        self._record.llm = self._record.llm or llm.name
+        self._record.request_id = self._request_id
+        self._record.labels = request.labels
         self._model_field = model_field
         self._deadline = _deadline(self._config, request)
         self._model = ""
@@ -175,7 +179,8 @@ class _Execution(Generic[ConfigT]):
             model=self._model,
         )
         events, event = await self._open_stream()
-        self._first_token = time.monotonic() - self._arrival
+        self._record.first_token_at = time.monotonic()
+        self._first_token = self._record.first_token_at - self._arrival
         return events, event
 
     async def count(self) -> int:
@@ -187,6 +192,8 @@ class _Execution(Generic[ConfigT]):
         """Chooses the model, fills in the configuration's defaults, and checks what the LLM cannot honour."""
         request, config = self._request, self._config
         self._model = choose_model(self._llm, config, request.parameters.model, self._model_field)
+        # Those of the LLM that answers: one that a fallback asks comes after the fallback itself.
+        self._record.provider, self._record.model = self._llm.provider, self._model
         request = dataclasses.replace(
             request,
             parameters=request.parameters.over(config.parameters).model_copy(update={"model": self._model}),
@@ -258,6 +265,10 @@ class _Execution(Generic[ConfigT]):
             attempts=(*self._failed_attempts, *(event.attempts or self._last_attempt)),
             timing=timing,
         )
+        self._record.note_usage(event.usage)
+        self._record.queued = timing.queued
+        self._record.attempts = self._outcome.attempts
+        self._record.finish_reason = str(event.finish_reason)
         return self._outcome
 
     def left(self, error: BaseException) -> None:
@@ -273,6 +284,7 @@ class _Execution(Generic[ConfigT]):
             request_id=self._request_id,
         )
         error.partial_text = error.partial_text or self.answer.text
+        self._record.error, self._record.attempts = error, error.attempts or self._failed_attempts
         self._outcome = error
         return error
 

@@ -164,9 +164,9 @@ def test_generate_takes_the_same_parameters_and_options() -> None:
     assert _parameters.OTHER_NAMES == OTHER_NAMES
     assert GenerationOptions.__annotations__.keys() == abstractllm_client.GenerationOptions.__annotations__.keys()
     request = {field.name for field in dataclasses.fields(abstractllm.GenerationRequest)}
-    # Not options: `whole` says which of the two methods was called, `caller` who asks, `retry` whether another LLM
-    # stands by.
-    not_options = {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole", "caller", "retry"}
+    # Not options: `whole` says which of the two methods was called, `caller` who asks, `record` how it goes,
+    # `retry` whether another LLM stands by.
+    not_options = {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole", "caller", "record", "retry"}
     assert set(_requests.OPTIONS) == request - not_options
 
 
