@@ -24,6 +24,7 @@ from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.settings import ServerSettings, at_line, key_lines
+from abstractllm_server.transport.auth_interceptor import AuthInterceptor
 from abstractllm_server.transport.call_interceptor import CallInterceptor
 from abstractllm_server.transport.limits import server_options
 from abstractllm_server.transport.unix_socket import UnixSocket
@@ -69,7 +70,7 @@ class Server:
         """
         preload = self._settings.preload
         names = [self._registry.default] if preload is None else list(preload)
-        interceptors = [self._calls] if self._access.interceptor is None else [self._access.interceptor, self._calls]
+        interceptors = [AuthInterceptor(self._access), self._calls]
         capacity = sum(llm.capacity for llm in self._registry)
         self._grpc = aio.server(interceptors=interceptors, options=server_options(capacity))
         self._health = Health(self._registry, set(names))

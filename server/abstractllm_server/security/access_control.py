@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import grpc
 
-from abstractllm_server.security.auth_interceptor import AuthInterceptor
+from abstractllm.errors import AuthenticationError
+from abstractllm_server.security.certificate_names import CertificateNames
 from abstractllm_server.security.credentials import TokenFile
 from abstractllm_server.security.file_watcher import FileWatcher
+from abstractllm_server.security.identity import Identity, MethodForbiddenError
+from abstractllm_server.security.roles import OPEN_TO_ALL, OPEN_TO_KNOWN_CALLERS
 from abstractllm_server.security.tls import Certificates
-from abstractllm_server.settings import ServerSettings
+from abstractllm_server.settings import Role, ServerSettings
 
 __all__ = ["AccessControl"]
+
+_LONGEST_TOKEN = 4096
 
 
 class AccessControl:
@@ -20,14 +25,16 @@ class AccessControl:
 
     Args:
         settings: The checked configuration.
-        inference_paths: The methods and whole services that callers with the role `inference` may call.
+        inference_paths: The methods (`/SERVICE/METHOD`) and whole services (`/SERVICE/`) that callers with the role
+            `inference` may call. All others, unknown ones too, need the role `admin`.
 
     Raises:
         ConfigurationError: If a file cannot be used.
 
     Attributes:
-        interceptor: Checks each call; None if nobody is asked for credentials.
         watcher: Looks after the files.
+        reads_certificates: True if callers may be known by their certificates; else `authenticate` does not read the
+            properties of the connection.
     """
 
     def __init__(self, settings: ServerSettings, inference_paths: Collection[str]) -> None:
@@ -36,8 +43,9 @@ class AccessControl:
         self.watcher = FileWatcher(path for path in files if path is not None)
         self.tokens = TokenFile(settings.tokens) if settings.tokens else None
         self._certificates = Certificates(tls.certificate, tls.key, tls.client_ca) if tls else None
-        subjects = tls.subjects if tls else {}
-        self.interceptor = AuthInterceptor(self.tokens, subjects, inference_paths) if self.tokens or subjects else None
+        self._names = CertificateNames(tls.subjects if tls else {})
+        self._inference_paths = frozenset(inference_paths)
+        self.reads_certificates = tls is not None and tls.client_ca is not None
 
     @property
     def server_credentials(self) -> grpc.ServerCredentials | None:
@@ -47,3 +55,55 @@ class AccessControl:
     async def watch_files(self) -> None:
         """Takes changed files over, until it is cancelled."""
         await self.watcher.run([source for source in (self.tokens, self._certificates) if source is not None])
+
+    def authenticate(
+        self,
+        method: str,
+        metadata: Iterable[tuple[str, str | bytes]],
+        auth_context: Mapping[str, Sequence[bytes]],
+        peer: str,
+    ) -> Identity:
+        """Returns the caller of a call, who may make it.
+
+        All of it is known when the headers of a call have arrived, before its message has.
+
+        Args:
+            method: The path of the method, `/SERVICE/METHOD`.
+            metadata: The call's metadata.
+            auth_context: gRPC's properties of the connection (`context.auth_context()`).
+            peer: The address of the connection's other end (`context.peer()`).
+
+        Raises:
+            AuthenticationError: If the caller is not known.
+            PermissionDeniedError: If they may not call the method.
+        """
+        if method in OPEN_TO_ALL or not (self.tokens or self._names):
+            return Identity(peer, None)
+        identity = self._find_token(metadata)
+        if identity is None:
+            if not self._names:
+                raise AuthenticationError("authorization: a bearer token is required", field="authorization")
+            identity = self._names.identify(auth_context)
+        if identity.role is not Role.ADMIN and not self._is_open(method):
+            raise MethodForbiddenError(f"{method.rpartition('/')[2][:100]} needs the role {Role.ADMIN}", identity)
+        return identity
+
+    def _find_token(self, metadata: Iterable[tuple[str, str | bytes]]) -> Identity | None:
+        """Returns the caller that a call's token belongs to; None if it brings no token, or none is read."""
+        values = [value for key, value in metadata if key == "authorization"]
+        if not values or self.tokens is None:
+            return None
+        value = values[0]
+        kind, _, token = (value.decode("latin-1") if isinstance(value, bytes) else value).partition(" ")
+        token = token.strip()
+        if len(values) > 1 or kind.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN:
+            raise AuthenticationError("authorization: must be one bearer token", field="authorization")
+        identity = self.tokens.find(token)
+        if identity is None:
+            raise AuthenticationError("authorization: the token is not known", field="authorization")
+        return identity
+
+    def _is_open(self, method: str) -> bool:
+        """Returns whether the role `inference` is enough for a method."""
+        service = method.rpartition("/")[0] + "/"
+        return service in OPEN_TO_KNOWN_CALLERS or not self._inference_paths.isdisjoint((method, service))

@@ -1,27 +1,19 @@
-"""Callers and their bearer tokens, as the configuration's file of tokens lists them."""
+"""Callers' bearer tokens, as the configuration's file of tokens lists them."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from abstractllm.errors import ConfigurationError
+from abstractllm_server.security.identity import Identity
 from abstractllm_server.settings import Role
 
-__all__ = ["Identity", "TokenFile"]
+__all__ = ["TokenFile"]
 
 _LINE = re.compile(r"(?P<digest>[0-9a-fA-F]{64})\s+(?P<role>\S+)(?:\s+(?P<name>\S.*))?")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A caller that is known."""
-
-    name: str
-    role: Role
 
 
 class TokenFile:

@@ -9,7 +9,19 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from abstractllm_server.settings import Role
 
-__all__ = ["inference_paths", "open_to_inference"]
+__all__ = ["OPEN_TO_ALL", "OPEN_TO_KNOWN_CALLERS", "inference_paths", "open_to_inference"]
+
+OPEN_TO_ALL = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
+"""The methods that need no credentials, since probes bring none. `List`, which names every LLM, is not one of them."""
+
+OPEN_TO_KNOWN_CALLERS = frozenset(
+    {
+        "/grpc.health.v1.Health/",
+        "/grpc.reflection.v1.ServerReflection/",
+        "/grpc.reflection.v1alpha.ServerReflection/",
+    }
+)
+"""The services of gRPC itself that every known caller may call."""
 
 _ROLE = "required_role"
 

@@ -13,8 +13,8 @@ from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server.convert import responses
 from abstractllm_server.convert.requests import count_request, generation_request
-from abstractllm_server.security.auth_interceptor import caller_of
 from abstractllm_server.security.roles import open_to_inference
+from abstractllm_server.transport.auth_interceptor import caller_of
 
 __all__ = ["GenerationServicer"]
 
