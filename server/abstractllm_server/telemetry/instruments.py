@@ -23,8 +23,10 @@ class Kind(StrEnum):
     """Recorded at the end of each call; it only grows."""
     OBSERVED_COUNTER = "observed counter"
     """Read when it is scraped; it only grows."""
+    OBSERVED_SUM = "observed sum"
+    """Read when it is scraped; it grows and falls, and those of several processes add up."""
     OBSERVED_GAUGE = "observed gauge"
-    """Read when it is scraped."""
+    """Read when it is scraped; those of several processes do not add up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ _ALL = (
     ),
     Instrument(
         "abstractllm.server.calls.active",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "{call}",
         "Calls that have begun and have not ended.",
         ("rpc.method",),
@@ -216,14 +218,14 @@ _ALL = (
     ),
     Instrument(
         "abstractllm.llm.requests",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "{request}",
         "Requests of an LLM that are answered now, or wait for their turn.",
         ("abstractllm.llm", "abstractllm.state"),
     ),
     Instrument(
         "abstractllm.llm.waiting.size",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "By",
         "Bytes that the requests that wait for their turn hold.",
         ("abstractllm.llm",),
@@ -231,7 +233,7 @@ _ALL = (
     # Local models.
     Instrument(
         "abstractllm.engine.memory",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "By",
         "Bytes on its device that a loaded model takes.",
         ("abstractllm.llm", "abstractllm.kind"),
@@ -322,14 +324,14 @@ _ALL = (
     ),
     Instrument(
         "abstractllm.model_cache.size",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "By",
         "Bytes on the disk of the models in the cache; looked up at most once a minute.",
     ),
     # The server.
     Instrument(
         "abstractllm.server.connections",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "{connection}",
         "Connections of callers.",
     ),
@@ -342,13 +344,13 @@ _ALL = (
     ),
     Instrument(
         "abstractllm.server.calls.pending",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "{call}",
         "Calls whose headers have come, and whose message has not.",
     ),
     Instrument(
         "abstractllm.server.held",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "By",
         "Bytes of requests that are being read, and of answers that their callers have not read.",
         ("abstractllm.direction",),
@@ -402,13 +404,13 @@ _ALL = (
     ),
     Instrument(
         "process.memory.usage",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "By",
         "The amount of physical memory in use.",
     ),
     Instrument(
         "process.unix.file_descriptor.count",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "{file_descriptor}",
         "Number of UNIX file descriptors in use by the process.",
     ),
@@ -420,7 +422,7 @@ _ALL = (
     ),
     Instrument(
         "process.thread.count",
-        Kind.OBSERVED_GAUGE,
+        Kind.OBSERVED_SUM,
         "{thread}",
         "Process threads count.",
     ),

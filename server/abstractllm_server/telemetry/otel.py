@@ -37,7 +37,7 @@ def sends(signal: Signal) -> bool:
     names = {name.strip() for name in os.environ.get(variable, "").split(",")} - {"", "none"}
     if unknown := names - ({"otlp", "prometheus"} if signal == "metrics" else {"otlp"}):
         raise ConfigurationError(
-            f"the environment variable {variable} names the exporter {min(unknown)!r:.80}; only otlp and none are known",
+            f"the environment variable {variable} names the exporter {min(unknown)!r:.80}; otlp and none are known",
             field=variable,
             limit="otlp, none",
             requested=min(unknown)[:80],
