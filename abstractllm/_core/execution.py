@@ -290,14 +290,7 @@ class _Execution(Generic[ConfigT]):
 
     def log(self) -> None:
         """Logs the outcome."""
-        log_outcome(
-            self.answer.text,
-            self._outcome,
-            with_content=self._config.log_content,
-            seconds=time.monotonic() - self._arrival,
-            provider=self._llm.provider,
-            request_id=self._request_id,
-        )
+        log_outcome(self._record, self.answer.text, self._outcome, with_content=self._config.log_content)
 
 
 def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -> str:

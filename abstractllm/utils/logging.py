@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from abstractllm.utils.log_lines import JsonFormatter, TextFormatter
 
 __all__ = ["log_request", "log_response", "logger", "setup_logging"]
 
@@ -45,12 +47,19 @@ def log_response(provider: str, response: str) -> None:
     logger.debug("response provider=%s text=%r", provider, response)
 
 
-def setup_logging(level: int | str = logging.INFO) -> None:
-    """Writes the program's log to standard error, one line a record; of other packages only warnings and errors.
+def setup_logging(level: int | str = logging.INFO, log_format: Literal["text", "json"] = "text") -> None:
+    r"""Writes the program's log to standard error, one line a record; of other packages only warnings and errors.
+
+    Line ends and control characters within a record are written as escapes such as `\n`, so that nothing that a caller
+    or a model says can look like a record of its own. A program that has set up its log already keeps it as it is.
 
     Args:
         level: The least level that is written of this package's own records.
+        log_format: `text` for people, or `json`: an object with `time`, `level`, `logger`, `message` and the record's
+            named values.
     """
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     # An HTTP client's line for each request tells nothing that ours does not, and takes longer.
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logger.setLevel(level)

@@ -14,7 +14,7 @@ def test_a_request_and_its_outcome_are_logged_without_their_content(caplog):
     create_llm("scripted", reply="secret answer").generate("secret prompt", request_id="r1", labels={"team": "blue"})
     assert "request_id=r1" in caplog.text
     assert "team=blue" in caplog.text
-    assert "finish_reason=stop input=2 output=2" in caplog.text
+    assert "finish_reason=stop input_tokens=2 output_tokens=2" in caplog.text
     assert "secret" not in caplog.text
 
 

@@ -1,0 +1,132 @@
+"""The forms of a log record: a line of text for people, or one JSON object a line for programs.
+
+Whatever stands in a record, and wherever it came from, it stays within its line: line ends, control characters,
+escape sequences of terminals and marks that turn the direction of writing are written as escapes. The value of a field
+that could be taken for more than one is quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+__all__ = ["JsonFormatter", "StructuredMessage", "TextFormatter", "escape"]
+
+MAX_CHARACTERS = 65_536
+"""Characters of one message, field or traceback; the rest is left out, and its length told."""
+
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+,\-]+")
+_CONTINUED = "\n  | "
+"""The beginning of a traceback's lines in the text form; a record begins with its time."""
+
+
+def escape(text: str) -> str:
+    r"""Returns a text in which everything that does not print is an escape such as `\n` or `\x1b`."""
+    if len(text) > MAX_CHARACTERS:
+        text = f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} characters more)"
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return _ESCAPES.get(character) or (
+        f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    )
+
+
+class StructuredMessage:
+    """A message with named values: `text name=value name.key=value` in lines of text, a key each in JSON.
+
+    Example:
+        ```python
+        logger.info(StructuredMessage("response", {"request_id": "r1", "labels": {"team": "blue"}}))
+        ```
+
+    Args:
+        text: The message itself.
+        fields: The values: texts, numbers, and mappings of names to such.
+    """
+
+    __slots__ = ("fields", "text")
+
+    def __init__(self, text: str, fields: Mapping[str, Any]) -> None:
+        self.text = text
+        self.fields = fields
+
+    def __str__(self) -> str:
+        parts = [self.text]
+        for name, value in self.fields.items():
+            if isinstance(value, Mapping):
+                parts += [f"{name}.{_quoted(str(key))}={_quoted(str(item))}" for key, item in value.items()]
+            else:
+                parts.append(f"{name}={_quoted(str(value))}")
+        return " ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def _exception_text(record: logging.LogRecord) -> str:
+    trace = getattr(record, "trace", None)
+    if isinstance(trace, traceback.TracebackException):
+        return "".join(trace.format()).rstrip("\n")
+    if record.exc_info and record.exc_info[1] is not None:
+        return "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
+    return record.exc_text or ""
+
+
+class TextFormatter(logging.Formatter):
+    """Writes a record as its time in UTC, level, logger and message in one line.
+
+    A traceback follows in lines of its own, each of which begins with `  | `.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line, or lines, of a record, without a line end at the end."""
+        line = f"{_time(record)} {record.levelname} {escape(record.name)} {escape(record.getMessage())}"
+        if text := _exception_text(record):
+            line += _CONTINUED + _CONTINUED.join(escape(part) for part in text[:MAX_CHARACTERS].split("\n"))
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one JSON object in one line: `time`, `level`, `logger`, `message`, and its named values.
+
+    A traceback is the text of the key `exception`. The line holds ASCII alone.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record, without a line end."""
+        message = record.msg
+        fields = message.fields if isinstance(message, StructuredMessage) else {}
+        values = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message.text if isinstance(message, StructuredMessage) else _shortened(record.getMessage()),
+        }
+        values |= {name: value for name, value in fields.items() if name not in values}
+        if text := _exception_text(record):
+            values["exception"] = _shortened(text)
+        return json.dumps(values, default=str).replace("\x7f", "\\u007f")
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} characters more)"
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
