@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JsonFormatter", "StructuredMessage", "TextFormatter", "escape"]
+__all__ = ["JsonFormatter", "StructuredMessage", "TextFormatter", "escape", "shortened"]
 
 MAX_CHARACTERS = 65_536
 """Characters of one message, field or traceback; the rest is left out, and its length told."""
@@ -28,8 +28,7 @@ _CONTINUED = "\n  | "
 
 def escape(text: str) -> str:
     r"""Returns a text in which everything that does not print is an escape such as `\n` or `\x1b`."""
-    if len(text) > MAX_CHARACTERS:
-        text = f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} characters more)"
+    text = shortened(text)
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _escape(character) for character in text)
@@ -61,6 +60,11 @@ class StructuredMessage:
         self.text = text
         self.fields = fields
 
+    @property
+    def size(self) -> int:
+        """The characters of its values, about."""
+        return sum(len(name) + 16 + _size(value) for name, value in self.fields.items())
+
     def __str__(self) -> str:
         parts = [self.text]
         for name, value in self.fields.items():
@@ -69,6 +73,12 @@ class StructuredMessage:
             else:
                 parts.append(f"{name}={_quoted(str(value))}")
         return " ".join(parts)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, Mapping):
+        return sum(len(key) + len(item) + 16 for key, item in value.items())
+    return len(value) if isinstance(value, str) else 16
 
 
 def _quoted(text: str) -> str:
@@ -114,15 +124,16 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": message.text if isinstance(message, StructuredMessage) else _shortened(record.getMessage()),
+            "message": message.text if isinstance(message, StructuredMessage) else shortened(record.getMessage()),
         }
         values |= {name: value for name, value in fields.items() if name not in values}
         if text := _exception_text(record):
-            values["exception"] = _shortened(text)
+            values["exception"] = shortened(text)
         return json.dumps(values, default=str).replace("\x7f", "\\u007f")
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Returns a text with at most `MAX_CHARACTERS` of its characters, and the number of those left out."""
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} characters more)"

@@ -43,6 +43,10 @@ def serve(
         Literal["debug", "info", "warning", "error"] | None,
         typer.Option("--log-level", help="What to log on the standard error.  [default: info]", show_default=False),
     ] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option("--log-format", help="The form of the log.  [default: text]", show_default=False),
+    ] = None,
 ) -> None:
     """Serve the LLMs of --config, or one that the options describe, until Ctrl-C or SIGTERM.
 
@@ -56,7 +60,12 @@ def serve(
     from abstractllm.errors import ConfigurationError
     from abstractllm_server.settings import load_settings
 
-    flags: dict[str, Any] = {"log_level": log_level, "insecure": insecure or None, "listen": _listen(host, port)}
+    flags: dict[str, Any] = {
+        "log_level": log_level,
+        "log_format": log_format,
+        "insecure": insecure or None,
+        "listen": _listen(host, port),
+    }
     if config is None:
         line = {"provider": provider or options.DEFAULT_PROVIDER, "model": model}
         flags["llms"] = {llm or line["provider"]: {key: value for key, value in line.items() if value is not None}}

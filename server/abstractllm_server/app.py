@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +18,11 @@ from grpc_reflection.v1alpha import reflection
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import LLMRegistry
 from abstractllm.types import LlmState
-from abstractllm.utils.logging import setup_logging
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.settings import ServerSettings, at_line, key_lines
+from abstractllm_server.telemetry.logs import say, start_logs
 from abstractllm_server.transport.auth_interceptor import AuthInterceptor
 from abstractllm_server.transport.call_interceptor import CallInterceptor
 from abstractllm_server.transport.limits import server_options
@@ -172,7 +171,7 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
     Returns:
         The process's exit status.
     """
-    setup_logging(settings.log_level.upper())
+    start_logs(settings.log_level, settings.log_format)
     timer = threading.Timer(settings.grace + _CLOSING_SECONDS, os._exit, (1,))
     timer.daemon = True
     try:
@@ -182,7 +181,7 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
         # The timer goes on until the loop is closed, which waits for its threads.
         asyncio.run(_run(registry, settings, timer))
     except ConfigurationError as error:
-        print(f"error: {error.reason}: {at_line(error, path, key_lines(path)).message}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error.reason}: {at_line(error, path, key_lines(path)).message}")
         return 2
     finally:
         timer.cancel()

@@ -76,6 +76,8 @@ class ServerSettings(BaseModel):
     write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0
     """Seconds that a stream waits for a caller who does not read; then it ends with TIMEOUT."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
+    """The form of log records: lines for people, or a JSON object a line."""
 
     def check(self) -> None:
         """Checks the rules that concern several keys.
