@@ -13,8 +13,10 @@ import threading
 from collections import deque
 from typing import Any, Generic, TypeVar
 
+from abstractllm._core.process_groups import process_groups
 from abstractllm.providers.huggingface.protocol.channel import Channel
 from abstractllm.providers.huggingface.protocol.messages import FromEngine
+from abstractllm.providers.huggingface.protocol.signals import blocked_signals
 
 __all__ = ["ChildProcess", "EngineProcess", "describe_exit"]
 
@@ -30,9 +32,10 @@ _END_TIMEOUT = 10.0
 class ChildProcess(Generic[Received]):
     """A running process and the channel to it.
 
-    It leads a new session, so a terminal's Ctrl-C reaches only its parent, and it ends by itself when the channel
-    closes, however that comes about. Its standard output and error are one pipe, of which the last lines are kept;
-    nothing that it prints can reach the channel.
+    It leads a new session, so a terminal's Ctrl-C reaches only its parent, and ignores the signals that a service
+    manager sends to all processes of a service. It ends by itself when the channel closes, however that comes about.
+    Its standard output and error are one pipe, of which the last lines are kept; nothing that it prints can reach the
+    channel.
 
     Args:
         module: The module that it runs; its one argument is the descriptor of its end of the channel.
@@ -44,7 +47,7 @@ class ChildProcess(Generic[Received]):
 
     def __init__(self, module: str, received: Any) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, blocked_signals():
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", module, str(theirs.fileno())],
@@ -59,6 +62,7 @@ class ChildProcess(Generic[Received]):
             except BaseException:
                 ours.close()
                 raise
+        process_groups.add(self._process.pid)
         self.channel = Channel[Received](ours, received)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._relay = threading.Thread(target=self._read_output, name="child-output", daemon=True)
@@ -83,6 +87,7 @@ class ChildProcess(Generic[Received]):
             self._kill_group()
             status = self._process.wait()
         self._kill_group()  # children that still run
+        process_groups.discard(self._process.pid)
         self._relay.join(1.0)
         self.channel.release()
         return status

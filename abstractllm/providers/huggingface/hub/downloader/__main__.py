@@ -16,10 +16,12 @@ from collections.abc import Callable
 from abstractllm.errors import ErrorReason
 from abstractllm.providers.huggingface.hub.downloader.messages import Pull, Pulled, PullFailed, Report
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
+from abstractllm.providers.huggingface.protocol.signals import settle_signals
 
 
 def main() -> None:
     """Does the one download that the other side of the socket asks for."""
+    settle_signals()
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
     channel = Channel[Pull](socket.socket(fileno=descriptor), Pull)

@@ -154,13 +154,17 @@ class Sandbox:
         return Trial("", f"it takes more than {limit} to compile", limit, _CPU_SECONDS)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # It ends when its input ends: with the engine at the latest.
-        process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        # It ends when its input ends: with the engine at the latest. Other signals are ignored, as in the engine.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", str(Path(__file__))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         assert process.stdin
         process.stdin.write(self._vocabulary.encode() + b"\n")
         return process
@@ -273,6 +277,9 @@ def _error(tokenizer: LLTokenizer, tokens: range, definition: str, raised: Colle
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # the engine process ignores it, and hands that down
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # of which the engine process makes something else
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # other systems ignore it or refuse it
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.RLIM_INFINITY))
