@@ -10,7 +10,30 @@ from typing import Any
 from abstractllm.errors import AbstractLLMError
 from abstractllm.types import Attempt, Usage
 
-__all__ = ["CallRecord"]
+__all__ = ["CallRecord", "UpstreamCall"]
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamCall:
+    """One call to a hosted LLM's API: a request has one for each try. Times are those of `CallRecord`."""
+
+    llm: str
+    provider: str
+    model: str
+    address: str = ""
+    """The host of the API, where the configuration names it."""
+    port: int | None = None
+    began_at: float = field(default_factory=time.monotonic)
+    """The time at which the call was made: it no longer waits for its turn."""
+    began_at_ns: int = field(default_factory=time.time_ns)
+    """The same on the calendar's clock, in nanoseconds since 1970."""
+    first_event_at: float | None = None
+    """The time at which the first piece of the answer was there."""
+    ended_at: float | None = None
+    usage: Usage | None = None
+    """The tokens as the API reports them; None if it does not, or the call ended before that."""
+    error_reason: str = ""
+    """The reason of the error that it ended with; CANCELLED if it was given up before its end."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +46,8 @@ class CallRecord:
     not happened.
     """
 
+    operation: str = ""
+    """`chat` for an answer, `count_tokens` for a count; empty for a call that asks no LLM."""
     method: str = ""
     """The path of the gRPC method, `/package.Service/Method`; empty where there is no server."""
     peer: str = ""
@@ -56,9 +81,12 @@ class CallRecord:
     """The time at which the call ended."""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    """Tokens of the answer, counted while it comes, so that an answer that ends early has its count."""
+    """Tokens of the answer, counted while it comes, so that an answer that ends early has its count: of a hosted LLM,
+    which tells the count at the end alone, the pieces until then, each of which has at least one token."""
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
+    upstream: list[UpstreamCall] = field(default_factory=list)
+    """The calls to hosted LLMs, oldest first."""
     attempts: tuple[Attempt, ...] = ()
     """The tries at answering, oldest first."""
     finish_reason: str = ""
@@ -81,6 +109,11 @@ class CallRecord:
     def time_to_first_token(self) -> float | None:
         """The duration from the call's begin to the first piece of the answer."""
         return None if self.first_token_at is None else self.first_token_at - self.arrived_at
+
+    def begin_try(self) -> None:
+        """Forgets what an earlier try has left behind that came to nothing: its counts and its times."""
+        self.input_tokens = self.output_tokens = self.cached_input_tokens = self.reasoning_tokens = None
+        self.queued = self.prefill = self.decode = self.first_token_at = None
 
     def note_usage(self, usage: Usage) -> None:
         """Notes the counts of a whole answer; what is not known leaves what was counted before."""

@@ -17,6 +17,7 @@ from abstractllm.enums import ModelCapability, ModelParameter
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.llm import LLM
 from abstractllm.requests import GenerationRequest
+from abstractllm.statistics import EngineStatistics
 from abstractllm.types import (
     CachedModel,
     Capabilities,
@@ -175,6 +176,26 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
     def memory_bytes(self) -> int | None:
         """Memory that the model takes on its device."""
         return None
+
+    @property
+    def is_responsive(self) -> bool:
+        """False while the process of a local model gives no sign of life: it counts as ready no more."""
+        return True
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the process of a local model last gave a sign of life; 0 where there is none."""
+        return 0.0
+
+    @property
+    def engine_statistics(self) -> EngineStatistics | None:
+        """The work and the memory of its engines; None for an LLM that does not run on this machine."""
+        return None
+
+    @property
+    def model_cache_bytes(self) -> Mapping[str, int]:
+        """The bytes of the folders on this machine's disk in which it keeps models, by folder; it may read the disk."""
+        return {}
 
     # Those who serve LLMs use these, beside the above.
 

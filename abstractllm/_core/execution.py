@@ -101,7 +101,7 @@ class Executor(Generic[ConfigT]):
                 if isinstance(event, Started):
                     event = await execution.next(events)
                 while not isinstance(event, Finished):
-                    execution.answer.add(event)
+                    execution.add(event)
                     yield event
                     event = await execution.next(events)
                 yield execution.finished(event)
@@ -150,6 +150,7 @@ class _Execution(Generic[ConfigT]):
         self._request = dataclasses.replace(request, request_id=self._request_id)
         self._record = request.record
         self._record.llm = self._record.llm or llm.name
+        self._record.provider = llm.provider
         self._record.request_id = self._request_id
         self._record.labels = request.labels
         self._model_field = model_field
@@ -161,6 +162,8 @@ class _Execution(Generic[ConfigT]):
         self._began = self._arrival
         self._first_token = 0.0
         self._outcome: Finished | BaseException | None = None
+        self._counts_pieces: bool | None = None
+        """True if the LLM does not count its tokens as they come; None before the first piece."""
         self._characters, self._ready = WholeCharacters(), deque[Event]()
         self.answer = AnswerAccumulator()
 
@@ -170,6 +173,7 @@ class _Execution(Generic[ConfigT]):
         Returns:
             The stream and its first event.
         """
+        self._record.operation = "chat"
         await self._prepare()
         log_start(
             self._request,
@@ -179,12 +183,15 @@ class _Execution(Generic[ConfigT]):
             model=self._model,
         )
         events, event = await self._open_stream()
-        self._record.first_token_at = time.monotonic()
-        self._first_token = self._record.first_token_at - self._arrival
+        now = time.monotonic()
+        self._first_token = now - self._arrival
+        if self._record.first_token_at is None:  # else an answer that is given whole has begun before
+            self._record.first_token_at = now
         return events, event
 
     async def count(self) -> int:
         """Prepares the request, and counts its prompt's tokens."""
+        self._record.operation = "count_tokens"
         await self._prepare()
         return await _within(self._deadline, self._llm.count(self._request, self._config))
 
@@ -211,6 +218,7 @@ class _Execution(Generic[ConfigT]):
         retries = self._config.max_retries if self._request.retry else 0
         for tries in itertools.count(1):
             self._began = time.monotonic()
+            self._record.begin_try()
             events = self._llm.events(self._request, self._config)
             try:
                 event = await self.next(events)
@@ -246,6 +254,14 @@ class _Execution(Generic[ConfigT]):
         self._ready.extend(self._characters.add(event))
         return self._ready.popleft()
 
+    def add(self, event: Event) -> None:
+        """Adds a piece to the answer."""
+        self.answer.add(event)
+        if self._counts_pieces is None:
+            self._counts_pieces = self._record.output_tokens is None
+        if self._counts_pieces:
+            self._record.output_tokens = (self._record.output_tokens or 0) + 1
+
     def started(self, event: Event) -> Started:
         """Returns the first event for the caller: that of the LLM that answers for this one, or a new one."""
         if isinstance(event, Started):
@@ -267,13 +283,15 @@ class _Execution(Generic[ConfigT]):
         )
         self._record.note_usage(event.usage)
         self._record.queued = timing.queued
-        self._record.attempts = self._outcome.attempts
+        self._record.error, self._record.attempts = None, self._outcome.attempts
         self._record.finish_reason = str(event.finish_reason)
         return self._outcome
 
     def left(self, error: BaseException) -> None:
         """Notes that the caller has left, unless the answer was complete."""
-        self._outcome = self._outcome or error
+        if self._outcome is None:
+            self._outcome = error
+            self._record.attempts = (*self._failed_attempts, *self._last_attempt)
 
     def failed(self, error: AbstractLLMError) -> AbstractLLMError:
         """Notes a failure, and fills it with what is known of the request and with the text so far."""
@@ -282,6 +300,7 @@ class _Execution(Generic[ConfigT]):
             llm=self._llm.name,
             model=self._model or None,
             request_id=self._request_id,
+            output_tokens=self._record.output_tokens,
         )
         error.partial_text = error.partial_text or self.answer.text
         self._record.error, self._record.attempts = error, error.attempts or self._failed_attempts

@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
+from urllib.parse import urlsplit
 
+from abstractllm.call_record import UpstreamCall
 from abstractllm.errors import (
     AbstractLLMError,
     ConfigurationError,
+    ErrorReason,
     IncompleteStreamError,
     ProviderCredentialsError,
     ProviderProtocolError,
@@ -84,11 +88,36 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
         reports has the same class in both cases.
         """
         async with self.calling(config) as call, aclosing(self.answer(call.client, request, config)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    event = dataclasses.replace(event, timing=dataclasses.replace(event.timing, queued=call.waited))
-                call.began = True
-                yield event
+            request.record.queued = call.waited
+            with self._recorded(request, config) as upstream:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        upstream.usage = event.usage
+                        event = dataclasses.replace(event, timing=dataclasses.replace(event.timing, queued=call.waited))
+                    if not call.began:
+                        upstream.first_event_at = time.monotonic()
+                        call.began = True
+                    yield event
+
+    @contextmanager
+    def _recorded(self, request: GenerationRequest, config: HostedConfigT) -> Iterator[UpstreamCall]:
+        """Adds a call to the API to the request's record."""
+        url = urlsplit(config.base_url or "")
+        upstream = UpstreamCall(
+            self.name, self.provider, request.parameters.model or config.model, url.hostname or "", url.port
+        )
+        request.record.upstream.append(upstream)
+        try:
+            yield upstream
+        except Exception as error:
+            translation = self._translated(error, began=upstream.first_event_at is not None)
+            upstream.error_reason = ErrorReason.INTERNAL if translation is None else translation.reason
+            raise
+        except BaseException:
+            upstream.error_reason = ErrorReason.CANCELLED
+            raise
+        finally:
+            upstream.ended_at = time.monotonic()
 
     @asynccontextmanager
     async def calling(self, config: HostedConfigT) -> AsyncIterator[Call[ClientT]]:

@@ -37,7 +37,7 @@ from abstractllm.types import (
 )
 from abstractllm.validation import json_object_text
 
-__all__ = ["RAW_OPTION", "as_conversation", "as_event", "as_finished", "as_format"]
+__all__ = ["RAW_OPTION", "as_conversation", "as_event", "as_finished", "as_format", "is_piece"]
 
 RAW_OPTION = "special_tokens_in_prompt"
 """The provider option that gives a prompt to the model as it is, its special tokens read as such."""
@@ -120,6 +120,11 @@ def as_format(request: GenerationRequest) -> Format | None:
             return Format("grammar", grammar)
         case _:
             return None
+
+
+def is_piece(delta: Delta) -> bool:
+    """Tells whether a message brings a piece of the answer, and not only the count of its tokens."""
+    return bool(delta.text or delta.logprobs or delta.reasoning) or delta.call is not None
 
 
 def as_event(delta: Delta) -> Event:

@@ -25,9 +25,17 @@ from abstractllm.errors import (
 )
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig, without_replace
-from abstractllm.providers.huggingface.convert import RAW_OPTION, as_conversation, as_event, as_finished, as_format
+from abstractllm.providers.huggingface.convert import (
+    RAW_OPTION,
+    as_conversation,
+    as_event,
+    as_finished,
+    as_format,
+    is_piece,
+)
 from abstractllm.providers.huggingface.engine.pool import EnginePool
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
+from abstractllm.providers.huggingface.hub.cache import cache_size
 from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
 from abstractllm.providers.huggingface.protocol.messages import (
     GPU_BATCH_SIZE,
@@ -40,6 +48,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Sampling,
 )
 from abstractllm.requests import GenerationRequest
+from abstractllm.statistics import EngineStatistics
 from abstractllm.types import (
     CachedModel,
     Capabilities,
@@ -108,23 +117,37 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             whole=request.whole,
             caller=request.caller,
         )
-        queued: float | None = None
+        record = request.record
+        begun_at: float | None = None
         try:
             while True:
                 match await pending.next_answer():
-                    case Begun():
-                        queued = time.monotonic() - arrival
+                    case Begun() as begun:
+                        begun_at = time.monotonic()
+                        record.queued = begun_at - arrival
+                        record.input_tokens, record.cached_input_tokens = begun.input_tokens, begun.cached_tokens
                     case Delta() as delta:
-                        yield as_event(delta)
+                        if record.first_token_at is None:
+                            record.first_token_at = time.monotonic()
+                        record.output_tokens = delta.output_tokens
+                        if is_piece(delta):
+                            yield as_event(delta)
                     case Done(finish_reason="cancelled"):
                         raise GenerationCancelledError("the request was cancelled")
                     case Done() as done:
-                        yield as_finished(done, queued, total=time.monotonic() - arrival)
+                        record.prefill, record.decode = done.until_first_token, done.since_first_token
+                        yield as_finished(done, record.queued, total=time.monotonic() - arrival)
                         return
                     case AbstractLLMError() as error:
                         raise error
         finally:
             engine.cancel(pending)
+            if record.prefill is None and begun_at is not None and record.first_token_at is not None:
+                # It ended early: what is known of it is when its messages came.
+                record.prefill = record.first_token_at - begun_at
+                record.decode = time.monotonic() - record.first_token_at
+            if pending.output_tokens is not None:
+                record.output_tokens = pending.output_tokens
 
     async def check(
         self, request: GenerationRequest, config: HuggingFaceConfig
@@ -387,6 +410,17 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         return engine.state if engine else (LlmState.UNLOADED, "")
 
     @property
+    def is_responsive(self) -> bool:
+        """False while the configured model's process gives no sign of life."""
+        engine = self._pool.find(self.config.load_settings())
+        return engine is None or engine.is_responsive
+
+    @property
+    def silence(self) -> float:
+        """Seconds since one of its processes last gave a sign of life: the most silent one."""
+        return max((engine.silence for engine in self._pool.engines), default=0.0)
+
+    @property
     def queued(self) -> int:
         """Requests that wait for their turn."""
         return sum(engine.queued for engine in self._pool.engines)
@@ -413,6 +447,35 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         """The sums of its engines' counters: for tests and metrics."""
         all_counters = [asdict(engine.counters) for engine in self._pool.engines]
         return Counters(**{name: sum(each[name] for each in all_counters) for name in Counters.__struct_fields__})
+
+    @property
+    def engine_statistics(self) -> EngineStatistics:
+        """The work of all its engines, and the memory of those that are loaded."""
+        engines, history, counters = self._pool.engines, self._pool.history, self.counters
+        models = [model for engine in engines if (model := engine.loaded) is not None]
+        work = history.work
+        return EngineStatistics(
+            weights_bytes=sum(model.memory_bytes for model in models),
+            kv_cache_bytes=sum(model.cache_bytes for model in models),
+            kv_cache_usage=min(1.0, counters.blocks_in_use / counters.blocks) if counters.blocks else 0.0,
+            batch_size=counters.batch_size if counters.active else 0,
+            steps=int(work["steps"]),
+            step_seconds=work["step_seconds"],
+            prompt_tokens=int(work["prompt_tokens"]),
+            cached_prompt_tokens=int(work["cached_tokens"]),
+            generated_tokens=int(work["generated_tokens"]),
+            evictions=int(work["evictions"]),
+            loads=history.loads,
+            failed_loads=history.failed_loads,
+            load_seconds=history.load_seconds,
+            restarts={"crashed": 0, "frozen": 0} | history.restarts,
+        )
+
+    @property
+    def model_cache_bytes(self) -> Mapping[str, int]:
+        """The bytes of its model cache, by the cache's folder."""
+        folder = _expanded(self.config.cache_dir)
+        return {folder: cache_size(folder)}
 
     @property
     def engine_pid(self) -> int | None:

@@ -16,6 +16,7 @@ from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
 from abstractllm.errors import GenerationCancelledError, InvalidRequestError, ModelInUseError
 from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
+from abstractllm.providers.huggingface.engine.history import History
 from abstractllm.providers.huggingface.engine.pending_request import PendingRequest
 from abstractllm.providers.huggingface.engine.settings import EngineLimits, EngineSettings
 from abstractllm.providers.huggingface.engine.state import EngineState, Lifecycle, Tenure
@@ -62,6 +63,7 @@ class Engine:
         self._queue = AdmissionQueue()
         self._supervisor = EngineSupervisor(self.name, self.load_settings, self._state, self._queue, memory)
         self._supervisor.set_keep_alive(self._limits.keep_alive)
+        self._supervisor.patience = self._limits.patience
 
     def forget(self) -> None:
         """Called in a forked child: the parent's process, requests and locks are not the child's."""
@@ -119,6 +121,26 @@ class Engine:
                 accepted=queue.accepted,
                 released=queue.released,
             )
+
+    @property
+    def history(self) -> History:
+        """The work of all its processes, the running one included."""
+        with self._state.lock:
+            history = History()
+            history.add(self._state.history)
+            if self._state.model:
+                history.add_process(self._state.model.counters)
+            return history
+
+    @property
+    def is_responsive(self) -> bool:
+        """False while there is a process and it gives no sign of life."""
+        return self._supervisor.is_responsive
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the process last gave a sign of life; 0 while there is none."""
+        return self._supervisor.silence
 
     @property
     def is_closed(self) -> bool:
@@ -184,6 +206,7 @@ class Engine:
         with self._state.lock:
             self._limits = limits
             self._supervisor.set_keep_alive(limits.keep_alive)
+            self._supervisor.patience = limits.patience
 
     # Loading and unloading.
 

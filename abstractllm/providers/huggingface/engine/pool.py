@@ -10,6 +10,7 @@ from contextlib import aclosing
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
 from abstractllm.providers.huggingface.engine.handle import Engine
+from abstractllm.providers.huggingface.engine.history import History
 from abstractllm.providers.huggingface.engine.pending_request import PendingRequest
 from abstractllm.providers.huggingface.engine.settings import EngineSettings
 from abstractllm.providers.huggingface.engine.supervisor import EngineClosedError
@@ -33,6 +34,8 @@ class EnginePool:
         self._on_change = _weak(on_change)
         self._lock = threading.Lock()
         self._engines: list[Engine] = []
+        self._past = History()
+        """The work of engines that are not in the pool any more."""
         self._memory = ModelMemory()
         self._closed = False
         weakref.finalize(self, _abandon, self._engines)
@@ -77,8 +80,26 @@ class EnginePool:
                 raise EngineClosedError(f"model {settings.name} is closed")
             if (engine := self.find(settings.load_settings)) is None:
                 engine = self.make(settings)
-                self._engines[:] = [*self.engines, engine]
+                self._drop_ended()
+                self._engines.append(engine)
             return engine
+
+    def _drop_ended(self) -> None:
+        kept = self.engines
+        for engine in self._engines:
+            if engine not in kept:
+                self._past.add(engine.history)
+        self._engines[:] = kept
+
+    @property
+    def history(self) -> History:
+        """The work of all engines that there have been."""
+        with self._lock:
+            history = History()
+            history.add(self._past)
+            for engine in self._engines:
+                history.add(engine.history)
+            return history
 
     def make(self, settings: EngineSettings) -> Engine:
         """Returns a new engine that is not in the pool."""

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from abstractllm.providers.huggingface.hub.layout import is_whole, markers, mode
 from abstractllm.providers.huggingface.hub.locks import LOCKS, InUseError, exclusive_lock, lock_path
 from abstractllm.types import CachedModel
 
-__all__ = ["clear", "list_models", "sweep"]
+__all__ = ["cache_size", "clear", "list_models", "sweep"]
 
 _REMOVED_PREFIX = ".removed-"
 """The beginning of the name that a model is given before it is deleted: whenever a kill comes, it is whole or gone."""
@@ -37,6 +38,18 @@ def list_models(directory: str, used_by: Mapping[str, Sequence[str]] | None = No
     root = Path(directory)
     sweep(root)
     return [_describe(name, root, path, used_by or {}) for name, path in sorted(_folders(root).items())]
+
+
+def cache_size(directory: str) -> int:
+    """Returns the bytes of the files in a cache, each counted once; nothing is changed, and links are not followed."""
+    sizes: dict[tuple[int, int], int] = {}
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):  # it was deleted meanwhile
+                status = Path(folder, name).lstat()
+                if stat.S_ISREG(status.st_mode):
+                    sizes[status.st_dev, status.st_ino] = status.st_size
+    return sum(sizes.values())
 
 
 def clear(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -21,6 +22,9 @@ from abstractllm.providers.huggingface.worker.request import EngineRequest
 __all__ = ["CANCELLED", "OutputProcessor"]
 
 CANCELLED = "cancelled"
+
+_COUNT_SECONDS = 0.1
+"""The interval in which the count of an answer that is wanted whole is sent: it may end before its end."""
 
 
 class OutputProcessor:
@@ -58,6 +62,8 @@ class OutputProcessor:
         """Pieces that are sent at the end of the step, or, of an answer that is wanted whole, at its end."""
         self._first_token_at: float | None = None
         """The time of the first token."""
+        self._counted_at = -math.inf
+        """The time at which the count of an answer that is wanted whole was sent."""
         self.finish_reason = ""
         """The reason why the answer is over; empty until then."""
 
@@ -98,7 +104,9 @@ class OutputProcessor:
             self.finish_reason = FinishReason.STOP
         elif request.output_tokens >= request.max_tokens:
             self.finish_reason = FinishReason.MAX_TOKENS
-        if not request.message.whole:
+        if request.message.whole:
+            self._send_count()
+        else:
             self._send_all()
         return bool(self.finish_reason)
 
@@ -109,13 +117,15 @@ class OutputProcessor:
         if self.finish_reason == FinishReason.STOP and self._parser.complete_calls:
             self.finish_reason = FinishReason.TOOL_CALLS
         self._send_all()
+        first, begun = self._first_token_at, self._request.begun_at
         return Done(
             self._request.message.id,
             self.finish_reason,
             self._stops.stop_sequence,
             len(self._request.prompt),
             self._request.output_tokens,
-            None if self._first_token_at is None else time.monotonic() - self._first_token_at,
+            None if first is None else time.monotonic() - first,
+            None if first is None or begun is None else first - begun,
             self._reasoning_tokens,
             self._request.cached_tokens,
         )
@@ -204,6 +214,13 @@ class OutputProcessor:
         logprobs = self._logprobs.take(len(text), is_last) if self._logprobs is not None else ()
         if text or logprobs:
             self._unsent.append(Delta(self._request.message.id, text, logprobs, self._request.output_tokens))
+
+    def _send_count(self) -> None:
+        """Tells how many tokens an answer has that is sent at its end."""
+        now = time.monotonic()
+        if now - self._counted_at >= _COUNT_SECONDS:
+            self._counted_at = now
+            self._send(Delta(self._request.message.id, output_tokens=self._request.output_tokens))
 
     def _send_all(self) -> None:
         for delta in join_deltas(self._unsent) if len(self._unsent) > 1 else self._unsent:

@@ -36,6 +36,8 @@ class EngineRequest:
     """True if the prompt ends inside a reasoning block."""
     reasoning_start: int | None = None
     """The token with which the answer may begin a reasoning block, whatever its format is."""
+    begun_at: float | None = None
+    """The time at which its turn came, on the monotonic clock."""
     output_tokens: int = 0
     """Tokens generated so far."""
     cached_tokens: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings, fill_in
 from abstractllm.providers.huggingface.worker.structured.matcher import Matcher, forbid
 
-__all__ = ["generate"]
+__all__ = ["before_each_layer", "generate"]
 
 
 def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEngine], None]) -> Done:
@@ -46,7 +47,8 @@ def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEn
         AbstractLLMError: If the answer cannot go on: its format allows no token, or the logits are not finite.
     """
     model, sampling = loaded.model, request.message.sampling
-    send(Begun(request.message.id))
+    request.begun_at = time.monotonic()
+    send(Begun(request.message.id, len(request.prompt)))
     prompt = torch.tensor([request.prompt], device=loaded.device)
     output = OutputProcessor(loaded, request, send)
     raw_logits = _RawLogits()
@@ -63,6 +65,18 @@ def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEn
             stopping_criteria=StoppingCriteriaList([_Follower(output, raw_logits, sampling.top_logprobs)]),
         )
     return output.done()
+
+
+def before_each_layer(loaded: LoadedModel, call: Callable[[], None]) -> None:
+    """Has a function called before each layer of every forward pass: a long prompt is read in a single pass.
+
+    Models name the class of their layers for those who divide a model over devices; of one that does not, the whole
+    pass counts as one layer.
+    """
+    names = set(getattr(loaded.model, "_no_split_modules", None) or ())
+    layers = [module for module in loaded.model.modules() if type(module).__name__ in names]
+    for layer in layers or [loaded.model]:
+        layer.register_forward_pre_hook(lambda *_: call())
 
 
 def _generation_config(loaded: LoadedModel, settings: SamplingSettings, max_tokens: int) -> GenerationConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,7 +68,8 @@ class RequestOutput:
             self.request.cached_tokens = cached_tokens
             self._counters.prompt_tokens += len(self.request.prompt)
             self._counters.cached_tokens += cached_tokens
-            self._outbox.append(Begun(self.request.message.id))
+            self.request.begun_at = time.monotonic()
+            self._outbox.append(Begun(self.request.message.id, len(self.request.prompt), cached_tokens))
 
     def take(self, token: int) -> bool:
         """Takes the next token; an error, also one of the sampler, ends this request alone.
