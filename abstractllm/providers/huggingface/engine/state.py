@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 
 from abstractllm.enums import LlmState
 from abstractllm.errors import AbstractLLMError
+from abstractllm.providers.huggingface.engine.history import History
 from abstractllm.providers.huggingface.protocol.messages import Counters, Loaded
 
 __all__ = ["EngineState", "Lifecycle", "Report", "ServedModel", "Tenure"]
@@ -118,6 +119,7 @@ class EngineState:
         """The number of times that the model became ready."""
         self.crashes = 0
         """The crashes since a request was last completed, or the process was last stopped."""
+        self.history = History()
         self.last_used = time.monotonic()
         self._on_change = on_change
         self._change_watchers: list[concurrent.futures.Future[None]] = []
@@ -157,6 +159,8 @@ class EngineState:
         self._move(Lifecycle.READY, origins=(Lifecycle.LOADING,))
         self.model = ServedModel(description, load_seconds)
         self.loads += 1
+        self.history.loads += 1
+        self.history.load_seconds += load_seconds
         self.last_used = self.model.loaded_at
         self._publish(Report(LlmState.READY, description.note))
 
@@ -168,16 +172,30 @@ class EngineState:
         """The process is to end."""
         self._move(Lifecycle.STOPPING, origins=(Lifecycle.LOADING, Lifecycle.READY, Lifecycle.DRAINING))
 
-    def crash(self, reason: str) -> None:
-        """The process ended unasked; another one is wanted."""
+    def crash(self, reason: str, *, kind: str = "crashed") -> None:
+        """The process ended unasked; another one is wanted.
+
+        Args:
+            reason: The reason, for those who look at the state.
+            kind: The kind of the end, in one word, by which such ends are counted.
+        """
         self._move(Lifecycle.LOADING, origins=(Lifecycle.READY, Lifecycle.DRAINING))
-        self.model = None
+        self._forget_model()
         self.crashes += 1
+        self.history.restarts[kind] += 1
         self._publish(Report(LlmState.LOADING, reason, "starting"))
+
+    def announce(self) -> None:
+        """Tells listeners of a change that is not the state's: the process gives signs of life again, or no more."""
+        try:
+            self._on_change()
+        except Exception:  # a listener's fault is not the engine's
+            logger.exception("a listener to the state of a model failed")
 
     def fail(self, failure: AbstractLLMError) -> None:
         """The model cannot be loaded."""
         self._move(Lifecycle.FAILED, origins=(Lifecycle.LOADING,))
+        self.history.failed_loads += 1
         self._publish(Report(LlmState.FAILED, failure.message, failure=failure))
 
     def dismiss_failure(self) -> None:
@@ -188,11 +206,16 @@ class EngineState:
     def end(self) -> None:
         """The process that was to end has ended."""
         self._move(Lifecycle.UNLOADED, origins=(Lifecycle.STOPPING,))
-        self.model = None
+        self._forget_model()
         self.crashes = 0
         self._publish(Report())
         watchers, self._end_watchers = self._end_watchers, []
         _resolve(watchers)
+
+    def _forget_model(self) -> None:
+        if self.model is not None:
+            self.history.add_process(self.model.counters)
+            self.model = None
 
     def _move(self, to: Lifecycle, *, origins: tuple[Lifecycle, ...]) -> None:
         assert self.lifecycle in origins, f"an engine that is {self.lifecycle.name} cannot become {to.name}"
@@ -242,10 +265,7 @@ class EngineState:
         watchers, self._change_watchers = self._change_watchers, []
         _resolve(watchers)
         if (before.state, before.reason) != (report.state, report.reason):
-            try:
-                self._on_change()
-            except Exception:  # a listener's fault is not the engine's
-                logger.exception("a listener to the state of a model failed")
+            self.announce()
 
 
 def _resolve(watchers: list[concurrent.futures.Future[None]]) -> None:

@@ -14,6 +14,7 @@ from msgspec import Struct, msgpack
 __all__ = [
     "CPU_CACHE_BYTES",
     "GPU_BATCH_SIZE",
+    "LOADING",
     "Batch",
     "Begun",
     "CallPiece",
@@ -32,6 +33,8 @@ __all__ = [
     "LoadFailed",
     "Loaded",
     "Logprob",
+    "Ping",
+    "Pong",
     "Progress",
     "Sampling",
     "ToEngine",
@@ -49,6 +52,8 @@ CPU_CACHE_BYTES = 512 * 2**20
 """Bytes that an engine takes for keys and values on a CPU where `Load.kv_cache_bytes` is unset, if there are enough."""
 GPU_BATCH_SIZE = 256
 """The most requests that an engine answers at a time on a GPU where `Load.max_batch_size` is unset; a CPU has fewer."""
+LOADING = "the loading of the model"
+"""The name of the work of a process whose model is not loaded yet; each report of progress begins another piece."""
 
 
 class Load(Struct, tag=True, frozen=True, kw_only=True):
@@ -148,6 +153,10 @@ class Format(Struct, frozen=True):
     """The schema, the expression or the grammar."""
 
 
+class Ping(Struct, tag=True, frozen=True):
+    """Give a sign of life; sent again and again."""
+
+
 class Generate(Struct, tag=True, frozen=True):
     """Answer a conversation."""
 
@@ -240,6 +249,10 @@ class Begun(Struct, tag=True, frozen=True):
     """The request's turn has come."""
 
     id: int
+    input_tokens: int = 0
+    """Tokens of the prompt."""
+    cached_tokens: int | None = None
+    """Of these, those that an earlier request had left in the cache; None where there is no such cache."""
 
 
 class TopToken(Struct, frozen=True):
@@ -269,7 +282,7 @@ class CallPiece(Struct, frozen=True):
 
 
 class Delta(Struct, tag=True, frozen=True):
-    """A piece of the answer: text, reasoning or a call."""
+    """A piece of the answer: text, reasoning or a call; nothing but the count, of an answer that is wanted whole."""
 
     id: int
     text: str = ""
@@ -334,6 +347,8 @@ class Done(Struct, tag=True, frozen=True):
     output_tokens: int
     since_first_token: float | None = None
     """Seconds; None without any token."""
+    until_first_token: float | None = None
+    """Seconds from the request's turn; None without any token."""
     reasoning_tokens: int | None = None
     """Of the output tokens; None of models whose reasoning is not marked."""
     cached_tokens: int | None = None
@@ -384,6 +399,14 @@ class Batch(Struct, tag=True, frozen=True):
     """After the step."""
 
 
+class Pong(Struct, tag=True, frozen=True):
+    """The answer to a ping, from a thread that does nothing else."""
+
+    work: dict[str, int]
+    """The pieces of work that the process's threads are at: names in words, each with a number that is another one for
+    each piece. The provider, which may have been stopped together with the process, measures how long one lasts."""
+
+
 class Counted(Struct, tag=True, frozen=True):
     """The tokens of the conversation."""
 
@@ -391,5 +414,5 @@ class Counted(Struct, tag=True, frozen=True):
     tokens: int
 
 
-ToEngine = Load | Generate | Count | Cancel
-FromEngine = Progress | Loaded | LoadFailed | Batch | Begun | Delta | Done | Counted | Failed
+ToEngine = Load | Generate | Count | Cancel | Ping
+FromEngine = Progress | Loaded | LoadFailed | Batch | Begun | Delta | Done | Counted | Failed | Pong
