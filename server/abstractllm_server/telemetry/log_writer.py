@@ -20,7 +20,7 @@ AUDIT_LOGGER = "abstractllm.audit"
 FLUSH_SECONDS = 0.3
 """Seconds that the exit waits for the log."""
 
-_MAX_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 8 * 1024 * 1024
 """Bytes of records that wait, about."""
 _RESERVED = 4
 """The part of the room that is kept for warnings, errors and the audit: one in this many."""
