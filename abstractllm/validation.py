@@ -7,17 +7,21 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from abstractllm.errors import AbstractLLMError, InvalidRequestError, UnsupportedParameterError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = [
     "OTHER_NAMES",
     "at_most",
     "check_text",
     "error_from_validation",
+    "errors_from_validation",
     "is_unset",
     "json_object",
     "json_object_text",
@@ -199,7 +203,14 @@ _RULES = {
 
 
 def error_from_validation(error: ValidationError, path: str = "", secrets: Collection[str] = ()) -> AbstractLLMError:
-    """Turns pydantic's report into one error that names the field, the limit and the value.
+    """Turns the first fault of pydantic's report into an error; see `errors_from_validation`."""
+    return errors_from_validation(error, path, secrets)[0]
+
+
+def errors_from_validation(
+    error: ValidationError, path: str = "", secrets: Collection[str] = ()
+) -> list[AbstractLLMError]:
+    """Turns each fault of pydantic's report into an error that names the field, the limit and the value.
 
     Args:
         error: The exception that pydantic raised.
@@ -209,16 +220,21 @@ def error_from_validation(error: ValidationError, path: str = "", secrets: Colle
     Returns:
         An UnsupportedParameterError for an unknown key, an InvalidRequestError for the rest.
     """
-    fault = error.errors(include_url=False)[0]
+    return [_error_from_fault(fault, path, secrets) for fault in error.errors(include_url=False)]
+
+
+def _error_from_fault(fault: ErrorDetails, path: str, secrets: Collection[str]) -> AbstractLLMError:
     field = _field_path(path, fault["loc"])
     if fault["type"] == "extra_forbidden":
         return UnsupportedParameterError(f"{field} is not a known parameter", field=field)
     rule = _RULES.get(fault["type"])
-    if rule is None:
-        limit, demand = None, fault["msg"][:1].lower() + fault["msg"][1:]
-    else:
+    if rule is not None:
         limit = rule.limit.format(**{name: _without_fraction(value) for name, value in fault.get("ctx", {}).items()})
         demand = f"must {'have' if rule.counted else 'be'} {limit}"
+    elif fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float):
+        limit, demand = "text", "must be text (in a file, put it in quotes)"
+    else:
+        limit, demand = None, fault["msg"][:1].lower() + fault["msg"][1:]
     is_secret = bool(fault["loc"]) and fault["loc"][0] in secrets
     value = _describe(fault["input"], rule.counted if rule else "", is_secret)
     return InvalidRequestError(f"{field}: {demand}, got {value}", field=field, limit=limit, requested=value)

@@ -100,14 +100,14 @@ def read_registry(path: Path) -> LLMRegistry:
     """
     from abstractllm.errors import ConfigurationError
     from abstractllm.registry import LLMRegistry
-    from abstractllm_server.settings import at_line, key_lines, load_settings
+    from abstractllm_server.settings import load_settings, locate
 
     # Nothing listens here, so where the file would have a server listen does not matter.
     settings = load_settings(path, {"insecure": True})
     try:
         return LLMRegistry.from_config(settings.llms, settings.default)
     except ConfigurationError as error:
-        raise at_line(error, path, key_lines(path)) from error
+        raise locate(error, path) from error
 
 
 def _load(llm: AbstractLLMInterface) -> None:

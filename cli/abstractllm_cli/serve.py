@@ -58,7 +58,7 @@ def serve(
             if value is not None:
                 options.usage("the file describes the LLMs: leave out this or --config", name)
     from abstractllm.errors import ConfigurationError
-    from abstractllm_server.settings import load_settings
+    from abstractllm_server.settings import faults_of, load_settings
 
     flags: dict[str, Any] = {
         "log_level": log_level,
@@ -72,7 +72,8 @@ def serve(
     try:
         settings = load_settings(config, flags)
     except ConfigurationError as error:
-        print_failure(error, as_json=False)
+        for fault in faults_of(error):
+            print_failure(fault, as_json=False)
         raise typer.Exit(EXIT_MISCONFIGURED) from None
     from abstractllm_server.app import run
 

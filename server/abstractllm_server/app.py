@@ -21,7 +21,7 @@ from abstractllm.types import LlmState
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
-from abstractllm_server.settings import ServerSettings, at_line, key_lines
+from abstractllm_server.settings import ServerSettings, locate
 from abstractllm_server.telemetry.logs import say, start_logs
 from abstractllm_server.transport.auth_interceptor import AuthInterceptor
 from abstractllm_server.transport.call_interceptor import CallInterceptor
@@ -181,7 +181,7 @@ def run(settings: ServerSettings, path: Path | None = None) -> int:
         # The timer goes on until the loop is closed, which waits for its threads.
         asyncio.run(_run(registry, settings, timer))
     except ConfigurationError as error:
-        say(f"error: {error.reason}: {at_line(error, path, key_lines(path)).message}")
+        say(f"error: {error.reason}: {locate(error, path).message}")
         return 2
     finally:
         timer.cancel()

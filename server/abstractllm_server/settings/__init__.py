@@ -1,0 +1,15 @@
+"""The server's configuration: a YAML file and flags. No other part of the server reads the environment."""
+
+from abstractllm_server.settings.faults import ConfigurationFaultsError, faults_of
+from abstractllm_server.settings.keys import Role, ServerSettings, TlsSettings
+from abstractllm_server.settings.loading import load_settings, locate
+
+__all__ = [
+    "ConfigurationFaultsError",
+    "Role",
+    "ServerSettings",
+    "TlsSettings",
+    "faults_of",
+    "load_settings",
+    "locate",
+]

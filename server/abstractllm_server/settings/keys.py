@@ -1,0 +1,134 @@
+"""The keys of the configuration file, and the rules that concern several of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from abstractllm.config import Bytes, Seconds
+from abstractllm.errors import ConfigurationError
+from abstractllm_server.settings.addresses import is_local
+
+__all__ = ["Role", "ServerSettings", "TlsSettings"]
+
+_LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Role(StrEnum):
+    """A caller's rights."""
+
+    INFERENCE = "inference"
+    """The right to generate, to count tokens, and to list LLMs and their capabilities."""
+    ADMIN = "admin"
+    """All rights."""
+
+
+class TlsSettings(BaseModel):
+    """The server's certificate, and the certificates that it takes from callers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    certificate: Path
+    """PEM of the certificate and the chain above it."""
+    key: Path
+    """PEM of its key, not encrypted."""
+    client_ca: Path | None = None
+    """PEM of the roots of callers' certificates; if set, every caller must bring a certificate."""
+    subjects: dict[str, Role] = Field(default_factory=dict)
+    """The role of each name (subject alternative name or common name) in callers' certificates."""
+
+
+class ServerSettings(BaseModel):
+    """The settings of a server; their names are the keys of the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    listen: str = "127.0.0.1:50051"
+    """`HOST:PORT` (port 0 takes a free one), `[IPV6]:PORT`, or `unix:///PATH`."""
+    insecure: bool = False
+    """Allows to listen beyond this machine without credentials."""
+    tls: TlsSettings | None = None
+    """Certificates; plain text if absent."""
+    tokens: Path | None = None
+    """The file of the tokens that are accepted; see `abstractllm_server.security.credentials.TokenFile`."""
+    default: str | None = None
+    """The LLM meant by an empty name; the first one if absent."""
+    llms: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)
+    preload: tuple[str, ...] | None = None
+    """The LLMs to load at start; the default one if absent."""
+    max_loaded: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Local models that may be loaded at a time; no limit if absent."""
+    memory_budget: Bytes | None = None
+    """Bytes that local models may take together: weights, and caches of keys and values; no limit if absent."""
+    reflection: bool = True
+    grace: Annotated[Seconds, Field(le=600)] = 20.0
+    """Seconds that running requests have to end after SIGTERM."""
+    write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0
+    """Seconds that a stream waits for a caller who does not read; then it ends with TIMEOUT."""
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
+    """The form of log records: lines for people, or a JSON object a line."""
+
+    def check(self) -> None:
+        """Checks the rules that concern several keys.
+
+        Raises:
+            ConfigurationError: Naming the key; the first one of several.
+        """
+        for fault in self.faults():
+            raise fault
+
+    def faults(self) -> Iterator[ConfigurationError]:
+        """Yields what breaks the rules that concern several keys."""
+        if not self.llms:
+            yield ConfigurationError("llms: at least one LLM must be configured", field="llms")
+        for name in self.llms:
+            if not _LLM_NAME.fullmatch(name):
+                yield ConfigurationError(
+                    f"llms: {name[:80]!r} is not a valid name: it may have up to 64 letters, digits, dots, _ and -",
+                    field=f"llms.{name}",
+                )
+        for key, names in (("default", (self.default,) if self.default else ()), ("preload", self.preload or ())):
+            for name in names:
+                if name not in self.llms:
+                    known = ", ".join(self.llms)
+                    yield ConfigurationError(f"{key}: no LLM is named {name!r:.80}; there are {known}", field=key)
+        yield from self._tls_faults(self.tls) if self.tls else ()
+        yield from self._listen_faults()
+
+    def _tls_faults(self, tls: TlsSettings) -> Iterator[ConfigurationError]:
+        if tls.subjects and not tls.client_ca:
+            yield ConfigurationError(
+                "tls.subjects: callers bring certificates only if tls.client_ca is set", field="tls.subjects"
+            )
+        if tls.client_ca and not tls.subjects and not self.tokens:
+            yield ConfigurationError(
+                "tls.client_ca: callers need roles: set tls.subjects for their certificates, or tokens",
+                field="tls.client_ca",
+            )
+        if self.listen.startswith("unix:"):
+            yield ConfigurationError("tls: a unix socket cannot have TLS", field="tls")
+
+    def _listen_faults(self) -> Iterator[ConfigurationError]:
+        try:
+            is_open_to_others = not is_local(self.listen)
+        except ConfigurationError as fault:
+            yield fault
+            return
+        if is_open_to_others and not self.insecure and not self.has_credentials:
+            yield ConfigurationError(
+                f"listen: {self.listen} can be reached from other machines and no credentials are configured; "
+                "set tokens or tls.client_ca, listen on 127.0.0.1 or a unix socket, or use --insecure",
+                field="listen",
+                requested=self.listen,
+            )
+
+    @property
+    def has_credentials(self) -> bool:
+        """True if callers are asked for a token or a certificate."""
+        return self.tokens is not None or (self.tls is not None and self.tls.client_ca is not None)
