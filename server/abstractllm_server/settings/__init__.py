@@ -1,11 +1,12 @@
 """The server's configuration: a YAML file and flags. No other part of the server reads the environment."""
 
 from abstractllm_server.settings.faults import ConfigurationFaultsError, faults_of
-from abstractllm_server.settings.keys import Role, ServerSettings, TlsSettings
+from abstractllm_server.settings.keys import MetricsSettings, Role, ServerSettings, TlsSettings
 from abstractllm_server.settings.loading import load_settings, locate
 
 __all__ = [
     "ConfigurationFaultsError",
+    "MetricsSettings",
     "Role",
     "ServerSettings",
     "TlsSettings",

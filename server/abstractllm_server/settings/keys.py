@@ -8,13 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from abstractllm.config import Bytes, Seconds
+from abstractllm.config import Bytes, ConfigModel, Seconds
 from abstractllm.errors import ConfigurationError
 from abstractllm_server.settings.addresses import is_local
 
-__all__ = ["Role", "ServerSettings", "TlsSettings"]
+__all__ = ["MetricsSettings", "Role", "ServerSettings", "TlsSettings"]
 
 _LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -28,10 +28,8 @@ class Role(StrEnum):
     """All rights."""
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(ConfigModel):
     """The server's certificate, and the certificates that it takes from callers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     certificate: Path
     """PEM of the certificate and the chain above it."""
@@ -43,10 +41,17 @@ class TlsSettings(BaseModel):
     """The role of each name (subject alternative name or common name) in callers' certificates."""
 
 
-class ServerSettings(BaseModel):
-    """The settings of a server; their names are the keys of the configuration file."""
+class MetricsSettings(ConfigModel):
+    """The attributes of metrics that callers decide about: each of their values is a series that is kept for good."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    labels: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], ...], Field(max_length=8)] = ()
+    """The keys of callers' labels whose values are attributes of metrics."""
+    callers: bool = False
+    """Makes the caller's name an attribute of metrics."""
+
+
+class ServerSettings(ConfigModel):
+    """The settings of a server; their names are the keys of the configuration file."""
 
     listen: str = "127.0.0.1:50051"
     """`HOST:PORT` (port 0 takes a free one), `[IPV6]:PORT`, or `unix:///PATH`."""
@@ -68,11 +73,14 @@ class ServerSettings(BaseModel):
     reflection: bool = True
     grace: Annotated[Seconds, Field(le=600)] = 20.0
     """Seconds that running requests have to end after SIGTERM."""
+    read_timeout: Annotated[Seconds, Field(le=3600)] = 20.0
+    """Seconds that the message of a call may take to arrive; then the call ends with TIMEOUT."""
     write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0
-    """Seconds that a stream waits for a caller who does not read; then it ends with TIMEOUT."""
+    """Seconds that an answer waits for a caller who does not read; then the call ends with TIMEOUT."""
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     """The form of log records: lines for people, or a JSON object a line."""
+    metrics: MetricsSettings = MetricsSettings()
 
     def check(self) -> None:
         """Checks the rules that concern several keys.

@@ -1,0 +1,78 @@
+"""The measurements of LLMs: the requests that they have, their memory, and what their engines have done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from abstractllm.enums import LlmState
+from abstractllm.interface import AbstractLLMInterface
+from abstractllm.registry import LLMRegistry
+from abstractllm.statistics import EngineStatistics
+from abstractllm_server.telemetry.measurements import Measurement
+
+__all__ = ["LlmMeasurements"]
+
+_CACHE_SECONDS = 60.0
+"""The interval in which the sizes of model caches are looked up: it means to walk through their folders."""
+
+
+class LlmMeasurements:
+    """Reads the LLMs of a registry, whenever it is called.
+
+    Args:
+        registry: The LLMs.
+    """
+
+    def __init__(self, registry: LLMRegistry) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._cache_bytes = 0
+        self._looked_up_at: float | None = None
+
+    def __call__(self) -> Iterator[Measurement]:
+        """Yields the measurements of each LLM, and those of all together."""
+        for llm in tuple(self._registry):
+            yield from _of_llm(llm)
+        yield Measurement("abstractllm.model_cache.size", self._model_cache_bytes())
+
+    def _model_cache_bytes(self) -> int:
+        with self._lock:
+            now = time.monotonic()
+            if self._looked_up_at is None or now - self._looked_up_at > _CACHE_SECONDS:
+                # LLMs may share a folder.
+                sizes = {
+                    folder: size for llm in tuple(self._registry) for folder, size in llm.model_cache_bytes.items()
+                }
+                self._cache_bytes, self._looked_up_at = sum(sizes.values()), now
+            return self._cache_bytes
+
+
+def _of_llm(llm: AbstractLLMInterface) -> Iterator[Measurement]:
+    name = {"abstractllm.llm": llm.name}
+    can_answer = llm.state[0] in (LlmState.READY, LlmState.UNLOADED)
+    yield Measurement("abstractllm.llm.ready", int(can_answer), name | {"gen_ai.provider.name": llm.provider})
+    waiting = llm.queued
+    yield Measurement("abstractllm.llm.requests", max(0, llm.running - waiting), name | {"state": "running"})
+    yield Measurement("abstractllm.llm.requests", waiting, name | {"state": "waiting"})
+    if (statistics := llm.engine_statistics) is not None:
+        yield from _of_engines(statistics, name)
+
+
+def _of_engines(statistics: EngineStatistics, name: dict[str, str]) -> Iterator[Measurement]:
+    yield Measurement("abstractllm.engine.memory", statistics.weights_bytes, name | {"kind": "weights"})
+    yield Measurement("abstractllm.engine.memory", statistics.kv_cache_bytes, name | {"kind": "kv_cache"})
+    yield Measurement("abstractllm.engine.kv_cache.usage", statistics.kv_cache_usage, name)
+    yield Measurement("abstractllm.engine.evictions", statistics.evictions, name)
+    yield Measurement("abstractllm.engine.batch.size", statistics.batch_size, name)
+    yield Measurement("abstractllm.engine.steps", statistics.steps, name)
+    yield Measurement("abstractllm.engine.step.duration", statistics.step_seconds, name)
+    yield Measurement("abstractllm.engine.prompt.tokens", statistics.prompt_tokens, name)
+    yield Measurement("abstractllm.engine.prompt.cached_tokens", statistics.cached_prompt_tokens, name)
+    yield Measurement("abstractllm.engine.generated.tokens", statistics.generated_tokens, name)
+    yield Measurement("abstractllm.engine.loads", statistics.loads, name | {"outcome": "success"})
+    yield Measurement("abstractllm.engine.loads", statistics.failed_loads, name | {"outcome": "failure"})
+    yield Measurement("abstractllm.engine.load.duration", statistics.load_seconds, name)
+    for reason, count in statistics.restarts.items():
+        yield Measurement("abstractllm.engine.restarts", count, name | {"reason": reason})

@@ -1,0 +1,44 @@
+"""The switch of metrics: where nobody asks for them, nothing of them is imported, made or called."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from abstractllm_server.settings import MetricsSettings
+from abstractllm_server.telemetry.otel import sends
+
+if TYPE_CHECKING:  # importing OpenTelemetry's SDK takes a fifth of a second
+    from opentelemetry.sdk.metrics.export import MetricExporter
+
+    from abstractllm_server.telemetry.metrics import Metrics
+
+__all__ = ["start_metrics"]
+
+
+def start_metrics(settings: MetricsSettings, methods: Collection[str], *, is_scraped: bool) -> Metrics | None:
+    """Starts metrics, if they are wanted: somebody reads them from this process, or they are sent by OTLP.
+
+    Args:
+        settings: The choice of labels and callers as attributes.
+        methods: The methods that there are, `/package.Service/Method`.
+        is_scraped: True if `/metrics` is served.
+
+    Returns:
+        The metrics; None if nobody wants them.
+
+    Raises:
+        ConfigurationError: If one of OpenTelemetry's variables asks for something that there is not.
+    """
+    is_sent = sends("metrics")
+    if not (is_scraped or is_sent):
+        return None
+    from abstractllm_server.telemetry.metrics import Metrics
+
+    return Metrics(settings, methods, _otlp_exporter() if is_sent else None)
+
+
+def _otlp_exporter() -> MetricExporter:
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+    return OTLPMetricExporter()
