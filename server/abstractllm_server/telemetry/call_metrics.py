@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from abstractllm.call_record import CallRecord, UpstreamCall
@@ -51,7 +51,7 @@ class CallMetrics:
         histograms: The histograms, by name.
         counters: The counters, by name.
         settings: The choice of labels and callers as attributes.
-        methods: The methods that there are, `/package.Service/Method`.
+        is_method: Tells whether there is a method `/package.Service/Method`.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class CallMetrics:
         histograms: Mapping[str, Histogram],
         counters: Mapping[str, CounterInstrument],
         settings: MetricsSettings,
-        methods: Collection[str],
+        is_method: Callable[[str], bool],
     ) -> None:
         self._histograms = histograms
         self._counters = counters
         self._settings = settings
-        self._methods = {method: method.removeprefix("/") for method in methods}
+        self._is_method = is_method
         self._active = Counter[str]()
         for reason in sorted(_REFUSALS):
             # An alert sees no increase of a series that begins with its first event.
@@ -81,8 +81,7 @@ class CallMetrics:
         error_type = _error_type(record)
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": record.status}
         self._record("rpc.server.call.duration", record.seconds, attributes | error_type)
-        reason = record.error.reason if record.error is not None else None
-        if reason in _REFUSALS and record.first_token_at is None:
+        if error_type.get("error.type") in _REFUSALS and record.first_token_at is None:
             self._add("abstractllm.server.refusals", 1, error_type)
         if record.operation == "chat" and record.provider:
             self._record_answer(record, error_type)
@@ -95,7 +94,7 @@ class CallMetrics:
             yield Measurement("abstractllm.server.calls.active", calls, {"rpc.method": method})
 
     def _method(self, record: CallRecord) -> str:
-        return self._methods.get(record.method, OTHER_METHOD)
+        return record.method.removeprefix("/") if self._is_method(record.method) else OTHER_METHOD
 
     def _record_answer(self, record: CallRecord, error_type: dict[str, str]) -> None:
         """Records a request for an answer that has come as far as an LLM."""

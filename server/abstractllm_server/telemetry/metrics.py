@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,12 +40,12 @@ class Metrics:
 
     Args:
         settings: The choice of labels and callers as attributes.
-        methods: The methods that there are, `/package.Service/Method`.
+        is_method: Tells whether there is a method `/package.Service/Method`.
         exporter: Sends metrics in an interval, besides; None to offer them to Prometheus alone.
     """
 
     def __init__(
-        self, settings: MetricsSettings, methods: Collection[str], exporter: MetricExporter | None = None
+        self, settings: MetricsSettings, is_method: Callable[[str], bool], exporter: MetricExporter | None = None
     ) -> None:
         self._sources = _Sources()
         self._registry = CollectorRegistry()
@@ -61,7 +61,7 @@ class Metrics:
             shutdown_on_exit=False,
         )
         histograms, counters = self._make_instruments()
-        self.observer = CallMetrics(histograms, counters, settings, methods)
+        self.observer = CallMetrics(histograms, counters, settings, is_method)
         """Is told of each call."""
         self.add_source(self.observer.measurements)
         self.add_source(process_measurements)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from abstractllm_server.settings import MetricsSettings
@@ -16,12 +16,12 @@ if TYPE_CHECKING:  # importing OpenTelemetry's SDK takes a fifth of a second
 __all__ = ["start_metrics"]
 
 
-def start_metrics(settings: MetricsSettings, methods: Collection[str], *, is_scraped: bool) -> Metrics | None:
+def start_metrics(settings: MetricsSettings, is_method: Callable[[str], bool], *, is_scraped: bool) -> Metrics | None:
     """Starts metrics, if they are wanted: somebody reads them from this process, or they are sent by OTLP.
 
     Args:
         settings: The choice of labels and callers as attributes.
-        methods: The methods that there are, `/package.Service/Method`.
+        is_method: Tells whether there is a method `/package.Service/Method`.
         is_scraped: True if `/metrics` is served.
 
     Returns:
@@ -35,7 +35,7 @@ def start_metrics(settings: MetricsSettings, methods: Collection[str], *, is_scr
         return None
     from abstractllm_server.telemetry.metrics import Metrics
 
-    return Metrics(settings, methods, _otlp_exporter() if is_sent else None)
+    return Metrics(settings, is_method, _otlp_exporter() if is_sent else None)
 
 
 def _otlp_exporter() -> MetricExporter:
