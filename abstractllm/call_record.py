@@ -34,6 +34,8 @@ class UpstreamCall:
     """The tokens as the API reports them; None if it does not, or the call ended before that."""
     error_reason: str = ""
     """The reason of the error that it ended with; CANCELLED if it was given up before its end."""
+    trace: Any = None
+    """The call's part of a trace; only the code of traces knows what it is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +64,8 @@ class CallRecord:
     """The caller's labels."""
     llm: str = ""
     """The name of the LLM that the caller named, or that was meant."""
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """The choices of a call that only an administrator may make, by name: a model, the keys to change; no content."""
     provider: str = ""
     model: str = ""
     """The model that answers, as the LLM's configuration names it."""
@@ -115,9 +119,39 @@ class CallRecord:
         self.input_tokens = self.output_tokens = self.cached_input_tokens = self.reasoning_tokens = None
         self.queued = self.prefill = self.decode = self.first_token_at = None
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what is known of the request and its answer, by name: ids, tokens, seconds, the end.
+
+        Content is none of it, nor is the message of an error, which may repeat what the caller or the provider wrote.
+        """
+        values = {
+            "request_id": self.request_id,
+            "llm": self.llm,
+            "provider": self.provider,
+            "model": self.model,
+            "finish_reason": self.finish_reason,
+            "error": str(self.error.reason) if self.error else "",
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_input_tokens": self.cached_input_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "attempts": len(self.attempts) if len(self.attempts) > 1 else None,
+            "queued": _rounded(self.queued),
+            "prefill": _rounded(self.prefill),
+            "decode": _rounded(self.decode),
+            "first_token": _rounded(self.time_to_first_token),
+            "seconds": _rounded(self.seconds),
+            "labels": dict(self.labels),
+        }
+        return {name: value for name, value in values.items() if value not in (None, "", {})}
+
     def note_usage(self, usage: Usage) -> None:
         """Notes the counts of a whole answer; what is not known leaves what was counted before."""
         for name in ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"):
             count = getattr(usage, name)
             if count is not None:
                 setattr(self, name, count)
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -16,35 +16,7 @@ from abstractllm.types import Finished
 from abstractllm.utils.log_lines import StructuredMessage
 from abstractllm.utils.logging import logger
 
-__all__ = ["call_fields", "log_outcome", "log_start"]
-
-
-def call_fields(record: CallRecord) -> dict[str, Any]:
-    """Returns what is known of a call, by name: ids, tokens, times, its end; never its content.
-
-    The message of an error is none of it, since it may repeat what the caller or the provider wrote.
-    """
-    error = record.error
-    values: dict[str, Any] = {
-        "request_id": record.request_id,
-        "llm": record.llm,
-        "provider": record.provider,
-        "model": record.model,
-        "finish_reason": record.finish_reason,
-        "error": str(error.reason) if error else "",
-        "input_tokens": record.input_tokens,
-        "output_tokens": record.output_tokens,
-        "cached_input_tokens": record.cached_input_tokens,
-        "reasoning_tokens": record.reasoning_tokens,
-        "attempts": len(record.attempts) if len(record.attempts) > 1 else None,
-        "queued": _rounded(record.queued),
-        "prefill": _rounded(record.prefill),
-        "decode": _rounded(record.decode),
-        "first_token": _rounded(record.time_to_first_token),
-        "seconds": _rounded(record.seconds),
-        "labels": dict(record.labels),
-    }
-    return {name: value for name, value in values.items() if value not in (None, "", {})}
+__all__ = ["log_outcome", "log_start"]
 
 
 def log_start(request: GenerationRequest, *, with_content: bool, **facts: Any) -> None:
@@ -77,7 +49,7 @@ def log_outcome(record: CallRecord, text: str, outcome: Finished | BaseException
     """
     level = logging.WARNING if isinstance(outcome, AbstractLLMError) else logging.INFO
     if not record.method and logger.isEnabledFor(level):
-        fields = call_fields(record)
+        fields = record.facts()
         if isinstance(outcome, Finished):
             fields.pop("error", None)  # that of an attempt before
         elif not isinstance(outcome, AbstractLLMError):
@@ -85,7 +57,3 @@ def log_outcome(record: CallRecord, text: str, outcome: Finished | BaseException
         logger.log(level, StructuredMessage("response", fields))
     if with_content and logger.isEnabledFor(logging.DEBUG):
         logger.debug(StructuredMessage("response", {"request_id": record.request_id, "text": text}))
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)
