@@ -13,7 +13,6 @@ from typing import Self
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import LLMRegistry
@@ -21,10 +20,10 @@ from abstractllm.types import LlmState
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
+from abstractllm_server.services.reflection import add_reflection
 from abstractllm_server.settings import ServerSettings, locate
 from abstractllm_server.telemetry.logs import say, start_logs
-from abstractllm_server.transport.auth_interceptor import AuthInterceptor
-from abstractllm_server.transport.call_interceptor import CallInterceptor
+from abstractllm_server.transport.guard import Guard
 from abstractllm_server.transport.limits import server_options
 from abstractllm_server.transport.unix_socket import UnixSocket
 
@@ -51,15 +50,17 @@ class Server:
         self.address = ""
         self._registry = registry
         self._settings = settings
-        self._calls = CallInterceptor(settings.write_timeout)
         self._access = AccessControl(settings, list(paths_open_to_inference()))
+        self._guard = Guard(
+            self._access, read_timeout=settings.read_timeout, write_timeout=settings.write_timeout, observers=()
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._socket: UnixSocket | None = None
 
     @property
     def running(self) -> int:
         """The number of calls that run."""
-        return self._calls.running
+        return self._guard.running
 
     async def start(self) -> None:
         """Starts listening, then loads the LLMs that are to be loaded, in the background.
@@ -69,9 +70,9 @@ class Server:
         """
         preload = self._settings.preload
         names = [self._registry.default] if preload is None else list(preload)
-        interceptors = [AuthInterceptor(self._access), self._calls]
         capacity = sum(llm.capacity for llm in self._registry)
-        self._grpc = aio.server(interceptors=interceptors, options=server_options(capacity))
+        self._grpc = aio.server(options=server_options(capacity))
+        self._grpc.add_generic_rpc_handlers((self._guard,))
         self._health = Health(self._registry, set(names))
         self._add_services()
         self.address = self._bind()
@@ -84,11 +85,12 @@ class Server:
         self._tasks.append(asyncio.create_task(self._access.watch_files()))
 
     def _add_services(self) -> None:
-        add_services(self._grpc, self._registry)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        methods = self._guard.methods
+        add_services(methods, self._registry)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         if self._settings.reflection:
             health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-            reflection.enable_server_reflection([*service_names(), health, reflection.SERVICE_NAME], self._grpc)
+            add_reflection([*service_names(), health], methods)
 
     def _bind(self) -> str:
         listen = self._settings.listen
@@ -141,7 +143,7 @@ class Server:
             task.cancel()
         try:
             await asyncio.gather(
-                self._health.stop(), self._calls.drain(self._settings.grace if grace is None else grace)
+                self._health.stop(), self._guard.drain(self._settings.grace if grace is None else grace)
             )
             await self._grpc.stop(0)
             await self._registry.close()

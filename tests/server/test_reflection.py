@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -13,31 +14,51 @@ from tests.server.support import HANG, Serving, failure, serving
 BUF = Path(sys.executable).with_name("buf")
 
 
-async def ask(served: Serving, **question: str) -> reflection_pb2.ServerReflectionResponse:
-    stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)
-    call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**question)]), timeout=HANG)
+VERSIONS = pytest.mark.parametrize("version", ["v1", "v1alpha"])
+
+
+async def ask(served: Serving, version: str, **question: str) -> reflection_pb2.ServerReflectionResponse:
+    """The answer to one question; the messages of both versions are the same but for their names."""
+    call = served.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(iter([reflection_pb2.ServerReflectionRequest(**question)]), timeout=HANG)
     return await call.read()
 
 
-async def test_services_are_listed(served: Serving) -> None:
-    answer = await ask(served, list_services="")
+@VERSIONS
+async def test_services_are_listed(served: Serving, version: str) -> None:
+    answer = await ask(served, version, list_services="")
     assert {service.name for service in answer.list_services_response.service} == {
         "abstractllm_api.v1.GenerationService",
         "abstractllm_api.v1.ModelService",
         "abstractllm_api.v1.ConfigService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
 
 
-async def test_descriptors_are_served(served: Serving) -> None:
-    answer = await ask(served, file_containing_symbol="abstractllm_api.v1.GenerationService")
+@VERSIONS
+async def test_descriptors_are_served(served: Serving, version: str) -> None:
+    answer = await ask(served, version, file_containing_symbol="abstractllm_api.v1.GenerationService")
     files = [
         descriptor_pb2.FileDescriptorProto.FromString(data)
         for data in answer.file_descriptor_response.file_descriptor_proto
     ]
     (methods,) = ([method.name for method in service.method] for file in files for service in file.service)
     assert methods == ["Generate", "StreamGenerate", "CountTokens"]
+
+
+@VERSIONS
+async def test_each_version_describes_itself(served: Serving, version: str) -> None:
+    answer = await ask(served, version, file_containing_symbol=f"grpc.reflection.{version}.ServerReflection")
+    (data,) = answer.file_descriptor_response.file_descriptor_proto
+    file = descriptor_pb2.FileDescriptorProto.FromString(data)
+    assert file.package == f"grpc.reflection.{version}"
+    (method,) = file.service[0].method
+    assert method.input_type == f".grpc.reflection.{version}.ServerReflectionRequest"
 
 
 async def test_reflection_can_be_switched_off() -> None:

@@ -116,7 +116,7 @@ async def test_callers_cancelled_in_a_blocked_write_leave_nothing(served: Local)
             streams = [stub.StreamGenerate(chatty()) for _ in range(50)]
             for stream in streams:
                 await asyncio.wait_for(stream.read(), PATIENCE)
-            await until(lambda: len(served.server._calls._write_starts) == 50)
+            await until(lambda: served.server._guard._waiting.writers == 50)
             for stream in streams:
                 stream.cancel()
             await until(served.is_at_rest)

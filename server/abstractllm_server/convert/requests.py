@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from abstractllm.call_record import CallRecord
 from abstractllm.enums import ParametersPolicy
 from abstractllm.parameters import parse_parameters
 from abstractllm.requests import (
@@ -37,13 +38,15 @@ from abstractllm_server.convert.fields import invalid, read_enum, read_fields, r
 __all__ = ["count_request", "generation_request"]
 
 
-def generation_request(message: pb.GenerateRequest, timeout: float | None, caller: str = "") -> GenerationRequest:
+def generation_request(
+    message: pb.GenerateRequest, timeout: float | None, record: CallRecord | None = None
+) -> GenerationRequest:
     """Decodes and checks a request.
 
     Args:
         message: The request.
         timeout: Seconds until the call's deadline; None without one.
-        caller: The caller's name.
+        record: The record of the call, for the LLM to fill.
 
     Raises:
         InvalidRequestError: Naming the field.
@@ -61,13 +64,15 @@ def generation_request(message: pb.GenerateRequest, timeout: float | None, calle
         labels=dict(message.labels),
         parameters_policy=policy or ParametersPolicy.REJECT,
         timeout=_positive(timeout),
-        caller=caller,
+        **_call(record),
     )
     request.check()
     return request
 
 
-def count_request(message: pb.CountTokensRequest, timeout: float | None, caller: str = "") -> GenerationRequest:
+def count_request(
+    message: pb.CountTokensRequest, timeout: float | None, record: CallRecord | None = None
+) -> GenerationRequest:
     """Decodes and checks the request whose prompt tokens are to be counted; errors as `generation_request`."""
     model = {"model": message.model} if message.HasField("model") else {}
     request = GenerationRequest(
@@ -75,10 +80,14 @@ def count_request(message: pb.CountTokensRequest, timeout: float | None, caller:
         parameters=parse_parameters(model, ""),
         tools=_tools(message.tools),
         timeout=_positive(timeout),
-        caller=caller,
+        **_call(record),
     )
     request.check()
     return request
+
+
+def _call(record: CallRecord | None) -> dict[str, Any]:
+    return {} if record is None else {"caller": record.caller, "record": record}
 
 
 def _positive(timeout: float | None) -> float | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
-from grpc import aio
 
 from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import (
@@ -24,7 +23,7 @@ from abstractllm_server.services.models import ModelServicer
 
 __all__ = ["add_services", "paths_open_to_inference", "service_names"]
 
-Registration = Callable[[Any, aio.Server], None]
+Registration = Callable[[Any, Any], None]
 
 # The file that describes a service, the class that answers its calls, and how that is added to a server.
 _SERVICES: tuple[tuple[FileDescriptor, type[Any], Registration], ...] = (
@@ -34,8 +33,8 @@ _SERVICES: tuple[tuple[FileDescriptor, type[Any], Registration], ...] = (
 )
 
 
-def add_services(server: aio.Server, registry: LLMRegistry) -> None:
-    """Lets a server answer the calls of every service with the LLMs of a registry."""
+def add_services(server: Any, registry: LLMRegistry) -> None:
+    """Lets a server, or the table of methods that stands for it, answer the calls of every service."""
     for _, servicer, register in _SERVICES:
         register(servicer(registry), server)
 

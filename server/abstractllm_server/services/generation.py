@@ -14,7 +14,7 @@ from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server.convert import responses
 from abstractllm_server.convert.requests import count_request, generation_request
 from abstractllm_server.security.roles import open_to_inference
-from abstractllm_server.transport.auth_interceptor import caller_of
+from abstractllm_server.telemetry.current import current_record
 
 __all__ = ["GenerationServicer"]
 
@@ -32,7 +32,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         """Answers at once, when the whole answer is there."""
         llm = self._registry[request.llm]
         return responses.completion(
-            await llm.run_to_end(generation_request(request, context.time_remaining(), caller_of(context)))
+            await llm.run_to_end(generation_request(request, context.time_remaining(), current_record()))
         )
 
     async def StreamGenerate(
@@ -40,7 +40,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
         """Answers event by event."""
         llm = self._registry[request.llm]
-        generation = generation_request(request, context.time_remaining(), caller_of(context))
+        generation = generation_request(request, context.time_remaining(), current_record())
         async with aclosing(llm.run(generation)) as events:
             async for event in events:
                 yield responses.event(event)
@@ -52,5 +52,5 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> pb.CountTokensResponse:
         """Counts the tokens of a prompt."""
         llm = self._registry[request.llm]
-        tokens = await llm.run_count(count_request(request, context.time_remaining(), caller_of(context)))
+        tokens = await llm.run_count(count_request(request, context.time_remaining(), current_record()))
         return pb.CountTokensResponse(input_tokens=tokens)

@@ -1,0 +1,66 @@
+"""One call on its way through the guard."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from grpc import aio
+
+from abstractllm.call_record import CallRecord
+from abstractllm.errors import AbstractLLMError
+from abstractllm_server.transport.methods import Method
+
+__all__ = ["GuardedCall"]
+
+
+class GuardedCall:
+    """One call.
+
+    Args:
+        method: The method that it calls.
+        context: grpc's handle of it.
+        record: Its record.
+        task: The task that handles it.
+
+    Attributes:
+        connection: The name under which its connection is bounded.
+        request: Its message, once that was read.
+        error: The error that the guard ends it with; None as long as it does not.
+        unread: The bytes that were written last, and may wait for their reader.
+        is_slow: True while its answer has waited for a reader for some time.
+        is_answered: True once its handler has returned: only grpc's own sending of the end is left.
+    """
+
+    __slots__ = (
+        "connection",
+        "context",
+        "error",
+        "is_answered",
+        "is_slow",
+        "method",
+        "record",
+        "request",
+        "task",
+        "unread",
+    )
+
+    def __init__(
+        self, method: Method, context: aio.ServicerContext[Any, Any], record: CallRecord, task: asyncio.Task[Any]
+    ) -> None:
+        self.method = method
+        self.context = context
+        self.record = record
+        self.task = task
+        self.connection = record.peer
+        self.request: Any = None
+        self.error: AbstractLLMError | None = None
+        self.unread = 0
+        self.is_answered = False
+        self.is_slow = False
+
+    def end(self, error: AbstractLLMError) -> None:
+        """Ends the call with an error, wherever it is; the first error counts."""
+        if self.error is None:
+            self.error = error
+            self.task.cancel()

@@ -1,0 +1,310 @@
+"""The guard: the one way of every call, from its headers to its status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, NoReturn
+
+import grpc
+from grpc import aio
+
+from abstractllm.call_record import CallRecord
+from abstractllm.errors import (
+    AbstractLLMError,
+    ErrorReason,
+    InternalError,
+    InvalidRequestError,
+    ServerShuttingDownError,
+    UnsupportedFeatureError,
+)
+from abstractllm_server.convert.errors import status_of
+from abstractllm_server.security.access_control import AccessControl
+from abstractllm_server.security.identity import Identity, MethodForbiddenError
+from abstractllm_server.telemetry.current import set_current_record
+from abstractllm_server.telemetry.observer import CallObserver
+from abstractllm_server.transport.abort import abort
+from abstractllm_server.transport.call import GuardedCall
+from abstractllm_server.transport.limits import MAX_MESSAGE_BYTES
+from abstractllm_server.transport.methods import Method, MethodTable
+from abstractllm_server.transport.waiting_calls import WaitingCalls
+
+__all__ = ["Guard"]
+
+logger = logging.getLogger("abstractllm.server")
+
+_CANCELLATION_TIMEOUT = 0.5
+"""Seconds that calls may take to end once they are cancelled."""
+_ALWAYS_ANSWERED = ("/grpc.health.", "/grpc.reflection.")
+"""Services that keep answering while the server drains."""
+
+
+class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
+    """Handles every call of every service, from the moment that its headers arrive.
+
+    It knows the caller before it takes the call's message, reads and writes under time limits, bounds what waits, and
+    turns the errors that handlers raise into statuses: handlers contain no `try`. It keeps the record of each call,
+    and tells the observers of its begin and its end, once each.
+
+    Args:
+        access: The check of callers.
+        read_timeout: Seconds that a message may take to arrive.
+        write_timeout: Seconds that an answer, or one message of a stream, may wait for its reader.
+        observers: Told of each call.
+
+    Attributes:
+        methods: The methods of all services; unknown ones are refused.
+    """
+
+    def __init__(
+        self,
+        access: AccessControl,
+        *,
+        read_timeout: float,
+        write_timeout: float,
+        observers: Sequence[CallObserver] = (),
+    ) -> None:
+        self.methods = MethodTable()
+        self._access = access
+        self._observers = tuple(observers)
+        self._waiting = WaitingCalls(read_timeout, write_timeout)
+        self._handlers: dict[str, Any] = {}
+        self._is_draining = False
+        self._running: set[GuardedCall] = set()
+        """The calls that were admitted, but for those of services that keep answering while the server drains."""
+
+    @property
+    def running(self) -> int:
+        """The number of calls that run."""
+        return len(self._running)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Returns the handler of a call; called by grpc when the headers have arrived."""
+        path: str = handler_call_details.method
+        handler = self._handlers.get(path)
+        if handler is None:
+            method = self.methods.get(path)
+            handler = self._handler(method or Method(path))
+            if method is not None:
+                self._handlers[path] = handler
+        return handler
+
+    def _handler(self, method: Method) -> Any:
+        """Makes a handler that runs at the headers, and takes and gives bytes.
+
+        A handler of single requests would run when the message is there, and be cut off from one that never comes. A
+        single answer is returned instead of written, for grpc to send it together with the status.
+        """
+        if method.streams_responses:
+
+            async def stream(_requests: object, context: aio.ServicerContext[Any, Any]) -> None:
+                call = self._begin(method, context)
+                try:
+                    await self._answer_with_stream(call)
+                except BaseException as error:
+                    await self._fail(call, error)
+
+            return grpc.stream_stream_rpc_method_handler(stream)
+
+        async def unary(_requests: object, context: aio.ServicerContext[Any, Any]) -> bytes:
+            call = self._begin(method, context)
+            try:
+                return await self._answer_once(call)
+            except BaseException as error:
+                await self._fail(call, error)
+
+        return grpc.stream_unary_rpc_method_handler(unary)
+
+    def _begin(self, method: Method, context: aio.ServicerContext[Any, Any]) -> GuardedCall:
+        record = CallRecord(method=method.path, peer=context.peer())
+        task = asyncio.current_task()
+        assert task is not None
+        call = GuardedCall(method, context, record, task)
+        set_current_record(record)
+        task.add_done_callback(partial(self._ended, call))
+        for observer in self._observers:
+            observer.started(record, context.invocation_metadata() or ())
+        return call
+
+    async def _answer_once(self, call: GuardedCall) -> bytes:
+        handle, request = await self._admit(call)
+        response = _encoded(call, await handle(request, call.context))
+        call.is_answered = True
+        self._waiting.write_begins(call, len(response))
+        return response
+
+    async def _answer_with_stream(self, call: GuardedCall) -> None:
+        handle, request = await self._admit(call)
+        context, waiting = call.context, self._waiting
+        async with aclosing(handle(request, context)) as responses:
+            async for response in responses:
+                data = _encoded(call, response)
+                waiting.write_begins(call, len(data))
+                await context.write(data)
+                waiting.write_ended(call)
+        call.is_answered = True
+        waiting.write_begins(call, 0)
+
+    async def _admit(self, call: GuardedCall) -> tuple[Callable[..., Any], Any]:
+        """Lets a call in: its caller first, then its message.
+
+        Returns:
+            The handler of its method, and its request.
+
+        Raises:
+            AbstractLLMError: If it is refused.
+        """
+        identity = self._authenticate(call)
+        method = call.method
+        if method.handle is None:
+            raise UnsupportedFeatureError(f"there is no method {method.path[:200]}")
+        is_always_answered = method.path.startswith(_ALWAYS_ANSWERED)
+        if self._is_draining and not is_always_answered:
+            raise ServerShuttingDownError("the server is shutting down")
+        if identity.role is None and is_always_answered:
+            self._waiting.probe_begins(call)
+        if method.streams_requests:
+            return method.handle, self._requests(call)
+        request = await self._read(call)
+        if request is None:
+            raise InvalidRequestError("the call ended without a message")
+        if not is_always_answered:
+            self._running.add(call)
+        return method.handle, request
+
+    def _authenticate(self, call: GuardedCall) -> Identity:
+        record, context = call.record, call.context
+        properties = context.auth_context() if self._access.reads_certificates else {}
+        try:
+            identity = self._access.authenticate(
+                record.method, context.invocation_metadata() or (), properties, record.peer
+            )
+        except MethodForbiddenError as error:
+            _note_identity(call, error.identity)
+            raise
+        _note_identity(call, identity)
+        return identity
+
+    async def _read(self, call: GuardedCall) -> Any:
+        """Reads one message; returns None if there are no more."""
+        self._waiting.read_begins(call)
+        data = await call.context.read()
+        self._waiting.read_ended(call)
+        if data is aio.EOF:
+            return None
+        call.record.request_bytes += len(data)
+        assert call.method.decode is not None
+        try:
+            request = call.request = call.method.decode(data)
+        except Exception:
+            raise InvalidRequestError("the request cannot be decoded: it is not a valid protobuf message") from None
+        call.record.request_id = getattr(request, "request_id", "")
+        return request
+
+    async def _requests(self, call: GuardedCall) -> AsyncIterator[Any]:
+        while (request := await self._read(call)) is not None:
+            yield request
+
+    async def _fail(self, call: GuardedCall, error: BaseException) -> NoReturn:
+        """Ends a call with the status that belongs to an error."""
+        self._waiting.forget(call)
+        if isinstance(error, asyncio.CancelledError):
+            if call.error is None:  # the caller has left
+                raise error
+            call.task.uncancel()
+            error = call.error
+        if not isinstance(error, AbstractLLMError):
+            if isinstance(error, KeyboardInterrupt | aio.AbortError):
+                raise error
+            # SystemExit too: whatever a handler does, it must not end the server.
+            cause, error = error, InternalError(f"{type(error).__name__}: {error}")
+            error.__cause__ = cause
+        record, request = call.record, call.request
+        error.fill(
+            request_id=record.request_id or None,
+            llm=getattr(request, "llm", None) or None,
+            output_tokens=record.output_tokens,
+        )
+        if error.reason is ErrorReason.INTERNAL:
+            error.fill(request_id=uuid.uuid4().hex)
+            logger.error("the call with request id %s failed", error.request_id, exc_info=error)
+        status = status_of(error)
+        record.error, record.status = error, status.code.name
+        call.request = request = None
+        try:
+            await abort(call.context, status)
+        except TimeoutError:
+            self._waiting.drop(call)
+            raise asyncio.CancelledError from None
+
+    def _ended(self, call: GuardedCall, task: asyncio.Task[Any]) -> None:
+        """Notes that a call has ended, and that all of it was sent that could be."""
+        self._waiting.forget(call)
+        self._running.discard(call)
+        record = call.record
+        record.ended_at = time.monotonic()
+        if call.is_answered and call.error is not None:
+            # It was ended while grpc sent its answer, which takes no other status any more.
+            record.error, record.status = call.error, status_of(call.error).code.name
+            self._waiting.drop(call)
+        elif not record.status:
+            record.status = _status_without_error(call)
+        for observer in self._observers:
+            observer.ended(record)
+
+    async def drain(self, grace: float) -> None:
+        """Refuses new calls, lets the running ones go on for `grace` seconds, then ends them with SHUTTING_DOWN."""
+        self._is_draining = True
+        for call in self._waiting.readers():
+            if not call.method.path.startswith(_ALWAYS_ANSWERED):
+                call.end(ServerShuttingDownError("the server is shutting down"))
+        await _wait(self._running, grace)
+        for call in self._running:
+            call.end(ServerShuttingDownError("the server shut down before the answer was complete"))
+        await _wait(self._running, _CANCELLATION_TIMEOUT)
+
+
+async def _wait(calls: Iterable[GuardedCall], seconds: float) -> None:
+    tasks = {call.task for call in calls}
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)
+
+
+def _note_identity(call: GuardedCall, identity: Identity) -> None:
+    record = call.record
+    record.caller, record.role = identity.caller, identity.role or ""
+    if not record.peer.startswith("ipv"):
+        # All connections to a unix socket have one address: callers with tokens are told apart by those.
+        call.connection = identity.caller
+
+
+def _encoded(call: GuardedCall, response: Any) -> bytes:
+    """Encodes an answer; refuses one that gRPC could not send: gRPC would end the call without saying why."""
+    assert call.method.encode is not None
+    data = call.method.encode(response)
+    if (size := len(data)) > MAX_MESSAGE_BYTES:
+        raise InvalidRequestError(
+            f"the answer has {size} bytes, more than the {MAX_MESSAGE_BYTES} that a message may have; "
+            "a stream brings it in pieces, and max_tokens bounds it",
+            reason=ErrorReason.MESSAGE_TOO_LARGE,
+            field="parameters.max_tokens",
+            limit=MAX_MESSAGE_BYTES,
+            requested=size,
+        )
+    call.record.response_bytes += size
+    return data
+
+
+def _status_without_error(call: GuardedCall) -> str:
+    """Returns the name of the status of a call that the guard sent none for."""
+    if call.is_answered:
+        return "OK"
+    if (code := call.context.code()) not in (None, 0, grpc.StatusCode.OK):  # a handler of gRPC's own services set it
+        return code.name if isinstance(code, grpc.StatusCode) else str(code)
+    remaining = call.context.time_remaining()
+    return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"

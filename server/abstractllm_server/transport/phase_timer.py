@@ -1,0 +1,59 @@
+"""Time limits for a phase of many calls, kept by one timer of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+__all__ = ["PhaseTimer"]
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+class PhaseTimer(Generic[Item]):
+    """Watches items that are in a phase, and reports those that stay in it too long.
+
+    One timer serves all of them: one for each message would cost more than the message.
+
+    Args:
+        seconds: The time limit of the phase.
+        expired: Called once for each item that stays longer, on the event loop.
+    """
+
+    def __init__(self, seconds: float, expired: Callable[[Item], None]) -> None:
+        self.seconds = seconds
+        self._expired = expired
+        self._starts: dict[Item, float] = {}
+        """The items in the phase, and since when: the longest first."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __contains__(self, item: Item) -> bool:
+        return item in self._starts
+
+    def start(self, item: Item) -> None:
+        """Notes that an item enters the phase."""
+        loop = asyncio.get_running_loop()
+        self._starts[item] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self.seconds, self._look)
+
+    def stop(self, item: Item) -> None:
+        """Notes that an item has left the phase, if it was in it."""
+        self._starts.pop(item, None)
+
+    def _look(self) -> None:
+        """Reports the items that have been too long, and sets the timer for the next that will have."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self.seconds
+        while self._starts:
+            item, since = next(iter(self._starts.items()))
+            if since > latest:
+                self._timer = loop.call_later(since - latest, self._look)
+                return
+            del self._starts[item]
+            self._expired(item)

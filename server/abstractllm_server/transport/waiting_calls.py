@@ -1,0 +1,121 @@
+"""The calls that wait for their callers: for a message to arrive, or for an answer to be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from abstractllm.errors import AbstractLLMError, GenerationTimeoutError, OverloadedError
+from abstractllm_server.transport.abort import drop
+from abstractllm_server.transport.call import GuardedCall
+from abstractllm_server.transport.open_calls import OpenCalls
+from abstractllm_server.transport.phase_timer import PhaseTimer
+
+__all__ = ["WaitingCalls"]
+
+_PENDING, _PENDING_PER_CONNECTION = 1024, 256
+"""Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
+_PROBES, _PROBES_PER_CONNECTION = 512, 128
+"""Calls of those who need no credentials, until they end: checks of health, most of them watching."""
+_UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
+"""Bytes that were written and that their callers do not read."""
+_CALL_BYTES = 20_000
+"""The memory of a call itself."""
+_SLOW = 0.25
+"""Seconds after which an answer that was not read counts as unread."""
+
+
+class WaitingCalls:
+    """The calls that wait for their callers, each for a limited time, and a limited number of them.
+
+    Args:
+        read_timeout: Seconds that a message may take to arrive.
+        write_timeout: Seconds that an answer, or one message of a stream, may wait for its reader.
+    """
+
+    def __init__(self, read_timeout: float, write_timeout: float) -> None:
+        self._reads = PhaseTimer[GuardedCall](read_timeout, self._read_expired)
+        self._writes = PhaseTimer[GuardedCall](min(_SLOW, write_timeout), self._write_is_slow)
+        self._slow_writes = PhaseTimer[GuardedCall](max(write_timeout - _SLOW, 0.0), self._write_expired)
+        self._write_timeout = write_timeout
+        self._pending = OpenCalls[GuardedCall](_PENDING, _PENDING_PER_CONNECTION)
+        self._probes = OpenCalls[GuardedCall](_PROBES, _PROBES_PER_CONNECTION)
+        self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_CONNECTION)
+        self._dropped: set[asyncio.Task[object]] = set()
+
+    @property
+    def writers(self) -> int:
+        """The number of calls that wait for their answers to be read."""
+        return len(self._writes) + len(self._slow_writes)
+
+    def readers(self) -> Iterator[GuardedCall]:
+        """Returns the calls whose message has not arrived."""
+        return iter(list(self._pending))
+
+    def read_begins(self, call: GuardedCall) -> None:
+        """Notes that a call begins to wait for a message."""
+        self._reads.start(call)
+        for ousted in self._pending.add(call.connection, call):
+            ousted.end(_too_many("calls whose message has not arrived"))
+
+    def read_ended(self, call: GuardedCall) -> None:
+        """Notes that a message has arrived."""
+        self._reads.stop(call)
+        self._pending.remove(call.connection, call)
+
+    def probe_begins(self, call: GuardedCall) -> None:
+        """Notes a call for which nobody is asked for credentials; it counts until it is forgotten."""
+        for ousted in self._probes.add(call.connection, call):
+            ousted.end(_too_many("calls without credentials"))
+
+    def write_begins(self, call: GuardedCall, size: int) -> None:
+        """Notes that a call begins to send a message of so many bytes, or, with none, its end."""
+        call.unread = size
+        self._writes.start(call)
+
+    def write_ended(self, call: GuardedCall) -> None:
+        """Notes that a message was taken."""
+        self._writes.stop(call)
+        if call.is_slow:
+            self._slow_write_ended(call)
+
+    def _slow_write_ended(self, call: GuardedCall) -> None:
+        call.is_slow = False
+        self._slow_writes.stop(call)
+        self._unread.remove(call.connection, call)
+
+    def forget(self, call: GuardedCall) -> None:
+        """Notes that a call waits for nothing any more."""
+        self.read_ended(call)
+        self.write_ended(call)
+        self._probes.remove(call.connection, call)
+
+    def drop(self, call: GuardedCall) -> None:
+        """Ends a call without a status, since its caller takes none, and frees what it holds."""
+        if not self._dropped:
+            asyncio.get_running_loop().call_soon(self._drop)
+        self._dropped.add(call.task)
+
+    def _drop(self) -> None:
+        drop(self._dropped)
+        self._dropped = set()
+
+    def _read_expired(self, call: GuardedCall) -> None:
+        seconds = self._reads.seconds
+        call.end(GenerationTimeoutError(f"no message arrived for {seconds:g} seconds", limit=f"{seconds:g} seconds"))
+
+    def _write_is_slow(self, call: GuardedCall) -> None:
+        call.is_slow = True
+        self._slow_writes.start(call)
+        for ousted in self._unread.add(call.connection, call, call.unread + _CALL_BYTES):
+            ousted.end(_too_many("bytes that were not read"))
+
+    def _write_expired(self, call: GuardedCall) -> None:
+        seconds = self._write_timeout
+        call.end(
+            GenerationTimeoutError(f"the caller read nothing for {seconds:g} seconds", limit=f"{seconds:g} seconds")
+        )
+
+
+def _too_many(things: str) -> AbstractLLMError:
+    return OverloadedError(f"too many {things}; the oldest call of the connection that has most was ended")
