@@ -5,16 +5,26 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, cast
+from types import UnionType
+from typing import Annotated, Any, Self, Union, cast, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from abstractllm._generated.config_values import ConfigValues
 from abstractllm.errors import AbstractLLMError, ConfigurationError, InvalidRequestError, UnsupportedParameterError
 from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
 from abstractllm.validation import OTHER_NAMES, error_from_validation, is_unset, rename_keys
 
-__all__ = ["Bytes", "ConfigValues", "LLMConfig", "Seconds"]
+__all__ = ["Bytes", "ConfigModel", "ConfigValues", "LLMConfig", "Seconds"]
 
 REDACTED = "**********"
 _SIZES = {"": 1, "B": 1} | {
@@ -53,14 +63,37 @@ Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(ge=1, le=1 << 60)]
 """A number of bytes; text such as `8GiB` is read too."""
 
 
-class LLMConfig(BaseModel):
+class ConfigModel(BaseModel):
+    """The keys of a configuration: none is taken that is not known, and no value that is not of its kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true and false where a number is expected: Python takes them for 1 and 0."""
+        if isinstance(value, bool) and info.field_name is not None:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if bool not in kinds and not kinds.isdisjoint((int, float)):
+                raise ValueError("must be a number")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Returns the types that an annotation allows for a value itself."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+    return {annotation}
+
+
+class LLMConfig(ConfigModel):
     """The configuration of every LLM. Providers add keys in a subclass.
 
     Generation parameters may stand under `parameters` or, as in `create_llm("openai", temperature=0)`, beside the other
     keys; both mean the LLM's defaults for requests that do not set them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     model: Annotated[str, Field(min_length=1, max_length=256)] = ""
     models: tuple[str, ...] = ()

@@ -234,7 +234,8 @@ def _error_from_fault(fault: ErrorDetails, path: str, secrets: Collection[str]) 
     elif fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float):
         limit, demand = "text", "must be text (in a file, put it in quotes)"
     else:
-        limit, demand = None, fault["msg"][:1].lower() + fault["msg"][1:]
+        message = fault["msg"].removeprefix("Value error, ")
+        limit, demand = None, message[:1].lower() + message[1:]
     is_secret = bool(fault["loc"]) and fault["loc"][0] in secrets
     value = _describe(fault["input"], rule.counted if rule else "", is_secret)
     return InvalidRequestError(f"{field}: {demand}, got {value}", field=field, limit=limit, requested=value)

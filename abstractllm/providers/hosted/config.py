@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from abstractllm.config import LLMConfig, Seconds
+from abstractllm._core.admission.config import AdmissionConfig
+from abstractllm.config import Seconds
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.hosted.limits import http_arguments
 
@@ -63,12 +64,18 @@ def _check_url(url: str) -> str:
 
 
 def _as_text(value: object) -> object:
-    """Reads a value as the text that it was written as: YAML takes `2024-10-21` for a date and `1` for a number."""
+    """Reads a value as the text that it was written as, as far as that is known: YAML takes `1` for a number.
+
+    Raises:
+        ValueError: For a fraction: 1.10 and 1.1 are the same number, and different texts.
+    """
     if isinstance(value, Mapping):
         return {name: _as_text(item) for name, item in value.items()}
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if isinstance(value, int | float | datetime.date) else value
+    if isinstance(value, float):
+        raise ValueError("a fraction must be put in quotes, as its last zeros count in a text")
+    return str(value) if isinstance(value, int | datetime.date) else value
 
 
 def _check_headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -91,7 +98,7 @@ def _check_query(query: dict[str, str]) -> dict[str, str]:
     return query
 
 
-class HostedConfig(LLMConfig):
+class HostedConfig(AdmissionConfig):
     """The configuration of every hosted LLM."""
 
     timeout: Seconds | None = 600.0
@@ -182,5 +189,5 @@ class HostedConfig(LLMConfig):
                 request.url = request.url.copy_merge_params(self.extra_query)
 
         if headers or self.extra_query:
-            arguments["event_hooks"]["request"] = [complete]
+            arguments["event_hooks"]["request"].append(complete)
         return arguments

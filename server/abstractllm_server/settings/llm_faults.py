@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from abstractllm.errors import ConfigurationError
@@ -33,7 +33,7 @@ def llm_faults(lines: Mapping[str, Mapping[str, Any]]) -> list[ConfigurationErro
         try:
             LLMRegistry.from_config({name: line.values for name, line in remaining.items()})
         except ConfigurationError as fault:
-            name = _llm_of(fault.field or "", remaining)
+            name = next((name for name in remaining if fault.message.startswith(f"llms.{name}: ")), None)
             if name is None:
                 return [*faults, fault]
             faults.extend(remaining[name].leave_out(fault, f"llms.{name}"))
@@ -42,14 +42,6 @@ def llm_faults(lines: Mapping[str, Mapping[str, Any]]) -> list[ConfigurationErro
         else:
             break
     return faults
-
-
-def _llm_of(field: str, names: Iterable[str]) -> str | None:
-    """Returns the name of the LLM that a field belongs to; names may have dots, so the longest that fits counts."""
-    fitting = [
-        name for name in names if field == f"llms.{name}" or field.startswith((f"llms.{name}.", f"llms.{name}["))
-    ]
-    return max(fitting, key=len, default=None)
 
 
 class _Line:

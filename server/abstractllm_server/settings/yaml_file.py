@@ -1,7 +1,8 @@
 """The configuration file as YAML: its values, and the line of each key.
 
 Plain words are read by the core schema of YAML 1.2: `true`, `null` and numbers are what they look like, but `yes`, `on`
-and `2026-01-31` are text. Keys are always text: an LLM may be named `yes`, `1` or `null`.
+and `2026-01-31` are text. So is `007`, which is another number in other versions of YAML. Keys are always text: an LLM
+may be named `yes`, `1` or `null`.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _CONSTANTS: dict[str, Any] = {"": None, "~": None} | {
     for word, value in (("null", None), ("true", True), ("false", False))
     for spelling in (word, word.capitalize(), word.upper())
 }
-_INTEGER = re.compile(r"[-+]?[0-9]{1,4000}|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)(e[-+]?[0-9]+)?|[-+]?\.inf|\.nan")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,4000})|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)(e[-+]?[0-9]+)?|[-+]?[0-9]+e[-+]?[0-9]+|[-+]?\.inf|\.nan")
 
 
 @dataclass(slots=True)
