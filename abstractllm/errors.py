@@ -87,6 +87,8 @@ class AbstractLLMError(Exception):
         retryable: True if the same request may succeed later, unchanged.
         is_billed: True if the provider has answered, so that every further attempt would be billed like this one. Then
             nothing here repeats it by itself, whether or not it is retryable.
+        is_turned_away: True if the LLM's own limits refused the request, which then was sent nowhere. Only the caller
+            repeats it, after `retry_after`, and it tells nothing of whether the LLM is well.
         retry_after: Seconds to wait before a retry, where known.
         provider: The provider that failed.
         llm: The name of the LLM that was asked.
@@ -104,6 +106,7 @@ class AbstractLLMError(Exception):
     default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
     retryable: ClassVar[bool] = False
     is_billed: bool = False
+    is_turned_away: bool = False
     attempts: tuple[Attempt, ...] = ()
 
     def __init__(
@@ -228,14 +231,14 @@ class ContentBlockedError(AbstractLLMError):
 
 
 class RateLimitedError(AbstractLLMError):
-    """The provider asks to slow down."""
+    """The provider asks to slow down, or the caller has used up what they may."""
 
     default_reason = ErrorReason.RATE_LIMITED
     retryable = True
 
 
 class OverloadedError(AbstractLLMError):
-    """Too many requests wait already."""
+    """Too many requests wait already, or the request cannot meet its deadline at the present rate."""
 
     default_reason = ErrorReason.OVERLOADED
     retryable = True

@@ -81,7 +81,7 @@ class GenerationRequest:
 
     `make_request` builds one from the arguments of a call and checks it. Its fields are those of `GenerationOptions`,
     the parameters under `parameters`, and the fields that only servers and other LLMs set: `whole`, `caller`,
-    `retry`, `record`.
+    `retry`, `deadline`, `record`.
 
     Example:
         ```python
@@ -110,6 +110,8 @@ class GenerationRequest:
     """The caller's name, for an LLM whose callers take turns; a server sets it, calls in this process share one."""
     retry: bool = True
     """True if the LLM may try again by itself, as often as it is configured to."""
+    deadline: float | None = None
+    """The time, on the clock of `time.monotonic`, at which the whole answer must be there; the LLM sets it."""
     record: CallRecord = field(default_factory=CallRecord, compare=False, repr=False)
     """The record of the call that the request came with, filled on its way; a server sets it."""
 

@@ -147,7 +147,9 @@ class _Execution(Generic[ConfigT]):
         self._config = llm.config
         self._id = uuid.uuid4().hex
         self._request_id = request.request_id or self._id
-        self._request = dataclasses.replace(request, request_id=self._request_id)
+        self._request = dataclasses.replace(
+            request, request_id=self._request_id, deadline=_deadline_on_the_clock(self._config, request)
+        )
         self._record = request.record
         self._record.llm = self._record.llm or llm.name
         self._record.provider = llm.provider
@@ -229,7 +231,7 @@ class _Execution(Generic[ConfigT]):
                 self._failed_attempts += error.attempts or (self._attempt(error),)
                 if error.attempts:
                     error.attempts = self._failed_attempts
-                if not error.retryable or error.is_billed or tries > retries:
+                if not error.retryable or error.is_billed or error.is_turned_away or tries > retries:
                     raise
                 await _pause(error, tries, self._deadline)
             else:
@@ -358,10 +360,22 @@ async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) ->
     await asyncio.sleep(wait)
 
 
+def _budget(config: LLMConfig, request: GenerationRequest) -> float | None:
+    """Returns the seconds in which the whole answer must be there; None for no limit."""
+    return min((seconds for seconds in (request.timeout, config.timeout) if seconds is not None), default=None)
+
+
 def _deadline(config: LLMConfig, request: GenerationRequest) -> float | None:
     """Returns the time, on the event loop's clock, at which the whole answer must be there; None for no limit."""
-    budgets = [seconds for seconds in (request.timeout, config.timeout) if seconds is not None]
-    return asyncio.get_running_loop().time() + min(budgets) if budgets else None
+    budget = _budget(config, request)
+    return None if budget is None else asyncio.get_running_loop().time() + budget
+
+
+def _deadline_on_the_clock(config: LLMConfig, request: GenerationRequest) -> float | None:
+    """Returns the same on the clock of `time.monotonic`; the fallback that made the request may have an earlier one."""
+    budget = _budget(config, request)
+    deadlines = (request.deadline, None if budget is None else time.monotonic() + budget)
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
 
 async def _within(deadline: float | None, result: Awaitable[T]) -> T:

@@ -26,6 +26,12 @@ class ConfigValues(ParameterValues, total=False):
     provider_options: dict[str, Any]
     log_content: bool
 
+    # Of anthropic, huggingface, ollama, openai.
+    max_queue: int
+    max_queue_bytes: int
+    """Bytes."""
+    callers: dict[str, dict[Literal["max_running", "max_queue", "tokens_per_minute"], int]]
+
     # Of anthropic, ollama, openai.
     api_key: str
     base_url: str
@@ -56,9 +62,12 @@ class ConfigValues(ParameterValues, total=False):
     cuda_graphs: bool
     trust_remote_code: bool
     local_files_only: bool
-    max_queue: int
-    max_queue_bytes: int
-    """Bytes."""
+    heartbeat_timeout: float
+    """Seconds."""
+    step_timeout: float
+    """Seconds."""
+    load_timeout: float
+    """Seconds."""
     max_batch_size: int
     kv_cache_bytes: int
     """Bytes."""

@@ -17,8 +17,9 @@ from abstractllm import (
     ProviderUnavailableError,
     create_llm,
 )
+from abstractllm._core.admission.gate import AdmissionGate, Passage
+from abstractllm._core.admission.limits import AdmissionLimits
 from abstractllm.providers.hosted import HostedProvider
-from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
 from abstractllm.providers.hosted.errors import scrub, transport_error
 from abstractllm_client import AsyncRemoteLLM
 from tests.providers.fake_http import HANG, Exchange, answering, hanging, serving
@@ -106,12 +107,12 @@ async def test_a_higher_limit_lets_those_that_wait_run():
 
 
 def test_the_limit_holds_over_several_event_loops_and_lose_none_to_cancelled_waiters():
-    limiter, running, most = ConcurrencyLimiter(3), 0, 0
+    gate, running, most = AdmissionGate(3, AdmissionLimits(1000, 1 << 30)), 0, 0
     lock = threading.Lock()
 
     async def work() -> None:
         nonlocal running, most
-        async with limiter.acquire():
+        async with gate.admit(Passage()):
             with lock:
                 running += 1
                 most = max(most, running)
@@ -134,7 +135,7 @@ def test_the_limit_holds_over_several_event_loops_and_lose_none_to_cancelled_wai
     for thread in threads:
         thread.join(HANG)
         assert not thread.is_alive()
-    assert (most, limiter.waiting, limiter._running) == (3, 0, 0)
+    assert (most, gate.waiting, gate.running) == (3, 0, 0)
 
 
 class ServerThread:

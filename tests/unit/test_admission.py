@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from abstractllm._core.admission import service_rate
+from abstractllm._core.admission.fair_queue import FairQueue
+from abstractllm._core.admission.limits import AdmissionLimits
+from abstractllm._core.admission.service_rate import ServiceRate
 from abstractllm.errors import EngineCrashedError, OverloadedError
-from abstractllm.providers.huggingface.engine import fair_queue
 from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
-from abstractllm.providers.huggingface.engine.fair_queue import CompletionRate, FairQueue
 from abstractllm.providers.huggingface.engine.pending_request import Answer, PendingRequest
 from abstractllm.providers.huggingface.protocol.messages import (
     Begun,
@@ -77,6 +79,10 @@ def pending(
     return PendingRequest(Generate(number, conversation, Sampling(), format=format, caller=caller), caller)
 
 
+def queue_of(limit: int, byte_limit: int = UNBOUNDED) -> AdmissionQueue:
+    return AdmissionQueue(AdmissionLimits(limit, byte_limit))
+
+
 def done(number: int) -> Done:
     return Done(number, "stop", "", 1, 1)
 
@@ -85,7 +91,7 @@ def done(number: int) -> Done:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets time pass."""
     now = [1000.0]
-    monkeypatch.setattr(fair_queue, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(service_rate, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def wait(seconds: float) -> None:
         now[0] += seconds
@@ -94,22 +100,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 async def test_callers_take_turns_whatever_they_have_waiting() -> None:
-    queue = FairQueue()
+    queue: FairQueue[PendingRequest] = FairQueue()
+
+    def add(number: int, caller: str) -> None:
+        request = pending(number, caller)
+        request.prompt_tokens = 1
+        queue.add(request)
+
     for number in range(500):
-        queue.add(pending(number, "many"))
+        add(number, "many")
     for number in (500, 501):
-        queue.add(pending(number, "few"))
-    queue.add(pending(502, "one"))
-    order = [queue.pop().id for _ in range(len(queue))]
+        add(number, "few")
+    add(502, "one")
+    order = []
+    while request := queue.first():
+        queue.take(request)
+        order.append(request.id)
     assert order[:8] == [0, 500, 502, 1, 501, 2, 3, 4]
     assert sorted(order) == list(range(503))
     assert (len(queue), queue.bytes, queue.first()) == (0, 0, None)
 
 
 async def test_one_more_answer_looks_at_one_more_request_of_ten_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
-    queue, process, model = AdmissionQueue(), Process(), loaded(16)
+    queue, process, model = queue_of(20_000), Process(), loaded(16)
     for number in range(10_000):
-        queue.add(pending(number, f"caller {number % 100}"), model, 20_000, UNBOUNDED)
+        queue.add(pending(number, f"caller {number % 100}"), model)
     queue.dispatch(model, process)  # type: ignore[arg-type]
     looks: list[int] = []
     monkeypatch.setattr(PendingRequest, "is_orphaned", property(lambda self: bool(looks.append(self.id))))
@@ -123,9 +138,9 @@ async def test_one_more_answer_looks_at_one_more_request_of_ten_thousand(monkeyp
 
 @pytest.mark.parametrize(("slots", "ahead"), [(1, 1), (8, 4), (64, 8), (256, 32)])
 async def test_process_is_given_its_slots_and_an_eighth_more(slots: int, ahead: int) -> None:
-    queue, process, model = AdmissionQueue(), Process(), loaded(slots)
+    queue, process, model = queue_of(1000), Process(), loaded(slots)
     for number in range(slots + ahead + 5):
-        queue.add(pending(number), model, 1000, UNBOUNDED)
+        queue.add(pending(number), model)
     queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == list(range(slots + ahead))
     queue.receive([Begun(number) for number in range(slots)], process)  # type: ignore[arg-type]
@@ -133,9 +148,9 @@ async def test_process_is_given_its_slots_and_an_eighth_more(slots: int, ahead: 
 
 
 async def test_long_prompts_are_sent_ahead_one_at_a_time() -> None:
-    queue, process, model = AdmissionQueue(), Process(), loaded(8)
+    queue, process, model = queue_of(1000), Process(), loaded(8)
     for number in range(4):
-        queue.add(pending(number, text="x" * (10 << 20)), model, 1000, UNBOUNDED)
+        queue.add(pending(number, text="x" * (10 << 20)), model)
     queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == [0]
     queue.receive([Begun(0)], process)  # type: ignore[arg-type]
@@ -144,11 +159,11 @@ async def test_long_prompts_are_sent_ahead_one_at_a_time() -> None:
 
 
 async def test_counting_tokens_does_not_wait_for_answers() -> None:
-    queue, process, model = AdmissionQueue(), Process(), loaded(1)
+    queue, process, model = queue_of(1000), Process(), loaded(1)
     for number in range(10):
-        queue.add(pending(number), model, 1000, UNBOUNDED)
+        queue.add(pending(number), model)
     for number in range(10, 20):
-        queue.add(pending(number, count=True), model, 1000, UNBOUNDED)
+        queue.add(pending(number, count=True), model)
     queue.dispatch(model, process)  # type: ignore[arg-type]
     assert process.ids == [10, 11, 12, 13, 0, 1]
     queue.receive([Counted(10, 3)], process)  # type: ignore[arg-type]
@@ -157,21 +172,21 @@ async def test_counting_tokens_does_not_wait_for_answers() -> None:
 
 
 async def test_full_queue_names_its_limit_and_keeps_room_for_callers_with_less() -> None:
-    queue = AdmissionQueue()
+    queue = queue_of(5)
     many = [pending(number, "many") for number in range(5)]
     for request in many:
-        queue.add(request, None, 5, UNBOUNDED)
+        queue.add(request, None)
     with pytest.raises(OverloadedError, match="5 requests wait already, max_queue is 5") as refused:
-        queue.add(pending(5, "many"), None, 5, UNBOUNDED)
+        queue.add(pending(5, "many"), None)
     assert refused.value.limit == 5
     assert refused.value.retry_after is not None
-    queue.add(pending(6, "one"), None, 5, UNBOUNDED)
+    queue.add(pending(6, "one"), None)
     displaced = await asyncio.wait_for(many[4].next_answer(), 10)
     assert isinstance(displaced, OverloadedError)
     assert displaced.retry_after is not None
-    queue.add(pending(7, "one"), None, 5, UNBOUNDED)
+    queue.add(pending(7, "one"), None)
     with pytest.raises(OverloadedError):  # both have about the same now
-        queue.add(pending(8, "one"), None, 5, UNBOUNDED)
+        queue.add(pending(8, "one"), None)
     process = Process()
     queue.dispatch(loaded(8), process)  # type: ignore[arg-type]
     assert process.ids == [0, 6, 1, 7, 2]
@@ -179,52 +194,57 @@ async def test_full_queue_names_its_limit_and_keeps_room_for_callers_with_less()
 
 
 async def test_waiting_requests_are_bounded_in_bytes_too() -> None:
-    queue = AdmissionQueue()
-    queue.add(pending(0, text="x" * 5000), None, 100, 4000)  # nothing waits: it must be taken now or never
+    queue = queue_of(100, 4000)
+    queue.add(pending(0, text="x" * 5000), None)  # nothing waits: it must be taken now or never
     with pytest.raises(OverloadedError, match="max_queue_bytes is 4000") as refused:
-        queue.add(pending(1), None, 100, 4000)
+        queue.add(pending(1), None)
     assert refused.value.limit == 4000
-    queue.add(pending(2, "other"), None, 100, 20_000)
+    queue.configure(AdmissionLimits(100, 20_000))
+    queue.add(pending(2, "other"), None)
     assert queue.queued == 2
 
 
 async def test_delay_follows_what_has_been_finished_lately(clock: Callable[[float], None]) -> None:
-    rate = CompletionRate()
+    rate = ServiceRate()
+    rate.observe(True)
     for _ in range(100):
         clock(0.5)
-        rate.record()
+        rate.record(10)
     assert rate.per_second == pytest.approx(2, rel=0.05)
+    assert rate.wait(20, 100) == pytest.approx(10, rel=0.05)
+    assert rate.wait(20, 400) == pytest.approx(20, rel=0.05)
+    rate.observe(False)
     clock(3600)  # nobody waited
-    rate.resume()
+    rate.observe(True)
     assert rate.per_second == pytest.approx(2, rel=0.05)
     for _ in range(4000):
         clock(0.01)
-        rate.record()
+        rate.record(10)
     assert rate.per_second == pytest.approx(100, rel=0.1)
     clock(30)  # it is stuck
     assert rate.per_second < 10
 
 
 async def test_overloaded_callers_are_told_when_there_will_be_room(clock: Callable[[float], None]) -> None:
-    queue, process, model = AdmissionQueue(), Process(), loaded(1)
+    queue, process, model = queue_of(100), Process(), loaded(1)
     for number in range(102):
-        queue.add(pending(number), model, 100, UNBOUNDED)
+        queue.add(pending(number), model)
         queue.dispatch(model, process)  # type: ignore[arg-type]
     for number in range(80):  # four a second
         clock(0.25)
         queue.receive([Begun(number), done(number)], process)  # type: ignore[arg-type]
         queue.dispatch(model, process)  # type: ignore[arg-type]
-        queue.add(pending(1000 + number), model, 100, UNBOUNDED)
+        queue.add(pending(1000 + number), model)
     with pytest.raises(OverloadedError) as refused:
-        queue.add(pending(2000), model, 100, UNBOUNDED)
+        queue.add(pending(2000), model)
     assert refused.value.retry_after == pytest.approx(25, rel=0.3)
 
 
 async def test_cancelled_request_is_forgotten_or_its_process_told_which_one_it_was() -> None:
-    queue, process, model = AdmissionQueue(), Process(), loaded(2)
+    queue, process, model = queue_of(100), Process(), loaded(2)
     requests = [pending(100 - number, f"caller {number}") for number in range(10)]
     for request in requests:
-        queue.add(request, model, 100, UNBOUNDED)
+        queue.add(request, model)
     queue.dispatch(model, process)  # type: ignore[arg-type]
     for request in (requests[9], requests[1], requests[1]):
         queue.cancel(request, process)  # type: ignore[arg-type]
@@ -238,10 +258,11 @@ async def test_cancelled_request_is_forgotten_or_its_process_told_which_one_it_w
 
 async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None]) -> None:
     chance = random.Random(5)
+    refused = 0
     for _ in range(30):
-        queue, process, model = AdmissionQueue(), Process(), loaded(chance.choice([1, 4]))
+        queue, process, model = queue_of(12), Process(), loaded(chance.choice([1, 4]))
         requests: dict[int, PendingRequest] = {}
-        refused = over = 0
+        over = 0
         at_work: set[int] = set()
         for number in range(300):
             clock(chance.random())
@@ -249,7 +270,7 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
                 case 0 | 1 | 2:
                     new = pending(number, f"caller {chance.randrange(4)}", count=chance.random() < 0.2)
                     try:
-                        queue.add(new, model, 12, UNBOUNDED)
+                        queue.add(new, model)
                         requests[number] = new
                     except OverloadedError:
                         refused += 1
@@ -272,10 +293,10 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
             at_work |= set(process.ids[before:])
             assert queue.accepted == queue.released + queue.queued + queue.running
         queue.fail_all(EngineCrashedError("it died"))
-        assert refused > 0
         assert over > 0
         assert queue.accepted == queue.released == len(requests)
         assert queue.is_empty
+    assert refused > 30  # some in nearly every round
 
 
 async def read(request: PendingRequest) -> list[Answer]:
@@ -328,10 +349,10 @@ async def test_pieces_that_are_read_in_time_come_as_they_are() -> None:
 
 
 async def test_formats_that_take_long_to_compile_hold_up_nobody_else() -> None:
-    queue, process, ready = AdmissionQueue(), Process(), loaded(16)
+    queue, process, ready = queue_of(100), Process(), loaded(16)
 
     def add(number: int, caller: str, regex: str | None = None) -> None:
-        queue.add(pending(number, caller, regex=regex), ready, 100, UNBOUNDED)
+        queue.add(pending(number, caller, regex=regex), ready)
         queue.dispatch(ready, process)
 
     add(1, "modest", regex="known")
@@ -354,16 +375,16 @@ async def test_formats_that_take_long_to_compile_hold_up_nobody_else() -> None:
 
 
 async def test_requests_with_new_formats_count_for_their_caller_where_the_queue_is_full() -> None:
-    queue, process, ready = AdmissionQueue(), Process(), loaded(1)
+    queue, process, ready = queue_of(3), Process(), loaded(1)
     waiting = [pending(number, "greedy", regex=f"heavy {number}") for number in range(1, 5)]
     for request in waiting:
-        queue.add(request, ready, 3, UNBOUNDED)
+        queue.add(request, ready)
         queue.dispatch(ready, process)
     assert process.ids == [1]
-    queue.add(pending(5, "modest"), ready, 3, UNBOUNDED)  # goes to the process at once, which has another place
+    queue.add(pending(5, "modest"), ready)  # goes to the process at once, which has another place
     queue.dispatch(ready, process)
     assert process.ids == [1, 5]
-    queue.add(pending(6, "modest"), ready, 3, UNBOUNDED)
+    queue.add(pending(6, "modest"), ready)
     assert isinstance(await asyncio.wait_for(waiting[3].next_answer(), 10), OverloadedError)
     with pytest.raises(OverloadedError):
-        queue.add(pending(7, "greedy"), ready, 3, UNBOUNDED)
+        queue.add(pending(7, "greedy"), ready)

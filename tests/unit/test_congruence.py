@@ -165,8 +165,9 @@ def test_generate_takes_the_same_parameters_and_options() -> None:
     assert GenerationOptions.__annotations__.keys() == abstractllm_client.GenerationOptions.__annotations__.keys()
     request = {field.name for field in dataclasses.fields(abstractllm.GenerationRequest)}
     # Not options: `whole` says which of the two methods was called, `caller` who asks, `record` how it goes,
-    # `retry` whether another LLM stands by.
-    not_options = {"prompt", "messages", "system_prompt", "parameters", "timeout", "whole", "caller", "record", "retry"}
+    # `retry` whether another LLM stands by, `deadline` when its `timeout` is over.
+    not_options = {"prompt", "messages", "system_prompt", "parameters", "timeout"}
+    not_options |= {"whole", "caller", "record", "retry", "deadline"}
     assert set(_requests.OPTIONS) == request - not_options
 
 

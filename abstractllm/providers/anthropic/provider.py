@@ -175,7 +175,7 @@ class AnthropicProvider(HostedProvider[AnthropicConfig, "AsyncAnthropic"]):
 
     async def count(self, request: GenerationRequest, config: AnthropicConfig) -> int:
         """Counts the prompt's tokens, by asking the API."""
-        async with self.calling(config) as call:
+        async with self.calling(config, request, is_count=True) as call:
             response = await call.client.messages.count_tokens(**count_arguments(request, config.official))
             # The SDK does not check the answer: it may be anything that JSON can be.
             tokens = getattr(response, "input_tokens", None)

@@ -138,7 +138,8 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
             message = f"internal error; the log tells more under request id {error.request_id}"
         attempt = Attempt(llm.name, llm.provider, llm.config.model, str(error.reason), message, seconds)
         failures.add(llm.name, error, message, error.attempts or (attempt,))
-        if VERDICTS[error.reason] is Verdict.NEXT:
+        # One that turned the request away for its limits is well, and may have a place for another caller.
+        if VERDICTS[error.reason] is Verdict.NEXT and not error.is_turned_away:
             member.breaker.record_failure(config.failure_threshold, config.cooldown_time, error.retry_after)
 
     # The order of the LLMs.
@@ -206,6 +207,12 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
         ]
         return best, "; ".join(troubles)
 
+    @property
+    def is_responsive(self) -> bool:
+        """False if none of its LLMs that are ready gives signs of life."""
+        ready = [member.llm for member in self._members if member.llm.state[0] is LlmState.READY]
+        return not ready or any(llm.is_responsive for llm in ready)
+
     async def load(self) -> None:
         """Loads all its LLMs, so that none need be loaded first when it is asked instead of another.
 
@@ -216,9 +223,16 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
         if all(errors):
             _raise_first(errors)
 
+    @property
+    def members(self) -> list[AbstractLLMInterface[Any]]:
+        """Its LLMs, in the configured order."""
+        return [member.llm for member in self._members]
+
     async def close_async(self) -> None:
         """Refuses further requests; its LLMs are their maker's to close."""
         self._closed = True
+        for member in self._members:
+            member.llm.off_change(self._changed)
 
 
 def _trouble(member: _Member, state: LlmState, reason: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
+from abstractllm._core.tracing import inject
 from abstractllm.errors import ProviderProtocolError
 from abstractllm.providers.hosted.error_encodings import decoded
 
@@ -32,7 +33,7 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
         httpx: The module `httpx` or `httpx2`.
         timeout: Seconds without a byte after which a connection is given up.
         max_connections: Connections that are kept for further requests at most; how many are in use at once is limited
-            by the LLM's `ConcurrencyLimiter`, which also knows the requests of other event loops and configurations.
+            by the LLM's `AdmissionGate`, which also knows the requests of other event loops and configurations.
     """
     capped = type("CappedStream", (_CappedStream, httpx.AsyncByteStream), {})
 
@@ -52,6 +53,9 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
             cut_at=MAX_ERROR_BYTES if failed else None,
         )
 
+    async def continue_trace(request: Any) -> None:
+        inject(request.headers)
+
     return {
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT)),
         "limits": httpx.Limits(
@@ -61,7 +65,7 @@ def http_arguments(httpx: ModuleType, *, timeout: float, max_connections: int) -
         ),
         "follow_redirects": False,
         "headers": {"Accept-Encoding": "identity"},
-        "event_hooks": {"response": [cap]},
+        "event_hooks": {"request": [continue_trace], "response": [cap]},
     }
 
 

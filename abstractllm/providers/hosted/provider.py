@@ -13,6 +13,9 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
+from abstractllm._core.admission.gate import AdmissionGate, Passage
+from abstractllm._core.admission.ticket import measure
+from abstractllm._core.tracing import end_span, start_span, within_span
 from abstractllm.call_record import UpstreamCall
 from abstractllm.errors import (
     AbstractLLMError,
@@ -26,7 +29,6 @@ from abstractllm.errors import (
 )
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.hosted.clients import LoopClients
-from abstractllm.providers.hosted.concurrency_limiter import ConcurrencyLimiter
 from abstractllm.providers.hosted.config import HostedConfig
 from abstractllm.providers.hosted.errors import as_unicode, scrub, transport_error
 from abstractllm.requests import GenerationRequest
@@ -53,7 +55,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._limiter = ConcurrencyLimiter(self.config.max_concurrent_requests)
+        self._gate = AdmissionGate(self.config.max_concurrent_requests, self.config.admission_limits)
         self._clients: LoopClients[ClientT] = LoopClients(self.close_client, self.config.connection)
 
     @abstractmethod
@@ -87,17 +89,25 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
         it is an `IncompleteStreamError`: whether to ask again is the caller's choice. An error that the provider itself
         reports has the same class in both cases.
         """
-        async with self.calling(config) as call, aclosing(self.answer(call.client, request, config)) as events:
-            request.record.queued = call.waited
+        async with (
+            self.calling(config, request) as call,
+            aclosing(self.answer(call.client, request, config)) as events,
+        ):
+            request.record.queued = call.passage.waited
             with self._recorded(request, config) as upstream:
-                async for event in events:
+                with within_span(upstream):  # the request is sent before there is an event
+                    event = await anext(events, None)
+                while event is not None:
                     if isinstance(event, Finished):
-                        upstream.usage = event.usage
-                        event = dataclasses.replace(event, timing=dataclasses.replace(event.timing, queued=call.waited))
+                        upstream.usage, upstream.ended_at = event.usage, time.monotonic()
+                        call.note_end(event)
+                        timing = dataclasses.replace(event.timing, queued=call.passage.waited)
+                        event = dataclasses.replace(event, timing=timing)
                     if not call.began:
                         upstream.first_event_at = time.monotonic()
                         call.began = True
                     yield event
+                    event = await anext(events, None)
 
     @contextmanager
     def _recorded(self, request: GenerationRequest, config: HostedConfigT) -> Iterator[UpstreamCall]:
@@ -107,6 +117,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             self.name, self.provider, request.parameters.model or config.model, url.hostname or "", url.port
         )
         request.record.upstream.append(upstream)
+        start_span(upstream)
         try:
             yield upstream
         except Exception as error:
@@ -114,21 +125,33 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             upstream.error_reason = ErrorReason.INTERNAL if translation is None else translation.reason
             raise
         except BaseException:
-            upstream.error_reason = ErrorReason.CANCELLED
+            if upstream.ended_at is None:  # else its reader needs no more of it
+                upstream.error_reason = ErrorReason.CANCELLED
             raise
         finally:
-            upstream.ended_at = time.monotonic()
+            if upstream.ended_at is None:
+                upstream.ended_at = time.monotonic()
+            end_span(upstream)
 
     @asynccontextmanager
-    async def calling(self, config: HostedConfigT) -> AsyncIterator[Call[ClientT]]:
-        """Gives a client to one call, once it may run; turns the errors within into the library's."""
+    async def calling(
+        self, config: HostedConfigT, request: GenerationRequest | None = None, *, is_count: bool = False
+    ) -> AsyncIterator[Call[ClientT]]:
+        """Gives a client to one call, once it may run; turns the errors within into the library's.
+
+        Args:
+            config: The configuration that the call is made under.
+            request: The request that it is made for; None for one that no caller's turn is spent on.
+            is_count: True if it only asks for the number of the request's tokens.
+        """
         call: Call[ClientT] | None = None
+        passage = _passage(request, is_count)
         try:
             async with (
-                self._limiter.acquire() as waited,
+                self._gate.admit(passage),
                 self._clients.acquire(lambda: self.make_client(config), config.connection) as client,
             ):
-                call = Call(client, waited)
+                call = Call(client, passage)
                 yield call
         except Exception as error:
             translation = self._translated(error, began=call is not None and call.began)
@@ -164,7 +187,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
 
     def reconfigured(self, before: HostedConfigT, after: HostedConfigT) -> None:
         """Lets the next request use the new limit and a client of the new settings."""
-        self._limiter.set_limit(after.max_concurrent_requests)
+        self._gate.configure(after.max_concurrent_requests, after.admission_limits)
         self._clients.retire(after.connection)
 
     async def load(self) -> None:
@@ -185,7 +208,12 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
     @property
     def queued(self) -> int:
         """Requests that wait because `max_concurrent_requests` run."""
-        return self._limiter.waiting
+        return self._gate.waiting
+
+    @property
+    def capacity(self) -> int:
+        """Requests that run, and that may wait, at most."""
+        return self.config.max_concurrent_requests + self.config.max_queue
 
     async def close_async(self) -> None:
         """Closes all connections; running requests end with an error."""
@@ -197,10 +225,30 @@ class Call(Generic[ClientT]):
     """One call to the API."""
 
     client: ClientT
-    waited: float
-    """Seconds that it waited until it might run."""
+    passage: Passage
+    """The way that it took through the gate."""
     began: bool = False
     """True once a part of the answer was passed on."""
+
+    def note_end(self, event: Finished) -> None:
+        """Notes that the answer is whole, and the tokens that it took."""
+        self.passage.is_whole = True
+        self.passage.used_prompt_tokens = event.usage.input_tokens
+        self.passage.used_answer_tokens = event.usage.output_tokens
+
+
+def _passage(request: GenerationRequest | None, is_count: bool) -> Passage:
+    if request is None:
+        return Passage(is_count=True)
+    size, characters = measure(request)
+    return Passage(
+        request.caller,
+        size,
+        characters=characters,
+        max_tokens=request.parameters.max_tokens,
+        deadline=request.deadline,
+        is_count=is_count,
+    )
 
 
 def import_sdk(name: str, extra: str = "") -> ModuleType:

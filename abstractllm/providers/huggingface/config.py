@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from abstractllm.config import Bytes, LLMConfig, Seconds
+from abstractllm._core.admission.config import AdmissionConfig
+from abstractllm.config import Bytes, Seconds
 from abstractllm.enums import Quantization
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.engine.settings import EngineLimits, EngineSettings
 from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.providers.huggingface.protocol.watchdog import Patience
 
 __all__ = ["DEFAULT_CACHE_DIR", "DEMO_MODEL", "HuggingFaceConfig", "without_replace"]
 
@@ -25,7 +27,7 @@ _FLAGS = {"load_in_8bit": Quantization.INT8, "load_in_4bit": Quantization.INT4}
 _OFFLINE = ("1", "ON", "YES", "TRUE")
 
 
-class HuggingFaceConfig(LLMConfig):
+class HuggingFaceConfig(AdmissionConfig):
     """The configuration of a local LLM: its keys beside those of every LLM.
 
     `load_in_8bit` and `load_in_4bit` are read as `quantization` `int8` and `int4`.
@@ -57,10 +59,14 @@ class HuggingFaceConfig(LLMConfig):
     """Never ask the hub; the environment's HF_HUB_OFFLINE is the default."""
     keep_alive: Seconds | None = None
     """Seconds without a request after which the model is unloaded; never, if absent."""
-    max_queue: Annotated[int, Field(ge=0, le=100_000)] = 256
-    """Requests that may wait for their turn; one more is refused."""
-    max_queue_bytes: Bytes = 128 << 20
-    """Bytes that the waiting requests may hold; a request beyond that is refused."""
+    heartbeat_timeout: Annotated[Seconds, Field(ge=1, le=86_400)] = 30.0
+    """Seconds that the engine process may give no sign of life, four times as many while it loads the model; then it is
+    ended, its requests end with ENGINE_CRASHED, and it is started again."""
+    step_timeout: Annotated[Seconds, Field(ge=1, le=86_400)] = 600.0
+    """Seconds that one step of an engine that gives signs of life may take: the next token of all its requests, a
+    prompt's tokens, a format's compilation; then it is ended likewise."""
+    load_timeout: Annotated[Seconds, Field(ge=1, le=86_400)] = 1800.0
+    """Seconds that loading may take without any progress; then the process is ended, and loading has failed."""
     max_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests that are answered at a time: 64 on a CPU, 256 on a GPU, if absent; 1 answers them one after another."""
     kv_cache_bytes: Annotated[Bytes, Field(ge=1 << 20)] | None = None
@@ -139,7 +145,8 @@ class HuggingFaceConfig(LLMConfig):
         Args:
             model: One of `models`; `model` if empty.
         """
-        limits = EngineLimits(self.max_queue, self.max_queue_bytes, self.keep_alive)
+        patience = Patience(self.heartbeat_timeout, self.step_timeout, self.load_timeout)
+        limits = EngineLimits(self.admission_limits, self.keep_alive, patience)
         return EngineSettings(model or self.model, self.load_settings(model), limits)
 
 

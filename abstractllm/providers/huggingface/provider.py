@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,9 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             ContextLengthExceededError: If prompt, or prompt and `max_tokens`, do not fit the context window.
             InvalidRequestError: If the response format is malformed, or too complex.
             UnsupportedFeatureError: If there are tools beside a response format, or the tokenizer allows no formats.
-            OverloadedError: If `max_queue` requests, or `max_queue_bytes` bytes, wait already.
+            OverloadedError: If `max_queue` requests, or `max_queue_bytes` bytes, wait already, or the request cannot
+                meet its deadline at the present rate.
+            RateLimitedError: If the caller is beyond the limits that `callers` sets.
             EngineCrashedError: If the engine process ended meanwhile; it is started again automatically.
             ModelLoadError: If the model cannot be loaded; ModelNotFoundError if there is no such model.
         """
@@ -116,6 +118,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             format=as_format(request),
             whole=request.whole,
             caller=request.caller,
+            deadline=request.deadline,
         )
         record = request.record
         begun_at: float | None = None
@@ -135,8 +138,12 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
                     case Done(finish_reason="cancelled"):
                         raise GenerationCancelledError("the request was cancelled")
                     case Done() as done:
+                        total = time.monotonic() - arrival
                         record.prefill, record.decode = done.until_first_token, done.since_first_token
-                        yield as_finished(done, record.queued, total=time.monotonic() - arrival)
+                        if record.prefill is not None and record.decode is not None:
+                            # More exact than the time at which the turn was told, which is at the end of a step.
+                            record.queued = max(0.0, total - record.prefill - record.decode)
+                        yield as_finished(done, record.queued, total)
                         return
                     case AbstractLLMError() as error:
                         raise error
@@ -250,25 +257,35 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if there is no such model.
         """
         changes, replace = without_replace({**(config or {}), **changes})
+        async with self.prepared_for(self.config.changed(changes), replace=replace):
+            return super().set_config(changes)
+
+    @asynccontextmanager
+    async def prepared_for(self, config: HuggingFaceConfig, *, replace: bool) -> AsyncIterator[None]:
+        """Loads the model that is to replace a loaded one; see `set_config_async`.
+
+        Raises:
+            ModelInUseError: If both do not fit into memory, and `replace` is not set.
+            ModelLoadError: If the new one cannot be loaded; ModelNotFoundError if there is no such model.
+        """
         before = self.config
-        after = before.changed(changes)
-        replacement = self._replacement(before, after)
+        replacement = self._replacement(before, config)
         with self._named():
             if not replacement.is_needed:
-                return super().set_config(changes)
-            if not (obstacle := await replacement.obstacle()):
+                yield
+            elif not (obstacle := await replacement.obstacle()):
                 async with replacement.loaded_beside():
-                    return super().set_config(changes)
-            if not replace:
+                    yield
+            elif not replace:
                 raise obstacle
-            super().set_config(changes)
-            try:
-                await replacement.load_after()
-            except BaseException:
-                self._config = before
-                self.reconfigured(after, before)
-                raise
-            return self.get_config()
+            else:
+                self.adopt(config)
+                try:
+                    await replacement.load_after()
+                    yield
+                except BaseException:
+                    self.adopt(before)
+                    raise
 
     def reconfigured(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
         """Retires the engines of models that are not the LLM's any more, and gives the others their new limits."""

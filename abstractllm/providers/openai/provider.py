@@ -154,7 +154,7 @@ class OpenAIProvider(HostedProvider[OpenAIConfig, "AsyncOpenAI"]):
         """Counts the prompt's tokens by asking OpenAI; compatible servers do not offer that."""
         if not config.official:
             return await super().count(request, config)
-        async with self.calling(config) as call:
+        async with self.calling(config, request, is_count=True) as call:
             return await count_tokens(call.client, request, config)
 
     def translate(self, error: Exception) -> AbstractLLMError | None:

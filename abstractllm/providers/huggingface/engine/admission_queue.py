@@ -6,8 +6,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from abstractllm.errors import AbstractLLMError, OverloadedError
-from abstractllm.providers.huggingface.engine.fair_queue import CompletionRate, FairQueue
+from abstractllm._core.admission.admission import Admission
+from abstractllm._core.admission.limits import AdmissionLimits
+from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.huggingface.engine.pending_request import (
     Answer,
     PendingRequest,
@@ -45,17 +46,17 @@ all of its places, and everybody else would wait for their compilation."""
 _KNOWN_FORMATS = 32
 """Formats that the process keeps compiled."""
 
-_SHORTEST_DELAY, _LONGEST_DELAY = 0.5, 60.0
-
 
 class AdmissionQueue:
-    """Takes requests in, and sends them to a process a few at a time. The engine's lock is held in every method."""
+    """Takes requests in, and sends them to a process a few at a time. The engine's lock is held in every method.
 
-    def __init__(self) -> None:
-        self._generations = FairQueue()
-        self._counts = FairQueue()
+    Args:
+        limits: The limits of what waits, and of callers.
+    """
+
+    def __init__(self, limits: AdmissionLimits) -> None:
+        self._admission: Admission[PendingRequest] = Admission(limits, counts_apart=True)
         self._sent: dict[int, PendingRequest] = {}
-        self._rate = CompletionRate()
         self.accepted = self.released = 0
         """Requests that were taken in, and those of them that are over, however they ended."""
         self._forget_process()
@@ -63,8 +64,8 @@ class AdmissionQueue:
     def _forget_process(self) -> None:
         self._order = 0
         """The number of answers that this process was asked for."""
-        self._answering = self._counting = 0
-        """The requests that it has, by kind."""
+        self._counting = 0
+        """The requests for counts that it has."""
         self._ahead = self._bytes_ahead = 0
         """The requests that it has not begun, and their bytes."""
         self._new_formats: Counter[str] = Counter()
@@ -75,7 +76,7 @@ class AdmissionQueue:
     @property
     def queued(self) -> int:
         """Requests whose turn has not come."""
-        return len(self._generations) + len(self._counts) + self._ahead
+        return self._admission.waiting + self._ahead
 
     @property
     def running(self) -> int:
@@ -90,78 +91,62 @@ class AdmissionQueue:
     @property
     def has_waiting(self) -> bool:
         """True while a request has not been sent to a process."""
-        return bool(self._generations or self._counts)
+        return self._admission.waiting > 0
 
     @property
     def has_sent(self) -> bool:
         """True while the process has a request."""
         return bool(self._sent)
 
-    def add(self, request: PendingRequest, loaded: Loaded | None, limit: int, byte_limit: int) -> None:
-        """Takes a request in.
+    def configure(self, limits: AdmissionLimits) -> None:
+        """Sets the limits, from now on."""
+        self._admission.limits = limits
 
-        Where the queue is full, the newest request of the caller who has most in it makes place for one who has less.
+    def add(self, request: PendingRequest, loaded: Loaded | None) -> None:
+        """Takes a request in; see `Admission.add`.
 
         Args:
             request: The request.
             loaded: The model, if it is loaded.
-            limit: Requests that may wait.
-            byte_limit: Bytes that these may hold.
 
         Raises:
             ContextLengthExceededError: If it certainly does not fit the loaded model's window.
-            OverloadedError: If too much waits already.
+            OverloadedError: If too much waits already, or it cannot meet its deadline.
+            RateLimitedError: If its caller has too many waiting, or has used up their tokens.
         """
         if too_long := request.too_long_for(loaded):
             raise too_long
-        queue = self._counts if request.is_count else self._generations
         request.has_new_format = self._is_new_format(request)
-        if not (loaded and self._goes_at_once(request, queue, loaded)):
-            while full := self._overload(request, limit, byte_limit):
-                displaced = queue.displace(request, limit, byte_limit)
-                if displaced is None:
-                    raise full
-                self.released += 1
-                displaced.put(full)
-        if not queue:
-            self._rate.resume()
-        queue.add(request)
+        goes_at_once = loaded is not None and self._goes_at_once(request, loaded)
+        displaced = self._admission.add(request, goes_at_once=goes_at_once, is_serving=loaded is not None)
         self.accepted += 1
+        for other, error in displaced:
+            self.released += 1
+            other.put(error)
 
-    def _goes_at_once(self, request: PendingRequest, queue: FairQueue, loaded: Loaded) -> bool:
+    def _goes_at_once(self, request: PendingRequest, loaded: Loaded) -> bool:
         is_held = partial(self._is_held, loaded)
-        return queue.first(is_held) is None and not is_held(request) and self._has_room(request, loaded)
-
-    def _overload(self, request: PendingRequest, limit: int, byte_limit: int) -> OverloadedError | None:
-        waiting = len(self._generations) + len(self._counts)
-        held = self._generations.bytes + self._counts.bytes
-        if waiting < limit and (not held or held + request.size <= byte_limit):
-            return None
-        delay = min(_LONGEST_DELAY, max(_SHORTEST_DELAY, waiting / self._rate.per_second))
-        if waiting >= limit:
-            return OverloadedError(
-                f"{waiting} requests wait already, max_queue is {limit}", retry_after=delay, limit=limit
-            )
-        return OverloadedError(
-            f"requests of {held} bytes wait already and this one has {request.size}, max_queue_bytes is {byte_limit}",
-            retry_after=delay,
-            limit=byte_limit,
-            requested=request.size,
-        )
+        first = self._admission.first(counts=request.is_count, is_held=is_held)
+        is_next = first is None and not is_held(request) and not self._admission.is_held(request)
+        return is_next and self._has_room(request, loaded)
 
     def dispatch(self, loaded: Loaded, channel: Channel[FromEngine]) -> None:
         """Sends what waits, as far as there is room."""
-        for queue in (self._counts, self._generations):
-            while (request := queue.first(partial(self._is_held, loaded))) and (
+        self._admission.places = loaded.slots
+        is_held = partial(self._is_held, loaded)
+        for counts in (True, False):
+            while (request := self._admission.first(counts=counts, is_held=is_held)) and (
                 request.is_orphaned or self._has_room(request, loaded)
             ):
-                queue.take(request)
                 if request.is_orphaned:
+                    self._admission.discard(request)
                     self.released += 1
-                elif too_long := request.too_long_for(loaded):
+                elif error := request.too_long_for(loaded) or self._admission.too_late(request):
+                    self._admission.discard(request)
                     self.released += 1
-                    request.put(too_long)
+                    request.put(error)
                 else:
+                    self._admission.take(request)
                     self._send(request, channel)
 
     def _has_room(self, request: PendingRequest, loaded: Loaded) -> bool:
@@ -169,7 +154,7 @@ class AdmissionQueue:
         if request.is_count:
             return self._counting < _MAX_COUNTS
         fits = not self._ahead or self._bytes_ahead + request.size <= _MAX_BYTES_AHEAD
-        return fits and self._answering < _places(loaded)
+        return fits and self._admission.running < _places(loaded)
 
     def _is_new_format(self, request: PendingRequest) -> bool:
         return bool(request.format_key) and request.format_key not in self._known_formats
@@ -190,15 +175,13 @@ class AdmissionQueue:
         if request.is_count:
             self._counting += 1
         else:
-            self._answering += 1
             self._order += 1
             request.order = self._order
         channel.send(request.take_frame())
 
     def cancel(self, request: PendingRequest, channel: Channel[FromEngine] | None) -> None:
         """Gives up a request; nothing happens if it is over."""
-        queue = self._counts if request.is_count else self._generations
-        if queue.discard(request):
+        if self._admission.discard(request):
             self.released += 1
         elif request.id in self._sent and channel and not request.is_count and not request.is_cancelled:
             request.is_cancelled = True
@@ -217,6 +200,8 @@ class AdmissionQueue:
     def _account(self, request: PendingRequest, message: _OfRequest, channel: Channel[FromEngine]) -> None:
         if isinstance(message, Delta):
             request.output_tokens = message.output_tokens
+            if message.output_tokens is not None:
+                self._admission.progress(request, message.output_tokens)
             if request.is_orphaned:
                 self.cancel(request, channel)
             return
@@ -229,12 +214,14 @@ class AdmissionQueue:
             return
         del self._sent[message.id]
         self.released += 1
-        if request.is_count:
-            self._counting -= 1
-            return
-        self._answering -= 1
-        if self._generations:
-            self._rate.record()
+        self._counting -= request.is_count
+        is_whole = isinstance(message, Done) and message.finish_reason != "cancelled"
+        self._admission.end(
+            request,
+            prompt_tokens=message.input_tokens if is_whole else None,
+            answer_tokens=message.output_tokens if isinstance(message, Done | Failed) else None,
+            is_whole=is_whole,
+        )
 
     def _end_wait_for_format(self, request: PendingRequest, is_compiled: bool) -> None:
         if request.has_new_format:
@@ -249,12 +236,13 @@ class AdmissionQueue:
         """Fails what the process had; it has ended."""
         sent, self._sent = self._sent, {}
         self._forget_process()
+        self._admission.end_all(sent.values())
         self._fail(sent.values(), error)
 
     def fail_all(self, error: AbstractLLMError) -> None:
         """Fails everything; the process has ended."""
         self.fail_sent(error)
-        self._fail([*self._generations.clear(), *self._counts.clear()], error)
+        self._fail(self._admission.clear(), error)
 
     def _fail(self, requests: Iterable[PendingRequest], error: AbstractLLMError) -> None:
         for request in requests:

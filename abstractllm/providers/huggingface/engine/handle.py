@@ -60,7 +60,7 @@ class Engine:
     def _assemble(self, memory: ModelMemory) -> None:
         """Makes the parts of an engine without a process."""
         self._state = EngineState(self._on_change)
-        self._queue = AdmissionQueue()
+        self._queue = AdmissionQueue(self._limits.admission)
         self._supervisor = EngineSupervisor(self.name, self.load_settings, self._state, self._queue, memory)
         self._supervisor.set_keep_alive(self._limits.keep_alive)
         self._supervisor.patience = self._limits.patience
@@ -162,6 +162,7 @@ class Engine:
         format: Format | None = None,
         whole: bool = False,
         caller: str = "",
+        deadline: float | None = None,
     ) -> PendingRequest:
         """Takes a request, starting the process if need be; called in the request's event loop.
 
@@ -171,11 +172,13 @@ class Engine:
             format: The format that the answer must have.
             whole: True if the answer's text may come in one piece.
             caller: The caller's name; callers take turns.
+            deadline: The time, on the clock of `time.monotonic`, at which the whole answer must be there.
 
         Raises:
             InvalidRequestError: If the request is too long to be sent to the engine.
             ContextLengthExceededError: If it certainly does not fit the context window.
-            OverloadedError: If too many requests wait already.
+            OverloadedError: If too many requests wait already, or it cannot meet its deadline.
+            RateLimitedError: If its caller has too many waiting, or has used up their tokens.
             EngineClosedError: If the engine was closed.
         """
         request_id = next(self._request_ids)
@@ -183,12 +186,13 @@ class Engine:
             if sampling is None:
                 pending = PendingRequest(Count(request_id, conversation), caller)
             else:
-                pending = PendingRequest(Generate(request_id, conversation, sampling, whole, format, caller), caller)
+                message = Generate(request_id, conversation, sampling, whole, format, caller)
+                pending = PendingRequest(message, caller, deadline)
         except ValueError as error:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._state.lock:
             self._require_open()
-            self._queue.add(pending, self.loaded, self._limits.max_queue, self._limits.max_queue_bytes)
+            self._queue.add(pending, self.loaded)
             self._state.last_used = time.monotonic()
             self._supervisor.start()
             self._supervisor.dispatch()
@@ -205,6 +209,7 @@ class Engine:
         """Sets the limits, from now on."""
         with self._state.lock:
             self._limits = limits
+            self._queue.configure(limits.admission)
             self._supervisor.set_keep_alive(limits.keep_alive)
             self._supervisor.patience = limits.patience
 

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import msgspec
 
+from abstractllm._core.admission.ticket import Ticket
 from abstractllm.errors import AbstractLLMError, ContextLengthExceededError, ProviderProtocolError, error_class
 from abstractllm.providers.huggingface.protocol.channel import encode
 from abstractllm.providers.huggingface.protocol.messages import (
@@ -36,7 +37,7 @@ _MAX_UNREAD = 32
 """Pieces that are kept as they came; when there are more that nobody has read, they are packed."""
 
 
-class PendingRequest:
+class PendingRequest(Ticket):
     """One request in an engine. It belongs to the event loop that it was made in.
 
     Pieces of text that its reader does not take in time are packed, and joined once it comes back: a slow reader gets
@@ -45,22 +46,26 @@ class PendingRequest:
     Args:
         message: The request.
         caller: The caller's name; callers take turns.
+        deadline: The time, on the clock of `time.monotonic`, at which the whole answer must be there; None for none.
 
     Raises:
         ValueError: If it is too long for the channel.
     """
 
-    def __init__(self, message: Generate | Count, caller: str) -> None:
+    def __init__(self, message: Generate | Count, caller: str, deadline: float | None = None) -> None:
+        self._frame = encode(message)
+        super().__init__(
+            caller,
+            len(self._frame),
+            max_tokens=None if isinstance(message, Count) else message.sampling.max_tokens,
+            deadline=deadline,
+            is_count=isinstance(message, Count),
+        )
         self.id = message.id
-        self.caller = caller
-        self.is_count = isinstance(message, Count)
         self.format_key = _format_key(message)
         """The key of the answer's format: equal ones are compiled once. Empty where it has none."""
         self.has_new_format = False
         """True while the process has not answered with this format."""
-        self._frame = encode(message)
-        self.size = len(self._frame)
-        """Bytes of the request."""
         self.order = 0
         """Its position among the requests that the process was sent, from 1."""
         self.has_begun = self.is_cancelled = False
@@ -75,9 +80,9 @@ class PendingRequest:
         self._reader: asyncio.Future[None] | None = None
 
     @property
-    def turn(self) -> tuple[str, bool]:
-        """The queue that it waits in: its caller's for requests of its kind."""
-        return self.caller, self.has_new_format
+    def lane(self) -> bool:
+        """The line that it stands in: new formats, which may be held up, hold up no others of their caller."""
+        return self.has_new_format
 
     def take_frame(self) -> bytes:
         """Returns the request as it is sent, once: it is not kept."""

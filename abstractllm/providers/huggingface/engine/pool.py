@@ -114,12 +114,15 @@ class EnginePool:
         format: Format | None = None,
         whole: bool = False,
         caller: str = "",
+        deadline: float | None = None,
     ) -> tuple[Engine, PendingRequest]:
         """Gives a request to the engine of a model; see `Engine.submit`."""
         while True:
             engine = self.get(settings)
             try:
-                return engine, engine.submit(conversation, sampling, format=format, whole=whole, caller=caller)
+                return engine, engine.submit(
+                    conversation, sampling, format=format, whole=whole, caller=caller, deadline=deadline
+                )
             except EngineClosedError:
                 # A retired one that closed itself just now; the next one is new.
                 continue

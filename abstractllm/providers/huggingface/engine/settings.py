@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from abstractllm._core.admission.limits import AdmissionLimits
 from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.providers.huggingface.protocol.watchdog import Patience
 
 __all__ = ["EngineLimits", "EngineSettings"]
 
@@ -13,12 +15,12 @@ __all__ = ["EngineLimits", "EngineSettings"]
 class EngineLimits:
     """The bounds of an engine, which may change while it has a process."""
 
-    max_queue: int
-    """Requests that may wait."""
-    max_queue_bytes: int
-    """Bytes that the waiting requests may hold."""
+    admission: AdmissionLimits
+    """The limits of what waits, and of callers."""
     keep_alive: float | None
     """Seconds without a request after which the process is ended; None for never."""
+    patience: Patience = field(default_factory=Patience)
+    """The bounds on what its process may be waited for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,122 @@
+"""The present rate of an LLM: how much it completes while requests wait for it, and how long one answer takes."""
+
+from __future__ import annotations
+
+import math
+import time
+
+__all__ = ["ServiceRate"]
+
+_INITIAL_RATE = 10.0
+"""Requests completed per second, before any was."""
+_TIME_CONSTANT = 10.0
+"""Seconds, at least, after which what was measured counts for a third."""
+_ANSWERS_PER_TIME_CONSTANT = 3.0
+"""The same in durations of an answer: those of one batch may all end at the same moment."""
+_MEMORY = 0.95
+"""The weight of an answer's duration beside that of the next one."""
+_PRIOR = 0.01
+"""The weight of the assumption that a duration is proportional to its tokens, beside what was measured: it counts where
+all answers have about the same length."""
+_SECONDS = 1.0
+"""The weight, in seconds, of what was measured a long time ago."""
+
+
+class ServiceRate:
+    """Requests and tokens completed per second of late, measured while some wait: an idle LLM completes few."""
+
+    def __init__(self) -> None:
+        self._completed, self._tokens, self._seconds = _INITIAL_RATE, 0.0, _SECONDS
+        self._is_measured = False
+        self._since: float | None = None
+        """The time of the last measurement; None while nothing waits."""
+        self._stopped_at = time.monotonic()
+        # Weighted sums over answers, for the line of their durations over their tokens.
+        self._answers = self._sum_tokens = self._sum_seconds = self._sum_squares = self._sum_products = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """True once an answer was completed."""
+        return self._answers > 0
+
+    @property
+    def per_second(self) -> float:
+        """Requests completed per second."""
+        self._decay()
+        return self._completed / self._seconds
+
+    def observe(self, is_busy: bool, places: int = 1) -> None:
+        """Begins to measure, or stops.
+
+        Args:
+            is_busy: True if requests wait although others are being answered.
+            places: Requests that are answered at a time.
+        """
+        if is_busy and self._since is None:
+            self._resume(places)
+        elif not is_busy and self._since is not None:
+            self._decay()
+            self._since, self._stopped_at = None, time.monotonic()
+
+    def record(self, tokens: int) -> None:
+        """Counts a request that is over, and its tokens, however it ended."""
+        if self._since is not None:
+            self._decay()
+            self._is_measured = True
+            self._completed += 1
+            self._tokens += tokens
+
+    def record_answer(self, answer_tokens: int, seconds: float) -> None:
+        """Notes how long a whole answer took from its turn to its end."""
+        self._answers = self._answers * _MEMORY + 1
+        self._sum_tokens = self._sum_tokens * _MEMORY + answer_tokens
+        self._sum_seconds = self._sum_seconds * _MEMORY + seconds
+        self._sum_squares = self._sum_squares * _MEMORY + answer_tokens**2
+        self._sum_products = self._sum_products * _MEMORY + answer_tokens * seconds
+
+    def wait(self, requests: float, tokens: float) -> float:
+        """Returns the seconds until so many requests, of so many tokens, have been taken."""
+        by_requests = requests / self.per_second
+        by_tokens = tokens * self._seconds / self._tokens if self._tokens else 0.0
+        return max(by_requests, by_tokens)
+
+    def duration(self, answer_tokens: int) -> float:
+        """Returns the seconds that an answer of so many tokens takes from its turn to its end, once that is known."""
+        if not self.is_known:
+            return 0.0
+        mean_tokens, mean_seconds = self._sum_tokens / self._answers, self._sum_seconds / self._answers
+        if not mean_tokens:
+            return mean_seconds
+        variance = max(0.0, self._sum_squares / self._answers - mean_tokens**2)
+        covariance = self._sum_products / self._answers - mean_tokens * mean_seconds
+        prior = _PRIOR * mean_tokens**2
+        slope = (covariance + prior * mean_seconds / mean_tokens) / (variance + prior)
+        return max(0.0, mean_seconds + max(0.0, slope) * (answer_tokens - mean_tokens))
+
+    def _resume(self, places: int) -> None:
+        """Starts from what was measured before; the longer ago that was, the less it counts."""
+        now = time.monotonic()
+        seconds = max(_SECONDS, self._seconds * math.exp((self._stopped_at - now) / self._time_constant))
+        if self.is_known and not self._is_measured:
+            self._completed = places * self._answers / max(self._sum_seconds, 1e-6)
+            self._tokens, self._seconds = 0.0, 1.0
+        weight = seconds / self._seconds
+        self._completed, self._tokens, self._seconds = self._completed * weight, self._tokens * weight, seconds
+        self._since = now
+
+    @property
+    def _time_constant(self) -> float:
+        mean_seconds = self._sum_seconds / self._answers if self._answers else 0.0
+        return max(_TIME_CONSTANT, _ANSWERS_PER_TIME_CONSTANT * mean_seconds)
+
+    def _decay(self) -> None:
+        """Counts the time since the last measurement, and lets what is older count for less."""
+        if self._since is None:
+            return
+        now = time.monotonic()
+        constant = self._time_constant
+        weight = math.exp((self._since - now) / constant)
+        self._completed *= weight
+        self._tokens *= weight
+        self._seconds = self._seconds * weight + constant * (1 - weight)
+        self._since = now
