@@ -18,11 +18,15 @@ from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import LLMRegistry
 from abstractllm.types import LlmState
 from abstractllm_server.security.access_control import AccessControl
-from abstractllm_server.services.contract import add_services, paths_open_to_inference, service_names
+from abstractllm_server.services.contract import add_services, admin_paths, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.services.reflection import add_reflection
 from abstractllm_server.settings import ServerSettings, locate
+from abstractllm_server.telemetry.audit import Audit
+from abstractllm_server.telemetry.call_log import CallLog
 from abstractllm_server.telemetry.logs import say, start_logs
+from abstractllm_server.telemetry.observer import CallObserver
+from abstractllm_server.telemetry.traces import start_traces
 from abstractllm_server.transport.guard import Guard
 from abstractllm_server.transport.limits import server_options
 from abstractllm_server.transport.unix_socket import UnixSocket
@@ -51,8 +55,15 @@ class Server:
         self._registry = registry
         self._settings = settings
         self._access = AccessControl(settings, list(paths_open_to_inference()))
+        self._traces = start_traces(lambda path: path in self._guard.methods)
+        observers: list[CallObserver] = [CallLog(), Audit(list(admin_paths()))]
+        if self._traces is not None:
+            observers.insert(0, self._traces)
         self._guard = Guard(
-            self._access, read_timeout=settings.read_timeout, write_timeout=settings.write_timeout, observers=()
+            self._access,
+            read_timeout=settings.read_timeout,
+            write_timeout=settings.write_timeout,
+            observers=observers,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._socket: UnixSocket | None = None
@@ -152,6 +163,8 @@ class Server:
         finally:
             if self._socket is not None:
                 self._socket.close()
+            if self._traces is not None:
+                await asyncio.to_thread(self._traces.close)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -21,7 +21,7 @@ from abstractllm_server.services.config import ConfigServicer
 from abstractllm_server.services.generation import GenerationServicer
 from abstractllm_server.services.models import ModelServicer
 
-__all__ = ["add_services", "paths_open_to_inference", "service_names"]
+__all__ = ["add_services", "admin_paths", "paths_open_to_inference", "service_names"]
 
 Registration = Callable[[Any, Any], None]
 
@@ -48,6 +48,16 @@ def paths_open_to_inference() -> Iterator[str]:
     """Yields the methods (`/SERVICE/METHOD`) and whole services (`/SERVICE/`) that the role `inference` may call."""
     for file, servicer, _ in _SERVICES:
         yield from inference_paths(_service_of(file), servicer)
+
+
+def admin_paths() -> Iterator[str]:
+    """Yields the methods (`/SERVICE/METHOD`) that only the role `admin` may call."""
+    for file, servicer, _ in _SERVICES:
+        service = _service_of(file)
+        is_open = set(inference_paths(service, servicer))
+        if f"/{service.full_name}/" not in is_open:
+            paths = (f"/{service.full_name}/{method.name}" for method in service.methods)
+            yield from (path for path in paths if path not in is_open)
 
 
 def _service_of(file: FileDescriptor) -> ServiceDescriptor:

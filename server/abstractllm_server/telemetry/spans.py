@@ -59,7 +59,9 @@ class Traces:
         self._provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer("abstractllm")
-        # The library's spans of calls to hosted LLMs are children of those here.
+
+    def trace_library(self) -> None:
+        """Takes the library's spans of calls to hosted LLMs, too: for the whole process, once."""
         trace.set_tracer_provider(self._provider)
 
     def started(self, record: CallRecord, metadata: Metadata) -> None:

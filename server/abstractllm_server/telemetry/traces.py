@@ -34,4 +34,6 @@ def start_traces(is_method: Callable[[str], bool]) -> Traces | None:
 
     from abstractllm_server.telemetry.spans import Traces
 
-    return Traces(OTLPSpanExporter(), is_method)
+    traces = Traces(OTLPSpanExporter(), is_method)
+    traces.trace_library()
+    return traces
