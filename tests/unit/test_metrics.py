@@ -1,0 +1,480 @@
+"""Metrics of calls and of what the server holds, and their names by OpenTelemetry's semantic conventions."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent import futures
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.semconv._incubating import attributes as convention_attributes
+from opentelemetry.semconv._incubating.metrics import gen_ai_metrics, process_metrics, rpc_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from abstractllm.call_record import CallRecord, UpstreamCall
+from abstractllm.errors import ConfigurationError, OverloadedError, RateLimitedError
+from abstractllm.registry import LLMRegistry
+from abstractllm.statistics import EngineStatistics
+from abstractllm.testing import ScriptedProvider
+from abstractllm.types import Usage
+from abstractllm_server.settings import MetricsSettings
+from abstractllm_server.telemetry.instruments import ATTRIBUTES, INSTRUMENTS, Kind
+from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
+from abstractllm_server.telemetry.measurements import Measurement
+from abstractllm_server.telemetry.metrics import Metrics
+from abstractllm_server.telemetry.otel import sends
+from abstractllm_server.telemetry.switch import start_metrics
+from tools.metrics_page import PAGE, page, prometheus_label, prometheus_name
+
+METHOD = "/abstractllm_api.v1.GenerationService/StreamGenerate"
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(MetricsSettings(), {METHOD}.__contains__)
+
+
+def samples(metrics: Metrics) -> Samples:
+    """Returns the samples that Prometheus reads, by name, each with its labels."""
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain")
+    values: Samples = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            values.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return values
+
+
+def one(values: Samples, name: str, **labels: str) -> float:
+    """Returns the value of the one sample with these labels."""
+    (value,) = (value for names, value in values[name] if labels.items() <= names.items())
+    return value
+
+
+def record(metrics: Metrics, method: str = METHOD, status: str = "OK", **facts: Any) -> CallRecord:
+    """Passes a call through the observer."""
+    call = CallRecord(method=method)
+    metrics.observer.started(call, ())
+    call.status = status
+    for name, value in facts.items():
+        setattr(call, name, value)
+    call.ended_at = call.arrived_at + 2.0
+    metrics.observer.ended(call)
+    return call
+
+
+def answered(metrics: Metrics, **facts: Any) -> CallRecord:
+    """Passes the call of a whole answer of a local model through the observer."""
+    local = {"operation": "chat", "llm": "local", "provider": "huggingface", "model": "demo"}
+    times = {"queued": 0.5, "prefill": 0.25, "decode": 1.0, "first_token_at": time.monotonic()}
+    tokens = {"input_tokens": 7, "output_tokens": 11, "cached_input_tokens": 3, "reasoning_tokens": 2}
+    return record(metrics, **(local | times | tokens | facts))
+
+
+# Calls.
+
+
+def test_a_call_is_recorded_once_at_its_end(metrics: Metrics) -> None:
+    call = CallRecord(method=METHOD)
+    metrics.observer.started(call, ())
+    method = METHOD.removeprefix("/")
+    before = samples(metrics)
+    assert one(before, "abstractllm_server_calls_active", rpc_method=method) == 1
+    assert "rpc_server_call_duration_seconds_count" not in before
+    call.status, call.ended_at = "OK", call.arrived_at + 3
+    metrics.observer.ended(call)
+    after = samples(metrics)
+    assert one(after, "abstractllm_server_calls_active", rpc_method=method) == 0
+    labels = {"rpc_method": method, "rpc_response_status_code": "OK", "rpc_system_name": "grpc"}
+    assert one(after, "rpc_server_call_duration_seconds_count", **labels) == 1
+    assert one(after, "rpc_server_call_duration_seconds_sum", **labels) == pytest.approx(3)
+
+
+def test_an_answer_has_its_times_and_tokens(metrics: Metrics) -> None:
+    answered(metrics)
+    values = samples(metrics)
+    labels = {
+        "abstractllm_llm": "local",
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "huggingface",
+        "gen_ai_request_model": "demo",
+    }
+    sums = {
+        "gen_ai_server_request_duration_seconds_sum": 2.0,
+        "gen_ai_server_time_per_output_token_seconds_sum": 0.1,
+        "abstractllm_server_queue_duration_seconds_sum": 0.5,
+        "abstractllm_server_prefill_duration_seconds_sum": 0.25,
+        "abstractllm_server_decode_duration_seconds_sum": 1.0,
+        "abstractllm_server_tokens_cached_total": 3,
+        "abstractllm_server_tokens_reasoning_total": 2,
+    }
+    for name, total in sums.items():
+        ((names, value),) = values[name]
+        assert (names, value) == (labels, pytest.approx(total)), name
+    assert one(values, "gen_ai_server_time_to_first_token_seconds_count") == 1
+    assert one(values, "abstractllm_server_tokens_total", gen_ai_token_type="input") == 7
+    assert one(values, "abstractllm_server_tokens_total", gen_ai_token_type="output") == 11
+
+
+def test_an_answer_that_ended_early_has_its_tokens_and_a_type_of_error(metrics: Metrics) -> None:
+    answered(metrics, status="CANCELLED")
+    values = samples(metrics)
+    assert one(values, "gen_ai_server_request_duration_seconds_count", error_type="CANCELLED") == 1
+    assert one(values, "abstractllm_server_tokens_total", gen_ai_token_type="output") == 11
+    assert "gen_ai_server_time_to_first_token_seconds_count" not in values
+    assert "gen_ai_server_time_per_output_token_seconds_count" not in values
+
+
+def test_refusals_are_counted_by_reason_and_begin_at_zero(metrics: Metrics) -> None:
+    assert one(samples(metrics), "abstractllm_server_refusals_total", error_type="OVERLOADED") == 0
+    record(metrics, status="RESOURCE_EXHAUSTED", error=OverloadedError("too much waits"))
+    # A hosted LLM's refusal of an answer that had begun is no refusal of the server's.
+    answered(metrics, status="RESOURCE_EXHAUSTED", error=RateLimitedError("slow down"))
+    values = samples(metrics)
+    assert one(values, "abstractllm_server_refusals_total", error_type="OVERLOADED") == 1
+    assert one(values, "abstractllm_server_refusals_total", error_type="RATE_LIMITED") == 0
+    assert "gen_ai_server_request_duration_seconds_count" in values
+    assert one(values, "rpc_server_call_duration_seconds_count", error_type="OVERLOADED") == 1
+
+
+def test_callers_cannot_make_series(metrics: Metrics) -> None:
+    for number in range(50):
+        record(metrics, method=f"/made.Up/Method{number}", status="UNIMPLEMENTED")
+        record(metrics, llm=f"made-up-{number}", status="NOT_FOUND", labels={"key": str(number)}, caller=str(number))
+        answered(metrics, labels={f"key{number}": "x", "team": str(number)}, caller=f"caller {number}")
+    values = samples(metrics)
+    assert {labels["rpc_method"] for labels, _ in values["rpc_server_call_duration_seconds_count"]} == {
+        "_OTHER",
+        METHOD.removeprefix("/"),
+    }
+    assert len(values["gen_ai_server_request_duration_seconds_count"]) == 1
+    assert "made" not in metrics.render()[0].decode()
+
+
+def test_labels_and_callers_are_attributes_where_the_operator_says_so() -> None:
+    metrics = Metrics(MetricsSettings(labels=("team",), callers=True), {METHOD}.__contains__)
+    answered(metrics, labels={"team": "maps", "user": "42"}, caller="backend")
+    answered(metrics, caller="backend")
+    values = samples(metrics)["gen_ai_server_request_duration_seconds_count"]
+    assert [labels["abstractllm_label_team"] for labels, _ in values] == ["maps", ""]
+    assert {labels["abstractllm_caller"] for labels, _ in values} == {"backend"}
+    assert "42" not in str(values)
+
+
+def test_series_have_a_bound_where_labels_make_them() -> None:
+    metrics = Metrics(MetricsSettings(labels=("team",)), {METHOD}.__contains__)
+    for number in range(2100):
+        answered(metrics, labels={"team": str(number)})
+    values = samples(metrics)["gen_ai_server_request_duration_seconds_count"]
+    assert len(values) <= 2001
+    assert sum(count for _, count in values) == 2100
+
+
+def test_each_call_to_a_hosted_llm_is_recorded() -> None:
+    metrics = Metrics(MetricsSettings(), {METHOD}.__contains__)
+    now = time.monotonic()
+    refused = UpstreamCall(
+        "gpt", "openai", "m", "api.test", 8443, began_at=now, error_reason="RATE_LIMITED", ended_at=now + 1
+    )
+    whole = UpstreamCall(
+        "claude", "anthropic", "c", began_at=now, first_event_at=now + 0.5, ended_at=now + 4, usage=Usage(5, 9)
+    )
+    answered(metrics, llm="best", provider="anthropic", model="c", upstream=[refused, whole])
+    values = samples(metrics)
+    duration = "gen_ai_client_operation_duration_seconds"
+    assert one(values, f"{duration}_sum", abstractllm_llm="gpt", error_type="RATE_LIMITED") == pytest.approx(1)
+    assert one(values, f"{duration}_sum", server_address="api.test", server_port="8443") == pytest.approx(1)
+    assert one(values, f"{duration}_sum", abstractllm_llm="claude", error_type="") == pytest.approx(4)
+    assert one(values, "gen_ai_client_operation_time_to_first_chunk_seconds_sum") == pytest.approx(0.5)
+    usage = "gen_ai_client_token_usage_sum"
+    assert one(values, usage, gen_ai_token_type="input", gen_ai_provider_name="anthropic") == 5
+    assert one(values, usage, gen_ai_token_type="output", gen_ai_provider_name="anthropic") == 9
+    assert one(values, "gen_ai_server_request_duration_seconds_count", abstractllm_llm="best") == 1
+
+
+# Measurements.
+
+
+class _Local(ScriptedProvider):
+    """An LLM with engines, as far as metrics see."""
+
+    @property
+    def engine_statistics(self) -> EngineStatistics:
+        return EngineStatistics(kv_cache_usage=0.25, evictions=4, restarts={"crashed": 2}, weights_bytes=1000)
+
+    @property
+    def model_cache_bytes(self) -> dict[str, int]:
+        return {"/shared": 500}
+
+
+def test_llms_are_read_at_the_scrape(metrics: Metrics) -> None:
+    metrics.add_source(LlmMeasurements(LLMRegistry({"a": _Local(), "b": _Local(), "hosted": ScriptedProvider()})))
+    values = samples(metrics)
+    assert one(values, "abstractllm_engine_kv_cache_usage", abstractllm_llm="a") == 0.25
+    assert one(values, "abstractllm_engine_evictions_total", abstractllm_llm="b") == 4
+    assert one(values, "abstractllm_engine_restarts_total", abstractllm_llm="a", abstractllm_reason="crashed") == 2
+    assert one(values, "abstractllm_engine_memory_bytes", abstractllm_llm="a", abstractllm_kind="weights") == 1000
+    assert one(values, "abstractllm_llm_ready", abstractllm_llm="hosted", gen_ai_provider_name="scripted") == 1
+    assert one(values, "abstractllm_llm_requests", abstractllm_llm="hosted", abstractllm_state="running") == 0
+    assert {labels["abstractllm_llm"] for labels, _ in values["abstractllm_engine_steps_total"]} == {"a", "b"}
+    # Both LLMs keep their models in one folder.
+    assert one(values, "abstractllm_model_cache_size_bytes") == 500
+
+
+def test_a_source_that_fails_takes_none_of_the_others_along(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+    metrics.add_source(lambda: [Measurement("abstractllm.server.connections", 3)])
+    metrics.add_source(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    metrics.add_source(lambda: [Measurement("abstractllm.server.loop.lag", 0.5, {"made": "up"})])
+    metrics.add_source(lambda: [Measurement("abstractllm.server.held", 7, {"direction": "request"})])
+    for _ in range(2):
+        values = samples(metrics)
+        assert one(values, "abstractllm_server_connections") == 3
+        assert one(values, "abstractllm_server_held_bytes", abstractllm_direction="request") == 7
+        assert one(values, "process_memory_usage_bytes") > 2**20
+    assert caplog.text.count("ZeroDivisionError") == 1
+    assert "abstractllm.server.loop.lag has no attribute abstractllm.made" in caplog.text
+
+
+def test_scrapes_at_the_same_time_are_whole(metrics: Metrics) -> None:
+    answered(metrics)
+    bodies: list[bytes] = []
+    threads = [threading.Thread(target=lambda: bodies.append(metrics.render()[0])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = [re.findall(r"^# TYPE (\S+)", body.decode(), re.M) for body in bodies]
+    assert len(bodies) == 8 and all(sorted(each) == sorted(set(each)) == sorted(names[0]) for each in names)
+
+
+def test_openmetrics_is_told_where_it_is_asked_for(metrics: Metrics) -> None:
+    body, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text") and body.endswith(b"# EOF\n")
+
+
+# The switch.
+
+
+def test_nothing_is_imported_where_metrics_are_off() -> None:
+    code = (
+        "import sys, abstractllm_server.app\n"
+        "from abstractllm_server.telemetry.switch import start_metrics\n"
+        "from abstractllm_server.settings import MetricsSettings\n"
+        "assert start_metrics(MetricsSettings(), set().__contains__, is_scraped=False) is None\n"
+        "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus_client'))])\n"
+    )
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_sent"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, True),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4317"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4317"}, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, True),
+        ({"OTEL_METRICS_EXPORTER": "prometheus"}, False),
+        ({"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, True),
+    ],
+)
+def test_the_usual_variables_decide(variables: dict[str, str], is_sent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert sends("metrics") is is_sent
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_METRICS_EXPORTER": "console"},
+        {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json"},
+    ],
+)
+def test_a_variable_that_asks_for_more_is_a_fault(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=rf"environment variable {list(variables)[-1]} "):
+        sends("metrics")
+
+
+class _Collector(metrics_service_pb2_grpc.MetricsServiceServicer):
+    """Keeps what is sent to it."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 # the name in the contract
+        self.requests.append(request)
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+def test_metrics_are_sent_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = _Collector()
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    try:
+        metrics = start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=False)
+        assert metrics is not None
+        metrics.add_source(lambda: [Measurement("abstractllm.server.connections", 3)])
+        answered(metrics)
+        metrics.close()
+    finally:
+        server.stop(None)
+    (resource,) = collector.requests[-1].resource_metrics
+    facts = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
+    assert facts["service.name"] == "abstractllm" and facts["service.version"] == version("abstractllm-grpc")
+    sent = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
+    (point,) = sent["gen_ai.server.request.duration"].histogram.data_points
+    assert point.count == 1 and list(point.explicit_bounds) == list(
+        INSTRUMENTS["gen_ai.server.request.duration"].buckets
+    )
+    assert sent["abstractllm.server.connections"].sum.data_points[0].as_int == 3
+
+
+def test_a_collector_that_is_not_there_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    metrics = start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=True)
+    assert metrics is not None
+    answered(metrics)
+    began = time.monotonic()
+    metrics.close()
+    assert time.monotonic() - began < 5
+
+
+# The conventions.
+
+_KINDS = {
+    "create_histogram": {Kind.HISTOGRAM},
+    "create_counter": {Kind.COUNTER, Kind.OBSERVED_COUNTER},
+    "create_up_down_counter": {Kind.OBSERVED_SUM},
+    "create_observable_gauge": {Kind.OBSERVED_GAUGE},
+}
+_GEN_AI = {"gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"}
+_REQUIRED = {
+    "gen_ai.server.request.duration": _GEN_AI | {"error.type"},
+    "gen_ai.server.time_to_first_token": _GEN_AI,
+    "gen_ai.server.time_per_output_token": _GEN_AI,
+    "gen_ai.client.operation.duration": _GEN_AI | {"error.type"},
+    "gen_ai.client.operation.time_to_first_chunk": _GEN_AI,
+    "gen_ai.client.token.usage": _GEN_AI | {"gen_ai.token.type"},
+    "rpc.server.call.duration": {"rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"},
+    "process.cpu.time": {"cpu.mode"},
+}
+"""The attributes that the registry requires, always or where they apply."""
+_OPTIONAL = {"server.address", "server.port"}
+"""Those that it recommends, and that are known here."""
+
+
+class _Meter:
+    """Notes the instruments that the conventions' own functions make."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def __getattr__(self, kind: str) -> Any:
+        return lambda **facts: self.made.update({facts["name"]: (kind, facts)})
+
+
+def convention_instruments() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Returns the instruments of the conventions: name, kind, unit and description."""
+    meter = _Meter()
+    for module in (gen_ai_metrics, rpc_metrics, process_metrics):
+        for name, make in inspect.getmembers(module, inspect.isfunction):
+            if name.startswith("create_"):
+                arguments = [meter, None][: len(inspect.signature(make).parameters)]
+                make(*arguments)
+    return meter.made
+
+
+def convention_attribute_names() -> set[str]:
+    """Returns the names of all attributes of the conventions."""
+    names: set[str] = set()
+    for info in pkgutil.iter_modules(convention_attributes.__path__):
+        module = importlib.import_module(f"{convention_attributes.__name__}.{info.name}")
+        names |= {value for value in vars(module).values() if isinstance(value, str)}
+    return names
+
+
+def test_names_units_and_meanings_are_those_of_the_conventions() -> None:
+    conventions = convention_instruments()
+    conventional = [instrument for instrument in INSTRUMENTS.values() if not instrument.name.startswith("abstractllm.")]
+    assert len(conventional) > 10
+    for instrument in conventional:
+        kind, facts = conventions[instrument.name]
+        assert instrument.kind in _KINDS[kind], instrument.name
+        assert (instrument.unit, instrument.description) == (facts["unit"], facts["description"])
+
+
+def test_attributes_are_those_of_the_conventions() -> None:
+    names = convention_attribute_names()
+    for name in ATTRIBUTES:
+        assert name.startswith("abstractllm.") or name in names
+    for instrument in INSTRUMENTS.values():
+        assert set(instrument.attributes) <= set(ATTRIBUTES)
+        if not instrument.name.startswith("abstractllm."):
+            conventional = {name for name in instrument.attributes if not name.startswith("abstractllm.")}
+            assert conventional - _OPTIONAL == _REQUIRED.get(instrument.name, set()), instrument.name
+
+
+def test_histograms_have_the_bounds_that_the_conventions_advise() -> None:
+    operation = tuple(0.01 * 2**power for power in range(14))
+    tokens = tuple(4**power for power in range(14))
+    first = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+    each = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
+    assert INSTRUMENTS["gen_ai.server.request.duration"].buckets == pytest.approx(operation)
+    assert INSTRUMENTS["gen_ai.client.operation.duration"].buckets == pytest.approx(operation)
+    assert INSTRUMENTS["gen_ai.client.token.usage"].buckets == tokens
+    assert INSTRUMENTS["gen_ai.server.time_to_first_token"].buckets == first
+    assert INSTRUMENTS["gen_ai.server.time_per_output_token"].buckets == each
+    assert all(bool(item.buckets) == (item.kind is Kind.HISTOGRAM) for item in INSTRUMENTS.values())
+
+
+def test_the_conventions_are_pinned(repository: Path) -> None:
+    pinned = version("opentelemetry-semantic-conventions")
+    assert f"opentelemetry-semantic-conventions=={pinned}\n" in (repository / "constraints.txt").read_text()
+    assert f"`opentelemetry-semantic-conventions` {pinned} " in PAGE.read_text("utf-8")
+
+
+# The page.
+
+
+def test_the_page_has_every_metric() -> None:
+    text = PAGE.read_text("utf-8")
+    assert page(text) == text, "run: python -m tools.metrics_page"
+
+
+def test_the_names_on_the_page_are_those_that_prometheus_reads(metrics: Metrics) -> None:
+    answered(metrics, upstream=[UpstreamCall("gpt", "openai", "m", usage=Usage(1, 2), first_event_at=1, ended_at=2)])
+    observed = (Kind.OBSERVED_COUNTER, Kind.OBSERVED_GAUGE, Kind.OBSERVED_SUM)
+    metrics.add_source(
+        lambda: [
+            Measurement(item.name, 1, dict.fromkeys(item.attributes, "x"))
+            for item in INSTRUMENTS.values()
+            if item.kind in observed and not item.name.startswith(("process.", "abstractllm.process."))
+        ]
+    )
+    families = {family.name: family for family in text_string_to_metric_families(metrics.render()[0].decode())}
+    for instrument in INSTRUMENTS.values():
+        family = families[prometheus_name(instrument).removesuffix("_total")]
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert labels <= set(map(prometheus_label, instrument.attributes)), instrument.name
