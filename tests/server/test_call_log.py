@@ -109,7 +109,7 @@ def test_forged_values_stay_in_their_line(caplog: pytest.LogCaptureFixture) -> N
         FORGED, request_id=FORGED, llm=FORGED, model=FORGED, provider=FORGED, caller=FORGED, labels={FORGED: FORGED}
     )
     refused = record(FORGED, AuthenticationError(FORGED), caller=FORGED)
-    admin = record(SET_CONFIG, llm=FORGED, changes={"update_mask": FORGED})
+    admin = record(SET_CONFIG, changes={"llm": FORGED, "keys": FORGED})
     for line in log_of(caplog, call, refused, admin):
         assert TextFormatter().format(line).isprintable()
         assert "\n" not in JsonFormatter().format(line)
@@ -123,17 +123,17 @@ def test_texts_of_a_caller_are_cut(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_audit_tells_each_call_of_an_administrator(caplog: pytest.LogCaptureFixture) -> None:
-    change = {"update_mask": "system_prompt,parameters.temperature", "validate_only": "false"}
+    change = {"llm": "local", "keys": "system_prompt,parameters.temperature"}
     lines = log_of(
         caplog,
-        record(SET_CONFIG, caller="admin:ops", role="admin", llm="local", status="OK", changes=change),
+        record(SET_CONFIG, caller="admin:ops", role="admin", status="OK", changes=change),
         record(SET_CONFIG, InvalidRequestError("no"), caller="admin:ops", role="admin", status="INVALID_ARGUMENT"),
         record(GENERATE, status="OK"),
     )
     audit = [line.getMessage() for line in lines if line.name == "abstractllm.audit"]
     assert audit == [
         f"admin method={SET_CONFIG} status=OK caller=admin:ops role=admin peer=ipv4:127.0.0.1:5000 llm=local "
-        "update_mask=system_prompt,parameters.temperature validate_only=false",
+        "keys=system_prompt,parameters.temperature",
         f"admin method={SET_CONFIG} status=INVALID_ARGUMENT caller=admin:ops role=admin peer=ipv4:127.0.0.1:5000 "
         "error=INVALID_REQUEST",
     ]

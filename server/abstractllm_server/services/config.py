@@ -20,10 +20,12 @@ from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import config_pb2 as pb
 from abstractllm_api.v1 import config_pb2_grpc
 from abstractllm_server.convert.fields import read_fields, to_message
+from abstractllm_server.telemetry.current import note_administration
 
 __all__ = ["ConfigServicer"]
 
 _FIELDS = tuple(field.name for field in pb.LlmConfig.DESCRIPTOR.fields)
+_MOST_NAMES = 40
 _PARAMETERS = tuple(name for name in GENERATION_PARAMETERS if name != "model")
 
 
@@ -37,6 +39,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
         """Reads an LLM's configuration."""
+        note_administration(request.llm)
         config = _encode(self._registry[request.llm].config)
         return pb.GetConfigResponse(config=config, etag=_etag(config))
 
@@ -46,6 +49,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
         Where the model of a loaded LLM changes, the answer comes when the new one is loaded and in force; a caller who
         leaves before has changed nothing.
         """
+        note_administration(request.llm, keys=_keys(request), validate_only=request.validate_only)
         llm = self._registry[request.llm]
         async with self._changing[llm.name]:
             current = _etag(_encode(llm.config))
@@ -116,6 +120,12 @@ def _encode(config: LLMConfig) -> pb.LlmConfig:
 
 def _etag(message: pb.LlmConfig) -> str:
     return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()[:32]
+
+
+def _keys(request: pb.SetConfigRequest) -> str:
+    """Returns the names of the keys that a request is about: their values may hold what users wrote."""
+    names = request.update_mask.paths or [field.name for field, _ in request.config.ListFields()]
+    return ",".join(names[:_MOST_NAMES])
 
 
 def _changes(request: pb.SetConfigRequest) -> dict[str, Any]:

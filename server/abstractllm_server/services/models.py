@@ -16,6 +16,7 @@ from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_api.v1 import models_pb2_grpc
 from abstractllm_server.convert.fields import to_message
 from abstractllm_server.security.roles import open_to_inference
+from abstractllm_server.telemetry.current import note_administration
 
 __all__ = ["ModelServicer"]
 
@@ -43,6 +44,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
 
     async def ListCachedModels(self, request: pb.ListCachedModelsRequest, context: Any) -> pb.ListCachedModelsResponse:
         """Lists the models of a cache by name, a page at a time."""
+        note_administration(request.llm)
         size = request.page_size or _DEFAULT_PAGE
         if not 0 < size <= _LARGEST_PAGE:
             raise InvalidRequestError(
@@ -63,6 +65,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def ClearCache(self, request: pb.ClearCacheRequest, context: Any) -> pb.ClearCacheResponse:
         """Deletes one model or, if the request names no model but `all`, all of them."""
         target = request.WhichOneof("target")
+        note_administration(request.llm, target=target or "", cached_model=request.model, dry_run=request.dry_run)
         if target is None or (target == "model" and not request.model):
             raise InvalidRequestError(
                 "target: name a model, or all", field="target", limit="model or all", requested="nothing"
@@ -74,12 +77,14 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def PullModel(self, request: pb.PullModelRequest, context: Any) -> AsyncGenerator[pb.PullModelResponse, None]:
         """Downloads a model, or joins the calls that do."""
         model = request.model if request.HasField("model") else None
+        note_administration(request.llm, pulled_model=request.model)
         async with aclosing(self._registry[request.llm].pull(model)) as reports:
             async for report in reports:
                 yield to_message(pb.PullModelResponse, report)
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> AsyncGenerator[pb.LoadModelResponse, None]:
         """Loads a local model, or joins the calls that do; a hosted LLM is READY at once."""
+        note_administration(request.llm)
         async with aclosing(self._registry[request.llm].load_progress()) as steps:
             async for step in steps:
                 yield to_message(pb.LoadModelResponse, step)
@@ -88,6 +93,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         self, request: pb.UnloadModelRequest, context: Any
     ) -> AsyncGenerator[pb.UnloadModelResponse, None]:
         """Unloads a local LLM's models."""
+        note_administration(request.llm, force=request.force)
         async with aclosing(self._registry[request.llm].unload(force=request.force)) as steps:
             async for step in steps:
                 yield to_message(pb.UnloadModelResponse, step)

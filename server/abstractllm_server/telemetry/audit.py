@@ -29,8 +29,8 @@ _PER_SECOND = 20.0
 class Audit:
     """Logs the calls that administrators make, and the callers who are refused; never a token, never content.
 
-    A line tells `method`, `caller`, `role`, `peer`, `status`; for an administrator's call `llm` and what it was to
-    change, by name; for a refusal its reason. Where strangers are refused more often than lines are written, the next
+    A line tells `method`, `caller`, `role`, `peer`, `status`; for an administrator's call what it was to change, by
+    name; for a refusal its reason. Where strangers are refused more often than lines are written, the next
     line tells how many were not (`unlogged`).
 
     Args:
@@ -58,11 +58,11 @@ class Audit:
             else:
                 self._unlogged += 1
         elif record.method in self._admin_paths:
-            fields = _who(record) | {"llm": record.llm[:_LONGEST_VALUE]}
+            fields = _who(record)
             if record.error is not None:
                 fields["error"] = str(record.error.reason)
             fields |= {name: str(value)[:_LONGEST_VALUE] for name, value in record.changes.items()}
-            logger.info(StructuredMessage("admin", {name: value for name, value in fields.items() if value != ""}))
+            logger.info(StructuredMessage("admin", fields))
 
     def _may_log(self) -> bool:
         now = time.monotonic()

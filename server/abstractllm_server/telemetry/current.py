@@ -6,7 +6,7 @@ import contextvars
 
 from abstractllm.call_record import CallRecord
 
-__all__ = ["current_record", "set_current_record"]
+__all__ = ["current_record", "note_administration", "set_current_record"]
 
 _record: contextvars.ContextVar[CallRecord] = contextvars.ContextVar("call_record")
 
@@ -23,3 +23,14 @@ def current_record() -> CallRecord:
 def set_current_record(record: CallRecord) -> None:
     """Makes a record that of the running task: gRPC runs each call in a task of its own."""
     _record.set(record)
+
+
+def note_administration(llm: str, **choices: str | bool) -> None:
+    """Notes for the audit, on the record of the running call, what an administrator asks for.
+
+    Args:
+        llm: The name of the LLM, as the caller gave it.
+        **choices: What is to be done, by name; empty texts and False are left out.
+    """
+    changes = {"llm": llm} | {name: str(value).lower() if value is True else value for name, value in choices.items()}
+    current_record().changes = {name: str(value) for name, value in changes.items() if value}
