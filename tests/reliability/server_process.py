@@ -110,6 +110,8 @@ class ServerProcess:
         """Returns a new connection of the ordinary kind."""
         options = [("grpc.use_local_subchannel_pool", 1), *(options or [])]
         if self.credentials is not None:
+            options.append(("grpc.ssl_target_name_override", "localhost"))
+        if self.credentials is not None:
             return aio.secure_channel(self.address, self.credentials, options)
         return aio.insecure_channel(self.address, options)
 
@@ -151,6 +153,13 @@ class ServerProcess:
                 return float("inf")
             await asyncio.sleep(0.01)
         return time.monotonic() - began
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes every value out: the server takes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def free_port() -> int:
@@ -208,7 +217,7 @@ async def serving(
     address = str(settings.pop("listen", f"127.0.0.1:{free_port()}"))
     config = {"listen": address, "log_level": "warning", "grace": 2, **settings, "llms": dict(llms or echo())}
     file = folder / "llms.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(yaml.dump(config, Dumper=_Plain, sort_keys=False))
 
     def limit() -> None:
         if descriptors is not None:
