@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
@@ -123,11 +124,35 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         """
         return self._config.changed(changes)
 
+    @contextlib.asynccontextmanager
+    async def prepared_for(self, config: ConfigT, *, replace: bool) -> AsyncIterator[None]:
+        """Prepares a change to another configuration, which `adopt` makes within the context.
+
+        A provider overrides this whose change takes long or may fail, as the loading of a model does. If the body
+        raises, everything is as before.
+
+        Args:
+            config: The configuration to come.
+            replace: Allows to end what is in its way, such as a model that leaves no memory for its successor.
+        """
+        yield
+
+    def adopt(self, config: ConfigT) -> None:
+        """Puts another configuration in force from the next request on, whole and checked."""
+        with self._lock:
+            before, self._config = self._config, config
+        self.reconfigured(before, config)
+
     def reconfigured(self, before: ConfigT, after: ConfigT) -> None:
         """Called after a change, so that the provider can renew a client or a model made from the configuration."""
 
     async def close_async(self) -> None:
         """Releases everything: connections, processes, memory. Running requests end with an error."""
+
+    @property
+    def members(self) -> Sequence[AbstractLLMInterface[Any]]:
+        """The LLMs that it answers with, which are others' to close; most answer by themselves."""
+        return ()
 
     # A provider with models on a disk, or in memory, overrides these, and `state`, `load`, `load_progress`, `unload`.
 
@@ -224,6 +249,11 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
     def on_change(self, listener: Callable[[], None]) -> None:
         """Registers a function that is called, from any thread, whenever `state` changes."""
         self._listeners.append(listener)
+
+    def off_change(self, listener: Callable[[], None]) -> None:
+        """Takes back `on_change`; nothing happens if the function is not registered."""
+        with contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
 
     def _changed(self) -> None:
         for listener in tuple(self._listeners):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from abstractllm._core.forks import forget_in_forked_child
@@ -88,13 +89,41 @@ class ModelMemory:
     """
 
     def __init__(self, max_loaded: int | None = None, memory_budget: int | None = None) -> None:
-        for field, limit in (("max_loaded", max_loaded), ("memory_budget", memory_budget)):
-            if limit is not None and limit < 1:
-                raise ConfigurationError(f"{field}: must be at least 1, got {limit}", field=field, requested=limit)
+        _check_limits(max_loaded, memory_budget)
         self.max_loaded = max_loaded
         self.memory_budget = memory_budget
         self.forget()
         forget_in_forked_child(self)
+
+    def set_limits(self, max_loaded: int | None, memory_budget: int | None) -> None:
+        """Sets the limits from now on, for the arguments of the class; idle models beyond them are evicted.
+
+        Busy models beyond them stay until they are idle.
+        """
+        with self._condition:
+            self.max_loaded, self.memory_budget = max_loaded, memory_budget
+            evictions = self._choose(0, 0, lambda other: other.is_idle)
+            self._condition.notify_all()
+        for resident in evictions:
+            resident.request_eviction(drain=False)
+
+    @contextlib.contextmanager
+    def limits_of_both(self, max_loaded: int | None, memory_budget: int | None) -> Iterator[None]:
+        """Lets what is within the present limits, or within others to come, be loaded meanwhile.
+
+        If the body raises, the present limits are in force again; otherwise it has called `set_limits`.
+
+        Raises:
+            ConfigurationError: If a limit is less than 1.
+        """
+        _check_limits(max_loaded, memory_budget)
+        present = (self.max_loaded, self.memory_budget)
+        self.set_limits(_larger(present[0], max_loaded), _larger(present[1], memory_budget))
+        try:
+            yield
+        except BaseException:
+            self.set_limits(*present)
+            raise
 
     def forget(self) -> None:
         """Forgets all models; called in a forked child, which has none of its parent's."""
@@ -247,6 +276,17 @@ class ModelMemory:
         is_one_too_many = self.max_loaded is not None and len(sizes) + places > self.max_loaded
         is_too_large = self.memory_budget is not None and sum(sizes) + need > self.memory_budget
         return not is_one_too_many and not is_too_large
+
+
+def _check_limits(max_loaded: int | None, memory_budget: int | None) -> None:
+    for field, limit in (("max_loaded", max_loaded), ("memory_budget", memory_budget)):
+        if limit is not None and limit < 1:
+            raise ConfigurationError(f"{field}: must be at least 1, got {limit}", field=field, requested=limit)
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    """Returns the larger one of two limits; None, which is none, is the largest."""
+    return None if one is None or other is None else max(one, other)
 
 
 def _end_of_turn(resident: Resident) -> float:
