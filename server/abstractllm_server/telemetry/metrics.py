@@ -14,7 +14,7 @@ from typing import Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -31,6 +31,9 @@ __all__ = ["Metrics"]
 logger = logging.getLogger("abstractllm.server")
 
 _SCOPE = "abstractllm"
+_MAX_SERIES = 500
+"""Combinations of attributes that a histogram keeps apart: of two thousand, each with its buckets, a scrape would bring
+50 MB, and take three seconds that the event loop needs."""
 _CLOSING_MILLISECONDS = 500
 """The time in which the last metrics must be sent, part of the second that a stopping server has."""
 
@@ -50,7 +53,10 @@ class Metrics:
         self._sources = _Sources()
         self._registry = CollectorRegistry()
         self._render_lock = threading.Lock()
-        readers: list[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)]
+        prometheus = PrometheusMetricReader(
+            scope_info_enabled=False, registry=self._registry, cardinality_limits={Histogram: _MAX_SERIES}
+        )
+        readers: list[MetricReader] = [prometheus]
         if exporter is not None:
             readers.append(_SendingReader(self._sources.refresh, exporter))
         self._provider = MeterProvider(
@@ -147,7 +153,7 @@ class _SendingReader(PeriodicExportingMetricReader):
 
     def __init__(self, refresh: Callable[[], None], exporter: MetricExporter) -> None:
         self._refresh = refresh
-        super().__init__(exporter)
+        super().__init__(exporter, cardinality_limits={Histogram: _MAX_SERIES})
 
     def collect(self, timeout_millis: float = 10_000) -> None:
         """Reads the sources, and collects all metrics."""
