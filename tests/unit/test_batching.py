@@ -88,10 +88,13 @@ class Harness:
             self.failed[-1] = RuntimeError("the loop crashed")
             self._changed.notify_all()
 
-    def submit(self, prompt: str, max_tokens: int = 16, **sampling) -> EngineRequest:
+    def submit(self, prompt: str, max_tokens: int = 16, caller: str = "", **sampling) -> EngineRequest:
         self._next += 1
         message = Generate(
-            self._next, Conversation((Turn("user", prompt),)), Sampling(max_tokens=max_tokens, **sampling)
+            self._next,
+            Conversation((Turn("user", prompt),)),
+            Sampling(max_tokens=max_tokens, **sampling),
+            caller=caller,
         )
         request = EngineRequest(
             message, prompt=tuple(self.loaded.prompt_builder.encode(message.conversation)), max_tokens=max_tokens
@@ -216,6 +219,25 @@ def test_a_prompt_longer_than_a_step_is_taken_in_pieces(loaded):
         assert together == [
             harness.answer(harness.submit(f"{prompt}{index}", temperature=0.0))[0] for index in range(4)
         ]
+    finally:
+        harness.engine.stop()
+
+
+def test_long_prompts_of_one_caller_hold_up_no_short_one_of_another(loaded):
+    harness = Harness(loaded, max_batch_size=16, prefix_sharing=False)
+    try:
+        long = "one two three four five six seven " * 20
+        with harness.engine.limited_steps(32):
+            many = [
+                harness.submit(f"{index} {long}", max_tokens=1, caller="many", temperature=0.0) for index in range(12)
+            ]
+            harness.wait_until(lambda: bool(harness.begun))
+            before = len(harness.done)
+            harness.answer(harness.submit("hello", max_tokens=1, caller="one", temperature=0.0))
+            overtaken = len(harness.done) - 1 - before
+            harness.answer(*many)
+        # Each of the twelve takes several steps, the one between them a single one.
+        assert overtaken <= 3
     finally:
         harness.engine.stop()
 

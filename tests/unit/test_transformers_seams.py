@@ -54,6 +54,9 @@ def test_a_scheduler_is_chosen_by_name_and_clears_what_is_cancelled():
     assert parameters(stock.set_request_cancellation) == ["self", "request_id"]
     assert parameters(stock._schedule_request)[:3] == ["self", "state", "request_tokens"]
     assert parameters(stock.add_waiting_request) == ["self", "state"]
+    assert parameters(stock._process_candidates)[:2] == ["self", "candidates"]
+    assert {"state", "query_length"} <= set(FutureRequestState.__slots__)
+    assert "remaining_prefill_tokens" in RequestState.__dataclass_fields__
     source = inspect.getsource(scheduler.Scheduler.reset)
     assert all(name in source for name in ("active_requests", "waiting_requests", "block_new_requests"))
 

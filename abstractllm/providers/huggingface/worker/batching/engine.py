@@ -82,6 +82,8 @@ class BatchEngine:
         self.is_quantized = bool(loaded.description.quantization)
         self.crash = crash
         """Called when the loop cannot go on, in the loop's thread."""
+        self.rounds = 0
+        """The rounds of the loop so far: steps, and short waits where there is nothing to do."""
         rules = loaded.rules
         has_rules = bool(rules.logits_rules) or rules.has_filters
         self._rules = LogitsRules(rules, loaded.vocabulary_size, loaded.model.device) if has_rules else None
@@ -139,6 +141,7 @@ class BatchEngine:
                 initial_tokens=list(request.prompt),
                 max_new_tokens=None,
                 output=output,
+                caller=request.message.caller,
             )
         )
 
@@ -167,6 +170,7 @@ class BatchEngine:
             seconds: The time that it took.
             batch_size: Requests in it; 0 where there was nothing to do.
         """
+        self.rounds += 1
         counters = self._step_counters
         if batch_size:
             counters.steps += 1

@@ -8,6 +8,7 @@ from typing import Any
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
+from abstractllm.providers.huggingface.worker.batching.prefill_order import PrefillOrder
 from abstractllm.providers.huggingface.worker.batching.request_output import RequestOutput
 
 __all__ = ["SCHEDULER", "BatchRequest", "BatchScheduler", "NullOutputRouter"]
@@ -25,6 +26,8 @@ class BatchRequest(RequestState):
     """
 
     output: RequestOutput = field(kw_only=True)
+    caller: str = ""
+    """The caller's name; callers take turns."""
     was_evicted: bool = False
 
     def update_and_check_completion(self, token_id: int, logprob: float | None) -> bool:
@@ -43,6 +46,7 @@ class BatchRequest(RequestState):
             initial_tokens=self.initial_tokens + self.generated_tokens,
             max_new_tokens=None,
             output=self.output,
+            caller=self.caller,
             was_evicted=True,
         )
 
@@ -52,7 +56,7 @@ class BatchRequest(RequestState):
 
 
 class BatchScheduler(FIFOScheduler):
-    """Takes requests in their order, and ends cancelled ones wherever they are: waiting, in prefill, evicted.
+    """Takes requests in turns by caller, and ends cancelled ones wherever they are: waiting, in prefill, evicted.
 
     transformers' own scheduler learns of cancellations through a queue. A cancellation that comes while its request
     moves from one queue to another is lost there, and one of an evicted request keeps new requests blocked.
@@ -61,6 +65,9 @@ class BatchScheduler(FIFOScheduler):
     def reset(self) -> None:
         """Forgets everything; also called before the first batch."""
         super().reset()
+        self._prefill_order: PrefillOrder[Any] = PrefillOrder(
+            lambda state: state.caller, lambda state: len(state.remaining_prefill_tokens)
+        )
         self.evictions = 0
         """Requests that lost their blocks to others."""
 
@@ -68,6 +75,16 @@ class BatchScheduler(FIFOScheduler):
         """Takes a new request, or one that was evicted."""
         self.evictions += state.was_evicted
         super().add_waiting_request(state)
+
+    def _process_candidates(self, candidates: list[Any], *arguments: Any) -> Any:
+        """Chooses the requests of the next batch: those that decode first, then prompts in turns by caller."""
+        decoding = [state for state in candidates if state.status == RequestStatus.DECODING]
+        prompts = [state for state in candidates if state.status != RequestStatus.DECODING]
+        ordered = [*decoding, *self._prefill_order.sort(prompts, decoding)]
+        chosen = super()._process_candidates(ordered, *arguments)
+        for future in chosen[0]:
+            self._prefill_order.charge(future.state, future.query_length)
+        return chosen
 
     def clear_cancelled_requests(self) -> list[RequestState]:
         """Ends cancelled requests; called before each batch."""
