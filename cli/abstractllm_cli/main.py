@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from abstractllm_cli import chat, config, generate, llms, models, serve
+from abstractllm_cli import chat, config, generate, llms, models, serve, token
 from abstractllm_cli._parameters import ParameterCommand
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("chat", cls=ParameterCommand, short_help="Talk with a model, line by
 app.command("llms", short_help="List LLMs, or the providers of LLMs.")(llms.llms)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.add_typer(token.app, name="token")
 
 
 def _show_version(wanted: bool) -> None:

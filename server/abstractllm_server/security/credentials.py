@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import re
+import logging
+import secrets
+import time
 from pathlib import Path
 
-from abstractllm.errors import ConfigurationError
+from abstractllm.errors import AuthenticationError
+from abstractllm_server.security.file_modes import is_writable_by_others
 from abstractllm_server.security.identity import Identity
-from abstractllm_server.settings import Role
+from abstractllm_server.security.token_entries import TokenEntry, digest_of, read_entries
 
 __all__ = ["TokenFile"]
 
-_LINE = re.compile(r"(?P<digest>[0-9a-fA-F]{64})\s+(?P<role>\S+)(?:\s+(?P<name>\S.*))?")
+logger = logging.getLogger("abstractllm.server")
 
 
 class TokenFile:
-    """The tokens that are accepted: a file with a line `SHA256 ROLE [NAME]` for each; `#` begins a comment.
+    """The tokens that are accepted: a file with a line `SHA256 ROLE [expires=TIME] [LABEL]` for each.
 
-    The hash is that of the token's bytes, in hexadecimal: `printf %s "$TOKEN" | sha256sum`.
+    The hash is that of the token's bytes, in hexadecimal: `printf %s "$TOKEN" | sha256sum`; `abstractllm token create`
+    makes a token and adds its line.
 
     Args:
         path: The file.
@@ -30,7 +33,9 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._identities: tuple[tuple[str, Identity], ...] = ()
+        # Entries are looked up by a hash of the hash, whose key nobody knows: the time that it takes tells nothing.
+        self._key = secrets.token_bytes(32)
+        self._entries: dict[bytes, TokenEntry] = {}
         self.reload()
 
     @property
@@ -42,38 +47,31 @@ class TokenFile:
         """Reads the file again; after an error what was read before stays in force.
 
         Raises:
-            ConfigurationError: If the file cannot be read, or a line is wrong.
+            ConfigurationError: If the file cannot be read or is empty, a line is wrong, or two have the same token.
         """
-        try:
-            lines = self._path.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"tokens: {self._path} cannot be read: {error}", field="tokens") from error
-        self._identities = tuple(
-            self._parse(number, line)
-            for number, text in enumerate(lines, start=1)
-            if (line := text.partition("#")[0].strip())
-        )
-
-    def _parse(self, number: int, line: str) -> tuple[str, Identity]:
-        match = _LINE.fullmatch(line)
-        if match is None or match["role"] not in tuple(Role):
-            # The line is not repeated: it may hold a token that was not hashed.
-            raise ConfigurationError(
-                f"tokens: {self._path}:{number}: must be a SHA-256 in hexadecimal, a role ({', '.join(Role)}) "
-                "and, optionally, a name",
-                field="tokens",
+        entries = read_entries(self._path)
+        self._entries = {self._place(entry.digest): entry for entry in entries}
+        if not entries:
+            logger.warning("%s says that there are no tokens: nobody can call with one", self._path)
+        if is_writable_by_others(self._path):
+            logger.warning(
+                "SECURITY: %s can be written by other users than its owner: each of them can make themselves an "
+                "admin; chmod 0600 mends it",
+                self._path,
             )
-        digest = match["digest"].lower()
-        return digest, Identity(match["name"] or digest[:12], Role(match["role"]))
 
     def find(self, token: str) -> Identity | None:
         """Returns the caller that a token belongs to, or None if the token is not listed.
 
-        Every line is compared, each in constant time, so that the time tells nothing about the tokens.
+        Raises:
+            AuthenticationError: If the token has expired.
         """
-        token_digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-        match = None
-        for digest, identity in self._identities:
-            if hmac.compare_digest(digest, token_digest):
-                match = identity
-        return match
+        entry = self._entries.get(self._place(digest_of(token)))
+        if entry is None:
+            return None
+        if entry.expires_at is not None and time.time() >= entry.expires_at:
+            raise AuthenticationError("authorization: the token has expired", field="authorization")
+        return Identity(entry.name, entry.role)
+
+    def _place(self, digest: str) -> bytes:
+        return hmac.digest(self._key, digest.encode(), "sha256")
