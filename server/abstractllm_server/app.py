@@ -24,8 +24,10 @@ from abstractllm_server.services.reflection import add_reflection
 from abstractllm_server.settings import ServerSettings, locate
 from abstractllm_server.telemetry.audit import Audit
 from abstractllm_server.telemetry.call_log import CallLog
+from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
 from abstractllm_server.telemetry.logs import say, start_logs
 from abstractllm_server.telemetry.observer import CallObserver
+from abstractllm_server.telemetry.switch import start_metrics
 from abstractllm_server.telemetry.traces import start_traces
 from abstractllm_server.transport.guard import Guard
 from abstractllm_server.transport.limits import server_options
@@ -48,6 +50,7 @@ class Server:
 
     Attributes:
         address: The address that clients connect to; empty until the server has started.
+        metrics: The metrics; None where nobody reads them.
     """
 
     def __init__(self, registry: LLMRegistry, settings: ServerSettings) -> None:
@@ -56,7 +59,13 @@ class Server:
         self._settings = settings
         self._access = AccessControl(settings, list(paths_open_to_inference()))
         self._traces = start_traces(lambda path: path in self._guard.methods)
+        self.metrics = start_metrics(
+            settings.metrics, lambda path: path in self._guard.methods, is_scraped=settings.monitoring is not None
+        )
         observers: list[CallObserver] = [CallLog(), Audit(list(admin_paths()))]
+        if self.metrics is not None:
+            self.metrics.add_source(LlmMeasurements(registry))
+            observers.insert(0, self.metrics.observer)
         if self._traces is not None:
             observers.insert(0, self._traces)
         self._guard = Guard(
@@ -163,8 +172,8 @@ class Server:
         finally:
             if self._socket is not None:
                 self._socket.close()
-            if self._traces is not None:
-                await asyncio.to_thread(self._traces.close)
+            telemetry = [part for part in (self._traces, self.metrics) if part is not None]
+            await asyncio.gather(*(asyncio.to_thread(part.close) for part in telemetry))
 
     async def __aenter__(self) -> Self:
         await self.start()

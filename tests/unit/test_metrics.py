@@ -34,6 +34,7 @@ from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
 from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.telemetry.metrics import Metrics
 from abstractllm_server.telemetry.otel import sends
+from abstractllm_server.telemetry.process_measurements import process_measurements
 from abstractllm_server.telemetry.switch import start_metrics
 from tools.metrics_page import PAGE, page, prometheus_label, prometheus_name
 
@@ -468,11 +469,12 @@ def test_the_page_has_every_metric() -> None:
 def test_the_names_on_the_page_are_those_that_prometheus_reads(metrics: Metrics) -> None:
     answered(metrics, upstream=[UpstreamCall("gpt", "openai", "m", usage=Usage(1, 2), first_event_at=1, ended_at=2)])
     observed = (Kind.OBSERVED_COUNTER, Kind.OBSERVED_GAUGE, Kind.OBSERVED_SUM)
+    of_process = {measurement.name for measurement in process_measurements()}
     metrics.add_source(
         lambda: [
             Measurement(item.name, 1, dict.fromkeys(item.attributes, "x"))
             for item in INSTRUMENTS.values()
-            if item.kind in observed and not item.name.startswith(("process.", "abstractllm.process."))
+            if item.kind in observed and item.name not in of_process
         ]
     )
     families = {family.name: family for family in text_string_to_metric_families(metrics.render()[0].decode())}

@@ -80,6 +80,8 @@ class ServerSettings(ConfigModel):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     """The form of log records: lines for people, or a JSON object a line."""
+    monitoring: str | None = None
+    """`HOST:PORT` of `/metrics`, `/livez` and `/readyz`, over plain HTTP and without credentials; none if absent."""
     metrics: MetricsSettings = MetricsSettings()
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from abstractllm_server.telemetry.logs import dropped_records
 from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["process_measurements"]
@@ -21,7 +22,7 @@ _started_at = time.monotonic()
 
 
 def process_measurements() -> Iterator[Measurement]:
-    """Yields CPU time, memory, descriptors, threads and age of the process."""
+    """Yields CPU time, memory, descriptors, threads and age of the process, and the log lines that it dropped."""
     times = os.times()
     yield Measurement("process.cpu.time", times.user, {"cpu.mode": "user"})
     yield Measurement("process.cpu.time", times.system, {"cpu.mode": "system"})
@@ -31,6 +32,7 @@ def process_measurements() -> Iterator[Measurement]:
     yield Measurement("abstractllm.process.file_descriptor.limit", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     yield Measurement("process.thread.count", _thread_count())
     yield Measurement("process.uptime", time.monotonic() - _started_at)
+    yield Measurement("abstractllm.server.log.dropped", dropped_records())
 
 
 def _memory_bytes() -> int:
