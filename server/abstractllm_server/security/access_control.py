@@ -9,7 +9,7 @@ import grpc
 from abstractllm.errors import AuthenticationError
 from abstractllm_server.security.certificate_names import CertificateNames
 from abstractllm_server.security.credentials import TokenFile
-from abstractllm_server.security.file_watcher import FileWatcher
+from abstractllm_server.security.file_watcher import FileWatcher, Reloadable
 from abstractllm_server.security.identity import Identity, MethodForbiddenError
 from abstractllm_server.security.roles import OPEN_TO_ALL, OPEN_TO_KNOWN_CALLERS
 from abstractllm_server.security.tls import Certificates
@@ -54,7 +54,12 @@ class AccessControl:
 
     async def watch_files(self) -> None:
         """Takes changed files over, until it is cancelled."""
-        await self.watcher.run([source for source in (self.tokens, self._certificates) if source is not None])
+        await self.watcher.run(self._sources)
+
+    def _sources(self) -> dict[str, Reloadable]:
+        """Returns what is read from files, by its name in metrics."""
+        sources = {"tokens": self.tokens, "certificate": self._certificates}
+        return {name: source for name, source in sources.items() if source is not None}
 
     def authenticate(
         self,
