@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import grpc
 
 from abstractllm.errors import AuthenticationError
-from abstractllm_server.security.certificate_names import CertificateNames
+from abstractllm_server.security.certificate_names import CertificateNames, check_validity
 from abstractllm_server.security.credentials import TokenFile
 from abstractllm_server.security.file_watcher import FileWatcher, Reloadable
 from abstractllm_server.security.identity import Identity, MethodForbiddenError
 from abstractllm_server.security.roles import OPEN_TO_ALL, OPEN_TO_KNOWN_CALLERS
 from abstractllm_server.security.tls import Certificates
-from abstractllm_server.settings import Role, ServerSettings
+from abstractllm_server.security.warnings import access_warnings
+from abstractllm_server.settings import Role, ServerSettings, TlsSettings
+from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["AccessControl"]
+
+logger = logging.getLogger("abstractllm.server")
 
 _LONGEST_TOKEN = 4096
 
@@ -39,18 +44,67 @@ class AccessControl:
 
     def __init__(self, settings: ServerSettings, inference_paths: Collection[str]) -> None:
         tls = settings.tls
-        files = (settings.tokens, *((tls.certificate, tls.key, tls.client_ca) if tls else ()))
+        files = (settings.tokens, *(tls.files if tls else ()))
         self.watcher = FileWatcher(path for path in files if path is not None)
         self.tokens = TokenFile(settings.tokens) if settings.tokens else None
-        self._certificates = Certificates(tls.certificate, tls.key, tls.client_ca) if tls else None
+        self._tls = tls
+        self._certificates = Certificates(*tls.files) if tls else None
         self._names = CertificateNames(tls.subjects if tls else {})
         self._inference_paths = frozenset(inference_paths)
         self.reads_certificates = tls is not None and tls.client_ca is not None
+        self._warn(settings)
 
     @property
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """The credentials that gRPC listens with; None for plain text."""
         return self._certificates.credentials() if self._certificates else None
+
+    def on_roots_removed(self, function: Callable[[], None]) -> None:
+        """Has a function called when a root of callers' certificates is trusted no more.
+
+        A connection that is open then may have come with a certificate from that root. It is called in the thread that
+        reads the files.
+        """
+        if self._certificates is not None:
+            self._certificates.on_roots_removed = function
+
+    def measurements(self) -> Iterable[Measurement]:
+        """Returns the times at which certificates expire, and the outcomes of reading changed files."""
+        yield from self.watcher.measurements()
+        if self._certificates is not None:
+            yield from self._certificates.measurements()
+
+    def prepare(self, settings: ServerSettings) -> Callable[[], None]:
+        """Prepares a change of the keys `tokens` and `tls` while the server runs.
+
+        gRPC fixes when it starts to listen whether there is TLS and whether callers need certificates: a change of that
+        is logged as one that takes a restart, and left out.
+
+        Returns:
+            A function that puts the change in force.
+
+        Raises:
+            ConfigurationError: If a file cannot be used.
+        """
+        tls, is_fixed = settings.tls, _fixed_at_start(settings.tls) != _fixed_at_start(self._tls)
+        if is_fixed:
+            logger.warning(
+                "tls: to begin or to end with TLS, or with client_ca, takes a restart; nothing of it changes"
+            )
+            tls = self._tls
+        tokens = TokenFile(settings.tokens) if settings.tokens else None
+        put_in_force = self._certificates.prepare(*tls.files) if self._certificates and tls else lambda: None
+
+        def change() -> None:
+            self.tokens, self._tls, self._names = tokens, tls, CertificateNames(tls.subjects if tls else {})
+            put_in_force()
+            self._warn(settings)
+
+        return change
+
+    def _warn(self, settings: ServerSettings) -> None:
+        for warning in access_warnings(settings):
+            logger.warning("SECURITY: %s", warning)
 
     async def watch_files(self) -> None:
         """Takes changed files over, until it is cancelled."""
@@ -84,6 +138,8 @@ class AccessControl:
         """
         if method in OPEN_TO_ALL or not (self.tokens or self._names):
             return Identity(peer, None)
+        if self.reads_certificates:
+            check_validity(auth_context)
         identity = self._find_token(metadata)
         if identity is None:
             if not self._names:
@@ -112,3 +168,8 @@ class AccessControl:
         """Returns whether the role `inference` is enough for a method."""
         service = method.rpartition("/")[0] + "/"
         return service in OPEN_TO_KNOWN_CALLERS or not self._inference_paths.isdisjoint((method, service))
+
+
+def _fixed_at_start(tls: TlsSettings | None) -> tuple[bool, bool]:
+    """Returns what cannot change while a server listens: whether it has TLS, and whether callers need certificates."""
+    return tls is not None, tls is not None and tls.client_ca is not None

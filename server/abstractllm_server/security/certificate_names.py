@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from abstractllm.errors import AuthenticationError, PermissionDeniedError
+from abstractllm_server.security.certificate_validity import expiry_of
 from abstractllm_server.security.identity import Identity
 from abstractllm_server.settings import Role
 
-__all__ = ["CertificateNames"]
+__all__ = ["CertificateNames", "check_validity"]
 
 _COMMON_NAME = "cn"
 _PROPERTIES = {
@@ -61,6 +63,21 @@ class CertificateNames:
                 return Identity(subject, role)
         listed = ", ".join(f"{kind}:{name}" for kind, name in names)
         raise PermissionDeniedError(f"tls.subjects gives no role to a certificate with the names {listed[:200]}")
+
+
+def check_validity(auth_context: Mapping[str, Sequence[bytes]]) -> None:
+    """Checks that the certificate that a connection brought is still valid: TLS checked it when the connection began.
+
+    Args:
+        auth_context: gRPC's properties of the connection.
+
+    Raises:
+        AuthenticationError: If it has expired since.
+    """
+    for pem in auth_context.get("x509_pem_cert", ()):
+        expiry = expiry_of(pem.decode("latin-1"))
+        if expiry is not None and expiry < time.time():
+            raise AuthenticationError("the certificate has expired", field="authorization")
 
 
 def _names(auth_context: Mapping[str, Sequence[bytes]]) -> Iterator[tuple[str, str]]:

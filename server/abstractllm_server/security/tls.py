@@ -2,14 +2,103 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from abstractllm.errors import ConfigurationError
+from abstractllm_server.security.certificate_validity import certificates_of, expiry_of
+from abstractllm_server.security.file_modes import is_readable_by_all, is_writable_by_others
+from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["Certificates"]
+
+logger = logging.getLogger("abstractllm.server")
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The content of the files, read together."""
+
+    key: bytes
+    certificate: bytes
+    roots: bytes | None
+
+    @property
+    def has_expired(self) -> bool:
+        """True if the server's own certificate has."""
+        chain = certificates_of(self.certificate)
+        expiry = expiry_of(chain[0]) if chain else None
+        return expiry is not None and expiry <= time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """The files."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+
+    def all(self) -> tuple[Path, ...]:
+        """Returns those that there are."""
+        return tuple(path for path in (self.certificate, self.key, self.client_ca) if path is not None)
+
+    def read(self) -> _Files:
+        """Returns the content of the files.
+
+        Raises:
+            ConfigurationError: If it cannot be used.
+        """
+        files = self._read_bytes()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # An encrypted key would ask for its password.
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise ConfigurationError(
+                f"tls: the certificate {self.certificate} and the key {self.key} cannot be used: {error}",
+                field="tls.certificate",
+            ) from error
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except (OSError, ssl.SSLError) as error:
+                raise self._client_ca_error(error) from error
+        if files != self._read_bytes():
+            raise ConfigurationError(f"tls: {self.certificate} changes while it is read", field="tls.certificate")
+        self._warn(files)
+        return files
+
+    def _read_bytes(self) -> _Files:
+        try:
+            roots = self.client_ca.read_bytes() if self.client_ca else None
+        except OSError as error:
+            raise self._client_ca_error(error) from error
+        try:
+            return _Files(self.key.read_bytes(), self.certificate.read_bytes(), roots)
+        except OSError as error:
+            raise ConfigurationError(
+                f"tls: the certificate {self.certificate} and the key {self.key} cannot be used: {error}",
+                field="tls.certificate",
+            ) from error
+
+    def _client_ca_error(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(f"tls: {self.client_ca} cannot be used: {error}", field="tls.client_ca")
+
+    def _warn(self, files: _Files) -> None:
+        if files.has_expired:
+            logger.warning("%s has expired: callers will refuse it", self.certificate)
+        if is_readable_by_all(self.key):
+            logger.warning("SECURITY: the key %s can be read by every user of this machine", self.key)
+        for path in self.all():
+            if is_writable_by_others(path):
+                logger.warning("SECURITY: %s can be written by other users than its owner", path)
 
 
 class Certificates:
@@ -22,51 +111,77 @@ class Certificates:
 
     Raises:
         ConfigurationError: If a file cannot be read, or the certificate and the key do not belong together.
+
+    Attributes:
+        on_roots_removed: Called, in the thread that reads the files, when a root of callers' certificates is trusted no
+            more: connections that are open may have come with a certificate from it.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
-        self._certificate, self._key, self._client_ca = certificate, key, client_ca
-        self._current = self._read()
+        self.on_roots_removed: Callable[[], None] = lambda: None
+        self._needs_client_certificates = client_ca is not None
+        self._paths = _Paths(certificate, key, client_ca)
+        self._files = self._paths.read()
+        self._current = _as_configuration(self._files)
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files."""
-        return tuple(path for path in (self._certificate, self._key, self._client_ca) if path is not None)
+        return self._paths.all()
 
     def reload(self) -> None:
         """Reads the files again; after an error what was read before stays in force.
 
         Raises:
-            ConfigurationError: If a file cannot be used.
+            ConfigurationError: If a file cannot be used, or a certificate that is valid would give way to one that has
+                expired.
         """
-        self._current = self._read()
+        self._prepare(self._paths)()
+
+    def prepare(self, certificate: Path, key: Path, client_ca: Path | None) -> Callable[[], None]:
+        """Prepares to take other files.
+
+        Returns:
+            A function that puts them in force.
+
+        Raises:
+            ConfigurationError: As `reload` does.
+        """
+        return self._prepare(_Paths(certificate, key, client_ca))
+
+    def _prepare(self, paths: _Paths) -> Callable[[], None]:
+        files = paths.read()
+        if files.has_expired and not self._files.has_expired:
+            raise ConfigurationError(f"tls: {paths.certificate} has expired", field="tls.certificate")
+        current = _as_configuration(files)
+
+        def change() -> None:
+            before = self._files
+            self._paths, self._files, self._current = paths, files, current
+            if not set(certificates_of(before.roots or b"")) <= set(certificates_of(files.roots or b"")):
+                self.on_roots_removed()
+
+        return change
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns the credentials that gRPC listens with; new connections get what was read last."""
         return grpc.dynamic_ssl_server_credentials(
-            self._current, lambda: self._current, require_client_authentication=self._client_ca is not None
+            self._current, lambda: self._current, require_client_authentication=self._needs_client_certificates
         )
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            # An encrypted key would ask for its password.
-            context.load_cert_chain(self._certificate, self._key, password=_no_password)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise ConfigurationError(
-                f"tls: the certificate {self._certificate} and the key {self._key} cannot be used: {error}",
-                field="tls.certificate",
-            ) from error
-        if self._client_ca is not None:
-            try:
-                context.load_verify_locations(self._client_ca)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigurationError(
-                    f"tls: {self._client_ca} cannot be used: {error}", field="tls.client_ca"
-                ) from error
-        roots = self._client_ca.read_bytes() if self._client_ca else None
-        pair = (self._key.read_bytes(), self._certificate.read_bytes())
-        return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+    def measurements(self) -> Iterator[Measurement]:
+        """Returns the times at which the server's certificate, and the first of the roots, expire."""
+        groups = {
+            "server": certificates_of(self._files.certificate)[:1],
+            "client_ca": certificates_of(self._files.roots or b""),
+        }
+        for name, certificates in groups.items():
+            if times := [expiry for certificate in certificates if (expiry := expiry_of(certificate)) is not None]:
+                yield Measurement("abstractllm.server.certificate.expiry", min(times), {"certificate": name})
+
+
+def _as_configuration(files: _Files) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(files.key, files.certificate)], root_certificates=files.roots)
 
 
 def _no_password() -> str:

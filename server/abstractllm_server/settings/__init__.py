@@ -1,5 +1,6 @@
 """The server's configuration: a YAML file and flags. No other part of the server reads the environment."""
 
+from abstractllm_server.settings.addresses import is_local
 from abstractllm_server.settings.faults import ConfigurationFaultsError, faults_of
 from abstractllm_server.settings.keys import MetricsSettings, Role, ServerSettings, TlsSettings
 from abstractllm_server.settings.loading import load_settings, locate
@@ -11,6 +12,7 @@ __all__ = [
     "ServerSettings",
     "TlsSettings",
     "faults_of",
+    "is_local",
     "load_settings",
     "locate",
 ]

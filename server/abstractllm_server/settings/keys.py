@@ -38,7 +38,12 @@ class TlsSettings(ConfigModel):
     client_ca: Path | None = None
     """PEM of the roots of callers' certificates; if set, every caller must bring a certificate."""
     subjects: dict[str, Role] = Field(default_factory=dict)
-    """The role of each name (subject alternative name or common name) in callers' certificates."""
+    """The role of each name in callers' certificates; see `abstractllm_server.security.certificate_names`."""
+
+    @property
+    def files(self) -> tuple[Path, Path, Path | None]:
+        """The files of the certificate, the key and the roots."""
+        return self.certificate, self.key, self.client_ca
 
 
 class MetricsSettings(ConfigModel):
@@ -73,6 +78,8 @@ class ServerSettings(ConfigModel):
     reflection: bool = True
     grace: Annotated[Seconds, Field(le=600)] = 20.0
     """Seconds that running requests have to end after SIGTERM."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Connections that may be open, as far as there are file descriptors; those without calls make room for new ones."""
     read_timeout: Annotated[Seconds, Field(le=3600)] = 20.0
     """Seconds that the message of a call may take to arrive; then the call ends with TIMEOUT."""
     write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0

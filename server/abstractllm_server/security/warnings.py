@@ -1,0 +1,28 @@
+"""What an operator should know about who can call a server, and what travels in the clear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from abstractllm_server.settings import ServerSettings, is_local
+
+__all__ = ["access_warnings"]
+
+
+def access_warnings(settings: ServerSettings) -> Iterator[str]:
+    """Yields the dangers of a configuration, in words for its operator."""
+    listen = settings.listen
+    if is_local(listen):
+        return
+    if not settings.has_credentials:
+        yield (
+            f"{listen} can be reached from other machines and nobody is asked for credentials (insecure: true): "
+            "everybody who reaches it may do everything, also change configurations and delete models; set tokens or "
+            "tls.client_ca"
+        )
+    if settings.tls is None:
+        secrets = "tokens, prompts and answers" if settings.tokens else "prompts and answers"
+        yield (
+            f"{listen} can be reached from other machines without TLS: {secrets} travel in the clear, unless something "
+            "in front of it (a proxy, a mesh) encrypts them; set tls"
+        )
