@@ -7,6 +7,7 @@ loaded its API, calls become spans of the tracer that the program has set up. Ne
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,11 +74,13 @@ def end_span(upstream: UpstreamCall) -> None:
         if upstream.error_reason:
             trace = sys.modules["opentelemetry.trace"]
             span.set_status(trace.StatusCode.ERROR, str(upstream.error_reason))
-    span.end()
+    duration = (upstream.ended_at or time.monotonic()) - upstream.began_at
+    span.end(upstream.began_at_ns + int(duration * 1e9))
 
 
 def inject(headers: MutableMapping[str, str]) -> None:
     """Adds the headers of the current trace (`traceparent`) to those of a request, if there is one."""
-    propagate = sys.modules.get("opentelemetry.propagate")
-    if propagate is not None:
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry import propagate
+
         propagate.inject(headers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,7 +120,7 @@ class Connection:
                     requested=f"{key!r:.80}",
                 )
         authorization = () if self.token is None else (("authorization", f"Bearer {self.token}"),)
-        return (*authorization, *metadata.items())
+        return (*authorization, *(_trace_headers() | dict(metadata)).items())
 
     def open(self) -> grpc.Channel:
         """Makes a channel for synchronous calls; it connects with the first call."""
@@ -142,3 +143,13 @@ class Connection:
 
     def _options(self) -> list[tuple[str, Any]]:
         return list({**dict(OPTIONS), **dict(self.options)}.items())
+
+
+def _trace_headers() -> dict[str, str]:
+    """Returns the headers by which the program's trace goes on at the server, if the program uses OpenTelemetry."""
+    headers: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry import propagate
+
+        propagate.inject(headers)
+    return headers

@@ -1,0 +1,292 @@
+"""Traces: a program's trace goes on in the server, and from there at hosted LLMs and in the local engine."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, context
+from opentelemetry.sdk.trace import TracerProvider
+
+from abstractllm_client import AbstractLLMError, AsyncRemoteLLM
+from tests.providers import anthropic_server, fake_http, ollama_server, openai_server
+from tests.providers.fake_http import Exchange
+from tests.server.otlp_collector import Collector, Span, collecting
+from tests.server.support import HANG
+from tests.waiting import until
+
+GENERATE = "abstractllm_api.v1.GenerationService/Generate"
+INTERNAL, SERVER, CLIENT = 1, 2, 3
+ERROR = 2
+KEY, SECRET = "sk-canary-0123456789", "canary content"
+
+
+class Process:
+    """A server in a process of its own, and its log."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, address: str) -> None:
+        self.process = process
+        self.log = log
+        self.address = address
+
+    def lines(self, message: str) -> list[dict[str, Any]]:
+        """Returns the log's records with a message."""
+        values = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [value for value in values if value["message"] == message]
+
+
+@asynccontextmanager
+async def started(path: Path, llms: dict[str, Any], **variables: str) -> AsyncIterator[Process]:
+    """Starts a server with OpenTelemetry's variables."""
+    file, log = path / "llms.yaml", path / "log"
+    config = {"listen": "127.0.0.1:0", "grace": 1, "log_level": "debug", "log_format": "json", "llms": llms}
+    file.write_text(json.dumps(config))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "abstractllm_cli", "serve", "--config", file),
+            stderr=output,
+            env=environment | variables,
+        )
+    try:
+        await until(lambda: process.returncode is not None or re.search(r"listening on (\S+)\"", log.read_text()))
+        match = re.search(r"listening on (\S+)\"", log.read_text())
+        assert match, log.read_text()
+        yield Process(process, log, match[1])
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), HANG)
+
+
+def sending_to(collector: Collector, **variables: str) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_BSP_SCHEDULE_DELAY": "50"} | variables
+
+
+def only(spans: list[Span]) -> Span:
+    (span,) = spans
+    return span
+
+
+@asynccontextmanager
+async def hosted_apis() -> AsyncIterator[tuple[fake_http.FakeServer, dict[str, Any]]]:
+    """Plays three hosted APIs on one address, and yields the LLMs that ask them."""
+    answers = {
+        "/v1/chat/completions": openai_server.saying("All ", SECRET),
+        "/v1/messages": anthropic_server.says(anthropic_server.answer("All ", SECRET)),
+        "/api/chat": ollama_server.says(ollama_server.answer("All ", SECRET)),
+    }
+
+    async def handle(exchange: Exchange) -> None:
+        path = exchange.request.path.partition("?")[0]
+        if exchange.request.json["model"] == "fail":
+            await exchange.respond({"error": {"message": "no " + SECRET}}, status=503)
+        else:
+            await answers.get(path, answers["/api/chat"])(exchange)
+
+    async with fake_http.serving(handle) as apis:
+        common = {"max_retries": 0, "api_key": KEY}
+        openai = {"provider": "openai", "base_url": f"{apis.url}/v1"} | common
+        yield (
+            apis,
+            {
+                "openai": openai | {"model": "gpt"},
+                "anthropic": {"provider": "anthropic", "base_url": apis.url, "model": "claude"} | common,
+                "ollama": {"provider": "ollama", "base_url": apis.url, "model": "llama", "max_retries": 0},
+                "failing": openai | {"model": "fail"},
+                "best": {"provider": "fallback", "llms": ["failing", "openai"]},
+            },
+        )
+
+
+@pytest.mark.parametrize(("name", "model"), [("openai", "gpt"), ("anthropic", "claude"), ("ollama", "llama")])
+async def test_trace_of_a_program_goes_on_in_the_server_and_at_a_hosted_llm(
+    tmp_path: Path, name: str, model: str
+) -> None:
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("program")
+    with collecting() as collector:
+        async with hosted_apis() as (apis, llms), started(tmp_path, llms, **sending_to(collector)) as server:
+            token = context.attach(baggage.set_baggage("user", "canary"))
+            with tracer.start_as_current_span("program") as program:
+                async with AsyncRemoteLLM(server.address, name) as llm:
+                    assert await llm.generate(SECRET, request_id="r1", labels={"team": "blue"}) == f"All {SECRET}"
+            context.detach(token)
+            await until(lambda: collector.named(GENERATE) and collector.named(f"chat {model}"))
+            sent = apis.requests[-1].headers
+            log = server.log.read_text()
+            line = server.lines("call")[-1]
+    call, chat = only(collector.named(GENERATE)), only(collector.named(f"chat {model}"))
+    local = program.get_span_context()
+    assert (call.trace_id, call.parent) == (f"{local.trace_id:032x}", f"{local.span_id:016x}")
+    assert (call.kind, call.status, call.attributes["rpc.response.status_code"]) == (SERVER, 0, "OK")
+    assert call.attributes["rpc.method"] == GENERATE
+    assert call.attributes["abstractllm.request_id"] == "r1"
+    assert call.attributes["abstractllm.label.team"] == "blue"
+    assert call.attributes["abstractllm.llm"] == name
+    assert call.resource["service.name"] == "abstractllm"
+    assert (chat.kind, chat.parent, chat.trace_id) == (CLIENT, call.span_id, call.trace_id)
+    assert chat.attributes["gen_ai.operation.name"] == "chat"
+    assert chat.attributes["gen_ai.provider.name"] == name
+    assert chat.attributes["gen_ai.request.model"] == model
+    assert chat.attributes["server.address"] == "127.0.0.1"
+    assert chat.attributes["gen_ai.usage.output_tokens"] > 0
+    assert call.start <= chat.start <= chat.end <= call.end
+    assert re.fullmatch(f"00-{chat.trace_id}-{chat.span_id}-0[13]", sent["traceparent"])
+    assert "baggage" not in sent
+    assert (line["request_id"], line["trace_id"]) == ("r1", call.trace_id)
+    for secret in (KEY, SECRET, "canary"):
+        assert secret.encode() not in collector.raw
+        assert secret not in log
+
+
+async def test_each_attempt_of_a_fallback_has_a_span_of_its_own(tmp_path: Path) -> None:
+    with collecting() as collector:
+        async with (
+            hosted_apis() as (_, llms),
+            started(tmp_path, llms, **sending_to(collector)) as server,
+            AsyncRemoteLLM(server.address, "best") as llm,
+        ):
+            assert await llm.generate(SECRET)
+            await until(lambda: collector.named(GENERATE))
+    call, failed, answered = (only(collector.named(name)) for name in (GENERATE, "chat fail", "chat gpt"))
+    assert (failed.status, failed.attributes["error.type"]) == (ERROR, "PROVIDER_UNAVAILABLE")
+    assert (failed.parent, answered.parent, answered.status) == (call.span_id, call.span_id, 0)
+    assert (call.parent, call.status, call.attributes["abstractllm.llm"]) == ("", 0, "best")
+    assert "error.type" not in call.attributes
+    assert SECRET.encode() not in collector.raw
+
+
+async def test_call_that_fails_has_a_span_of_an_error(tmp_path: Path) -> None:
+    with collecting() as collector:
+        async with (
+            hosted_apis() as (_, llms),
+            started(tmp_path, llms, **sending_to(collector)) as server,
+            AsyncRemoteLLM(server.address, "failing", channel_options=[("grpc.enable_retries", 0)]) as llm,
+        ):
+            with pytest.raises(AbstractLLMError):
+                await llm.generate(SECRET)
+            await until(lambda: collector.named(GENERATE))
+    call = only(collector.named(GENERATE))
+    assert (call.status, call.attributes["error.type"]) == (ERROR, "PROVIDER_UNAVAILABLE")
+    assert SECRET.encode() not in collector.raw
+
+
+async def test_local_answer_has_the_spans_of_waiting_prefill_and_decode(tmp_path: Path) -> None:
+    with collecting() as collector:
+        local = {"local": {"provider": "huggingface", "model": "demo"}}
+        async with (
+            started(tmp_path, local, **sending_to(collector, OTEL_SERVICE_NAME="mine")) as server,
+            AsyncRemoteLLM(server.address) as llm,
+        ):
+            await llm.generate("What is 7 + 5?", timeout=100)
+            collector.spans.clear()
+            await llm.generate("What is 7 + 5?", timeout=100, max_tokens=5)
+            await until(lambda: collector.named(GENERATE) and collector.named("decode"))
+        call, chat = only(collector.named(GENERATE)), only(collector.named("chat demo"))
+        queue, prefill, decode = (only(collector.named(name)) for name in ("queue", "prefill", "decode"))
+        assert (chat.kind, chat.parent) == (INTERNAL, call.span_id)
+        assert {queue.parent, prefill.parent, decode.parent} == {chat.span_id}
+        assert {span.trace_id for span in (chat, queue, prefill, decode)} == {call.trace_id}
+        assert chat.attributes["gen_ai.usage.output_tokens"] == 5
+        assert chat.attributes["gen_ai.response.finish_reasons"] == ["max_tokens"]
+        assert call.start <= queue.start <= queue.end <= prefill.start <= prefill.end <= decode.start <= decode.end
+        # The engine notes its end before the call has ended.
+        assert decode.end <= call.end
+        assert call.resource["service.name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("variables", "parent", "is_sent"),
+    [
+        ({}, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", False),
+        ({}, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        ({}, "no trace at all", True),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "", False),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "", False),
+        ({"OTEL_SDK_DISABLED": "true"}, "", False),
+    ],
+    ids=["unsampled", "sampled", "malformed", "sampler", "none", "disabled"],
+)
+async def test_sampling_follows_the_usual_variables(
+    tmp_path: Path, variables: dict[str, str], parent: str, is_sent: bool
+) -> None:
+    metadata = {"traceparent": parent} if parent else {}
+    with collecting() as collector:
+        async with (
+            started(tmp_path, {"echo": {"provider": "scripted"}}, **sending_to(collector, **variables)) as server,
+            AsyncRemoteLLM(server.address, metadata=metadata) as llm,
+        ):
+            assert await llm.generate("hello") == "hello"
+            if is_sent:
+                await until(lambda: collector.named(GENERATE))
+        # What waits is sent at the end.
+        assert bool(collector.spans) is is_sent
+
+
+@pytest.mark.parametrize("kind", ["nobody listens", "nobody answers"])
+async def test_collector_that_does_not_answer_holds_up_neither_calls_nor_the_exit(tmp_path: Path, kind: str) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if kind == "nobody answers":
+            silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "10"}
+        async with started(tmp_path, {"echo": {"provider": "scripted"}}, **variables) as server:
+            async with AsyncRemoteLLM(server.address) as llm:
+                for _ in range(3):
+                    assert await asyncio.gather(*(llm.generate("hello") for _ in range(50))) == ["hello"] * 50
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(server.process.wait(), HANG) == 0
+            assert time.monotonic() - began < 10
+
+
+def test_server_without_traces_does_not_load_the_sdk() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from abstractllm.registry import LLMRegistry\n"
+        "from abstractllm.testing import ScriptedProvider\n"
+        "from abstractllm_server.app import Server\n"
+        "from abstractllm_server.settings import ServerSettings\n"
+        "async def main():\n"
+        "    registry = LLMRegistry({'echo': ScriptedProvider()})\n"
+        "    async with Server(registry, ServerSettings(listen='127.0.0.1:0', llms={'echo': {}})):\n"
+        "        print([name for name in sys.modules if name.startswith('opentelemetry')])\n"
+        "asyncio.run(main())\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]
+)
+def test_variable_that_asks_for_what_there_is_not_is_refused_at_the_start(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    file = tmp_path / "llms.yaml"
+    file.write_text("listen: 127.0.0.1:0\nllms:\n  echo: {provider: scripted}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "abstractllm_cli", "serve", "--config", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", variable: value},
+    )
+    assert done.returncode == 2
+    assert variable in done.stderr and value in done.stderr
+    assert "Traceback" not in done.stderr
