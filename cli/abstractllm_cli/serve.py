@@ -53,6 +53,11 @@ def serve(
     It answers health checks at once and loads the default LLM meanwhile. --host and --port together replace the address
     of the configuration file.
     """
+    # First of all: a signal that comes while the rest is imported, which takes a second, must not end the process.
+    from abstractllm_server.lifecycle.signals import ProcessSignals
+
+    signals = ProcessSignals()
+    signals.install()
     if config is not None:
         for name, value in (("--model", model), ("--provider", provider), ("--llm", llm)):
             if value is not None:
@@ -77,7 +82,7 @@ def serve(
         raise typer.Exit(EXIT_MISCONFIGURED) from None
     from abstractllm_server.app import run
 
-    raise typer.Exit(run(settings, config))
+    raise typer.Exit(run(settings, config, flags, signals))
 
 
 def _listen(host: str | None, port: int | None) -> str | None:

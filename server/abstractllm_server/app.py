@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
-import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError
-from abstractllm.registry import LLMRegistry
+from abstractllm.registry import LLMRegistry, end_child_processes
 from abstractllm.types import LlmState
+from abstractllm_server.lifecycle.reload import ConfigurationReloader, Preparation
+from abstractllm_server.lifecycle.service_manager import ServiceManager
+from abstractllm_server.lifecycle.signals import CLOSING_SECONDS, ProcessSignals
+from abstractllm_server.lifecycle.supervision import Supervisor
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, admin_paths, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.services.reflection import add_reflection
-from abstractllm_server.settings import ServerSettings, locate
+from abstractllm_server.settings import ServerSettings, load_settings, locate
 from abstractllm_server.telemetry.audit import Audit
 from abstractllm_server.telemetry.call_log import CallLog
 from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
-from abstractllm_server.telemetry.logs import say, start_logs
+from abstractllm_server.telemetry.logs import flush_logs, say, set_log_level, start_logs
 from abstractllm_server.telemetry.observer import CallObserver
 from abstractllm_server.telemetry.switch import start_metrics
 from abstractllm_server.telemetry.traces import start_traces
+from abstractllm_server.transport.connections import Connections, connection_limit, raise_descriptor_limit
 from abstractllm_server.transport.guard import Guard
 from abstractllm_server.transport.limits import server_options
-from abstractllm_server.transport.unix_socket import UnixSocket
+from abstractllm_server.transport.listener import Listener
 
 __all__ = ["Server", "run"]
 
 logger = logging.getLogger("abstractllm.server")
-
-_CLOSING_SECONDS = 0.8
-"""Seconds after the grace in which everything must be closed; then the process ends anyway."""
 
 
 class Server:
@@ -51,6 +51,7 @@ class Server:
     Attributes:
         address: The address that clients connect to; empty until the server has started.
         metrics: The metrics; None where nobody reads them.
+        supervisor: Runs what goes on in the background.
     """
 
     def __init__(self, registry: LLMRegistry, settings: ServerSettings) -> None:
@@ -68,14 +69,18 @@ class Server:
             observers.insert(0, self.metrics.observer)
         if self._traces is not None:
             observers.insert(0, self._traces)
+        self.supervisor = Supervisor()
+        raise_descriptor_limit()
+        self._connections = Connections(connection_limit(settings.max_connections))
         self._guard = Guard(
             self._access,
+            self._connections,
             read_timeout=settings.read_timeout,
             write_timeout=settings.write_timeout,
             observers=observers,
         )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._socket: UnixSocket | None = None
+        self._loads: set[asyncio.Task[None]] = set()
+        self._listener: Listener | None = None
 
     @property
     def running(self) -> int:
@@ -91,18 +96,23 @@ class Server:
         preload = self._settings.preload
         names = [self._registry.default] if preload is None else list(preload)
         capacity = sum(llm.capacity for llm in self._registry)
-        self._grpc = aio.server(options=server_options(capacity))
+        self._grpc = aio.server(options=server_options(capacity, self._connections.limit))
         self._grpc.add_generic_rpc_handlers((self._guard,))
         self._health = Health(self._registry, set(names))
         self._add_services()
-        self.address = self._bind()
+        self._listener = Listener(self._grpc, self._settings.listen, self._access.server_credentials)
+        self.address = self._listener.address
         await self._grpc.start()
+        self._connections.start(self._listener.ports)
         logger.info("listening on %s", self.address)
         for llm in self._registry:
             if llm.name not in names and llm.state[0] is LlmState.FAILED:
                 self._log_state(llm.name)
-        self._tasks = [asyncio.create_task(self._load(name)) for name in names]
-        self._tasks.append(asyncio.create_task(self._access.watch_files()))
+        if self.metrics is not None:
+            self.metrics.add_source(self.supervisor.measurements)
+            self.metrics.add_source(self._access.watcher.measurements)
+        self.load(names)
+        self.supervisor.run("file watcher", self._access.watch_files)
 
     def _add_services(self) -> None:
         methods = self._guard.methods
@@ -112,23 +122,21 @@ class Server:
             health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
             add_reflection([*service_names(), health], methods)
 
-    def _bind(self) -> str:
-        listen = self._settings.listen
-        if listen.startswith("unix:"):
-            self._socket = UnixSocket(listen)
-            self._socket.bind(self._grpc)
-            return self._socket.address
-        try:
-            credentials = self._access.server_credentials
-            if credentials is None:
-                port = self._grpc.add_insecure_port(listen)
-            else:
-                port = self._grpc.add_secure_port(listen, credentials)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"listen: cannot listen on {listen}; is the port in use?", field="listen", requested=listen
-            ) from error
-        return f"{listen.rpartition(':')[0]}:{port}"
+    @property
+    def preparations(self) -> Mapping[str, Preparation]:
+        """The settings that can change while the server runs, and how each change is prepared."""
+        return {
+            "tokens": self._access.prepare,
+            "tls.subjects": self._access.prepare,
+            "log_level": lambda settings: lambda: set_log_level(settings.log_level),
+        }
+
+    def load(self, names: Iterable[str]) -> None:
+        """Begins to load LLMs, in the background."""
+        for name in names:
+            task = asyncio.create_task(self._load(name), name=f"load {name}")
+            self._loads.add(task)
+            task.add_done_callback(self._loads.discard)
 
     async def _load(self, name: str) -> None:
         llm = self._registry[name]
@@ -159,7 +167,8 @@ class Server:
         Args:
             grace: Seconds to wait; the settings' if absent.
         """
-        for task in self._tasks:
+        self.supervisor.stop()
+        for task in self._loads:
             task.cancel()
         try:
             await asyncio.gather(
@@ -170,10 +179,15 @@ class Server:
         except Exception:
             logger.exception("not everything could be closed")
         finally:
-            if self._socket is not None:
-                self._socket.close()
+            if self._listener is not None:
+                self._listener.close()
             telemetry = [part for part in (self._traces, self.metrics) if part is not None]
             await asyncio.gather(*(asyncio.to_thread(part.close) for part in telemetry))
+
+    def abandon(self) -> None:
+        """Removes what a process leaves behind that is ended by force: the file of its unix socket."""
+        if self._listener is not None:
+            self._listener.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -185,47 +199,75 @@ class Server:
         await self.stop(0)
 
 
-def run(settings: ServerSettings, path: Path | None = None) -> int:
+def run(
+    settings: ServerSettings,
+    path: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    signals: ProcessSignals | None = None,
+) -> int:
     """Runs a server until SIGTERM or SIGINT; a second signal ends it at once.
+
+    The process is expected to end then. It is ended by force, with the status 1, if it has not ended a second after the
+    grace.
 
     Args:
         settings: The checked configuration.
-        path: The file it came from, for messages.
+        path: The file it came from, which is read again at SIGHUP.
+        flags: The keys that override the file's.
+        signals: The process's signals, if they are taken in already.
 
     Returns:
         The process's exit status.
     """
     start_logs(settings.log_level, settings.log_format)
-    timer = threading.Timer(settings.grace + _CLOSING_SECONDS, os._exit, (1,))
-    timer.daemon = True
+    if signals is None:
+        signals = ProcessSignals()
+        signals.install()
+    signals.before_forced_end(end_child_processes)
+    signals.before_forced_end(flush_logs)
     try:
         registry = LLMRegistry.from_config(
             settings.llms, settings.default, max_loaded=settings.max_loaded, memory_budget=settings.memory_budget
         )
-        # The timer goes on until the loop is closed, which waits for its threads.
-        asyncio.run(_run(registry, settings, timer))
+        asyncio.run(_run(registry, settings, path, flags or {}, signals))
     except ConfigurationError as error:
         say(f"error: {error.reason}: {locate(error, path).message}")
         return 2
-    finally:
-        timer.cancel()
     return 0
 
 
-async def _run(registry: LLMRegistry, settings: ServerSettings, timer: threading.Timer) -> None:
+async def _run(
+    registry: LLMRegistry,
+    settings: ServerSettings,
+    path: Path | None,
+    flags: Mapping[str, Any],
+    signals: ProcessSignals,
+) -> None:
     server = Server(registry, settings)
-    loop = asyncio.get_running_loop()
+    manager = ServiceManager()
+
+    def load() -> ServerSettings:
+        if path is None:
+            raise ConfigurationError("there is no configuration file that could be read again")
+        return load_settings(path, flags)
+
+    def set_grace(settings: ServerSettings) -> None:
+        signals.grace = settings.grace
+
+    set_grace(settings)
+    signals.before_forced_end(server.abandon)
+    preparations = {**server.preparations, "grace": lambda settings: lambda: set_grace(settings)}
+    reloader = ConfigurationReloader(load, settings, registry, preparations, manager, server.load)
     stopped = asyncio.Event()
-
-    def stop() -> None:
-        if stopped.is_set():
-            os._exit(130)
-        stopped.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    signals.attach(on_stop=stopped.set, on_reload=reloader.request)
     await server.start()
+    manager.ready(f"listening on {server.address}")
+    server.supervisor.run("reload", reloader.run)
+    if server.metrics is not None:
+        server.metrics.add_source(reloader.measurements)
+    if manager.watchdog_interval is not None:
+        server.supervisor.run("watchdog", manager.watch)
     await stopped.wait()
-    logger.info("stopping: up to %g seconds for %d running calls", settings.grace, server.running)
-    timer.start()
-    await server.stop()
+    manager.stopping(signals.seconds_left + CLOSING_SECONDS)
+    logger.info("stopping: up to %.1f seconds for %d running calls", signals.seconds_left, server.running)
+    await server.stop(signals.seconds_left)

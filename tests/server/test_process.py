@@ -157,11 +157,11 @@ EARLY = (
     """
 import os, signal
 from abstractllm_server.app import Server
-listen = Server._bind
-def bind(self):
+start = Server.start
+async def start_late(self):
     os.kill(os.getpid(), signal.SIGTERM)
-    return listen(self)
-Server._bind = bind
+    await start(self)
+Server.start = start_late
 """
     + MAIN
 )

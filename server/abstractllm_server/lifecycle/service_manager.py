@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -42,9 +43,11 @@ class ServiceManager:
         """The server stops, and may take so many seconds for it."""
         self._send("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", "STATUS=stopping")
 
-    def alive(self) -> None:
-        """The event loop works."""
-        self._send("WATCHDOG=1")
+    async def watch(self) -> None:
+        """Gives signs of life, from the event loop, until it is cancelled: an event loop that is blocked gives none."""
+        while self.watchdog_interval is not None:
+            self._send("WATCHDOG=1")
+            await asyncio.sleep(self.watchdog_interval)
 
     def _send(self, *assignments: str) -> None:
         if not self._address:

@@ -26,7 +26,7 @@ _STARTING_SECONDS = 10.0
 """Seconds in which a process that is asked to stop while it starts must have started, and stopped."""
 _SAME_SIGNAL_SECONDS = 0.1
 """Two requests to stop within this time are one: `timeout`, for example, sends its signal twice."""
-_LAST_ACTS_SECONDS = 0.2
+_LAST_ACTS_SECONDS = 0.5
 """Seconds that what is done before a forced end may take."""
 _INTERRUPTED_STATUS = 130
 """The exit status of a process that is ended by a second signal, as a shell tells it."""
@@ -75,16 +75,12 @@ class ProcessSignals:
     time in which the process must have ended runs from the signal on, even if the event loop is blocked, or ends in a
     way of its own. The thread itself never logs, nor takes a lock that others hold for long.
 
-    Args:
-        end_children: Ends the processes that this one has started, without waiting for anything.
-
     Attributes:
         grace: Seconds that running calls may go on after a request to stop.
     """
 
-    def __init__(self, end_children: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.grace = 0.0
-        self._end_children = end_children
         self._actions = actions()
         self._last_acts: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -137,13 +133,11 @@ class ProcessSignals:
                 self._tell(on_reload)
 
     def before_forced_end(self, act: Callable[[], None]) -> None:
-        """Registers what is done, in a moment and without locks, before the process is ended by force."""
+        """Registers what is done before the process is ended by force; all of it may take half a second."""
         self._last_acts.append(act)
 
     def end(self, status: int) -> None:
-        """Ends the process, and the processes that it has started, at once."""
-        with contextlib.suppress(Exception):
-            self._end_children()
+        """Ends the process at once."""
         with contextlib.suppress(Exception):
             last_acts = threading.Thread(target=self._act_last, name="last-acts", daemon=True)
             last_acts.start()

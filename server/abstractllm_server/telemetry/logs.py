@@ -8,7 +8,7 @@ from abstractllm.utils.log_lines import JsonFormatter, TextFormatter, escape
 from abstractllm_server.telemetry.log_writer import AUDIT_LOGGER, FLUSH_SECONDS, LogWriter, QueueHandler
 from abstractllm_server.telemetry.output_capture import capture_output
 
-__all__ = ["dropped_records", "flush_logs", "say", "start_logs"]
+__all__ = ["dropped_records", "flush_logs", "say", "set_log_level", "start_logs"]
 
 _writer: LogWriter | None = None
 
@@ -30,8 +30,13 @@ def start_logs(log_level: str, log_format: str) -> None:
     root.addHandler(QueueHandler(_writer))
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
-    logging.getLogger("abstractllm").setLevel(log_level.upper())
+    set_log_level(log_level)
     logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)
+
+
+def set_log_level(log_level: str) -> None:
+    """Sets the level of the server's own records: `debug`, `info`, `warning` or `error`."""
+    logging.getLogger("abstractllm").setLevel(log_level.upper())
 
 
 def say(text: str) -> None:

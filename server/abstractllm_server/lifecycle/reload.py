@@ -1,0 +1,152 @@
+"""The configuration file, taken over while the server runs: all of it, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from abstractllm.errors import AbstractLLMError, ConfigurationError
+from abstractllm.registry import Difference, LLMRegistry
+from abstractllm_server.lifecycle.service_manager import ServiceManager
+from abstractllm_server.settings import ServerSettings, faults_of
+from abstractllm_server.telemetry.measurements import Measurement
+
+__all__ = ["ConfigurationReloader", "Preparation"]
+
+logger = logging.getLogger("abstractllm.server")
+
+Preparation = Callable[[ServerSettings], Callable[[], None]]
+"""Prepares the change of a key, which may fail, and returns the function that makes it, which may not."""
+
+_KEYS_OF_LLMS = ("llms", "default", "max_loaded", "memory_budget")
+_KEYS_OF_THE_START = ("preload",)
+"""Keys that are read again, and mean something when LLMs are added."""
+
+
+class ConfigurationReloader:
+    """Reads the configuration again and puts what changed in force, while everything else goes on.
+
+    A key that can only be set when the server starts keeps its value, and is named. Whatever fails, nothing is changed
+    then. Requests to reload that come while one is under way are one more.
+
+    Args:
+        load: Reads and checks the configuration; called in a thread.
+        settings: The settings in force.
+        registry: The LLMs.
+        preparations: The keys, beside those of the LLMs, that can change while the server runs.
+        service_manager: Is told.
+        load_llms: Begins to load LLMs, by their names: those of `preload` that were added, or made anew.
+
+    Attributes:
+        settings: The settings in force.
+        outcomes: How many reloads ended in `success` and `failure`.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], ServerSettings],
+        settings: ServerSettings,
+        registry: LLMRegistry,
+        preparations: Mapping[str, Preparation],
+        service_manager: ServiceManager,
+        load_llms: Callable[[Sequence[str]], None],
+    ) -> None:
+        self.settings = settings
+        self.outcomes: Counter[str] = Counter(success=0, failure=0)
+        self._load = load
+        self._registry = registry
+        self._preparations = preparations
+        self._service_manager = service_manager
+        self._requests = asyncio.Event()
+        self._load_llms = load_llms
+
+    def request(self) -> None:
+        """Has the configuration read again as soon as can be; called in the event loop."""
+        self._requests.set()
+
+    async def run(self) -> None:
+        """Serves requests to reload until it is cancelled."""
+        while True:
+            await self._requests.wait()
+            self._requests.clear()
+            self._service_manager.reloading()
+            outcome = "failure"
+            try:
+                await self._reload()
+                outcome = "success"
+            except ConfigurationError as error:
+                for fault in faults_of(error):
+                    logger.error("the configuration is not taken over, nothing has changed: %s", fault.message)
+            except AbstractLLMError as error:
+                logger.error("the configuration is not taken over, nothing has changed: %s", error.message)
+            except Exception:
+                logger.exception("the configuration is not taken over, nothing has changed")
+            finally:
+                self.outcomes[outcome] += 1
+                self._service_manager.ready(f"reload: {outcome}")
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Returns how many reloads succeeded and failed."""
+        for outcome, count in self.outcomes.copy().items():
+            yield Measurement("abstractllm.server.config.reloads", count, {"outcome": outcome})
+
+    async def _reload(self) -> None:
+        """Takes the configuration over.
+
+        Raises:
+            AbstractLLMError: The reason why it cannot be; nothing is changed then.
+        """
+        before = self.settings
+        loaded = await asyncio.to_thread(self._load)
+        changed = list(_changed_keys(before, loaded))
+        fixed = [key for key in changed if key not in (*self._preparations, *_KEYS_OF_LLMS, *_KEYS_OF_THE_START)]
+        after = loaded
+        for key in fixed:
+            after = _with_value_of(before, key, after)
+        # What stays in force must go together with what is new: a listener without credentials any more, say.
+        after.check()
+        changes = [
+            await asyncio.to_thread(prepare, after) for key, prepare in self._preparations.items() if key in changed
+        ]
+        difference = await self._registry.apply(
+            after.llms, after.default, max_loaded=after.max_loaded, memory_budget=after.memory_budget
+        )
+        for change in changes:
+            change()
+        self.settings = after
+        self._tell(difference, changed, fixed)
+        wanted = (self._registry.default,) if after.preload is None else after.preload
+        self._load_llms([name for name in wanted if name in (*difference.added, *difference.changed)])
+
+    def _tell(self, difference: Difference, changed: list[str], fixed: list[str]) -> None:
+        keys = ", ".join(key for key in changed if key not in (*fixed, "llms"))
+        logger.info("the configuration is taken over: %s%s", difference, f"; {keys}" if keys else "")
+        for key in fixed:
+            logger.warning(
+                "%s: takes effect when the server is started again; until then the earlier value counts", key
+            )
+
+
+def _changed_keys(before: ServerSettings, after: ServerSettings) -> Iterator[str]:
+    """Yields the keys whose values differ, of groups of keys (`tls.subjects`) where both have the group."""
+    for key in ServerSettings.model_fields:
+        old, new = getattr(before, key), getattr(after, key)
+        if isinstance(old, BaseModel) and isinstance(new, BaseModel):
+            yield from (f"{key}.{name}" for name in type(old).model_fields if getattr(old, name) != getattr(new, name))
+        elif old != new:
+            yield key
+
+
+def _with_value_of(before: ServerSettings, key: str, after: ServerSettings) -> ServerSettings:
+    """Returns settings in which a key has the value that it had before."""
+    group, _, name = key.partition(".")
+    if name:
+        value: Any = getattr(after, group).model_copy(update={name: getattr(getattr(before, group), name)})
+    else:
+        value = getattr(before, group)
+    return after.model_copy(update={group: value})
