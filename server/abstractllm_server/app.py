@@ -23,7 +23,7 @@ from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, admin_paths, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.services.reflection import add_reflection
-from abstractllm_server.settings import ServerSettings, load_settings, locate
+from abstractllm_server.settings import ServerSettings, TlsSettings, load_settings, locate
 from abstractllm_server.telemetry.audit import Audit
 from abstractllm_server.telemetry.call_log import CallLog
 from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
@@ -39,6 +39,9 @@ from abstractllm_server.transport.listener import Listener
 __all__ = ["Server", "run"]
 
 logger = logging.getLogger("abstractllm.server")
+
+_UNSEEN_SECONDS = 0.25
+"""Seconds in which the keeper of connections sees one that was opened."""
 
 
 class Server:
@@ -104,15 +107,21 @@ class Server:
         self.address = self._listener.address
         await self._grpc.start()
         self._connections.start(self._listener.ports)
+        self._access.on_roots_removed(self._close_connections)
         logger.info("listening on %s", self.address)
         for llm in self._registry:
             if llm.name not in names and llm.state[0] is LlmState.FAILED:
                 self._log_state(llm.name)
         if self.metrics is not None:
             self.metrics.add_source(self.supervisor.measurements)
-            self.metrics.add_source(self._access.watcher.measurements)
+            self.metrics.add_source(self._access.measurements)
         self.load(names)
         self.supervisor.run("file watcher", self._access.watch_files)
+
+    def _close_connections(self) -> None:
+        """Closes the connections that are open: their callers come again with certificates that are trusted now."""
+        # One may have been opened that the keeper has not seen yet.
+        self._connections.close_opened_before(time.monotonic() + _UNSEEN_SECONDS)
 
     def _add_services(self) -> None:
         methods = self._guard.methods
@@ -127,7 +136,7 @@ class Server:
         """The settings that can change while the server runs, and how each change is prepared."""
         return {
             "tokens": self._access.prepare,
-            "tls.subjects": self._access.prepare,
+            **{f"tls.{key}": self._access.prepare for key in TlsSettings.model_fields},
             "log_level": lambda settings: lambda: set_log_level(settings.log_level),
         }
 
