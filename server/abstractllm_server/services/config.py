@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import Any
 
@@ -30,12 +29,10 @@ _PARAMETERS = tuple(name for name in GENERATION_PARAMETERS if name != "model")
 
 
 class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
-    """Reads and changes configurations in this server's memory: a restart returns to the configuration file."""
+    """Reads and changes configurations in this server's memory: a restart, or a reload, returns to the file."""
 
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
-        self._models = {llm.name: (llm.config.model, *llm.config.models) for llm in registry}
-        self._changing = {llm.name: asyncio.Lock() for llm in registry}
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
         """Reads an LLM's configuration."""
@@ -50,8 +47,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
         leaves before has changed nothing.
         """
         note_administration(request.llm, keys=_keys(request), validate_only=request.validate_only)
-        llm = self._registry[request.llm]
-        async with self._changing[llm.name]:
+        async with self._registry.changing(request.llm) as llm:
             current = _etag(_encode(llm.config))
             if request.etag and request.etag != current:
                 raise StaleConfigError(
@@ -64,7 +60,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
             changes = _changes(request)
             if "model" in changes:
                 changes["model"] = self._model(llm, changes["model"])
-                changes["models"] = self._models[llm.name]
+                changes["models"] = self._models(llm)
             try:
                 preview = await llm.preview(changes)
                 await _check_support(llm, preview)
@@ -80,9 +76,14 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
         config = _encode(preview)
         return pb.SetConfigResponse(config=config, etag=_etag(config))
 
+    def _models(self, llm: AbstractLLMInterface) -> tuple[str, ...]:
+        """Returns the models that the configuration file lists for an LLM."""
+        config = self._registry.configured(llm.name)
+        return (config.model, *config.models)
+
     def _model(self, llm: AbstractLLMInterface, model: str | None) -> str:
         """Returns the model to change to: the file's first one if it is cleared; refuses one that the file lacks."""
-        allowed = self._models[llm.name]
+        allowed = self._models(llm)
         if model is None:
             return allowed[0]
         if model not in allowed:
