@@ -95,7 +95,10 @@ class Admission(Generic[T]):
             OverloadedError: If too much waits already, or it cannot meet its deadline.
         """
         ticket.prompt_tokens = self._estimate.prompt_tokens(ticket.characters)
-        ticket.answer_tokens = 0 if ticket.is_count else self._estimate.answer_tokens(ticket.max_tokens)
+        ticket.arrived_at = time.monotonic()
+        if not ticket.is_count:
+            ticket.answer_tokens = self._estimate.answer_tokens(ticket.max_tokens)
+            ticket.most_answer_tokens = self._estimate.most_answer_tokens(ticket.max_tokens)
         limits = self._limits_of(ticket)
         if not goes_at_once:
             self._require_turn(ticket, limits.max_queue)
@@ -150,7 +153,11 @@ class Admission(Generic[T]):
         if ticket.deadline is None or not self._rate.is_known:
             return None
         remaining = ticket.deadline - time.monotonic()
-        needed = _MARGIN * (wait + self._rate.duration(ticket.answer_tokens))
+        duration = self._rate.duration(ticket.most_answer_tokens)
+        if _MARGIN * duration > ticket.deadline - ticket.arrived_at:
+            # Even alone it would not surely be in time: what counts is whether it probably is.
+            duration = self._rate.duration(ticket.answer_tokens)
+        needed = _MARGIN * (wait + duration)
         if needed <= remaining:
             return None
         return _turned_away(
@@ -257,10 +264,10 @@ class Admission(Generic[T]):
         if not self._running[ticket.caller]:
             del self._running[ticket.caller]
         self._total_running -= 1
-        self._rate.record(tokens)
+        self._rate.record(ticket.tokens)
         if is_whole and ticket.taken_at is not None:
             self._rate.record_answer(answer_tokens, time.monotonic() - ticket.taken_at)
-            self._estimate.record(ticket.characters, prompt_tokens, answer_tokens)
+            self._estimate.record(ticket.characters, prompt_tokens, answer_tokens, ticket.max_tokens)
         self._observe()
 
     def discard(self, ticket: T) -> bool:

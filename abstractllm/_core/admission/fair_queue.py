@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -54,6 +54,8 @@ class FairQueue(Generic[T]):
         """A heap of callers by their virtual time, in which entries may be void."""
         self._entries = itertools.count(1)
         self._arrivals = itertools.count(1)
+        self._running: Counter[str] = Counter()
+        """Requests that were taken and are not over, by caller."""
         self._length = 0
         self.bytes = 0
         """Bytes that the requests hold."""
@@ -109,6 +111,7 @@ class FairQueue(Generic[T]):
         self._remove(ticket)
         ticket.charged = ticket.tokens
         self._time.serve(ticket.caller, ticket.charged)
+        self._running[ticket.caller] += 1
         self._move(ticket.caller)
 
     def charge(self, ticket: T, tokens: int) -> None:
@@ -121,6 +124,9 @@ class FairQueue(Generic[T]):
         """Ends a request that was taken, and charges its caller the tokens that it took."""
         self.charge(ticket, tokens)
         self._time.leave(ticket.caller)
+        self._running[ticket.caller] -= 1
+        if not self._running[ticket.caller]:
+            del self._running[ticket.caller]
 
     def discard(self, ticket: T) -> bool:
         """Takes a request out that has not had its turn; returns False if it is not in the queue."""
@@ -164,9 +170,11 @@ class FairQueue(Generic[T]):
             lag = begin - self._time[caller]
             if other is line or lag < 0:
                 continue
-            # The request in which the other caller's time passes the newcomer's is taken as a whole.
-            share = min(1.0, (lag + other.tokens / other.length) / other.tokens)
-            ahead = ahead[0] + share * other.length, ahead[1] + share * other.tokens
+            # The request in which the other caller's time passes the newcomer's is taken as a whole. Others may come
+            # before the newcomer's turn: as many as the caller has running.
+            usual = other.tokens / other.length
+            share = min(other.tokens + usual * self._running[caller], lag + usual)
+            ahead = ahead[0] + share / usual, ahead[1] + share
         return ahead
 
     def clear(self) -> list[T]:

@@ -26,7 +26,9 @@ class ServiceRate:
     """Requests and tokens completed per second of late, measured while some wait: an idle LLM completes few."""
 
     def __init__(self) -> None:
-        self._completed, self._tokens, self._seconds = _INITIAL_RATE, 0.0, _SECONDS
+        self._completed, self._seconds = _INITIAL_RATE, _SECONDS
+        self._tokens = self._requests = 0.0
+        """Expected tokens of requests that are over, and their number."""
         self._is_measured = False
         self._since: float | None = None
         """The time of the last measurement; None while nothing waits."""
@@ -59,12 +61,13 @@ class ServiceRate:
             self._since, self._stopped_at = None, time.monotonic()
 
     def record(self, tokens: int) -> None:
-        """Counts a request that is over, and its tokens, however it ended."""
+        """Counts a request that is over, and the tokens that it was expected to take, however it ended."""
+        self._tokens = self._tokens * _MEMORY + tokens
+        self._requests = self._requests * _MEMORY + 1
         if self._since is not None:
             self._decay()
             self._is_measured = True
             self._completed += 1
-            self._tokens += tokens
 
     def record_answer(self, answer_tokens: int, seconds: float) -> None:
         """Notes how long a whole answer took from its turn to its end."""
@@ -75,10 +78,11 @@ class ServiceRate:
         self._sum_products = self._sum_products * _MEMORY + answer_tokens * seconds
 
     def wait(self, requests: float, tokens: float) -> float:
-        """Returns the seconds until so many requests, of so many tokens, have been taken."""
-        by_requests = requests / self.per_second
-        by_tokens = tokens * self._seconds / self._tokens if self._tokens else 0.0
-        return max(by_requests, by_tokens)
+        """Returns the seconds until so many requests, that are expected to take so many tokens, have been taken."""
+        if self._tokens:
+            # As many requests of the usual size.
+            requests = max(requests, tokens * self._requests / self._tokens)
+        return requests / self.per_second
 
     def duration(self, answer_tokens: int) -> float:
         """Returns the seconds that an answer of so many tokens takes from its turn to its end, once that is known."""
@@ -99,9 +103,8 @@ class ServiceRate:
         seconds = max(_SECONDS, self._seconds * math.exp((self._stopped_at - now) / self._time_constant))
         if self.is_known and not self._is_measured:
             self._completed = places * self._answers / max(self._sum_seconds, 1e-6)
-            self._tokens, self._seconds = 0.0, 1.0
-        weight = seconds / self._seconds
-        self._completed, self._tokens, self._seconds = self._completed * weight, self._tokens * weight, seconds
+            self._seconds = 1.0
+        self._completed, self._seconds = self._completed * seconds / self._seconds, seconds
         self._since = now
 
     @property
@@ -117,6 +120,5 @@ class ServiceRate:
         constant = self._time_constant
         weight = math.exp((self._since - now) / constant)
         self._completed *= weight
-        self._tokens *= weight
         self._seconds = self._seconds * weight + constant * (1 - weight)
         self._since = now

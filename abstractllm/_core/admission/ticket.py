@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Hashable
 
@@ -51,6 +50,9 @@ class Ticket:
         """Tokens that its caller's turns were charged so far."""
         self.reserved = 0
         """Tokens that were taken from its caller's budget."""
+        self.most_answer_tokens = 0
+        """Tokens that its answer will hardly exceed."""
+        self.arrived_at = 0.0
         self.has_waited = False
         """True if something was in front of it when it came."""
         self.taken_at: float | None = None
@@ -65,10 +67,6 @@ class Ticket:
     def tokens(self) -> int:
         """Expected tokens of prompt and answer."""
         return self.prompt_tokens + self.answer_tokens
-
-    def remaining(self, now: float) -> float:
-        """Returns the seconds until the deadline."""
-        return math.inf if self.deadline is None else self.deadline - now
 
 
 def measure(request: GenerationRequest) -> tuple[int, int]:
