@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import grpc
@@ -26,7 +26,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
     """Answers health checks by the LLMs' states.
 
     An LLM that is idle and unloaded counts as SERVING, since a request loads it; one that is loading, or failed to,
-    does not. LLMs that are to be loaded at start do not count as SERVING before they have been.
+    does not, nor does one whose process gives no sign of life. LLMs that are to be loaded at start do not count as
+    SERVING before they have been. A server that stops is alive until it has ended, but ready for nothing.
 
     The servicer that grpc ships holds a lock while it sends to a watcher: a watcher that reads nothing would hold up
     every change, and the server's stop.
@@ -46,9 +47,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
         self._watchers: set[asyncio.Task[Any] | None] = set()
         """The calls of Watch that may not have sent the latest status yet, once the server stops."""
         self._all_told = asyncio.Event()
-        for llm in registry:
-            llm.on_change(self._changed)
+        registry.on_change(self._changed)
         self._update()
+
+    @property
+    def statuses(self) -> Mapping[str, HealthCheckResponse.ServingStatus]:
+        """Every service's status, by its name; any thread may read it, since it is replaced as a whole."""
+        return self._statuses
 
     async def Check(self, request: HealthCheckRequest, context: aio.ServicerContext[Any, Any]) -> HealthCheckResponse:
         """Answers with a service's status; NOT_FOUND if there is no such service."""
@@ -87,7 +92,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
         self._changed()
 
     async def stop(self) -> None:
-        """Answers NOT_SERVING for everything from now on, and waits a moment until the watchers have been told."""
+        """Answers NOT_SERVING for all but `liveness` from now on, and waits a moment until the watchers are told."""
         self._is_stopping = True
         self._all_told.clear()
         self._update()
@@ -111,10 +116,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # it ships n
             if info.state is LlmState.READY:
                 self._preloading.discard(info.name)
             is_idle = info.state is LlmState.UNLOADED and info.name not in self._preloading
-            status = _SERVING if is_idle or info.state is LlmState.READY else _NOT_SERVING
+            is_ready = info.state is LlmState.READY and self._registry[info.name].is_responsive
+            status = _SERVING if (is_idle or is_ready) and not self._is_stopping else _NOT_SERVING
             statuses[f"llm/{info.name}"] = status
             if info.is_default:
                 statuses[""] = status
-        self._statuses = dict.fromkeys(statuses, _NOT_SERVING) if self._is_stopping else statuses
+        self._statuses = statuses
         self._change.set()
         self._change = asyncio.Event()

@@ -28,8 +28,10 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Pong,
     Progress,
 )
+from abstractllm.providers.huggingface.protocol.watchdog import Patience, Watchdog
 
 __all__ = ["EngineClosedError", "EngineSupervisor"]
 
@@ -61,6 +63,9 @@ class EngineSupervisor:
     `EngineCrashedError`, those that wait stay, and it is started again, at once the first time and then after growing
     pauses. A model that cannot be loaded fails all that wait; the next request tries again.
 
+    A process that gives no sign of life is given no further request, after a while it is ended, and what follows is the
+    same as after a crash.
+
     For the memory that models share it is the engine's `Resident`.
 
     Args:
@@ -81,6 +86,8 @@ class EngineSupervisor:
         """The supervisor of a model that stays loaded while this one's is loading, which then replaces it."""
         self.wait_reason = ""
         """The reason why it waits for memory, if not just for other models."""
+        self.patience = Patience()
+        """The bounds on what the process may be waited for."""
         self._load_settings = load_settings
         self._state = state
         self._queue = queue
@@ -89,12 +96,29 @@ class EngineSupervisor:
         self._process_memory = memory
         """The memory that the process has its share of."""
         self._known_bytes: int | None = None
+        self._watchdog: Watchdog | None = None
+        """The watchdog of the process."""
+        self._is_unresponsive = False
+        """True while the process is silent, or is being ended because of that."""
+        self._timeout = ""
+        """The bound beyond which the process was ended, in words that follow the name of the engine."""
         self._stop_requested = threading.Event()
 
     @property
     def process(self) -> EngineProcess | None:
         """The process, while there is one."""
         return self._process
+
+    @property
+    def is_responsive(self) -> bool:
+        """False while there is a process and it gives no sign of life."""
+        return not self._is_unresponsive
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the process last gave a sign of life; 0 while there is none."""
+        watchdog = self._watchdog
+        return watchdog.silence if watchdog else 0.0
 
     # For the memory that models share.
 
@@ -171,7 +195,7 @@ class EngineSupervisor:
     def dispatch(self) -> None:
         """Gives the process what waits, as far as there is room."""
         state = self._state
-        if state.lifecycle is Lifecycle.READY and state.model and self._process:
+        if state.lifecycle is Lifecycle.READY and state.model and self._process and self.is_responsive:
             self._queue.dispatch(state.model.description, self._process.channel)
 
     def reconcile(self) -> None:
@@ -225,7 +249,7 @@ class EngineSupervisor:
                 self._state.wait_for_memory(reason)
 
     def _serve(self, process: EngineProcess) -> AbstractLLMError | None:
-        """Reads what the process says until its channel closes; returns why loading failed, if it did."""
+        """Has the process load the model and answer until its channel closes; returns why loading failed, if it did."""
         began = time.monotonic()
         with self._state.lock:
             self._process = process
@@ -233,7 +257,25 @@ class EngineSupervisor:
                 return None
             self._state.launch()
         process.channel.send(encode(self._load_settings))
+        watchdog = self._watchdog = Watchdog(
+            process.channel,
+            patience=lambda: self.patience,
+            is_loaded=lambda: self._state.model is not None,
+            on_silence=self._note_silence,
+            on_timeout=lambda reason: self._end_frozen(process, reason),
+        )
+        watchdog.start()
+        try:
+            return self._read(process, watchdog, began)
+        finally:
+            watchdog.stop()
+
+    def _read(self, process: EngineProcess, watchdog: Watchdog, began: float) -> AbstractLLMError | None:
+        """Reads what the process says until its channel closes; returns why loading failed, if it did."""
         for message in process.channel:
+            watchdog.heard(message)
+            if isinstance(message, Pong):
+                continue
             failure: AbstractLLMError | None = None
             if isinstance(message, LoadFailed):
                 failure = as_error(message)
@@ -269,6 +311,33 @@ class EngineSupervisor:
             self.dispatch()
             self.reconcile()
 
+    # The watchdog's calls, in its thread.
+
+    def _note_silence(self, is_silent: bool) -> None:
+        with self._state.lock:
+            if self._timeout:
+                return
+            self._is_unresponsive = is_silent
+            logger.warning(
+                "engine of model %s gives %s", self.name, "no sign of life" if is_silent else "signs of life"
+            )
+            self._state.announce()
+            self.dispatch()
+
+    def _end_frozen(self, process: EngineProcess, reason: str) -> None:
+        """Ends a process that is beyond a bound; its requests fail at once, however long its end takes."""
+        with self._state.lock:
+            if self.is_stopping:
+                return
+            self._timeout = f"{reason} and was ended"
+            self._is_unresponsive = True
+            logger.error("engine of model %s %s", self.name, self._timeout)
+            if self._state.model:
+                pause = _pause_before_restart(self._state.crashes)
+                self._queue.fail_sent(self._crash_error(self._timeout, pause))
+            self._state.announce()
+        process.kill()
+
     # After the end of a process; the lock is held in all of these.
 
     def _after_process(self, end: _ProcessEnd) -> float | None:
@@ -277,14 +346,17 @@ class EngineSupervisor:
         Returns:
             Seconds until the next start; None if there is to be none.
         """
-        self._process = None
+        self._process, self._watchdog = None, None
+        self._is_unresponsive = False
+        timeout, self._timeout = self._timeout, ""
         if self.is_stopping:
             return self._after_stop()
         if end.process:
             logger.error("the last output of engine %d:\n%s", end.process.pid, end.process.output())
+        description = timeout or describe_exit(end.status)
         if self._state.model:
-            return self._after_crash(end)
-        self._after_failed_load(end)
+            return self._after_crash(description, kind="frozen" if timeout else "crashed")
+        self._after_failed_load(end, description)
         return None
 
     def _after_stop(self) -> float | None:
@@ -297,26 +369,26 @@ class EngineSupervisor:
         self._prepare_start()
         return 0.0
 
-    def _after_crash(self, end: _ProcessEnd) -> float:
+    def _after_crash(self, description: str, *, kind: str) -> float:
         was_draining = self._state.lifecycle is Lifecycle.DRAINING
         pause = _pause_before_restart(self._state.crashes)
-        description = describe_exit(end.status)
         logger.error("engine of model %s %s, starting it again in %.0f s", self.name, description, pause)
-        self._queue.fail_sent(
-            EngineCrashedError(f"the engine of model {self.name} {description}", retry_after=max(1.0, pause))
-        )
+        self._queue.fail_sent(self._crash_error(description, pause))
         # One that keeps crashing must not keep its memory, too.
         self._process_memory.release(self)
-        self._state.crash(f"the engine {description}")
+        self._state.crash(f"the engine {description}", kind=kind)
         if was_draining:
             self.stop()
         self.reconcile()
         return pause
 
-    def _after_failed_load(self, end: _ProcessEnd) -> None:
+    def _crash_error(self, description: str, pause: float) -> EngineCrashedError:
+        return EngineCrashedError(f"the engine of model {self.name} {description}", retry_after=max(1.0, pause))
+
+    def _after_failed_load(self, end: _ProcessEnd, description: str) -> None:
         last_words = f": {end.process.last_words()}" if end.process and end.process.last_words() else ""
         failure = end.failure or ModelLoadError(
-            f"model {self.name}: the engine {describe_exit(end.status)} while it was loading{last_words}"
+            f"model {self.name}: the engine {description} while it was loading{last_words}"
         )
         logger.error("model %s cannot be loaded: %s", self.name, failure.message)
         self._process_memory.release(self)

@@ -15,6 +15,7 @@ from abstractllm.providers.huggingface.hub.downloader.messages import FromDownlo
 from abstractllm.providers.huggingface.protocol.channel import encode
 from abstractllm.providers.huggingface.protocol.child_process import ChildProcess, describe_exit
 from abstractllm.providers.huggingface.protocol.errors import copy_error
+from abstractllm.providers.huggingface.protocol.watchdog import Watchdog
 from abstractllm.types import PullProgress
 
 __all__ = ["DownloadManager", "DownloadSubscriber", "downloads"]
@@ -90,6 +91,8 @@ class _Download:
         self.process: ChildProcess[FromDownloader] | None = None
         self._lock = lock
         self._latest: dict[str, Report] = {}
+        self._timeout = ""
+        """The bound beyond which the process was ended, in words that follow the process."""
 
     def add(self, subscriber: DownloadSubscriber) -> None:
         """Takes in a subscriber, and tells it what it has missed; the lock is held."""
@@ -107,21 +110,37 @@ class _Download:
                 if not self.subscribers:
                     process.channel.close()
             process.channel.send(encode(self.pull))
-            outcome = self._read(process)
+            outcome = self._watch(process)
         finally:
             status = process.end()
         if outcome is None:
+            end = self._timeout or describe_exit(status)
             outcome = ProviderUnavailableError(
-                f"model {self.pull.model}: the process of the download {describe_exit(status)}; what is there is kept"
+                f"model {self.pull.model}: the process of the download {end}; what is there is kept"
             )
         if isinstance(outcome, AbstractLLMError) and self.subscribers:
             logger.warning("%s", outcome.message)
             logger.debug("the last output of process %d:\n%s", process.pid, process.output())
         return outcome
 
-    def _read(self, process: ChildProcess[FromDownloader]) -> Pulled | AbstractLLMError | None:
+    def _watch(self, process: ChildProcess[FromDownloader]) -> Pulled | AbstractLLMError | None:
+        """Reads what the process says, and ends it if it gives no sign of life; returns what `_read` does."""
+
+        def end_frozen(reason: str) -> None:
+            self._timeout = f"{reason} and was ended"
+            process.kill()
+
+        watchdog = Watchdog(process.channel, on_timeout=end_frozen)
+        watchdog.start()
+        try:
+            return self._read(process, watchdog)
+        finally:
+            watchdog.stop()
+
+    def _read(self, process: ChildProcess[FromDownloader], watchdog: Watchdog) -> Pulled | AbstractLLMError | None:
         """Reads what the process says until its outcome; returns None if its channel closes before."""
         for message in process.channel:
+            watchdog.heard(message)
             match message:
                 case Report():
                     with self._lock:

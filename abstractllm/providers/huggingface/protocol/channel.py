@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections import deque
@@ -54,6 +55,8 @@ class Channel(Generic[Received]):
         self._closed = False
         self._writing = False
         """True while the thread is writing what it has taken."""
+        self._is_reading = False
+        """True while the iteration waits for bytes of the other side."""
         threading.Thread(target=self._write, name="engine-writer", daemon=True).start()
 
     def send(self, frame: bytes, urgent: bool = False) -> None:
@@ -76,6 +79,7 @@ class Channel(Generic[Received]):
             ValueError: For a frame that is too long or not understood.
         """
         with contextlib.suppress(OSError), self._socket.makefile("rb") as stream:
+            self._is_reading = True
             while len(prefix := stream.read(_PREFIX)) == _PREFIX:
                 length = int.from_bytes(prefix, "big")
                 if length > MAX_FRAME_BYTES:
@@ -83,7 +87,21 @@ class Channel(Generic[Received]):
                 body = stream.read(length)
                 if len(body) < length:
                     return
+                self._is_reading = False
                 yield self._decoder.decode(body)
+                self._is_reading = True
+
+    @property
+    def is_drained(self) -> bool:
+        """True while all that the other side has sent has been taken: a silence is then its own."""
+        if not self._is_reading:
+            return False
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except ValueError:  # closed
+            return True
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Ends the connection for both sides; what was not written is lost."""

@@ -8,13 +8,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from abstractllm._core.process_groups import process_groups
 from abstractllm.providers.huggingface.protocol.channel import Channel
+from abstractllm.providers.huggingface.protocol.launcher import launch_command
 from abstractllm.providers.huggingface.protocol.messages import FromEngine
 from abstractllm.providers.huggingface.protocol.signals import blocked_signals
 
@@ -25,17 +26,18 @@ logger = logging.getLogger("abstractllm.engine")
 Received = TypeVar("Received")
 
 _TAIL_LINES = 40
-_END_TIMEOUT = 10.0
-"""Seconds that a process has to end after its channel was closed; then it is killed."""
+_END_TIMEOUT = 0.4
+"""Seconds that a process has to end after its channel was closed, which takes it a moment; then it is killed. A server
+that stops has a second for that."""
 
 
 class ChildProcess(Generic[Received]):
     """A running process and the channel to it.
 
     It leads a new session, so a terminal's Ctrl-C reaches only its parent, and ignores the signals that a service
-    manager sends to all processes of a service. It ends by itself when the channel closes, however that comes about.
-    Its standard output and error are one pipe, of which the last lines are kept; nothing that it prints can reach the
-    channel.
+    manager sends to all processes of a service. It ends by itself when the channel closes, however that comes about,
+    and with its parent even if it is stopped. Its standard output and error are one pipe, of which the last lines are
+    kept; nothing that it prints can reach the channel.
 
     Args:
         module: The module that it runs; its one argument is the descriptor of its end of the channel.
@@ -46,28 +48,21 @@ class ChildProcess(Generic[Received]):
     """
 
     def __init__(self, module: str, received: Any) -> None:
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._is_set_up = threading.Event()
         ours, theirs = socket.socketpair()
-        with theirs, blocked_signals():
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                    # OpenMP's threads spin while they wait; beside a busy server that makes each step ten times longer.
-                    env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                )
-            except BaseException:
-                ours.close()
-                raise
+        started: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(target=self._run, args=(module, theirs, started), name="child-watch", daemon=True).start()
+        try:
+            self._process = started.result()
+        except BaseException:
+            ours.close()
+            raise
         process_groups.add(self._process.pid)
         self.channel = Channel[Received](ours, received)
-        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._relay = threading.Thread(target=self._read_output, name="child-output", daemon=True)
         self._relay.start()
-        threading.Thread(target=self._watch, name="child-watch", daemon=True).start()
+        self._is_set_up.set()
 
     @property
     def pid(self) -> int:
@@ -84,9 +79,9 @@ class ChildProcess(Generic[Received]):
         try:
             status = self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self._kill_group()
+            self.kill()
             status = self._process.wait()
-        self._kill_group()  # children that still run
+        self.kill()  # children that still run
         process_groups.discard(self._process.pid)
         self._relay.join(1.0)
         self.channel.release()
@@ -105,7 +100,8 @@ class ChildProcess(Generic[Received]):
         self.channel.release()
         self._process.returncode = 0  # it is no child of this process
 
-    def _kill_group(self) -> None:
+    def kill(self) -> None:
+        """Sends SIGKILL to the process and to what it has started; one that is stopped ends, too."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -117,9 +113,29 @@ class ChildProcess(Generic[Received]):
                 self._tail.append(text)
                 logger.debug("process %d: %s", self.pid, text)
 
-    def _watch(self) -> None:
-        """Closes the channel when the process has ended: a child of it may still hold a copy of its end."""
-        self._process.wait()
+    def _run(self, module: str, channel: socket.socket, started: Future[subprocess.Popen[bytes]]) -> None:
+        """Starts the process, waits for its end, and closes the channel, of which a child of it may still hold a copy.
+
+        A process is ended by the kernel with the thread that has started it: so that thread waits for it.
+        """
+        try:
+            with channel, blocked_signals():
+                process = subprocess.Popen(
+                    launch_command(module, str(channel.fileno())),
+                    pass_fds=(channel.fileno(),),
+                    start_new_session=True,
+                    # OpenMP's threads spin while they wait; beside a busy server that makes each step ten times longer.
+                    env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                )
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(process)
+        process.wait()
+        self._is_set_up.wait()
         self.channel.close()
 
 

@@ -2,7 +2,7 @@
 
 A service manager or a container sends SIGTERM to every process of a service, a terminal sends SIGHUP; the server then
 lets running requests end, for which it needs its engines. So a child process ignores what can be ignored. It ends when
-its channel closes, and on Linux by SIGKILL when its parent has died, which reaches a stopped process too.
+its channel closes, and with its parent: see `launcher`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import signal
-import sys
 from collections.abc import Iterator
 
 __all__ = ["IGNORED", "blocked_signals", "settle_signals"]
@@ -25,9 +24,6 @@ _LEFT = _FAULTS | {signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCHL
 
 IGNORED = frozenset(signal.valid_signals() - _LEFT - {signal.SIGUSR1})
 """The signals that a child process ignores. SIGUSR1 has it print the stacks of its threads."""
-
-_PARENT_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of Linux's prctl."""
 
 
 @contextlib.contextmanager
@@ -48,8 +44,4 @@ def settle_signals() -> None:
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.register(signal.SIGUSR1)
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED | {signal.SIGUSR1})

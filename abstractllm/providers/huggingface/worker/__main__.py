@@ -1,4 +1,4 @@
-"""The program of an engine process: `python -P -m abstractllm.providers.huggingface.worker DESCRIPTOR`."""
+"""The program of an engine process: `abstractllm.providers.huggingface.worker DESCRIPTOR`, by the launcher."""
 
 import os
 import socket

@@ -15,6 +15,7 @@ from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.providers.huggingface.hub.layout import no_directory_error
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import (
+    LOADING,
     Cancel,
     Count,
     Counted,
@@ -24,14 +25,18 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Generate,
     Load,
     LoadFailed,
+    Ping,
+    Pong,
     Progress,
     ToEngine,
 )
+from abstractllm.providers.huggingface.worker.activity import Activity
 from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
 from abstractllm.providers.huggingface.worker.structured.format_queue import FormatQueue
 
 if TYPE_CHECKING:  # importing torch takes seconds, during which the reader already watches the channel
     from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
+    from abstractllm.providers.huggingface.worker.loading import ReportProgress
     from abstractllm.providers.huggingface.worker.model import LoadedModel
 
 __all__ = ["Worker"]
@@ -47,9 +52,10 @@ _CLOSE_SECONDS = 30
 class Worker:
     """Loads one model and answers requests with it until the channel closes.
 
-    The reader only reads, so that a cancellation never waits. Tokenizing a long prompt does not hold up the generation
-    of another answer, and a format that compiles slowly holds up only other new formats of its caller. When the channel
-    closes, the process and those that it has started end at once, whatever they do.
+    The reader only reads, and answers pings, so that neither a cancellation nor a sign of life ever waits. Tokenizing a
+    long prompt does not hold up the generation of another answer, and a format that compiles slowly holds up only other
+    new formats of its caller. When the channel closes, the process and those that it has started end at once, whatever
+    they do.
 
     Args:
         channel: The connection to the provider.
@@ -68,26 +74,31 @@ class Worker:
         self._to_tokenize: queue.SimpleQueue[EngineRequest | Count] = queue.SimpleQueue()
         self._formats: FormatQueue[EngineRequest] = FormatQueue()
         self._to_generate: queue.SimpleQueue[EngineRequest] = queue.SimpleQueue()
+        self._activity = Activity()
+        self._batching: BatchEngine | None = None
 
     def run(self) -> None:
         """Serves until the channel closes; returns only after a model that cannot be loaded."""
         self._start_thread("reader", self._read)
         settings = self._settings.get()
+        self._activity.begin(LOADING)
         try:
-            model = _load(settings, self.send)
+            model = _load(settings, self._report_loading)
             engine = self._start_batching(model, settings)
         except AbstractLLMError as error:
             traceback.print_exc()
             self.send(LoadFailed(error.reason, error.message, error.field))
             threading.Event().wait(_CLOSE_SECONDS)
             return
+        self._batching = engine
+        self._activity.end(LOADING)
         self.send(model.description)
         if engine is None:
             self._start_thread("generator", self._generate, model)
         submit = self._to_generate.put if engine is None else engine.submit
         default_stack_bytes = threading.stack_size(_COMPILER_STACK_BYTES)
         for number in range(_COMPILERS):
-            self._start_thread(f"compiler {number}", self._compile, model, submit)
+            self._start_thread(f"compiler {number}", self._compile, number, model, submit)
         threading.stack_size(default_stack_bytes)
         _run_or_end_process(self._tokenize, model, submit)
 
@@ -109,7 +120,20 @@ class Worker:
                     self._to_tokenize.put(message)
                 case Cancel():
                     self._cancel(message)
+                case Ping():
+                    self._channel.send(encode(Pong(self._work())), urgent=True)
         end_process(0)
+
+    def _work(self) -> dict[str, int]:
+        """Returns the pieces of work that are being done, each with its number."""
+        work = self._activity.current
+        if self._batching is not None:
+            work["a step of the batch"] = self._batching.rounds
+        return work
+
+    def _report_loading(self, phase: str, fraction: float | None = None) -> None:
+        self._activity.begin(LOADING)
+        self.send(Progress(phase, fraction))
 
     def _register(self, message: Generate) -> EngineRequest:
         request = EngineRequest(message)
@@ -149,6 +173,7 @@ class Worker:
 
         while True:
             item = self._to_tokenize.get()
+            self._activity.begin("the tokens of a prompt")
             try:
                 if isinstance(item, Count):
                     self.send(Counted(item.id, len(model.prompt_builder.encode(item.conversation))))
@@ -166,44 +191,50 @@ class Worker:
                     self.send(failure_message(item.id, error))
                 else:
                     self._finish(item, failure_message(item.message.id, error))
+            finally:
+                self._activity.end("the tokens of a prompt")
 
-    def _compile(self, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
+    def _compile(self, number: int, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
         """Compiles formats, each once for all that wait for it, and submits their requests."""
         from abstractllm.providers.huggingface.worker.preparation import compile_format, find_format
 
         while True:
             job = self._formats.take()
             failure: Exception | None = None
-            try:
-                compile_format(model, job.request)
-            except Exception as error:
-                failure = error
-            for request in self._formats.finish(job):
+            with self._activity.at(f"the compilation of a format ({number})"):
                 try:
-                    if failure is not None:
-                        raise failure
-                    if request.matcher is None and not find_format(model, request):
-                        compile_format(model, request)
-                    submit(request)
+                    compile_format(model, job.request)
                 except Exception as error:
-                    self._finish(request, failure_message(request.message.id, error))
+                    failure = error
+                for request in self._formats.finish(job):
+                    try:
+                        if failure is not None:
+                            raise failure
+                        if request.matcher is None and not find_format(model, request):
+                            compile_format(model, request)
+                        submit(request)
+                    except Exception as error:
+                        self._finish(request, failure_message(request.message.id, error))
 
     def _generate(self, model: LoadedModel) -> None:
         """Answers requests one at a time, of a model that is not batched."""
-        from abstractllm.providers.huggingface.worker.sequential import generate
+        from abstractllm.providers.huggingface.worker.sequential import before_each_layer, generate
 
+        work = "a layer of the model"
+        before_each_layer(model, lambda: self._activity.begin(work))
         while True:
             request = self._to_generate.get()
             if request.cancelled:
                 self._finish_cancelled(request)
                 continue
-            try:
-                done = generate(model, request, self.send)
-            except Exception as error:
-                model.recover(error)
-                self._finish(request, failure_message(request.message.id, error, request.output_tokens))
-            else:
-                self._finish(request, done)
+            with self._activity.at(work):
+                try:
+                    done = generate(model, request, self.send)
+                except Exception as error:
+                    model.recover(error)
+                    self._finish(request, failure_message(request.message.id, error, request.output_tokens))
+                else:
+                    self._finish(request, done)
 
     def _finish_cancelled(self, request: EngineRequest) -> None:
         self._finish(request, Done(request.message.id, "cancelled", "", 0, 0))
@@ -217,7 +248,7 @@ class Worker:
             del self._requests[request.message.id]
 
 
-def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
+def _load(settings: Load, report: ReportProgress) -> LoadedModel:
     if settings.is_directory and not Path(settings.model).is_dir():
         raise no_directory_error(settings.model)
     if settings.local_files_only:
@@ -229,7 +260,7 @@ def _load(settings: Load, send: Callable[[FromEngine], None]) -> LoadedModel:
         raise ConfigurationError(
             f"the package {error.name} is not installed; local models need: pip install 'abstractllm-grpc[huggingface]'"
         ) from error
-    return load_model(settings, lambda phase, fraction=None: send(Progress(phase, fraction)))
+    return load_model(settings, report)
 
 
 def _run_or_end_process(function: Callable[..., None], *arguments: object) -> None:

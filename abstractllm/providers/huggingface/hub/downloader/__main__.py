@@ -1,4 +1,4 @@
-"""Starts a download: `python -P -m abstractllm.providers.huggingface.hub.downloader DESCRIPTOR`.
+"""Starts a download: `abstractllm.providers.huggingface.hub.downloader DESCRIPTOR`, by the launcher.
 
 The descriptor is a socket's, from which the process reads what to download, and to which it writes its progress. When
 the other side closes it, however that comes about, the process ends at once; the next one goes on with what is on the
@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Callable
 
 from abstractllm.errors import ErrorReason
-from abstractllm.providers.huggingface.hub.downloader.messages import Pull, Pulled, PullFailed, Report
+from abstractllm.providers.huggingface.hub.downloader.messages import Pull, Pulled, PullFailed, Report, ToDownloader
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
+from abstractllm.providers.huggingface.protocol.messages import Pong
 from abstractllm.providers.huggingface.protocol.signals import settle_signals
 
 
@@ -24,13 +25,16 @@ def main() -> None:
     settle_signals()
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
-    channel = Channel[Pull](socket.socket(fileno=descriptor), Pull)
+    channel = Channel[ToDownloader](socket.socket(fileno=descriptor), ToDownloader)
     pulls: queue.SimpleQueue[Pull] = queue.SimpleQueue()
 
     def read() -> None:
         try:
             for message in channel:
-                pulls.put(message)
+                if isinstance(message, Pull):
+                    pulls.put(message)
+                else:
+                    channel.send(encode(Pong({})), urgent=True)
         finally:
             os._exit(0)
 

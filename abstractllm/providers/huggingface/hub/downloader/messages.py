@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["FromDownloader", "Pull", "PullFailed", "Pulled", "Report"]
+from abstractllm.providers.huggingface.protocol.messages import Ping, Pong
+
+__all__ = ["FromDownloader", "Pull", "PullFailed", "Pulled", "Report", "ToDownloader"]
 
 
 class Pull(Struct, tag=True, frozen=True, kw_only=True):
@@ -48,4 +50,5 @@ class PullFailed(Struct, tag=True, frozen=True):
     retry_after: float | None = None
 
 
-FromDownloader = Report | Pulled | PullFailed
+ToDownloader = Pull | Ping
+FromDownloader = Report | Pulled | PullFailed | Pong

@@ -154,11 +154,14 @@ class Sandbox:
         return Trial("", f"it takes more than {limit} to compile", limit, _CPU_SECONDS)
 
     def _start(self) -> subprocess.Popen[bytes]:
+        # The program in this file does without it: importing the package would take longer than most compilations.
+        from abstractllm.providers.huggingface.protocol.launcher import launch_command
+
         # It ends when its input ends: with the engine at the latest. Other signals are ignored, as in the engine.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", str(Path(__file__))],
+                launch_command(str(Path(__file__))),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
