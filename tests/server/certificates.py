@@ -28,12 +28,24 @@ class Authority:
             "req", "-x509", "-subj", f"/CN={name}", "-days", "2", *new_key(self.pair), "-out", self.pair.certificate
         )
 
-    def sign(self, name: str, *, days: int = 2, host: str = "localhost", file: str = "") -> Pair:
-        """A certificate of this name, for a server on this host or a caller; `days` may be negative: it has expired."""
+    def sign(
+        self, name: str, *, days: int = 2, host: str = "localhost", file: str = "", alternatives: str | None = None
+    ) -> Pair:
+        """A certificate of this name, for a server on this host or a caller.
+
+        Args:
+            name: Its common name.
+            days: Days for which it is valid; where negative, it has expired.
+            host: The server's host.
+            file: The name of its files, the common name if empty.
+            alternatives: Its alternative names in openssl's words; the host, the name and 127.0.0.1 if absent.
+        """
         pair = Pair(self._folder / f"{file or name}.crt", self._folder / f"{file or name}.key")
         signing_request, extensions = self._folder / "request.csr", self._folder / "extensions.cnf"
         openssl("req", "-new", "-subj", f"/CN={name}", *new_key(pair), "-out", signing_request)
-        extensions.write_text(f"subjectAltName=DNS:{host},DNS:{name},IP:127.0.0.1\n")
+        if alternatives is None:
+            alternatives = f"DNS:{host},DNS:{name},IP:127.0.0.1"
+        extensions.write_text(f"subjectAltName={alternatives}\n" if alternatives else "basicConstraints=CA:FALSE\n")
         if days < 0:  # `openssl x509` cannot date back
             self._sign_back(signing_request, extensions, pair)
         else:
