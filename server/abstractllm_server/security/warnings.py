@@ -1,4 +1,4 @@
-"""What an operator should know about who can call a server, and what travels in the clear."""
+"""The dangers of a configuration: callers whom nobody asks for credentials, and secrets that travel in the clear."""
 
 from __future__ import annotations
 
