@@ -142,12 +142,15 @@ class ServerProcess:
         return time.monotonic() - began
 
     async def ends(self, number: signal.Signals = signal.SIGTERM, timeout: float = 60.0, *, group: bool = False) -> float:
-        """Sends a signal to the process, or its group; returns the seconds until it has ended, or infinity."""
+        """Sends a signal to the process, or, as systemd does, to all below it too.
+
+        Returns:
+            The seconds until it has ended, or infinity.
+        """
         began = time.monotonic()
-        if group:
-            os.killpg(self.pid, number)
-        else:
-            self.process.send_signal(number)
+        for process in [*(self.children if group else ()), self.process]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
         while self.process.poll() is None:
             if time.monotonic() - began > timeout:
                 return float("inf")
