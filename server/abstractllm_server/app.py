@@ -74,7 +74,6 @@ class Server:
         if self._traces is not None:
             observers.insert(0, self._traces)
         self.supervisor = Supervisor()
-        raise_descriptor_limit()
         self._connections = Connections(connection_limit(settings.max_connections))
         self._guard = Guard(
             self._access,
@@ -189,6 +188,7 @@ class Server:
         except Exception:
             logger.exception("not everything could be closed")
         finally:
+            self._connections.stop()
             if self._listener is not None:
                 self._listener.close()
             telemetry = [part for part in (self._traces, self.metrics) if part is not None]
@@ -230,6 +230,7 @@ def run(
         The process's exit status.
     """
     start_logs(settings.log_level, settings.log_format)
+    raise_descriptor_limit()
     if signals is None:
         signals = ProcessSignals()
         signals.install()

@@ -79,7 +79,7 @@ class ServerSettings(ConfigModel):
     grace: Annotated[Seconds, Field(le=600)] = 20.0
     """Seconds that running requests have to end after SIGTERM."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """Connections that may be open, as far as there are file descriptors; those without calls make room for new ones."""
+    """Connections that may be open, if there are file descriptors for them; unused ones make room for new ones."""
     read_timeout: Annotated[Seconds, Field(le=3600)] = 20.0
     """Seconds that the message of a call may take to arrive; then the call ends with TIMEOUT."""
     write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0

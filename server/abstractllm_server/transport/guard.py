@@ -17,6 +17,7 @@ from grpc import aio
 from abstractllm.call_record import CallRecord
 from abstractllm.errors import (
     AbstractLLMError,
+    AuthenticationError,
     ErrorReason,
     InternalError,
     InvalidRequestError,
@@ -30,6 +31,7 @@ from abstractllm_server.telemetry.current import set_current_record
 from abstractllm_server.telemetry.observer import CallObserver
 from abstractllm_server.transport.abort import abort
 from abstractllm_server.transport.call import GuardedCall
+from abstractllm_server.transport.connections import Connections
 from abstractllm_server.transport.limits import MAX_MESSAGE_BYTES
 from abstractllm_server.transport.methods import Method, MethodTable
 from abstractllm_server.transport.waiting_calls import WaitingCalls
@@ -53,6 +55,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
 
     Args:
         access: The check of callers.
+        connections: The keeper of the connections.
         read_timeout: Seconds that a message may take to arrive.
         write_timeout: Seconds that an answer, or one message of a stream, may wait for its reader.
         observers: Told of each call.
@@ -64,6 +67,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
     def __init__(
         self,
         access: AccessControl,
+        connections: Connections,
         *,
         read_timeout: float,
         write_timeout: float,
@@ -72,7 +76,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         self.methods = MethodTable()
         self._access = access
         self._observers = tuple(observers)
-        self._waiting = WaitingCalls(read_timeout, write_timeout)
+        self._connections = connections
+        self._waiting = WaitingCalls(connections, read_timeout, write_timeout)
         self._handlers: dict[str, Any] = {}
         self._is_draining = False
         self._running: set[GuardedCall] = set()
@@ -175,6 +180,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
             raise InvalidRequestError("the call ended without a message")
         if not is_always_answered:
             self._running.add(call)
+            self._connections.call_began(call.record.peer)
         return method.handle, request
 
     def _authenticate(self, call: GuardedCall) -> Identity:
@@ -186,6 +192,9 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
             )
         except MethodForbiddenError as error:
             _note_identity(call, error.identity)
+            raise
+        except AuthenticationError:
+            self._connections.strike(record.peer)
             raise
         _note_identity(call, identity)
         return identity
@@ -215,6 +224,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         self._waiting.forget(call)
         if isinstance(error, asyncio.CancelledError):
             if call.error is None:  # the caller has left
+                if call.request is None:
+                    self._connections.strike(call.record.peer)
                 raise error
             call.task.uncancel()
             error = call.error
@@ -245,8 +256,10 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
     def _ended(self, call: GuardedCall, task: asyncio.Task[Any]) -> None:
         """Notes that a call has ended, and that all of it was sent that could be."""
         self._waiting.forget(call)
-        self._running.discard(call)
         record = call.record
+        if call in self._running:
+            self._running.remove(call)
+            self._connections.call_ended(record.peer)
         record.ended_at = time.monotonic()
         if call.is_answered and call.error is not None:
             # It was ended while grpc sent its answer, which takes no other status any more.

@@ -7,24 +7,29 @@ __all__ = ["MAX_MESSAGE_BYTES", "server_options"]
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """The size of a request or an answer, after decompression."""
 
-_CONCURRENT_STREAMS = 4096
-"""Calls on one connection, at least."""
+_CONCURRENT_STREAMS = 1024
+"""Calls on one connection, at least; each takes 15 kB in grpc before anything here hears of it."""
+_HANDSHAKE_MS = 10_000
+"""Milliseconds that a connection has for TLS and the greetings of HTTP/2."""
 
 _KEEPALIVE_MS = 10_000
 _PING_TIMEOUT_MS = 8_000
 
 
-def server_options(capacity: int = 0) -> list[tuple[str, int]]:
+def server_options(capacity: int, connections: int) -> list[tuple[str, int]]:
     """Returns the channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html).
 
     Args:
         capacity: Requests that the LLMs run and queue at most. A connection may have more calls than that: otherwise
             the surplus would wait in the clients, which would never hear OVERLOADED.
+        connections: Connections that may be open; further ones are closed as soon as they are made.
     """
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", max(_CONCURRENT_STREAMS, 2 * capacity)),
+        ("grpc.max_allowed_incoming_connections", connections),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         # A second server on the same port must fail, not share it.
         ("grpc.so_reuseport", 0),
         # A burst of calls waits here instead of ending as a bare CANCELLED.

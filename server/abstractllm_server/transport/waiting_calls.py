@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from abstractllm.errors import AbstractLLMError, GenerationTimeoutError, OverloadedError
 from abstractllm_server.transport.abort import drop
 from abstractllm_server.transport.call import GuardedCall
+from abstractllm_server.transport.connections import Connections
 from abstractllm_server.transport.open_calls import OpenCalls
 from abstractllm_server.transport.phase_timer import PhaseTimer
 
@@ -29,11 +30,13 @@ class WaitingCalls:
     """The calls that wait for their callers, each for a limited time, and a limited number of them.
 
     Args:
+        connections: The keeper of the connections, told of calls that are ended.
         read_timeout: Seconds that a message may take to arrive.
         write_timeout: Seconds that an answer, or one message of a stream, may wait for its reader.
     """
 
-    def __init__(self, read_timeout: float, write_timeout: float) -> None:
+    def __init__(self, connections: Connections, read_timeout: float, write_timeout: float) -> None:
+        self._connections = connections
         self._reads = PhaseTimer[GuardedCall](read_timeout, self._read_expired)
         self._writes = PhaseTimer[GuardedCall](min(_SLOW, write_timeout), self._write_is_slow)
         self._slow_writes = PhaseTimer[GuardedCall](max(write_timeout - _SLOW, 0.0), self._write_expired)
@@ -56,7 +59,7 @@ class WaitingCalls:
         """Notes that a call begins to wait for a message."""
         self._reads.start(call)
         for ousted in self._pending.add(call.connection, call):
-            ousted.end(_too_many("calls whose message has not arrived"))
+            self._oust(ousted, _too_many("calls whose message has not arrived"))
 
     def read_ended(self, call: GuardedCall) -> None:
         """Notes that a message has arrived."""
@@ -66,7 +69,7 @@ class WaitingCalls:
     def probe_begins(self, call: GuardedCall) -> None:
         """Notes a call for which nobody is asked for credentials; it counts until it is forgotten."""
         for ousted in self._probes.add(call.connection, call):
-            ousted.end(_too_many("calls without credentials"))
+            self._oust(ousted, _too_many("calls without credentials"))
 
     def write_begins(self, call: GuardedCall, size: int) -> None:
         """Notes that a call begins to send a message of so many bytes, or, with none, its end."""
@@ -100,20 +103,27 @@ class WaitingCalls:
         drop(self._dropped)
         self._dropped = set()
 
+    def _oust(self, call: GuardedCall, error: AbstractLLMError) -> None:
+        self._connections.strike(call.record.peer)
+        call.end(error)
+
     def _read_expired(self, call: GuardedCall) -> None:
         seconds = self._reads.seconds
-        call.end(GenerationTimeoutError(f"no message arrived for {seconds:g} seconds", limit=f"{seconds:g} seconds"))
+        self._oust(
+            call, GenerationTimeoutError(f"no message arrived for {seconds:g} seconds", limit=f"{seconds:g} seconds")
+        )
 
     def _write_is_slow(self, call: GuardedCall) -> None:
         call.is_slow = True
         self._slow_writes.start(call)
         for ousted in self._unread.add(call.connection, call, call.unread + _CALL_BYTES):
-            ousted.end(_too_many("bytes that were not read"))
+            self._oust(ousted, _too_many("bytes that were not read"))
 
     def _write_expired(self, call: GuardedCall) -> None:
         seconds = self._write_timeout
-        call.end(
-            GenerationTimeoutError(f"the caller read nothing for {seconds:g} seconds", limit=f"{seconds:g} seconds")
+        self._oust(
+            call,
+            GenerationTimeoutError(f"the caller read nothing for {seconds:g} seconds", limit=f"{seconds:g} seconds"),
         )
 
 

@@ -1,0 +1,239 @@
+"""The keeper of connections: a thread that closes those that only cost, since gRPC closes none of them."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import resource
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from abstractllm_server.telemetry.measurements import Measurement
+from abstractllm_server.transport.sockets import Address, Connection, address_of_peer, connections, shut_down
+
+__all__ = ["Connections", "connection_limit", "raise_descriptor_limit"]
+
+logger = logging.getLogger("abstractllm.server")
+
+_INTERVAL = 0.5
+"""Seconds between two looks at the connections."""
+_SILENT_SECONDS = 10.0
+"""Seconds that a connection may stay open without a byte from its caller."""
+_CROWDED = 0.75
+"""The share of the limit from which on connections that do nothing are closed."""
+_SHORTEST_STAY = 1.0
+"""Seconds that a connection has to make its first call, where room runs out."""
+_GRACE = 10.0
+"""Seconds that calls have to end on a connection that is to be closed."""
+_DESCRIPTORS_KEPT, _SHARE_KEPT = 64, 0.25
+"""Descriptors that connections leave to all else: files, upstreams, engines."""
+_STRIKES, _STRIKE_SECONDS = 1000, 10.0
+"""Calls of one connection that brought nothing, within that many seconds, for which it is closed."""
+_STATM = Path("/proc/self/statm")
+_PAGE_BYTES = resource.getpagesize()
+_GROWTH_TO_TRIM = 16 << 20
+"""Bytes by which the process has grown when it gives back what it does not use."""
+
+
+class _Use:
+    """The use of one connection: its admitted calls that run, and the time at which the latest began or ended."""
+
+    __slots__ = ("last", "running")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.last = 0.0
+
+
+class Connections:
+    """Knows the connections of a server, and closes those that only cost.
+
+    It closes a connection that never says anything; one whose calls bring nothing, over and over; where room runs out,
+    those without calls, first the ones that never made any; those that were opened before a moment that the server
+    names. Every client of gRPC connects again by itself when it has a call to make.
+
+    The methods that tell of calls are the event loop's; all else is done in a thread, which does not wait for the loop.
+
+    Args:
+        limit: Connections that may be open.
+
+    Attributes:
+        limit: Connections that may be open.
+        closed: The number of connections that were closed, by reason.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.closed: Counter[str] = Counter()
+        self.limit = limit
+        self._ports: frozenset[int] = frozenset()
+        self._first_seen: dict[Address, float] = {}
+        self._uses: dict[str, _Use] = {}
+        self._strikes: dict[str, int] = {}
+        self._strikes_since = 0.0
+        self._to_close: dict[str, str] = {}
+        self._opened_before = 0.0
+        self._trimmed_at = 0
+        self._is_stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="connections", daemon=True)
+
+    def start(self, ports: Collection[int]) -> None:
+        """Starts to look after the connections to some ports of this process."""
+        self._ports = frozenset(ports)
+        self._trimmed_at = _resident_bytes()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops looking after them."""
+        self._is_stopping = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def call_began(self, peer: str) -> None:
+        """Notes that a call was admitted."""
+        use = self._uses.get(peer)
+        if use is None:
+            use = self._uses[peer] = _Use()
+        use.running += 1
+
+    def call_ended(self, peer: str) -> None:
+        """Notes that an admitted call has ended."""
+        use = self._uses[peer]
+        use.running -= 1
+        use.last = time.monotonic()
+
+    def strike(self, peer: str) -> None:
+        """Notes a call that brought nothing: without a message, without credentials, or not read."""
+        now = time.monotonic()
+        if now - self._strikes_since > _STRIKE_SECONDS:
+            self._strikes, self._strikes_since = {}, now
+        strikes = self._strikes[peer] = self._strikes.get(peer, 0) + 1
+        if strikes == _STRIKES:
+            self.close(peer, "abuse")
+
+    def close(self, peer: str, reason: str) -> None:
+        """Closes a connection, at once."""
+        self._to_close[peer] = reason
+        self._wake.set()
+
+    def close_opened_before(self, moment: float) -> None:
+        """Closes the connections that were opened before a moment of `time.monotonic`, once their calls have ended.
+
+        Calls have ten seconds for it.
+        """
+        self._opened_before = moment
+        self._wake.set()
+
+    def measurements(self) -> Iterable[Measurement]:
+        """Returns the numbers of open and closed connections."""
+        yield Measurement("abstractllm.server.connections", len(self._first_seen))
+        for reason, count in self.closed.copy().items():
+            yield Measurement("abstractllm.server.connections.closed", count, {"reason": reason})
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._wake.wait(_INTERVAL)
+            self._wake.clear()
+            try:
+                self._look()
+                self._trim()
+            except Exception:
+                logger.exception("the connections could not be looked after; they will be again")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        to_close, self._to_close = self._to_close, {}
+        reasons = {address_of_peer(peer): reason for peer, reason in to_close.items()}
+        uses = {address_of_peer(peer): use for peer, use in self._uses.copy().items()}
+        open_now = list(connections(self._ports))
+        self._first_seen = {one.peer: self._first_seen.get(one.peer, now) for one in open_now}
+        for peer, use in self._uses.copy().items():
+            if not use.running and address_of_peer(peer) not in self._first_seen:
+                del self._uses[peer]
+        left: list[Connection] = []
+        for one in open_now:
+            age, use = now - self._first_seen[one.peer], uses.get(one.peer)
+            if reason := reasons.get(one.peer) or self._reason(one, age, use):
+                self._close(one, reason)
+            else:
+                left.append(one)
+        if (excess := len(left) - int(self.limit * _CROWDED)) > 0:
+            self._make_room(left, uses, excess)
+
+    def _reason(self, one: Connection, age: float, use: _Use | None) -> str:
+        """Returns the reason for which a connection is closed; empty if it may stay."""
+        if one.received == 0 and age > _SILENT_SECONDS:
+            return "silent"
+        is_outdated = self._first_seen[one.peer] <= self._opened_before
+        is_free = use is None or not use.running or time.monotonic() - self._opened_before > _GRACE
+        return "outdated" if is_outdated and is_free else ""
+
+    def _make_room(self, left: Sequence[Connection], uses: Mapping[Address | None, _Use], excess: int) -> None:
+        """Closes connections without calls: those that never made any, the oldest first, then the longest unused."""
+
+        def last_use(one: Connection) -> tuple[float, float]:
+            use = uses.get(one.peer)
+            return use.last if use else 0.0, self._first_seen[one.peer]
+
+        now = time.monotonic()
+        unused = [
+            one
+            for one in left
+            if not ((use := uses.get(one.peer)) and use.running) and now - self._first_seen[one.peer] > _SHORTEST_STAY
+        ]
+        for one in sorted(unused, key=last_use)[:excess]:
+            self._close(one, "crowded")
+
+    def _close(self, one: Connection, reason: str) -> None:
+        if shut_down(one):
+            self.closed[reason] += 1
+            logger.log(
+                logging.WARNING if self.closed[reason] == 1 else logging.DEBUG,
+                "closed the connection of %s: %s",
+                ":".join(map(str, one.peer)),
+                reason,
+            )
+
+    def _trim(self) -> None:
+        """Gives back what a load has left behind: glibc keeps what was freed, in each thread's own heap."""
+        size = _resident_bytes()
+        if size - self._trimmed_at > _GROWTH_TO_TRIM and (trim := _malloc_trim()):
+            trim(0)
+            size = _resident_bytes()
+            self._trimmed_at = size
+        self._trimmed_at = min(self._trimmed_at, size)
+
+
+def connection_limit(limit: int) -> int:
+    """Returns the number of connections for which there are descriptors: at most `limit`."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return limit
+    return max(1, min(limit, descriptors - max(_DESCRIPTORS_KEPT, int(descriptors * _SHARE_KEPT))))
+
+
+def raise_descriptor_limit() -> None:
+    """Takes as many descriptors as the system allows this process: connections need one each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # macOS refuses what exceeds its own maximum
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@cache
+def _malloc_trim() -> Callable[[int], object] | None:
+    """Returns glibc's `malloc_trim`; None with another library."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(_STATM.read_text().split()[1]) * _PAGE_BYTES
+    except OSError:  # not on macOS, whose allocator needs no help
+        return 0
