@@ -188,6 +188,11 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         return 0
 
     @property
+    def queued_bytes(self) -> int:
+        """Bytes that these hold."""
+        return 0
+
+    @property
     def capacity(self) -> int:
         """Requests that it runs and lets wait at most; 0 where it sets no bound of its own."""
         return 0

@@ -15,6 +15,8 @@ from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
 from abstractllm._core.accumulator import AnswerAccumulator, fold
+from abstractllm._core.admission.retry_pauses import RetryPauses
+from abstractllm._core.admission.ticket import measure
 from abstractllm._core.capability_check import Named
 from abstractllm._core.request_log import log_outcome, log_start
 from abstractllm._core.whole_characters import WholeCharacters
@@ -71,6 +73,7 @@ class Executor(Generic[ConfigT]):
         # The LLM holds its executor: without a circle, one that is dropped ends its engine at once.
         self._llm_reference = weakref.ref(llm)
         self._running = 0
+        self._pauses = RetryPauses()
 
     @property
     def _llm(self) -> Answerer[ConfigT]:
@@ -92,7 +95,7 @@ class Executor(Generic[ConfigT]):
         return self._run(self._llm, request)
 
     async def _run(self, llm: Answerer[ConfigT], request: GenerationRequest) -> AsyncGenerator[Event, None]:
-        execution = _Execution(llm, request)
+        execution = _Execution(llm, request, self._pauses)
         self._running += 1
         try:
             events, event = await execution.open()
@@ -123,7 +126,7 @@ class Executor(Generic[ConfigT]):
 
     async def count(self, request: GenerationRequest) -> int:
         """Counts a request's prompt tokens, with the same checks and defaults as `run`."""
-        execution = _Execution(self._llm, request, model_field="model")
+        execution = _Execution(self._llm, request, self._pauses, model_field="model")
         try:
             return await execution.count()
         except AbstractLLMError as error:
@@ -136,11 +139,16 @@ class _Execution(Generic[ConfigT]):
     Args:
         llm: The LLM that answers it, under the configuration that it has now.
         request: The request as the caller made it.
+        pauses: The LLM's requests that pause before a retry.
         model_field: The field in which the caller names a model, for errors.
     """
 
     def __init__(
-        self, llm: Answerer[ConfigT], request: GenerationRequest, model_field: str = "parameters.model"
+        self,
+        llm: Answerer[ConfigT],
+        request: GenerationRequest,
+        pauses: RetryPauses,
+        model_field: str = "parameters.model",
     ) -> None:
         self._arrival = time.monotonic()
         self._llm = llm
@@ -155,6 +163,7 @@ class _Execution(Generic[ConfigT]):
         self._record.provider = llm.provider
         self._record.request_id = self._request_id
         self._record.labels = request.labels
+        self._pauses = pauses
         self._model_field = model_field
         self._deadline = _deadline(self._config, request)
         self._model = ""
@@ -233,7 +242,7 @@ class _Execution(Generic[ConfigT]):
                     error.attempts = self._failed_attempts
                 if not error.retryable or error.is_billed or error.is_turned_away or tries > retries:
                     raise
-                await _pause(error, tries, self._deadline)
+                await _pause(error, tries, self._deadline, self._pauses, measure(self._request)[0])
             else:
                 self._last_attempt = (self._attempt(),)
                 return events, event
@@ -345,19 +354,24 @@ def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -
     return model
 
 
-async def _pause(error: AbstractLLMError, tries: int, deadline: float | None) -> None:
+async def _pause(
+    error: AbstractLLMError, tries: int, deadline: float | None, pauses: RetryPauses, request_size: int
+) -> None:
     """Waits before a retry: exponentially with full jitter, at least as long as the provider asks.
 
     Raises:
-        AbstractLLMError: The error itself, if the wait would be longer than half a minute or end after the deadline.
-            The caller may wait longer than that: the error says how long.
+        AbstractLLMError: The error itself, if the wait would be longer than half a minute or end after the deadline, or
+            if too many requests wait so already. The caller may wait longer than that: the error says how long.
     """
     wait = random.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (tries - 1)))
     wait = max(wait, error.retry_after or 0.0)
     is_too_late = deadline is not None and asyncio.get_running_loop().time() + wait >= deadline
     if is_too_late or wait > _LONGEST_DELAY:
         raise error
-    await asyncio.sleep(wait)
+    with pauses.pause(request_size) as has_room:
+        if not has_room:
+            raise error
+        await asyncio.sleep(wait)
 
 
 def _budget(config: LLMConfig, request: GenerationRequest) -> float | None:

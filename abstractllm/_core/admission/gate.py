@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 from abstractllm._core.admission.admission import Admission, Refusal
 from abstractllm._core.admission.limits import AdmissionLimits
-from abstractllm._core.admission.ticket import Ticket
+from abstractllm._core.admission.ticket import Ticket, measure
+from abstractllm.requests import GenerationRequest
 
 __all__ = ["AdmissionGate", "Passage"]
 
@@ -42,6 +43,24 @@ class Passage(Ticket):
         )
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[None] = self._loop.create_future()
+
+    @classmethod
+    def of(cls, request: GenerationRequest, *, is_count: bool = False) -> Passage:
+        """Returns the way of a request.
+
+        Args:
+            request: The request.
+            is_count: True if only the number of its tokens is wanted.
+        """
+        size, characters = measure(request)
+        return cls(
+            request.caller,
+            size,
+            characters=characters,
+            max_tokens=request.parameters.max_tokens,
+            deadline=request.deadline,
+            is_count=is_count,
+        )
 
     async def wait(self) -> None:
         """Waits for the turn.
@@ -95,6 +114,11 @@ class AdmissionGate:
     def waiting(self) -> int:
         """Requests that wait for their turn."""
         return self._admission.waiting
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that these hold."""
+        return self._admission.waiting_bytes
 
     @property
     def running(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,21 +19,25 @@ class RetryPauses:
     """
 
     def __init__(self) -> None:
-        self.waiting = self.waiting_bytes = 0
-        """Requests that pause, and the bytes that they hold."""
-
-    def has_room(self, size: int) -> bool:
-        """Returns True if a request of so many bytes may pause, too."""
-        has_bytes = not self.waiting or self.waiting_bytes + size <= _MOST_BYTES
-        return self.waiting < _MOST_REQUESTS and has_bytes
+        self._lock = threading.Lock()
+        self._requests = self._bytes = 0
 
     @contextmanager
-    def pause(self, size: int) -> Iterator[None]:
-        """Counts a request of so many bytes as pausing until the context is left."""
-        self.waiting += 1
-        self.waiting_bytes += size
+    def pause(self, size: int) -> Iterator[bool]:
+        """Counts a request of so many bytes as pausing until the context is left.
+
+        Yields:
+            False if there is no room for it: then it must not pause.
+        """
+        with self._lock:
+            has_room = self._requests < _MOST_REQUESTS and (not self._bytes or self._bytes + size <= _MOST_BYTES)
+            if has_room:
+                self._requests += 1
+                self._bytes += size
         try:
-            yield
+            yield has_room
         finally:
-            self.waiting -= 1
-            self.waiting_bytes -= size
+            if has_room:
+                with self._lock:
+                    self._requests -= 1
+                    self._bytes -= size

@@ -1,4 +1,4 @@
-"""The requests of an LLM that wait for something before they can have a turn, such as what their checks need to know."""
+"""The requests of an LLM that wait for what their checks need to know, before they wait for a turn."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from abstractllm._core.admission.gate import AdmissionGate, Passage
-from abstractllm._core.admission.ticket import measure
 from abstractllm._core.tracing import end_span, start_span, within_span
 from abstractllm.call_record import UpstreamCall
 from abstractllm.errors import (
@@ -117,7 +116,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             self.name, self.provider, request.parameters.model or config.model, url.hostname or "", url.port
         )
         request.record.upstream.append(upstream)
-        start_span(upstream)
+        start_span(upstream, request.record)
         try:
             yield upstream
         except Exception as error:
@@ -145,7 +144,7 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             is_count: True if it only asks for the number of the request's tokens.
         """
         call: Call[ClientT] | None = None
-        passage = _passage(request, is_count)
+        passage = Passage(is_count=True) if request is None else Passage.of(request, is_count=is_count)
         try:
             async with (
                 self._gate.admit(passage),
@@ -211,6 +210,11 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
         return self._gate.waiting
 
     @property
+    def queued_bytes(self) -> int:
+        """Bytes that these hold."""
+        return self._gate.waiting_bytes
+
+    @property
     def capacity(self) -> int:
         """Requests that run, and that may wait, at most."""
         return self.config.max_concurrent_requests + self.config.max_queue
@@ -235,20 +239,6 @@ class Call(Generic[ClientT]):
         self.passage.is_whole = True
         self.passage.used_prompt_tokens = event.usage.input_tokens
         self.passage.used_answer_tokens = event.usage.output_tokens
-
-
-def _passage(request: GenerationRequest | None, is_count: bool) -> Passage:
-    if request is None:
-        return Passage(is_count=True)
-    size, characters = measure(request)
-    return Passage(
-        request.caller,
-        size,
-        characters=characters,
-        max_tokens=request.parameters.max_tokens,
-        deadline=request.deadline,
-        is_count=is_count,
-    )
 
 
 def import_sdk(name: str, extra: str = "") -> ModuleType:

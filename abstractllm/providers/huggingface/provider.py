@@ -13,6 +13,8 @@ from typing import Any
 from msgspec.structs import asdict
 
 from abstractllm._core import execution, sync_bridge
+from abstractllm._core.admission.gate import Passage
+from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import ConfigValues
 from abstractllm.enums import LlmState
@@ -35,6 +37,7 @@ from abstractllm.providers.huggingface.convert import (
 )
 from abstractllm.providers.huggingface.engine.pool import EnginePool
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
+from abstractllm.providers.huggingface.engine.settings import EngineSettings
 from abstractllm.providers.huggingface.hub.cache import cache_size
 from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
 from abstractllm.providers.huggingface.protocol.messages import (
@@ -94,6 +97,8 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         super().__init__(config)
         self._pool = EnginePool(self._changed)
         self._cache = ModelCache(self)
+        self._checking = WaitingRoom(self.config.admission_limits)
+        """The requests that wait for the model to be loaded, before they can be checked."""
 
     async def events(self, request: GenerationRequest, config: HuggingFaceConfig) -> AsyncGenerator[Event, None]:
         """Answers a request; see `AbstractLLMInterface.events`.
@@ -122,6 +127,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         )
         record = request.record
         begun_at: float | None = None
+        is_done = False
         try:
             while True:
                 match await pending.next_answer():
@@ -138,7 +144,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
                     case Done(finish_reason="cancelled"):
                         raise GenerationCancelledError("the request was cancelled")
                     case Done() as done:
-                        total = time.monotonic() - arrival
+                        is_done, total = True, time.monotonic() - arrival
                         record.prefill, record.decode = done.until_first_token, done.since_first_token
                         if record.prefill is not None and record.decode is not None:
                             # More exact than the time at which the turn was told, which is at the end of a step.
@@ -149,11 +155,10 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
                         raise error
         finally:
             engine.cancel(pending)
-            if record.prefill is None and begun_at is not None and record.first_token_at is not None:
+            if not is_done and begun_at is not None and record.first_token_at is not None:
                 # It ended early: what is known of it is when its messages came.
                 record.prefill = record.first_token_at - begun_at
                 record.decode = time.monotonic() - record.first_token_at
-            if pending.output_tokens is not None:
                 record.output_tokens = pending.output_tokens
 
     async def check(
@@ -167,10 +172,16 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         parts = (part for message in request.messages for part in message.parts)
         has_tools = bool(request.tools) or any(isinstance(part, ToolCall | ToolResult) for part in parts)
         if has_tools or request.parameters.reasoning_effort is not None:
-            async with aclosing(self._pool.progress(config.engine_settings(request.parameters.model or ""))) as steps:
-                async for _ in steps:
-                    pass
+            settings = config.engine_settings(request.parameters.model or "")
+            engine = self._pool.find(settings.load_settings)
+            if engine is None or engine.loaded is None:
+                await self._checking.during(Passage.of(request), self._load_model(settings))
         return await super().check(request, config)
+
+    async def _load_model(self, settings: EngineSettings) -> None:
+        async with aclosing(self._pool.progress(settings)) as steps:
+            async for _ in steps:
+                pass
 
     async def count(self, request: GenerationRequest, config: HuggingFaceConfig) -> int:
         """Counts prompt tokens, chat template and special tokens included; loads the model if need be."""
@@ -290,6 +301,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     def reconfigured(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> None:
         """Retires the engines of models that are not the LLM's any more, and gives the others their new limits."""
         listed = [after.load_settings(model) for model in after.models]
+        self._checking.configure(after.admission_limits)
         self._pool.reconfigure(before.engine_settings(), after.engine_settings(), listed)
         self._changed()
 
@@ -439,8 +451,13 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
 
     @property
     def queued(self) -> int:
-        """Requests that wait for their turn."""
-        return sum(engine.queued for engine in self._pool.engines)
+        """Requests that wait for their turn, or for the model to be loaded."""
+        return self._checking.waiting + sum(engine.queued for engine in self._pool.engines)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that these hold."""
+        return self._checking.waiting_bytes + sum(engine.queued_bytes for engine in self._pool.engines)
 
     @property
     def capacity(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from abstractllm._core import execution
+from abstractllm._core.admission.gate import Passage
+from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm.errors import (
     AbstractLLMError,
     ContextLengthExceededError,
@@ -65,6 +68,7 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         self._facts: dict[tuple[object, str], tuple[float, ModelFacts]] = {}
+        self._checking = WaitingRoom(self.config.admission_limits)
         with _lock:
             _llms.add(self)
 
@@ -78,6 +82,25 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
                 completed["api_key"] = key
         return completed
 
+    async def check(
+        self, request: GenerationRequest, config: OllamaConfig
+    ) -> tuple[GenerationRequest, tuple[str, ...]]:
+        """Refuses, or drops, what the LLM cannot honour; first asks the server about the model if need be."""
+        checks = super().check(request, config)
+        if self._known_facts(config, request.parameters.model or "") is not None:
+            return await checks
+        return await self._checking.during(Passage.of(request), checks)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn, or for what their checks need to know."""
+        return super().queued + self._checking.waiting
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that these hold."""
+        return super().queued_bytes + self._checking.waiting_bytes
+
     async def capabilities(self, config: OllamaConfig, model: str) -> Capabilities:
         """Returns the model's capabilities, as the server describes them.
 
@@ -88,7 +111,8 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             facts = await self._model_facts(config, model)
         except AbstractLLMError as error:
             is_told_by_request = error.retryable or error.upstream_status not in (None, _UNAUTHORIZED)
-            if _is_of_model(error) or not (is_told_by_request or isinstance(error, ProviderProtocolError)):
+            is_told_by_request |= isinstance(error, ProviderProtocolError)
+            if error.is_turned_away or _is_of_model(error) or not is_told_by_request:
                 raise
             facts = ModelFacts()
         return facts.capabilities(config.provider_options, config.max_concurrent_requests)
@@ -196,10 +220,8 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             )
 
     async def _model_facts(self, config: OllamaConfig, model: str) -> ModelFacts:
-        place, now = (config.connection, model), time.monotonic()
-        known = self._facts.get(place)
-        if known is not None and now - known[0] < FACTS_LIFE:
-            return known[1]
+        if (known := self._known_facts(config, model)) is not None:
+            return known
         try:
             async with self.calling(config) as call:
                 with _reading():
@@ -208,12 +230,18 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
             if error.upstream_status not in _NO_SUCH_ROUTE or _is_of_model(error):
                 raise
             facts = ModelFacts()
-        self._facts[place] = (now, facts)
+        self._facts[config.connection, model] = (time.monotonic(), facts)
         return facts
+
+    def _known_facts(self, config: OllamaConfig, model: str) -> ModelFacts | None:
+        """Returns what the server has told of a model of late; None if it has not."""
+        told_at, facts = self._facts.get((config.connection, model), (-math.inf, None))
+        return facts if time.monotonic() - told_at < FACTS_LIFE else None
 
     def reconfigured(self, before: OllamaConfig, after: OllamaConfig) -> None:
         """Lets the next request use the new settings."""
         super().reconfigured(before, after)
+        self._checking.configure(after.admission_limits)
         self._facts.clear()
 
     def make_client(self, config: OllamaConfig) -> AsyncClient:

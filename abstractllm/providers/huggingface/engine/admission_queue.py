@@ -79,6 +79,11 @@ class AdmissionQueue:
         return self._admission.waiting + self._ahead
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the requests that have not been sent to a process."""
+        return self._admission.waiting_bytes
+
+    @property
     def running(self) -> int:
         """Requests that are being answered."""
         return len(self._sent) - self._ahead

@@ -104,6 +104,12 @@ class Engine:
             return self._queue.queued
 
     @property
+    def queued_bytes(self) -> int:
+        """Bytes of the requests that have not been sent to the process."""
+        with self._state.lock:
+            return self._queue.waiting_bytes
+
+    @property
     def requests(self) -> int:
         """Requests that run or wait."""
         with self._state.lock:
