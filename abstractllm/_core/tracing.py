@@ -1,7 +1,7 @@
 """Spans of calls to hosted LLMs, and the headers that let a trace go on there, by OpenTelemetry.
 
 The library does not depend on OpenTelemetry and does not load it: where the program, or the server around it, has
-loaded its API, calls become spans of the tracer that the program has set up. Neither content nor keys are part of one.
+loaded its API, calls become spans of its tracer. Neither content nor keys are part of one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
-from abstractllm.call_record import UpstreamCall
+from abstractllm.call_record import CallRecord, UpstreamCall
 
 __all__ = ["end_span", "inject", "start_span", "within_span"]
 
 
-def start_span(upstream: UpstreamCall) -> None:
-    """Begins the span of a call that is about to be made, if there is anybody who traces."""
+def start_span(upstream: UpstreamCall, record: CallRecord | None = None) -> None:
+    """Begins the span of a call that is about to be made, if there is anybody who traces.
+
+    Args:
+        upstream: The call.
+        record: The record of the call that it is made for, whose trace may bring a `tracer`; else the program's is
+            taken.
+    """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return
@@ -32,7 +38,8 @@ def start_span(upstream: UpstreamCall) -> None:
         attributes["server.address"] = upstream.address
         if upstream.port is not None:
             attributes["server.port"] = upstream.port
-    upstream.trace = trace.get_tracer("abstractllm").start_span(
+    tracer = (record and getattr(record.trace, "tracer", None)) or trace.get_tracer("abstractllm")
+    upstream.trace = tracer.start_span(
         f"chat {upstream.model}",
         kind=trace.SpanKind.CLIENT,
         attributes=attributes,

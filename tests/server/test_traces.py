@@ -46,10 +46,14 @@ class Process:
 
 
 @asynccontextmanager
-async def started(path: Path, llms: dict[str, Any], **variables: str) -> AsyncIterator[Process]:
+async def started(
+    path: Path, llms: dict[str, Any], settings: dict[str, Any] | None = None, **variables: str
+) -> AsyncIterator[Process]:
     """Starts a server with OpenTelemetry's variables."""
     file, log = path / "llms.yaml", path / "log"
-    config = {"listen": "127.0.0.1:0", "grace": 1, "log_level": "debug", "log_format": "json", "llms": llms}
+    config = {"listen": "127.0.0.1:0", "grace": 1, "log_level": "debug", "log_format": "json", "llms": llms} | (
+        settings or {}
+    )
     file.write_text(json.dumps(config))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     with log.open("wb") as output:
@@ -59,8 +63,8 @@ async def started(path: Path, llms: dict[str, Any], **variables: str) -> AsyncIt
             env=environment | variables,
         )
     try:
-        await until(lambda: process.returncode is not None or re.search(r"listening on (\S+)\"", log.read_text()))
-        match = re.search(r"listening on (\S+)\"", log.read_text())
+        await until(lambda: process.returncode is not None or re.search(r"listening on ([^\s\"]+)", log.read_text()))
+        match = re.search(r"listening on ([^\s\"]+)", log.read_text())
         assert match, log.read_text()
         yield Process(process, log, match[1])
     finally:

@@ -27,7 +27,9 @@ def start_logs(log_level: str, log_format: str) -> None:
     root = logging.getLogger()
     for handler in root.handlers[:]:
         root.removeHandler(handler)
-    root.addHandler(QueueHandler(_writer))
+    handler = QueueHandler(_writer)
+    handler.addFilter(_is_wanted)
+    root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     set_log_level(log_level)
@@ -37,6 +39,11 @@ def start_logs(log_level: str, log_format: str) -> None:
 def set_log_level(log_level: str) -> None:
     """Sets the level of the server's own records: `debug`, `info`, `warning` or `error`."""
     logging.getLogger("abstractllm").setLevel(log_level.upper())
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Leaves out what other packages tell below warnings: SDKs that are told to debug write keys and content."""
+    return record.levelno >= logging.WARNING or record.name.startswith("abstractllm")
 
 
 def say(text: str) -> None:

@@ -26,6 +26,9 @@ _LONGEST_LINE = 8192
 _PIPE_BYTES = 1024 * 1024
 _SEVERITY = re.compile(rb"^([IWEF])\d{4} \d")
 """The beginning of a line of gRPC's log: its severity, month and day."""
+_PRIVATE = re.compile(rb"(?i)\b(authorization|grpc-message)\b([\"']?\s*[:=]\s*).*")
+"""The token of a call, and the message of an error, which may repeat what a caller or an API wrote: gRPC writes both
+with the other headers where it is told to trace them."""
 _LEVELS = {b"I": logging.INFO, b"W": logging.WARNING, b"E": logging.ERROR, b"F": logging.CRITICAL}
 
 
@@ -87,7 +90,8 @@ def _read(readable: int) -> None:
 def _log(line: bytes) -> None:
     if line.strip():
         severity = _SEVERITY.match(line)
-        text = line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip()
+        line = _PRIVATE.sub(rb"\1\2(left out)", line[:_LONGEST_LINE])
+        text = line.decode("utf-8", "replace").rstrip()
         logger.log(_LEVELS[severity[1]] if severity else logging.WARNING, "%s", text)
 
 

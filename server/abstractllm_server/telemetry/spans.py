@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from abstractllm.call_record import CallRecord
 from abstractllm_server.telemetry.observer import Metadata
@@ -31,13 +31,16 @@ class CallTrace:
 
     Attributes:
         span: The span of the whole call.
+        tracer: Makes further spans. It is not that of the whole process: SDKs would use it, too, and their spans may
+            repeat what an API says.
         trace_id: The id of the trace, in hexadecimal digits.
     """
 
-    __slots__ = ("span", "trace_id")
+    __slots__ = ("span", "trace_id", "tracer")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, tracer: Tracer) -> None:
         self.span = span
+        self.tracer = tracer
         self.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
 
 
@@ -60,10 +63,6 @@ class Traces:
         self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer("abstractllm")
 
-    def trace_library(self) -> None:
-        """Takes the library's spans of calls to hosted LLMs, too: for the whole process, once."""
-        trace.set_tracer_provider(self._provider)
-
     def started(self, record: CallRecord, metadata: Metadata) -> None:
         """Begins a call's span, and makes it the current one of the call's task."""
         if record.method.startswith(_PROBES):
@@ -77,7 +76,7 @@ class Traces:
             SpanKind.SERVER,
             start_time=record.arrived_at_ns,
         )
-        record.trace = CallTrace(span)
+        record.trace = CallTrace(span, self._tracer)
         context.attach(trace.set_span_in_context(span, caller_context))
 
     def ended(self, record: CallRecord) -> None:

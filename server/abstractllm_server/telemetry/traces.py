@@ -34,6 +34,4 @@ def start_traces(is_method: Callable[[str], bool]) -> Traces | None:
 
     from abstractllm_server.telemetry.spans import Traces
 
-    traces = Traces(OTLPSpanExporter(), is_method)
-    traces.trace_library()
-    return traces
+    return Traces(OTLPSpanExporter(), is_method)
