@@ -39,6 +39,16 @@ def serve(
         bool,
         typer.Option("--insecure", help="Let other machines in without credentials, if --host is theirs to reach."),
     ] = False,
+    monitoring: Annotated[
+        str | None,
+        typer.Option(
+            "--monitoring", metavar="HOST:PORT", help="Where /metrics, /livez and /readyz are, over plain HTTP."
+        ),
+    ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option("--health", metavar="HOST:PORT", help="Where grpc.health.v1 alone is, without credentials."),
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         typer.Option("--log-level", help="What to log on the standard error.  [default: info]", show_default=False),
@@ -66,6 +76,8 @@ def serve(
     from abstractllm_server.settings import faults_of, load_settings
 
     flags: dict[str, Any] = {
+        "monitoring": monitoring,
+        "health": health,
         "log_level": log_level,
         "log_format": log_format,
         "insecure": insecure or None,

@@ -20,6 +20,7 @@ from abstractllm_server.lifecycle.reload import ConfigurationReloader, Preparati
 from abstractllm_server.lifecycle.service_manager import ServiceManager
 from abstractllm_server.lifecycle.signals import CLOSING_SECONDS, ProcessSignals
 from abstractllm_server.lifecycle.supervision import Supervisor
+from abstractllm_server.monitoring.monitor import Monitor
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.services.contract import add_services, admin_paths, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
@@ -55,6 +56,7 @@ class Server:
     Attributes:
         address: The address that clients connect to; empty until the server has started.
         metrics: The metrics; None where nobody reads them.
+        monitor: Tells those who ask from outside whether the server lives.
         supervisor: Runs what goes on in the background.
     """
 
@@ -82,6 +84,9 @@ class Server:
             write_timeout=settings.write_timeout,
             observers=observers,
         )
+        self.monitor = Monitor(
+            settings, registry, lambda: self._health.statuses, None if self.metrics is None else self.metrics.render
+        )
         self._loads: set[asyncio.Task[None]] = set()
         self._listener: Listener | None = None
 
@@ -105,6 +110,11 @@ class Server:
         self._add_services()
         self._listener = Listener(self._grpc, self._settings.listen, self._access.server_credentials)
         self.address = self._listener.address
+        try:
+            self.monitor.start(self.supervisor.run_thread)
+        except ConfigurationError:
+            self._listener.close()
+            raise
         await self._grpc.start()
         self._connections.start(self._listener.ports)
         self._access.on_roots_removed(self._close_connections)
@@ -113,6 +123,7 @@ class Server:
             if llm.name not in names and llm.state[0] is LlmState.FAILED:
                 self._log_state(llm.name)
         if self.metrics is not None:
+            self.metrics.add_source(self.monitor.measurements)
             self.metrics.add_source(self.supervisor.measurements)
             self.metrics.add_source(self._access.measurements)
         self.load(names)
@@ -191,6 +202,7 @@ class Server:
             self._connections.stop()
             if self._listener is not None:
                 self._listener.close()
+            self.monitor.stop()
             telemetry = [part for part in (self._traces, self.metrics) if part is not None]
             await asyncio.gather(*(asyncio.to_thread(part.close) for part in telemetry))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from abstractllm.errors import ConfigurationError
 
-__all__ = ["is_local"]
+__all__ = ["check_port_address", "is_local"]
 
 
 def is_local(listen: str) -> bool:
@@ -19,10 +19,8 @@ def is_local(listen: str) -> bool:
     """
     if listen.startswith("unix:") and Path(listen.removeprefix("unix:").removeprefix("//")).name:
         return True
-    host, separator, port = listen.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    is_valid_host = host not in ("", "unix") and (bracketed or ":" not in host)
-    if not separator or not is_valid_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+    host = _host(listen)
+    if host is None:
         raise ConfigurationError(
             f"listen: {listen!r} is not a valid address; write HOST:PORT or unix:///PATH",
             field="listen",
@@ -34,3 +32,25 @@ def is_local(listen: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def check_port_address(address: str, key: str) -> None:
+    """Checks an address that has to have a port.
+
+    Raises:
+        ConfigurationError: If it is not a valid one.
+    """
+    if _host(address) is None:
+        raise ConfigurationError(
+            f"{key}: {address!r:.200} is not a valid address; write HOST:PORT", field=key, requested=address[:200]
+        )
+
+
+def _host(address: str) -> str | None:
+    """Returns the host of `HOST:PORT` or `[IPV6]:PORT`; None if an address has another form."""
+    host, separator, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    is_valid_host = host not in ("", "unix") and (bracketed or ":" not in host)
+    if not separator or not is_valid_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        return None
+    return host

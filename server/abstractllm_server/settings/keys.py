@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from abstractllm.config import Bytes, ConfigModel, Seconds
 from abstractllm.errors import ConfigurationError
-from abstractllm_server.settings.addresses import is_local
+from abstractllm_server.settings.addresses import check_port_address, is_local
 
 __all__ = ["MetricsSettings", "Role", "ServerSettings", "TlsSettings"]
 
@@ -87,8 +88,14 @@ class ServerSettings(ConfigModel):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     """The form of log records: lines for people, or a JSON object a line."""
-    monitoring: str | None = None
-    """`HOST:PORT` of `/metrics`, `/livez` and `/readyz`, over plain HTTP and without credentials; none if absent."""
+    monitoring: str | None = Field(default_factory=lambda: os.environ.get("ABSTRACTLLM_MONITORING") or None)
+    """`HOST:PORT` of `/metrics`, `/livez` and `/readyz`, over plain HTTP and without credentials; the environment's
+    ABSTRACTLLM_MONITORING is the default, and none without it."""
+    health: str | None = Field(default_factory=lambda: os.environ.get("ABSTRACTLLM_HEALTH") or None)
+    """`HOST:PORT` of `grpc.health.v1` alone, plain and without credentials; the environment's ABSTRACTLLM_HEALTH is the
+    default, and none without it."""
+    loop_timeout: Annotated[Seconds, Field(ge=0.5, le=3600)] = 5.0
+    """Seconds that the event loop may be blocked; then the ports for monitoring say that the server is not alive."""
     metrics: MetricsSettings = MetricsSettings()
 
     def check(self) -> None:
@@ -117,6 +124,7 @@ class ServerSettings(ConfigModel):
                     yield ConfigurationError(f"{key}: no LLM is named {name!r:.80}; there are {known}", field=key)
         yield from self._tls_faults(self.tls) if self.tls else ()
         yield from self._listen_faults()
+        yield from self._port_faults()
 
     def _tls_faults(self, tls: TlsSettings) -> Iterator[ConfigurationError]:
         if tls.subjects and not tls.client_ca:
@@ -144,6 +152,23 @@ class ServerSettings(ConfigModel):
                 field="listen",
                 requested=self.listen,
             )
+
+    def _port_faults(self) -> Iterator[ConfigurationError]:
+        users: dict[str, str] = {} if self.listen.endswith(":0") else {self.listen: "listen"}
+        for key, address in (("monitoring", self.monitoring), ("health", self.health)):
+            if address is None:
+                continue
+            try:
+                check_port_address(address, key)
+            except ConfigurationError as fault:
+                yield fault
+                continue
+            if user := users.get(address):
+                yield ConfigurationError(
+                    f"{key}: {address} is the address of {user}; each needs its own", field=key, requested=address
+                )
+            if not address.endswith(":0"):
+                users[address] = key
 
     @property
     def has_credentials(self) -> bool:

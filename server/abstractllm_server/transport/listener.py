@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Sequence
+from typing import Protocol
 
 import grpc
 from grpc import aio
@@ -18,6 +19,13 @@ __all__ = ["Listener"]
 _WILDCARDS = ("0.0.0.0", "::")
 
 
+class ListeningServer(Protocol):
+    """A server that takes addresses as one of gRPC does."""
+
+    def add_insecure_port(self, address: str, /) -> int:
+        """Listens on an address in plain text, and returns the port; RuntimeError if it cannot."""
+
+
 class Listener:
     """A server's address.
 
@@ -27,7 +35,8 @@ class Listener:
     Args:
         server: The server that is to listen.
         listen: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
-        credentials: TLS; plain text if absent.
+        credentials: TLS, of a server of grpc.aio; plain text if absent.
+        key: The key of the configuration that the address comes from.
 
     Raises:
         ConfigurationError: If the address, or one that its name stands for, cannot be listened on.
@@ -37,12 +46,20 @@ class Listener:
         ports: The ports of TCP.
     """
 
-    def __init__(self, server: aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> None:
-        self._server, self._listen, self._credentials = server, listen, credentials
+    def __init__(
+        self,
+        server: ListeningServer,
+        listen: str,
+        credentials: grpc.ServerCredentials | None = None,
+        *,
+        key: str = "listen",
+    ) -> None:
+        self._server, self._listen, self._credentials, self._key = server, listen, credentials, key
         self._socket: UnixSocket | None = None
         self.ports: frozenset[int] = frozenset()
         if listen.startswith("unix:"):
             self._socket = UnixSocket(listen)
+            assert isinstance(server, aio.Server)
             self._socket.bind(server)
             self.address = self._socket.address
             return
@@ -72,13 +89,14 @@ class Listener:
         try:
             if self._credentials is None:
                 return self._server.add_insecure_port(address)
+            assert isinstance(self._server, aio.Server)
             return self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise self._error(f"is {address} in use?") from error
 
     def _error(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
-            f"listen: cannot listen on {self._listen}; {reason}", field="listen", requested=self._listen
+            f"{self._key}: cannot listen on {self._listen}; {reason}", field=self._key, requested=self._listen
         )
 
 
