@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from abstractllm._generated.parameters import ParameterOptions
 from abstractllm.call_record import CallRecord
 from abstractllm.errors import InvalidRequestError
+from abstractllm.field_limits import FIELD_LIMITS, MAX_PROVIDER_OPTIONS
 from abstractllm.parameters import GenerationParameters, parse_parameters
 from abstractllm.types import (
     ChatMessage,
@@ -35,13 +36,6 @@ from abstractllm.validation import at_most, check_text, is_unset, rename_keys, r
 
 __all__ = ["GenerationOptions", "GenerationRequest", "as_messages", "make_request"]
 
-MAX_MESSAGES = 4096
-MAX_PARTS = 8192
-MAX_TOOLS = 128
-MAX_SCHEMA_CHARACTERS = 65_536
-MAX_LABELS = 32
-MAX_LABEL_CHARACTERS = 256
-MAX_PROVIDER_OPTIONS = 64
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
@@ -147,7 +141,7 @@ class GenerationRequest:
         _check_tool_choice(self.tool_choice, self.tools)
         _check_format(self.response_format)
         _check_labels(self.labels)
-        at_most(len(self.request_id), MAX_LABEL_CHARACTERS, "request_id", "characters")
+        at_most(len(self.request_id), FIELD_LIMITS["GenerateRequest.request_id"].most, "request_id", "characters")
         at_most(len(self.provider_options), MAX_PROVIDER_OPTIONS, "provider_options", "keys")
         if (seconds := self.timeout) is not None:
             require(seconds > 0, "timeout", "must be greater than 0 seconds", limit="greater than 0", got=seconds)
@@ -249,8 +243,13 @@ def _as_message(message: object, index: int) -> ChatMessage:
 
 def _check_messages(messages: Sequence[ChatMessage]) -> None:
     require(bool(messages), "prompt", "a prompt or a chat with messages is required", got="nothing")
-    at_most(len(messages), MAX_MESSAGES, "chat.messages", "messages")
-    at_most(sum(len(message.parts) for message in messages), MAX_PARTS, "chat.messages", "parts")
+    at_most(len(messages), FIELD_LIMITS["Chat.messages"].most, "chat.messages", "messages")
+    at_most(
+        sum(len(message.parts) for message in messages),
+        FIELD_LIMITS["ChatMessage.parts"].most,
+        "chat.messages",
+        "parts",
+    )
     for index, message in enumerate(messages):
         path = f"chat.messages[{index}]"
         require(isinstance(message.role, Role), f"{path}.role", "must be a role", got=message.role)
@@ -292,7 +291,7 @@ def _check_image(image: Image, role: Role, path: str) -> None:
 
 
 def _check_tools(tools: Sequence[Tool]) -> None:
-    at_most(len(tools), MAX_TOOLS, "tools", "tools")
+    at_most(len(tools), FIELD_LIMITS["GenerateRequest.tools"].most, "tools", "tools")
     names = [tool.name for tool in tools]
     for index, tool in enumerate(tools):
         path = f"tools[{index}]"
@@ -318,20 +317,21 @@ def _check_format(response_format: ResponseFormat | None) -> None:
             _check_schema(schema, "response_format.json_schema.schema_json")
         case RegexFormat(regex=pattern):
             require(bool(pattern), "response_format.regex", "must not be empty", got="nothing")
-            at_most(len(pattern), MAX_SCHEMA_CHARACTERS, "response_format.regex", "characters")
+            at_most(len(pattern), FIELD_LIMITS["ResponseFormat.regex"].most, "response_format.regex", "characters")
         case GrammarFormat(grammar=grammar):
             require(bool(grammar), "response_format.grammar", "must not be empty", got="nothing")
-            at_most(len(grammar), MAX_SCHEMA_CHARACTERS, "response_format.grammar", "characters")
+            at_most(len(grammar), FIELD_LIMITS["ResponseFormat.grammar"].most, "response_format.grammar", "characters")
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:
-    at_most(len(labels), MAX_LABELS, "labels", "labels")
+    limit = FIELD_LIMITS["GenerateRequest.labels"]
+    at_most(len(labels), limit.most, "labels", limit.unit)
     for key, value in labels.items():
-        at_most(max(len(key), len(value)), MAX_LABEL_CHARACTERS, f"labels.{key[:64]}", "characters")
+        at_most(max(len(key), len(value)), limit.each or limit.most, f"labels.{key[:64]}", "characters")
 
 
 def _check_schema(text: str, path: str) -> None:
-    at_most(len(text), MAX_SCHEMA_CHARACTERS, path, "characters")
+    at_most(len(text), FIELD_LIMITS["JsonSchemaFormat.schema_json"].most, path, "characters")
     try:
         value = json.loads(text, parse_float=_finite_number, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -22,8 +22,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from abstractllm import enums
 from abstractllm.errors import InvalidRequestError
+from abstractllm.field_limits import FIELD_LIMITS, MAX_PROVIDER_OPTIONS
 from abstractllm.parameters import MOST_ITEMS
-from abstractllm.requests import MAX_PROVIDER_OPTIONS
 from abstractllm.validation import at_most, replace_surrogates
 from abstractllm_api.v1.generation_pb2 import GenerationParameters
 
@@ -40,7 +40,6 @@ __all__ = [
 
 M = TypeVar("M", bound=Message)
 
-_MOST_STRUCT_BYTES = 262_144
 _MOST_ITEMS = {f"{GenerationParameters.DESCRIPTOR.full_name}.{name}": most for name, most in MOST_ITEMS.items()}
 """The most items of lists and maps, counted before they are decoded: a long one would hold up everybody meanwhile."""
 
@@ -105,7 +104,7 @@ def read_struct(message: Struct, path: str) -> dict[str, Any]:
         InvalidRequestError: For a number that is not finite, and for too large a Struct.
     """
     at_most(len(message.fields), MAX_PROVIDER_OPTIONS, path, "keys")
-    at_most(message.ByteSize(), _MOST_STRUCT_BYTES, path, "bytes")
+    at_most(message.ByteSize(), FIELD_LIMITS["GenerateRequest.provider_options"].most, path, "bytes")
     return _read_struct(message, path)
 
 

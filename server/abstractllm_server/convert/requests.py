@@ -8,13 +8,7 @@ from typing import Any
 from abstractllm.call_record import CallRecord
 from abstractllm.enums import ParametersPolicy
 from abstractllm.parameters import parse_parameters
-from abstractllm.requests import (
-    MAX_LABELS,
-    MAX_MESSAGES,
-    MAX_PARTS,
-    MAX_TOOLS,
-    GenerationRequest,
-)
+from abstractllm.requests import GenerationRequest
 from abstractllm.types import (
     ChatMessage,
     GrammarFormat,
@@ -31,7 +25,6 @@ from abstractllm.types import (
     ToolChoice,
     ToolResult,
 )
-from abstractllm.validation import at_most
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.convert.fields import invalid, read_enum, read_fields, read_struct
 
@@ -51,7 +44,6 @@ def generation_request(
     Raises:
         InvalidRequestError: Naming the field.
     """
-    at_most(len(message.labels), MAX_LABELS, "labels", "labels")
     policy = read_enum(pb.ParametersPolicy.DESCRIPTOR, message.parameters_policy, "parameters_policy")
     request = GenerationRequest(
         **_input(message),
@@ -100,9 +92,6 @@ def _input(message: pb.GenerateRequest | pb.CountTokensRequest) -> dict[str, Any
     if message.WhichOneof("input") == "prompt":
         values["prompt"] = message.prompt
     else:
-        # Counted before they are decoded one by one, which would hold up everybody for seconds.
-        at_most(len(message.chat.messages), MAX_MESSAGES, "chat.messages", "messages")
-        at_most(sum(len(item.parts) for item in message.chat.messages), MAX_PARTS, "chat.messages", "parts")
         values["messages"] = tuple(
             _chat_message(item, f"chat.messages[{index}]") for index, item in enumerate(message.chat.messages)
         )
@@ -156,7 +145,6 @@ def _response_format(message: pb.GenerateRequest) -> ResponseFormat | None:
 
 
 def _tools(tools: Sequence[pb.Tool]) -> tuple[Tool, ...]:
-    at_most(len(tools), MAX_TOOLS, "tools", "tools")
     return tuple(Tool(tool.name, tool.description, tool.parameters_json_schema or "{}") for tool in tools)
 
 

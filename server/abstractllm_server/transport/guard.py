@@ -24,6 +24,8 @@ from abstractllm.errors import (
     ServerShuttingDownError,
     UnsupportedFeatureError,
 )
+from abstractllm.field_limits import FIELD_LIMITS
+from abstractllm_server.convert.ceilings import check_ceilings
 from abstractllm_server.convert.errors import status_of
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.security.identity import Identity, MethodForbiddenError
@@ -212,7 +214,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
             request = call.request = call.method.decode(data)
         except Exception:
             raise InvalidRequestError("the request cannot be decoded: it is not a valid protobuf message") from None
-        call.record.request_id = getattr(request, "request_id", "")
+        call.record.request_id = getattr(request, "request_id", "")[: FIELD_LIMITS["GenerateRequest.request_id"].most]
+        check_ceilings(request)
         return request
 
     async def _requests(self, call: GuardedCall) -> AsyncIterator[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abstractllm.field_limits import MESSAGE_BYTES
+
 __all__ = ["MAX_MESSAGE_BYTES", "server_options"]
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES = MESSAGE_BYTES
 """The size of a request or an answer, after decompression."""
 
-_CONCURRENT_STREAMS = 1024
+_CONCURRENT_STREAMS = 512
 """Calls on one connection, at least; each takes 15 kB in grpc before anything here hears of it."""
 _HANDSHAKE_MS = 10_000
 """Milliseconds that a connection has for TLS and the greetings of HTTP/2."""
