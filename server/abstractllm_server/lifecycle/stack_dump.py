@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 __all__ = ["log_stacks"]
 
@@ -39,7 +40,7 @@ def log_stacks(loop: asyncio.AbstractEventLoop | None) -> None:
 def _threads() -> Iterator[str]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     frames = sys._current_frames()
-    frames.pop(threading.get_ident(), None)
+    frames.pop(threading.get_ident(), None)  # this one
     for ident, frame in frames.items():
         yield f"thread {names.get(ident, ident)}"
         yield from _calls(_stack(frame))
@@ -51,8 +52,7 @@ def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[str]:
         return
     stacks: Counter[tuple[str, ...]] = Counter()
     for task in asyncio.all_tasks(loop):
-        frames = task.get_stack(limit=_DEPTH)
-        stacks[tuple(_place(frame) for frame in reversed(frames))] += 1
+        stacks[tuple(_awaits(task.get_coro()))] += 1
     for stack, count in stacks.most_common():
         yield f"{count} tasks" if count > 1 else "1 task"
         yield from _calls(stack)
@@ -64,6 +64,17 @@ def _stack(frame: FrameType | None) -> list[str]:
     while frame is not None and len(places) < _DEPTH:
         places.append(_place(frame))
         frame = frame.f_back
+    return places
+
+
+def _awaits(coroutine: Any) -> list[str]:
+    """Returns where a coroutine, and what it waits for, are, the innermost first."""
+    places: list[str] = []
+    while coroutine is not None and len(places) < _DEPTH:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None:
+            places.insert(0, _place(frame))
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return places
 
 
