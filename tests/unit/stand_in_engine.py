@@ -34,9 +34,12 @@ def main() -> None:
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     cancelled: set[int] = set()
 
+    sending = threading.Lock()
+
     def send(kind: str, **fields: Any) -> None:
         body = msgspec.msgpack.encode({"type": kind, **fields})
-        connection.sendall(len(body).to_bytes(4, "big") + body)
+        with sending:
+            connection.sendall(len(body).to_bytes(4, "big") + body)
 
     def read() -> None:
         with connection.makefile("rb") as stream:
@@ -44,6 +47,8 @@ def main() -> None:
                 message = msgspec.msgpack.decode(stream.read(int.from_bytes(prefix, "big")))
                 if message["type"] == "Cancel":
                     cancelled.add(message["id"])
+                elif message["type"] == "Ping":
+                    send("Pong", work={})
                 else:
                     waiting.put(message)
         os._exit(0)

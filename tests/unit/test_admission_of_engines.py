@@ -1,0 +1,73 @@
+"""Who waits before a local model, and who is refused, with an engine process that has no model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from abstractllm import AbstractLLMError, Tool
+from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.requests import make_request
+from tests.unit import stand_in_engine
+from tests.waiting import until
+
+
+@pytest.fixture
+async def llm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HuggingFaceProvider]:
+    """One whose process answers one request at a time, a token each 5 ms."""
+    stand_in_engine.use(monkeypatch)
+    (tmp_path / "slow").mkdir()
+    llm = HuggingFaceProvider({"model": str(tmp_path / "slow"), "max_queue": 20})
+    yield llm
+    await llm.close_async()
+
+
+async def ask(llm: HuggingFaceProvider, caller: str = "", **options: object) -> str:
+    request = make_request("Hi", **{"max_tokens": 20, **options})
+    object.__setattr__(request, "caller", caller)
+    try:
+        async for _ in llm.run(request):
+            pass
+    except AbstractLLMError as error:
+        return str(error.reason)
+    return "ok"
+
+
+async def test_requests_that_cannot_be_checked_before_the_model_is_loaded_are_bounded(llm: HuggingFaceProvider) -> None:
+    tasks = [asyncio.create_task(ask(llm, "many", tools=[Tool("f")])) for _ in range(60)]
+    await until(lambda: sum(task.done() for task in tasks) == 40)
+    assert llm.queued == 20
+    one = asyncio.create_task(ask(llm, "one", tools=[Tool("f")]))
+    await until(lambda: sum(task.done() for task in tasks) == 41)
+    for task in (one, *tasks):
+        task.cancel()
+    await asyncio.wait([one, *tasks])
+    assert llm.queued == 0
+
+
+async def test_request_that_cannot_meet_its_deadline_never_reaches_the_engine(llm: HuggingFaceProvider) -> None:
+    await llm.load()
+    assert await ask(llm, max_tokens=60) == "ok"
+    waiting = [asyncio.create_task(ask(llm, "many", max_tokens=60)) for _ in range(10)]
+    await until(lambda: llm.queued >= 6)
+    before = llm.counters.accepted
+    began = time.monotonic()
+    assert await ask(llm, "many", max_tokens=60, timeout=0.7) == "OVERLOADED"
+    assert time.monotonic() - began < 0.5
+    assert llm.counters.accepted == before
+    assert Counter(await asyncio.gather(*waiting)) == {"ok": 10}
+    assert llm.counters.accepted == llm.counters.released
+
+
+async def test_limits_of_callers_hold_for_a_local_model_too(llm: HuggingFaceProvider) -> None:
+    llm.set_config(callers={"*": {"max_running": 1, "max_queue": 2}, "rich": {"tokens_per_minute": 1}})
+    await llm.load()
+    ends = await asyncio.gather(*(ask(llm, "one") for _ in range(5)), ask(llm, "other"))
+    assert Counter(ends) == {"ok": 4, "RATE_LIMITED": 2}
+    assert ends[-1] == "ok"
+    assert [await ask(llm, "rich"), await ask(llm, "rich")] == ["ok", "RATE_LIMITED"]
