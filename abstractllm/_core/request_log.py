@@ -30,7 +30,7 @@ def log_start(request: GenerationRequest, *, with_content: bool, **facts: Any) -
     if not logger.isEnabledFor(logging.DEBUG):
         return
     names = ",".join(name for name in request.parameters.set_fields() if name != "model") or "-"
-    fields = facts | {"request_id": request.request_id, "parameters": names, "labels": dict(request.labels)}
+    fields = facts | {"request_id": request.request_id, "parameters": names, "labels": dict(request.labels) or "-"}
     logger.debug(StructuredMessage("request", fields))
     if with_content:
         logger.debug(
