@@ -23,13 +23,11 @@ class FieldLimit:
     Attributes:
         most: The most that it may have, of `unit`; of a number the greatest value.
         unit: What is counted: `characters`, `bytes`, `seconds`, or the items of a list or map; empty for a number.
-        least: The least value of a number.
         each: The ceiling of each item of a list, and of each key and value of a map, in characters.
     """
 
     most: int
     unit: str = "characters"
-    least: int = 0
     each: int | None = None
 
 
