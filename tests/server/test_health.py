@@ -1,8 +1,6 @@
 """Health tells the truth: alive at once, ready when the default LLM is, each LLM by its name."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -127,46 +125,6 @@ async def test_states_of_an_llm_after_the_server_has_stopped_disturb_nobody() ->
     llm.gate.set()
     await llm.load()
     assert llm.state[0] == "ready"
-
-
-@pytest.fixture
-async def deaf_watcher() -> AsyncIterator[Any]:
-    """Opens a Watch whose client, by HTTP/2 flow control, takes not one byte of the answer."""
-    writers = []
-
-    async def watch(address: str) -> None:
-        host, _, port = address.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writers.append(writer)
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        headers = {
-            b":method": b"POST",
-            b":scheme": b"http",
-            b":path": b"/grpc.health.v1.Health/Watch",
-            b":authority": b"localhost",
-            b"content-type": b"application/grpc",
-            b"te": b"trailers",
-        }
-        # HPACK: literal fields without indexing, names and values as plain octets.
-        block = b"".join(b"\x00%c%b%c%b" % (len(name), name, len(value), value) for name, value in headers.items())
-        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        writer.write(_frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x00"))  # SETTINGS_INITIAL_WINDOW_SIZE = 0
-        writer.write(_frame(1, 4, 1, block))
-        writer.write(_frame(0, 1, 1, b"\x00\x00\x00\x00\x00"))
-        await writer.drain()
-        # The answer's headers come, its first message cannot.
-        async with asyncio.timeout(HANG):
-            while b"application/grpc" not in await reader.read(65_536):
-                pass
-
-    yield watch
-    for writer in writers:
-        writer.close()
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
 async def test_every_watcher_is_told_of_the_stop_before_its_call_ends() -> None:

@@ -127,12 +127,23 @@ class _Threads(ThreadPoolExecutor):
     def __init__(self, calls: _Calls) -> None:
         super().__init__(_ANSWERING + _WATCHERS, thread_name_prefix="health")
         self._calls = calls
+        self._lock = threading.Lock()
+        self._unfinished = 0
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        """Runs a call in a thread, as soon as one is free."""
+        with self._lock:
+            self._unfinished += 1
+            is_crowded = self._unfinished > self._max_workers
         future = super().submit(function, *arguments, **options)
-        if self._work_queue.qsize():
+        future.add_done_callback(self._finish)
+        if is_crowded:
             self._calls.make_room()
         return future
+
+    def _finish(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._unfinished -= 1
 
 
 class HealthServer:
