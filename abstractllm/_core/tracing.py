@@ -17,7 +17,7 @@ from abstractllm.call_record import CallRecord, UpstreamCall
 __all__ = ["end_span", "inject", "start_span", "within_span"]
 
 
-def start_span(upstream: UpstreamCall, record: CallRecord | None = None) -> None:
+def start_span(upstream: UpstreamCall, record: CallRecord) -> None:
     """Begins the span of a call that is about to be made, if there is anybody who traces.
 
     Args:
@@ -38,7 +38,7 @@ def start_span(upstream: UpstreamCall, record: CallRecord | None = None) -> None
         attributes["server.address"] = upstream.address
         if upstream.port is not None:
             attributes["server.port"] = upstream.port
-    tracer = (record and getattr(record.trace, "tracer", None)) or trace.get_tracer("abstractllm")
+    tracer = getattr(record.trace, "tracer", None) or trace.get_tracer("abstractllm")
     upstream.trace = tracer.start_span(
         f"chat {upstream.model}",
         kind=trace.SpanKind.CLIENT,

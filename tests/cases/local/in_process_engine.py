@@ -40,8 +40,8 @@ class InProcessEngine:
         self.channel.release()
         return self.status
 
-    def output(self) -> str:
-        return ""
+    def log_output(self, level: int) -> None:
+        """An engine of this process prints nothing by itself."""
 
     def last_words(self) -> str:
         return ""

@@ -352,7 +352,7 @@ class EngineSupervisor:
         if self.is_stopping:
             return self._after_stop()
         if end.process:
-            logger.error("the last output of engine %d:\n%s", end.process.pid, end.process.output())
+            end.process.log_output(logging.ERROR)
         description = timeout or describe_exit(end.status)
         if self._state.model:
             return self._after_crash(description, kind="frozen" if timeout else "crashed")

@@ -120,7 +120,7 @@ class _Download:
             )
         if isinstance(outcome, AbstractLLMError) and self.subscribers:
             logger.warning("%s", outcome.message)
-            logger.debug("the last output of process %d:\n%s", process.pid, process.output())
+            process.log_output(logging.DEBUG)
         return outcome
 
     def _watch(self, process: ChildProcess[FromDownloader]) -> Pulled | AbstractLLMError | None:

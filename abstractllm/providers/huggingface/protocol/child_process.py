@@ -26,6 +26,8 @@ logger = logging.getLogger("abstractllm.engine")
 Received = TypeVar("Received")
 
 _TAIL_LINES = 40
+_LONGEST_LINE = 8192
+"""Bytes of a line; a longer one is taken for several."""
 _END_TIMEOUT = 0.4
 """Seconds that a process has to end after its channel was closed, which takes it a moment; then it is killed. A server
 that stops has a second for that."""
@@ -87,9 +89,10 @@ class ChildProcess(Generic[Received]):
         self.channel.release()
         return status
 
-    def output(self) -> str:
-        """Returns the last lines that the process printed: for the log alone, since they may hold anything."""
-        return "\n".join(self._tail)
+    def log_output(self, level: int) -> None:
+        """Logs the last lines that the process printed: for the log alone, since they may hold anything."""
+        for line in tuple(self._tail):
+            logger.log(level, "process %d printed last: %s", self.pid, line)
 
     def last_words(self) -> str:
         """Returns the last line that the process printed, shortened."""
@@ -108,7 +111,8 @@ class ChildProcess(Generic[Received]):
     def _read_output(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as output:
-            for line in output:
+            # One that prints without line ends must not fill this process's memory.
+            while line := output.readline(_LONGEST_LINE):
                 text = line.decode("utf-8", "replace").rstrip()
                 self._tail.append(text)
                 logger.debug("process %d: %s", self.pid, text)
