@@ -35,7 +35,7 @@ _NAME = FieldLimit(256)
 _MODEL = FieldLimit(1024)
 _TEXT = FieldLimit(65_536)
 _CONTENT = FieldLimit(MESSAGE_BYTES, "bytes")
-"""What has no ceiling of its own but that of the message."""
+"""The ceiling of a field that may be as large as the message."""
 
 FIELD_LIMITS: dict[str, FieldLimit] = {
     "GenerateRequest.llm": _NAME,
