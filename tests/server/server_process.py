@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def server_process(
     *,
     program: str = MAIN,
     settings: str = "",
-    **options: Any,
+    listen: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[ServerProcess]:
     """Runs a server in a process that ends with the context.
 
@@ -98,12 +100,14 @@ def server_process(
         llms: The LLMs, as lines of the configuration file.
         program: The program, whose argument is the file.
         settings: Other lines of the configuration file.
-        **options: Of `subprocess.Popen`.
+        listen: The address; a unix socket if empty.
+        environment: Variables beside this process's.
     """
     socket, file, log = folder / "s.sock", folder / "llms.yaml", folder / "log"
-    file.write_text(f"listen: unix://{socket}\n{settings}llms:\n{llms}")
+    file.write_text(f"listen: {listen or f'unix://{socket}'}\n{settings}llms:\n{llms}")
+    variables = {**os.environ, **(environment or {})}
     with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=stderr, **options)
+        process = subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=stderr, env=variables)
     started: list[psutil.Process] = []
     try:
         wait_until(lambda: process.poll() is not None or "listening on" in log.read_text("utf-8"))

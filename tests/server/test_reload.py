@@ -1,0 +1,189 @@
+"""SIGHUP: the configuration is read again and taken over while calls go on, or nothing of it is."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from abstractllm_api.v1 import models_pb2
+from tests.server.server_process import HANG, MAIN, ServerProcess, server_process
+from tests.server.support import failure_of, request
+from tests.waiting import wait_until
+
+TAKEN, REFUSED = "the configuration is taken over", "the configuration is not taken over"
+LLMS = "  echo: {provider: scripted}\n  other: {provider: scripted, reply: before}\n"
+SLOW = [{"text": "a"}, {"delay": 1}, {"text": " b"}]
+
+
+def rewrite(server: ServerProcess, text: str) -> None:
+    """Replaces what the configuration holds behind its first line, which says where to listen."""
+    first = server.file.read_text().splitlines()[0]
+    server.file.write_text(f"{first}\n{text}")
+
+
+def reload(server: ServerProcess, outcome: str = TAKEN) -> None:
+    """Has the configuration read again, and waits for the outcome."""
+    before = server.log.count(outcome)
+    server.send(signal.SIGHUP)
+    wait_until(lambda: server.log.count(outcome) > before)
+
+
+def names(server: ServerProcess) -> list[str]:
+    return [llm.name for llm in server.models.ListLlms(models_pb2.ListLlmsRequest(), timeout=HANG).llms]
+
+
+def test_llms_change_while_calls_go_on(tmp_path: Path) -> None:
+    with server_process(tmp_path, LLMS) as server:
+        health = health_pb2_grpc.HealthStub(server.channel)
+        watched = health.Watch(health_pb2.HealthCheckRequest(service="llm/added"), timeout=HANG)
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        stream = server.begin(request(llm="other", script=SLOW))
+        rewrite(server, "grace: 60\nllms:\n  echo: {provider: scripted}\n  added: {provider: scripted, reply: here}\n")
+        reload(server)
+        assert names(server) == ["added", "echo"]
+        assert server.answer(llm="added") == "here"
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            server.answer(llm="other")
+        assert failure_of(caught.value).reason == "UNKNOWN_LLM"  # type: ignore[arg-type]
+        assert "".join(event.text_delta.text for event in stream) == " b"
+        assert "added added, removed other; grace" in server.log
+        # The new grace counts: 20 seconds are the default.
+        stream = server.begin(request(script=[{"text": "a"}, {"delay": 3000}]))
+        rewrite(server, "grace: 0.2\nllms:\n  echo: {provider: scripted}\n")
+        reload(server)
+        server.send(signal.SIGTERM)
+        status, seconds = server.ends()
+        assert status == 0
+        assert seconds < 15
+        stream.cancel()
+
+
+FAULTS = {
+    "an unknown key": ("llms:\n  echo: {provider: scripted, nonsense: 1}\n", "nonsense"),
+    "no YAML": ("llms: [\n", "llms.yaml:"),
+    "a missing variable": ("llms:\n  echo: {provider: scripted, reply: '${NOT_THERE_1}'}\n", "NOT_THERE_1"),
+    "a file of tokens that is not there": ("tokens: /nowhere\nllms:\n  new: {provider: scripted}\n", "/nowhere"),
+    "an empty file": ("", "at least one LLM"),
+}
+
+
+def test_any_fault_changes_nothing_and_is_told_and_the_next_good_one_is_taken(tmp_path: Path) -> None:
+    with server_process(tmp_path, LLMS) as server:
+        for text, words in FAULTS.values():
+            rewrite(server, text)
+            reload(server, REFUSED)
+            assert words in server.log.partition(REFUSED)[2]
+            assert names(server) == ["echo", "other"]
+            assert server.answer(llm="other") == "before"
+        server.file.rename(server.file.with_suffix(".gone"))
+        reload(server, REFUSED)
+        server.file.with_suffix(".gone").rename(server.file)
+        rewrite(server, "llms:\n  echo: {provider: scripted, reply: after}\n")
+        reload(server)
+        assert server.answer() == "after"
+
+
+def test_keys_that_take_a_restart_are_named_and_the_others_count(tmp_path: Path) -> None:
+    with server_process(tmp_path, LLMS) as server, socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        listen = f"listen: 127.0.0.1:{other.getsockname()[1]}\n"
+        server.file.write_text(f"{listen}reflection: false\nlog_level: debug\nllms:\n  one: {{provider: scripted}}\n")
+        for _ in range(2):  # the second one still differs from what counts
+            reload(server)
+        for key in ("listen", "reflection"):
+            wait_until(lambda name=key: server.log.count(f"{name}: takes effect when") == 2)  # type: ignore[misc]
+        assert names(server) == ["one"]
+        assert server.answer() == "still there"
+
+
+def test_reload_never_opens_what_listens_to_everybody(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{'0' * 64} admin\n")
+    tokens.chmod(0o600)
+    settings = f"tokens: {tokens}\n"
+    with server_process(tmp_path, LLMS, settings=settings, listen="0.0.0.0:0") as server:
+        # In the file it listens on this machine alone, where no token is needed; the running server does not.
+        server.file.write_text("listen: 127.0.0.1:0\nllms:\n  echo: {provider: scripted}\n")
+        reload(server, REFUSED)
+        assert "can be reached from other machines" in server.log
+
+
+def test_many_reloads_at_once_lose_no_call(tmp_path: Path) -> None:
+    with server_process(tmp_path, LLMS) as server:
+        for number in range(20):
+            text = f"reply: v{number}"
+            rewrite(server, f"llms:\n  echo: {{provider: scripted}}\n  other: {{provider: scripted, {text}}}\n")
+            server.send(*[signal.SIGHUP] * 10)
+            assert server.answer() == "still there"
+        wait_until(lambda: server.answer(llm="other") == "v19")
+        server.send(signal.SIGHUP, signal.SIGTERM)
+        assert server.ends()[0] == 0
+
+
+def test_server_without_a_file_says_so_and_goes_on(tmp_path: Path) -> None:
+    program = """
+import sys
+from abstractllm_server.app import run
+from abstractllm_server.settings import load_settings
+listen = open(sys.argv[1]).readline().split()[1]
+sys.exit(run(load_settings(None, {"listen": listen, "llms": {"echo": {"provider": "scripted"}}})))
+"""
+    with server_process(tmp_path, program=program) as server:
+        reload(server, REFUSED)
+        assert "no configuration file" in server.log
+        assert server.answer() == "still there"
+
+
+def test_sd_notify_tells_the_service_manager_of_the_servers_life(tmp_path: Path) -> None:
+    messages: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+
+        def read() -> None:
+            while data := manager.recv(4096):
+                messages.append(data.decode())
+
+        threading.Thread(target=read, daemon=True).start()
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        with server_process(tmp_path, LLMS, environment=environment) as server:
+            wait_until(lambda: messages.count("WATCHDOG=1") >= 2)
+            assert messages[0].startswith("READY=1\nSTATUS=listening on unix:")
+            reload(server)
+            wait_until(lambda: messages[-1] == "WATCHDOG=1")
+            (reloading,) = [
+                place for place, text in enumerate(messages) if text.startswith("RELOADING=1\nMONOTONIC_USEC=")
+            ]
+            assert any(text.startswith("READY=1") for text in messages[reloading:])
+            server.send(signal.SIGTERM)
+            assert server.ends()[0] == 0
+            assert any(text.startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=20") for text in messages)
+
+
+def test_watchdog_gets_no_sign_of_life_of_a_blocked_loop(tmp_path: Path) -> None:
+    program = """
+import time
+from abstractllm.testing import ScriptedProvider
+async def load(self):
+    print("blocked", flush=True)
+    time.sleep(3000)
+ScriptedProvider.load = load
+"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000"}
+        with server_process(tmp_path, program=program + MAIN, environment=environment) as server:
+            wait_until(lambda: "blocked" in server.log)
+            manager.settimeout(0.3)
+            signs = 0
+            with contextlib.suppress(TimeoutError):
+                while manager.recv(4096):
+                    signs += 1
+            assert signs < 50
