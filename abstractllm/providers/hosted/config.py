@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from abstractllm._core.admission.config import AdmissionConfig
-from abstractllm.config import Seconds
+from abstractllm.config import Bytes, Seconds
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.hosted.limits import http_arguments
 
@@ -108,6 +108,8 @@ class HostedConfig(AdmissionConfig):
     """The address that the API's paths are appended to."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Requests that run upstream at once, and connections at most; further ones wait."""
+    max_queue_bytes: Bytes = 16 << 20
+    """Bytes that the waiting requests may hold: less than before a local model, since so many run beside them."""
 
     api_key_header: Annotated[str, Field(pattern=rf"^{_TOKEN}$", max_length=128)] | None = None
     """The header that the key is sent in, without `Bearer` unless it is `Authorization`; if absent the API's own."""
