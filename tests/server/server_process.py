@@ -53,7 +53,7 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The text that it has logged."""
         return self._log.read_text("utf-8")
 
     @property

@@ -157,10 +157,10 @@ async def test_fallback_follows_its_llms() -> None:
 async def test_fallback_that_was_removed_still_asks_its_llms() -> None:
     failing = {"provider": "scripted", "script": [{"delay": 0.3}, {"error": "PROVIDER_UNAVAILABLE"}]}
     llms = made(a=A, failing=failing, good=B, best=fallback("failing", "good", max_retries=0))
-    asked = asyncio.create_task(answer(llms, "best"))
+    request = asyncio.create_task(answer(llms, "best"))
     await until(lambda: llms["failing"].running)
     await llms.apply({"a": A})
-    assert await asked == "b"
+    assert await request == "b"
     await until(lambda: not llms._leaving)
     await llms.close()
 

@@ -1,4 +1,4 @@
-"""What a service manager is told of the server, in the protocol of systemd's sd_notify."""
+"""The messages to a service manager about the server, in the protocol of systemd's sd_notify."""
 
 from __future__ import annotations
 

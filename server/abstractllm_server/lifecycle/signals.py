@@ -33,7 +33,7 @@ _INTERRUPTED_STATUS = 130
 
 
 class Action(Enum):
-    """What a signal does."""
+    """The effect of a signal."""
 
     STOP = auto()
     """The running calls may end within the grace, then the process ends; a second one ends it at once."""
