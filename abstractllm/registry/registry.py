@@ -58,7 +58,7 @@ class LLMRegistry:
         self.default = _default_of(llms, default)
         self._llms = dict(llms)
         """Never changed, but replaced as a whole: other threads read it."""
-        self._configured = {name: llm.config for name, llm in llms.items()}
+        self._configured: dict[str, LLMConfig] = {name: llm.config for name, llm in llms.items()}
         self._memory = ModelMemory(max_loaded, memory_budget)
         self._listeners: list[Callable[[], None]] = []
         self._changing: dict[str, asyncio.Lock] = {}

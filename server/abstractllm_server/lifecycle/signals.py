@@ -82,7 +82,7 @@ class ProcessSignals:
     def __init__(self) -> None:
         self.grace = 0.0
         self._actions = actions()
-        self._last_acts: list[Callable[[], None]] = []
+        self._last_acts: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_stop: Callable[[], None] = _nothing
@@ -132,7 +132,7 @@ class ProcessSignals:
             if self._is_reload_pending:
                 self._tell(on_reload)
 
-    def before_forced_end(self, act: Callable[[], None]) -> None:
+    def before_forced_end(self, act: Callable[[], object]) -> None:
         """Registers what is done before the process is ended by force; all of it may take half a second."""
         self._last_acts.append(act)
 

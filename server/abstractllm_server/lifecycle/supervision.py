@@ -91,6 +91,6 @@ class Supervisor:
     def _note_failure(self, name: str, error: BaseException, failures: int) -> float:
         """Logs and counts a failure; returns the seconds until the next start."""
         self.restarts[name] += 1
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, 10))
+        pause: float = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, 10))
         logger.error("the background task %s failed and starts again in %.0f s", name, pause, exc_info=error)
         return pause
