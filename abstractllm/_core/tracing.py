@@ -68,7 +68,7 @@ def end_span(upstream: UpstreamCall) -> None:
         return
     if span.is_recording():
         usage = upstream.usage
-        values = {
+        values: dict[str, Any] = {
             "gen_ai.usage.input_tokens": usage and usage.input_tokens,
             "gen_ai.usage.output_tokens": usage and usage.output_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage and usage.cached_input_tokens,

@@ -87,27 +87,52 @@ def _quoted(text: str) -> str:
     return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
-def _exception_text(record: logging.LogRecord) -> str:
+def _exception_lines(record: logging.LogRecord) -> list[str]:
+    """Returns the lines of a record's traceback; none without an exception.
+
+    The text of an exception, which may hold anything, stays within one line.
+    """
     trace = getattr(record, "trace", None)
-    if isinstance(trace, traceback.TracebackException):
-        return "".join(trace.format()).rstrip("\n")
-    if record.exc_info and record.exc_info[1] is not None:
-        return "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
-    return record.exc_text or ""
+    if not isinstance(trace, traceback.TracebackException):
+        if not record.exc_info or record.exc_info[0] is None:
+            return [escape(line) for line in shortened(record.exc_text or "").split("\n") if line]
+        trace = traceback.TracebackException(*record.exc_info, compact=True)
+    lines: list[str] = []
+    _escape_notes(trace)
+    for part in trace.format():
+        is_frame = part.lstrip(" |+-").startswith('File "')
+        text = shortened(part.strip("\n"))
+        lines += [escape(line) for line in (text.split("\n") if is_frame else [text]) if line]
+    return lines
+
+
+def _escape_notes(trace: traceback.TracebackException) -> None:
+    """Keeps each note of an exception, and of those that it came from, in one line."""
+    traces, seen = [trace], set[int]()
+    while traces:
+        trace = traces.pop()
+        if id(trace) in seen:
+            continue
+        seen.add(id(trace))
+        notes = getattr(trace, "__notes__", None)
+        if isinstance(notes, list | tuple):
+            trace.__notes__ = [escape(note) if isinstance(note, str) else "a note that is no text" for note in notes]
+        elif notes is not None:
+            trace.__notes__ = None
+        traces += [near for near in (trace.__cause__, trace.__context__) if near is not None]
+        traces += getattr(trace, "exceptions", None) or ()
 
 
 class TextFormatter(logging.Formatter):
     """Writes a record as its time in UTC, level, logger and message in one line.
 
-    A traceback follows in lines of its own, each of which begins with `  | `.
+    A traceback follows in lines of its own, each of which begins with `  | `; an exception's text is one of them.
     """
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line, or lines, of a record, without a line end at the end."""
         line = f"{_time(record)} {record.levelname} {escape(record.name)} {escape(record.getMessage())}"
-        if text := _exception_text(record):
-            line += _CONTINUED + _CONTINUED.join(escape(part) for part in text[:MAX_CHARACTERS].split("\n"))
-        return line
+        return _CONTINUED.join([line, *_exception_lines(record)])
 
 
 class JsonFormatter(logging.Formatter):
@@ -127,8 +152,8 @@ class JsonFormatter(logging.Formatter):
             "message": message.text if isinstance(message, StructuredMessage) else shortened(record.getMessage()),
         }
         values |= {name: value for name, value in fields.items() if name not in values}
-        if text := _exception_text(record):
-            values["exception"] = shortened(text)
+        if lines := _exception_lines(record):
+            values["exception"] = "\n".join(lines)
         return json.dumps(values, default=str).replace("\x7f", "\\u007f")
 
 

@@ -39,16 +39,33 @@ def test_what_does_not_print_is_an_escape_wherever_it_stands(character: str) -> 
 
 def test_traceback_is_told_in_lines_that_no_record_begins_with() -> None:
     try:
-        raise ValueError(f"first{FORGED}\x1b[2J\rthird")
-    except ValueError as error:
+        try:
+            raise ValueError(f"first{FORGED}\x1b[2J\rthird")
+        except ValueError as error:
+            error.add_note(f"noted{FORGED}")
+            raise ExceptionGroup(f"several{FORGED}", [KeyError(FORGED), OSError(FORGED)]) from error
+    except ExceptionGroup as error:
         failed = record("failed", error=error)
     first, *others = TextFormatter().format(failed).split("\n")
     assert START.match(first) and first.endswith(" failed")
     assert all(line.startswith("  | ") and line.isprintable() for line in others)
     assert any("test_traceback_is_told" in line for line in others)
-    assert "\\x1b[2J\\rthird" in others[-1]
+    assert any("ValueError: first" in line and "\\x1b[2J\\rthird" in line for line in others)
+    assert any("KeyError" in line for line in others) and any("OSError" in line for line in others)
+    forged = FORGED.strip()
+    assert not [line for line in others if line.lstrip(" |+-").startswith(forged)]
+    assert forged in "".join(others)
     values = json.loads(JsonFormatter().format(failed))
-    assert values["exception"].endswith(f"ValueError: first{FORGED}\x1b[2J\rthird")
+    assert "ValueError: first" in values["exception"]
+
+
+def test_traceback_of_wrong_source_is_told() -> None:
+    try:
+        compile(f"first =\nsecond {FORGED}", "name\nof a file", "exec")
+    except SyntaxError as error:
+        lines = TextFormatter().format(record("failed", error=error)).split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert "SyntaxError" in lines[-1]
 
 
 @pytest.mark.parametrize("value", ["a llm=other", 'a" llm="other', 'a\\" llm="other', "", "a=b", FORGED, "\\"])

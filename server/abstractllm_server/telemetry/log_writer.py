@@ -196,8 +196,9 @@ class QueueHandler(logging.Handler):
         copied.args = copied.exc_info = copied.exc_text = None
         if record.exc_info and record.exc_info[0] is not None:
             # Without its frames and without reading the sources, which the writer does.
-            copied.trace = traceback.TracebackException(*record.exc_info, lookup_lines=False, compact=True)
-            size += sum(len(part) for part in copied.trace.format_exception_only()) + _TRACE_BYTES
+            trace = traceback.TracebackException(*record.exc_info, lookup_lines=False, compact=True)
+            size += sum(map(len, trace.format_exception_only())) + _TRACE_BYTES
+            copied.__dict__["trace"] = trace
         is_important = record.levelno >= logging.WARNING or record.name == AUDIT_LOGGER
         self.writer.put(copied, size, is_important=is_important)
 
