@@ -1,4 +1,4 @@
-"""Who waits before a hosted LLM, and who is refused: nothing waits without a bound, nobody behind others' hundreds."""
+"""Admission before a hosted LLM: nothing waits without a bound, and nobody behind hundreds of somebody else's requests."""
 
 import asyncio
 import time

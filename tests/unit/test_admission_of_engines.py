@@ -1,4 +1,4 @@
-"""Who waits before a local model, and who is refused, with an engine process that has no model."""
+"""Admission before a local model, with an engine process that has no model."""
 
 from __future__ import annotations
 

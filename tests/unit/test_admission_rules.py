@@ -1,4 +1,4 @@
-"""Who runs, who waits and who is refused: turns weighted by tokens, deadlines, and the limits of callers."""
+"""The rules of admission: turns weighted by tokens, deadlines, and the limits of callers."""
 
 from __future__ import annotations
 

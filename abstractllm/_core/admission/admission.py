@@ -24,7 +24,7 @@ Refusal = OverloadedError | RateLimitedError
 
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 _MARGIN = 1.15
-"""What is expected to take so long may take this much longer."""
+"""The factor by which anything may take longer than expected."""
 
 
 class Admission(Generic[T]):
