@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MEBIBYTE = 1 << 20
+_LONGEST = 600
+"""Characters of a value that are shown."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Figures:
 
     def equal(self, name: str, value: object, expected: object) -> None:
         """Notes a value that must be `expected`."""
-        self._note(name, f"{value}", "", f"must be {expected}", value == expected)
+        shown = f"{value}" if len(f"{value}") <= _LONGEST else f"{value}"[:_LONGEST] + "..."
+        self._note(name, shown, "", f"must be {expected}", value == expected)
 
     def holds(self, name: str, passed: bool, value: object = "") -> None:
         """Notes a condition; `value` says more about it."""

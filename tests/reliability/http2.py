@@ -9,12 +9,13 @@ import asyncio
 import ssl
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Self
 
 import hpack
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _INITIAL_WINDOW_SIZE, _DEFAULT_WINDOW = 4, 65_535
 _LARGEST_WINDOW = 2**31 - 1
@@ -144,8 +145,9 @@ class RawConnection:
             await self._writer.drain()
 
     async def drain(self) -> None:
-        """Waits until the server has taken what was written."""
-        await self._writer.drain()
+        """Waits until the server has taken what was written, or has closed the connection."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
 
     async def until_ended(self, count: int, timeout: float) -> int:
         """Waits until so many streams have ended, or the connection has; returns the number of those that ended."""
