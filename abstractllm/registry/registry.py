@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from abstractllm._core.model_memory import ModelMemory
@@ -173,6 +173,7 @@ class LLMRegistry:
         *,
         max_loaded: int | None = None,
         memory_budget: int | None = None,
+        prepare_others: Callable[[], Awaitable[Callable[[], None]]] | None = None,
     ) -> Difference:
         """Takes a new configuration over: LLMs are added, changed and removed, without a pause for the others.
 
@@ -186,6 +187,7 @@ class LLMRegistry:
             default: As for `from_config`.
             max_loaded: As for `from_config`.
             memory_budget: As for `from_config`.
+            prepare_others: Prepares, last of all, what else is to change, and returns the function that changes it.
 
         Returns:
             The names of the LLMs that were added, changed and removed.
@@ -202,8 +204,11 @@ class LLMRegistry:
             for llm in sorted(plan.changing, key=lambda llm: llm.name):
                 await stack.enter_async_context(self.changing(llm.name))
                 await stack.enter_async_context(llm.prepared_for(plan.configs[llm.name], replace=True))
+            change_others = await prepare_others() if prepare_others is not None else None
             self._commit(plan)
             self.default = default_name
+            if change_others is not None:
+                change_others()
             self._memory.set_limits(max_loaded, memory_budget)
         self._changed()
         return plan.difference
@@ -232,11 +237,11 @@ class LLMRegistry:
             now_idle = {id(llm) for llm in self._leaving if not llm.running and id(llm) not in needed}
             for llm in [llm for llm in self._leaving if id(llm) in idle & now_idle]:
                 self._leaving.remove(llm)
-                try:
-                    await llm.close_async()
+                (error,) = await asyncio.gather(llm.close_async(), return_exceptions=True)
+                if error is None:
                     logger.info("LLM %s, which was removed, has answered its last requests and is closed", llm.name)
-                except Exception:
-                    logger.exception("LLM %s, which was removed, cannot be closed", llm.name)
+                else:
+                    logger.error("LLM %s, which was removed, cannot be closed", llm.name, exc_info=error)
             idle = now_idle
 
     def _changed(self) -> None:

@@ -281,6 +281,7 @@ async def _run(
     signals.before_forced_end(server.abandon)
     preparations = {**server.preparations, "grace": lambda settings: lambda: set_grace(settings)}
     reloader = ConfigurationReloader(load, settings, registry, preparations, manager, server.load)
+    server.supervisor.watch_other_threads()
     stopped = asyncio.Event()
     signals.attach(on_stop=stopped.set, on_reload=reloader.request)
     await server.start()

@@ -90,3 +90,19 @@ async def test_thread_that_fails_is_started_again(supervisor: Supervisor) -> Non
     supervisor.run_thread("work", work)
     await until(is_over.is_set)
     assert (starts, supervisor.restarts["work"]) == (3, 2)
+
+
+async def test_thread_that_nobody_supervises_is_told_of_when_it_fails(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    supervisor.watch_other_threads()
+
+    def work() -> None:
+        raise RuntimeError("of its own")
+
+    thread = threading.Thread(target=work, name="relay-7")
+    thread.start()
+    thread.join()
+    assert supervisor.restarts == {"relay": 1}
+    assert "the thread relay failed and is gone" in caplog.text

@@ -165,6 +165,25 @@ async def test_fallback_that_was_removed_still_asks_its_llms() -> None:
     await llms.close()
 
 
+async def test_what_else_changes_comes_into_force_with_the_llms_or_not_at_all() -> None:
+    llms = made(a=A)
+    steps: list[object] = []
+
+    async def prepare() -> Any:
+        steps.append([llm.name for llm in llms])
+        return lambda: steps.append([llm.name for llm in llms])
+
+    async def refuse() -> Any:
+        raise ConfigurationError("refused")
+
+    with pytest.raises(ConfigurationError, match="refused"):
+        await llms.apply({"a": A, "b": B}, prepare_others=refuse)
+    assert [llm.name for llm in llms] == ["a"]
+    await llms.apply({"a": A, "b": B}, prepare_others=prepare)
+    assert steps == [["a"], ["a", "b"]]
+    await llms.close()
+
+
 async def test_who_changes_a_configuration_and_a_new_one_take_turns() -> None:
     llms = made(a=A, b=B)
     async with llms.changing("a") as llm:

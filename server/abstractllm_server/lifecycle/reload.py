@@ -26,6 +26,8 @@ Preparation = Callable[[ServerSettings], Callable[[], None]]
 _KEYS_OF_LLMS = ("llms", "default", "max_loaded", "memory_budget")
 _KEYS_OF_THE_START = ("preload",)
 """Keys that are read again, and mean something when LLMs are added."""
+_KEYS_WITH_A_VALUE = ("tls.client_ca",)
+"""Keys of which another value can be taken over, but neither the first nor none."""
 
 
 class ConfigurationReloader:
@@ -104,24 +106,42 @@ class ConfigurationReloader:
         before = self.settings
         loaded = await asyncio.to_thread(self._load)
         changed = list(_changed_keys(before, loaded))
-        fixed = [key for key in changed if key not in (*self._preparations, *_KEYS_OF_LLMS, *_KEYS_OF_THE_START)]
+        fixed = [key for key in changed if self._is_fixed(key, before, loaded)]
         after = loaded
         for key in fixed:
             after = _with_value_of(before, key, after)
         # What stays in force must go together with what is new: a listener without credentials any more, say.
         after.check()
-        changes = [
-            await asyncio.to_thread(prepare, after) for key, prepare in self._preparations.items() if key in changed
-        ]
+        # One function may prepare several keys.
+        functions = {self._preparations[key]: None for key in changed if key in self._preparations and key not in fixed}
+
+        async def prepare_others() -> Callable[[], None]:
+            changes = [await asyncio.to_thread(function, after) for function in functions]
+
+            def change_others() -> None:
+                for change in changes:
+                    change()
+                self.settings = after
+
+            return change_others
+
+        await prepare_others()  # for its faults: loading models may take long
         difference = await self._registry.apply(
-            after.llms, after.default, max_loaded=after.max_loaded, memory_budget=after.memory_budget
+            after.llms,
+            after.default,
+            max_loaded=after.max_loaded,
+            memory_budget=after.memory_budget,
+            prepare_others=prepare_others,
         )
-        for change in changes:
-            change()
-        self.settings = after
         self._tell(difference, changed, fixed)
         wanted = (self._registry.default,) if after.preload is None else after.preload
         self._load_llms([name for name in wanted if name in (*difference.added, *difference.changed)])
+
+    def _is_fixed(self, key: str, before: ServerSettings, after: ServerSettings) -> bool:
+        """Returns whether a change of a key takes a restart."""
+        if key in _KEYS_WITH_A_VALUE and None in (_value(before, key), _value(after, key)):
+            return True
+        return key not in (*self._preparations, *_KEYS_OF_LLMS, *_KEYS_OF_THE_START)
 
     def _tell(self, difference: Difference, changed: list[str], fixed: list[str]) -> None:
         keys = ", ".join(key for key in changed if key not in (*fixed, "llms"))
@@ -142,11 +162,17 @@ def _changed_keys(before: ServerSettings, after: ServerSettings) -> Iterator[str
             yield key
 
 
+def _value(settings: ServerSettings, key: str) -> Any:
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
 def _with_value_of(before: ServerSettings, key: str, after: ServerSettings) -> ServerSettings:
     """Returns settings in which a key has the value that it had before."""
     group, _, name = key.partition(".")
+    value = _value(before, key)
     if name:
-        value: Any = getattr(after, group).model_copy(update={name: getattr(getattr(before, group), name)})
-    else:
-        value = getattr(before, group)
+        value = getattr(after, group).model_copy(update={name: value})
     return after.model_copy(update={group: value})

@@ -49,6 +49,16 @@ class Supervisor:
         self.restarts[name] += 0
         threading.Thread(target=self._run_in_thread, args=(name, function), name=name, daemon=True).start()
 
+    def watch_other_threads(self) -> None:
+        """Has failures of threads that nobody supervises logged and counted, too."""
+
+        def note(failure: threading.ExceptHookArgs) -> None:
+            name = "unnamed" if failure.thread is None else failure.thread.name.rstrip("-_0123456789")
+            self.restarts[name] += 1
+            logger.error("the thread %s failed and is gone", name, exc_info=failure.exc_value)
+
+        threading.excepthook = note
+
     def stop(self) -> None:
         """Cancels the tasks; threads are told to end by whoever made their functions."""
         for task in self._tasks:
