@@ -37,7 +37,10 @@ RUN groupadd --gid 10001 abstractllm \
     && install --directory --owner abstractllm --group abstractllm /home/abstractllm/.cache/abstractllm
 COPY --from=build /opt/abstractllm /opt/abstractllm
 COPY deploy/image/healthcheck.py /opt/abstractllm/healthcheck.py
-ENV PATH=/opt/abstractllm/bin:$PATH PYTHONUNBUFFERED=1
+# The ports for monitoring, on the loopback address. Those who probe or scrape from outside of the container set
+# `--monitoring 0.0.0.0:9464` and `--health 0.0.0.0:50052`, or the keys of the same names; the check below needs port 9464.
+ENV PATH=/opt/abstractllm/bin:$PATH PYTHONUNBUFFERED=1 \
+    ABSTRACTLLM_MONITORING=127.0.0.1:9464 ABSTRACTLLM_HEALTH=127.0.0.1:50052
 USER 10001:10001
 WORKDIR /home/abstractllm
 
@@ -47,9 +50,9 @@ VOLUME ["/home/abstractllm/.cache/abstractllm"]
 # By default the server listens on the loopback address, without credentials: to the other containers of its pod, and
 # with `docker run --network host`. Any other address needs credentials, or `--insecure` said aloud:
 #   docker run --publish 127.0.0.1:50051:50051 abstractllm serve --model demo --host 0.0.0.0 --insecure
-EXPOSE 50051
+EXPOSE 50051 50052 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
-    CMD ["/opt/abstractllm/bin/python", "-I", "/opt/abstractllm/healthcheck.py", "127.0.0.1:50051"]
+    CMD ["/opt/abstractllm/bin/python", "-I", "/opt/abstractllm/healthcheck.py", "127.0.0.1:9464"]
 
 # No shell in between: the server itself is process 1 and gets the signal that ends it.
 STOPSIGNAL SIGTERM

@@ -1,31 +1,37 @@
-"""Asks a server's health service whether it is alive: `python healthcheck.py ADDRESS`, exit code 0 if it is.
+"""Asks a server whether it is alive: `python healthcheck.py [HOST:PORT]`, exit code 0 if it is.
 
-Alive is the service `liveness`, not readiness: a container whose model still loads is not to be restarted.
+It asks `/livez` of the port for monitoring, by default the one that the image's ABSTRACTLLM_MONITORING names: plain HTTP
+without credentials, whatever the callers' port asks for. Alive is not ready: a container whose model still loads is not
+to be restarted, nor one that lets its last answers end.
 """
 
+import http.client
+import os
 import sys
-
-import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 TIMEOUT_SECONDS = 4.0
 
 
 def main(address: str) -> None:
-    """Exits with a message unless the server at `address` (host:port) says SERVING within four seconds."""
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = HealthStub(channel).Check(
-                HealthCheckRequest(service="liveness"), timeout=TIMEOUT_SECONDS, wait_for_ready=True
-            )
-        except grpc.RpcError as error:
-            sys.exit(f"{address}: {error.code().name}: {error.details()}")
-    if answer.status != HealthCheckResponse.SERVING:
-        sys.exit(f"{address}: {HealthCheckResponse.ServingStatus.Name(answer.status)}")
+    """Exits with a message unless the server with this port for monitoring says within four seconds that it is alive."""
+    host, _, port = address.rpartition(":")
+    if host.strip("[]") in ("", "0.0.0.0", "::"):
+        host = "localhost"
+    connection = http.client.HTTPConnection(f"{host}:{port}", timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/livez")
+        answer = connection.getresponse()
+        text = answer.read(200).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        sys.exit(f"{address}: {type(error).__name__}: {error}")
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        sys.exit(f"{address}: {answer.status} {text}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python healthcheck.py HOST:PORT")
-    main(sys.argv[1])
+    addresses = sys.argv[1:] or [address for address in [os.environ.get("ABSTRACTLLM_MONITORING")] if address]
+    if len(addresses) != 1:
+        sys.exit("usage: python healthcheck.py [HOST:PORT]; by default what ABSTRACTLLM_MONITORING names")
+    main(addresses[0])

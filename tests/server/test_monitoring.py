@@ -504,3 +504,47 @@ def test_time_in_which_the_process_is_stopped_does_not_count() -> None:
         worst, is_alive = child.stdout.readline().split()
     assert float(worst) < 1.0
     assert is_alive == "True"
+
+
+# The image's health check.
+
+
+def health_check(repository: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs the check that the image has, with an environment of its own."""
+    command = [sys.executable, "-I", str(repository / "deploy/image/healthcheck.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG, env=environment)
+
+
+async def test_health_check_of_the_image_asks_the_port_for_monitoring(repository: Path, tmp_path: Path) -> None:
+    pair = Authority(tmp_path).sign("server")
+    slow = Gated()
+    async with monitored({"slow": slow}, tls={"certificate": pair.certificate, "key": pair.key}) as served:
+        address = served.server.monitor.http_address
+        # A model that still loads is no reason to be restarted.
+        done = await asyncio.to_thread(health_check, repository, address)
+        assert (done.returncode, done.stderr) == (0, "")
+        done = await asyncio.to_thread(health_check, repository, ABSTRACTLLM_MONITORING=address)
+        assert done.returncode == 0
+        port = address.rpartition(":")[2]
+        assert (await asyncio.to_thread(health_check, repository, f"0.0.0.0:{port}")).returncode == 0
+        slow.gate.set()
+    for dead in (address, served.server.address):
+        done = await asyncio.to_thread(health_check, repository, dead)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{dead}: ConnectionRefusedError")
+    assert "usage" in (await asyncio.to_thread(health_check, repository)).stderr
+
+
+async def test_health_check_of_the_image_tells_a_blocked_server(repository: Path) -> None:
+    heartbeat = LoopHeartbeat(1.0)
+    heartbeat.silence = 2.0
+    board = StatusBoard(lambda: {"liveness": HealthCheckResponse.SERVING}, heartbeat)
+    with http_server(board, lambda accept: (b"", "")) as (_, address):
+        done = await asyncio.to_thread(health_check, repository, address)
+    assert (done.returncode, done.stderr) == (1, f"{address}: 503 the event loop is blocked\n")
+
+
+def test_image_and_health_check_agree_on_the_port(repository: Path) -> None:
+    text = (repository / "Dockerfile").read_text()
+    assert "ABSTRACTLLM_MONITORING=127.0.0.1:9464" in text
+    assert '"/opt/abstractllm/healthcheck.py", "127.0.0.1:9464"]' in text
