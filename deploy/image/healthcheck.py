@@ -1,8 +1,8 @@
 """Asks a server whether it is alive: `python healthcheck.py [HOST:PORT]`, exit code 0 if it is.
 
-It asks `/livez` of the port for monitoring, by default the one that the image's ABSTRACTLLM_MONITORING names: plain HTTP
-without credentials, whatever the callers' port asks for. Alive is not ready: a container whose model still loads is not
-to be restarted, nor one that lets its last answers end.
+It asks `/livez` of the port for monitoring, by default the one that the image's ABSTRACTLLM_MONITORING names: plain
+HTTP without credentials, whatever the callers' port asks for. Alive is not ready: a container whose model still loads
+is not to be restarted, nor one that lets its last answers end.
 """
 
 import http.client
@@ -13,7 +13,7 @@ TIMEOUT_SECONDS = 4.0
 
 
 def main(address: str) -> None:
-    """Exits with a message unless the server with this port for monitoring says within four seconds that it is alive."""
+    """Exits with a message unless the server, at its port for monitoring, says within four seconds that it is alive."""
     host, _, port = address.rpartition(":")
     if host.strip("[]") in ("", "0.0.0.0", "::"):
         host = "localhost"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
@@ -12,7 +13,8 @@ from abstractllm_server.monitoring.heartbeat import LoopHeartbeat
 
 __all__ = ["Status", "StatusBoard"]
 
-Status = HealthCheckResponse.ServingStatus
+Status: TypeAlias = int
+"""A value of `HealthCheckResponse.ServingStatus`."""
 
 _INTERVAL = 0.2
 """Seconds after which a change is noticed."""
