@@ -11,7 +11,6 @@ from abstractllm.errors import ConfigurationError
 __all__ = ["ConfigurationFaultsError", "at_line", "faults_of", "line_of"]
 
 _INDEX = re.compile(r"\[\d+\]")
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 class ConfigurationFaultsError(ConfigurationError):
@@ -38,10 +37,13 @@ def line_of(error: ConfigurationError, lines: Mapping[str, int]) -> int | None:
 
 def at_line(error: ConfigurationError, path: Path | None, line: int | None) -> ConfigurationError:
     """Returns an error of one line that puts the file and the line in front of the message, where they are known."""
-    message = error.message if path is None or line is None else f"{path}:{line}: {error.message}"
-    return ConfigurationError(
-        message.translate(_CONTROLS), field=error.field, limit=error.limit, requested=error.requested
+    place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+    # A key may hold what a terminal would obey, or nobody would see.
+    message = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in place + error.message
     )
+    return ConfigurationError(message, field=error.field, limit=error.limit, requested=error.requested)
 
 
 def _keys(field: str) -> Iterator[str]:

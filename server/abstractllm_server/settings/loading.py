@@ -42,7 +42,7 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
     """
     file = read_yaml(path) if path else YamlFile()
     overrides = {key: value for key, value in flags.items() if value is not None}
-    lines = {key: line for key, line in file.lines.items() if re.split(r"[.[]", key)[0] not in overrides}
+    lines = {key: line for key, line in file.lines.items() if _top(key) not in overrides}
     variables = Variables(os.environ)
     values = variables.fill({key: value for key, value in file.values.items() if key not in overrides}) | overrides
     settings, faults = _check(values)
@@ -57,13 +57,22 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
     if not numbered and settings is not None:
         return settings
     numbered.sort(key=lambda entry: entry[0] or 0)
-    located = [variables.hide(at_line(fault, path, line)) for line, fault in numbered[:MOST_FAULTS]]
+    located = [
+        # A flag's fault is not the file's.
+        variables.hide(at_line(fault, None if _top(fault.field or "") in overrides else path, line))
+        for line, fault in numbered[:MOST_FAULTS]
+    ]
     raise located[0] if len(located) == 1 else ConfigurationFaultsError(located)
 
 
 def locate(error: ConfigurationError, path: Path | None) -> ConfigurationError:
     """Returns an error with the file and the line of its key, for faults that show when the settings are used."""
     return at_line(error, path, line_of(error, read_yaml(path).lines) if path else None)
+
+
+def _top(field: str) -> str:
+    """Returns the key at the top of the file that a field is below."""
+    return re.split(r"[.[]", field)[0]
 
 
 def _check(values: Mapping[str, Any]) -> tuple[ServerSettings | None, list[ConfigurationError]]:
@@ -89,7 +98,7 @@ def _check(values: Mapping[str, Any]) -> tuple[ServerSettings | None, list[Confi
         more = ServerSettings.model_validate(right).faults()
     except ValidationError:
         return None, faults
-    return None, faults + [fault for fault in more if re.split(r"[.[]", fault.field or "")[0] not in wrong]
+    return None, faults + [fault for fault in more if _top(fault.field or "") not in wrong]
 
 
 def _as_configuration_error(error: AbstractLLMError) -> ConfigurationError:

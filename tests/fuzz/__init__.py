@@ -1,0 +1,1 @@
+"""Fuzzing of all that strangers, and operators' files, can bring: `python -m tests.fuzz`."""
