@@ -94,14 +94,15 @@ def test_level_says_whose_fault_it_was_and_messages_stay_out(
     assert (f"error={error.reason}" in line.getMessage()) if error else ("error" not in line.getMessage())
 
 
-def test_probes_that_go_well_are_told_at_debug_level_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_probes_are_told_at_debug_level_unless_the_server_is_at_fault(caplog: pytest.LogCaptureFixture) -> None:
     lines = log_of(
         caplog,
         record("/grpc.health.v1.Health/Check", status="OK"),
         record("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", status="OK"),
+        record("/grpc.health.v1.Health/Check", error=InvalidRequestError("no"), status="INVALID_ARGUMENT"),
         record("/grpc.health.v1.Health/Check", error=InternalError("no"), status="INTERNAL"),
     )
-    assert [line.levelno for line in lines] == [logging.DEBUG, logging.DEBUG, logging.ERROR]
+    assert [line.levelno for line in lines] == [logging.DEBUG, logging.DEBUG, logging.DEBUG, logging.ERROR]
 
 
 def test_forged_values_stay_in_their_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -164,7 +165,7 @@ def test_strangers_cannot_fill_the_log_and_the_rest_is_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("abstractllm_server.telemetry.audit.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("abstractllm_server.telemetry.rate_limit.time.monotonic", lambda: now[0])
     caplog.set_level(logging.INFO, logger="abstractllm")
     audit = Audit([])
     stranger = record(error=AuthenticationError("no"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 from typing import Any
 
@@ -12,6 +11,7 @@ from abstractllm.errors import ErrorReason
 from abstractllm.utils.log_lines import StructuredMessage
 from abstractllm_server.telemetry.log_writer import AUDIT_LOGGER
 from abstractllm_server.telemetry.observer import Metadata
+from abstractllm_server.telemetry.rate_limit import RateLimit
 
 __all__ = ["REFUSALS", "Audit"]
 
@@ -21,9 +21,6 @@ REFUSALS = {ErrorReason.UNAUTHENTICATED, ErrorReason.NOT_ALLOWED}
 """The reasons for which a caller is refused."""
 
 _LONGEST_VALUE = 256
-_BURST = 100
-_PER_SECOND = 20.0
-"""Refusals that are logged: so many at once, then so many a second, since strangers cause them."""
 
 
 class Audit:
@@ -39,9 +36,7 @@ class Audit:
 
     def __init__(self, admin_paths: Collection[str]) -> None:
         self._admin_paths = frozenset(admin_paths)
-        self._budget = float(_BURST)
-        self._filled_at = time.monotonic()
-        self._unlogged = 0
+        self._limit = RateLimit()
 
     def started(self, record: CallRecord, metadata: Metadata) -> None:
         """Does nothing: a call is logged at its end."""
@@ -49,29 +44,16 @@ class Audit:
     def ended(self, record: CallRecord) -> None:
         """Logs a call, if it is one of those."""
         if record.error is not None and record.error.reason in REFUSALS:
-            if self._may_log():
+            if (unlogged := self._limit.take()) is not None:
                 # The words are this server's, and name a method or a certificate at most.
                 fields = _who(record) | {"error": str(record.error.reason), "because": record.error.message[:300]}
-                if self._unlogged:
-                    fields["unlogged"], self._unlogged = self._unlogged, 0
-                logger.warning(StructuredMessage("refused", fields))
-            else:
-                self._unlogged += 1
+                logger.warning(StructuredMessage("refused", fields | ({"unlogged": unlogged} if unlogged else {})))
         elif record.method in self._admin_paths:
             fields = _who(record)
             if record.error is not None:
                 fields["error"] = str(record.error.reason)
             fields |= {name: str(value)[:_LONGEST_VALUE] for name, value in record.changes.items()}
             logger.info(StructuredMessage("admin", fields))
-
-    def _may_log(self) -> bool:
-        now = time.monotonic()
-        self._budget = min(_BURST, self._budget + (now - self._filled_at) * _PER_SECOND)
-        self._filled_at = now
-        if self._budget < 1:
-            return False
-        self._budget -= 1
-        return True
 
 
 def _who(record: CallRecord) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class CallLog:
     """Logs each call when it has ended: who called what, how it ended, its tokens and times; never its content.
 
     The level is ERROR for faults of this server, WARNING for what an operator should look at (overload, failures of a
-    provider), and INFO for all else, a caller's own mistakes among it. Health checks and reflection that went well, and
-    refused callers, of whom the audit tells, are logged at DEBUG level.
+    provider), and INFO for all else, a caller's own mistakes among it. Health checks and reflection are logged at DEBUG
+    level, as are refused callers, of whom the audit tells.
     """
 
     def started(self, record: CallRecord, metadata: Metadata) -> None:
@@ -71,11 +71,10 @@ def fields_of(record: CallRecord) -> dict[str, Any]:
 
 
 def _level(record: CallRecord) -> int:
-    if record.error is None:
-        return logging.DEBUG if record.method.startswith(_PROBES) else logging.INFO
-    reason = record.error.reason
-    if reason in REFUSALS:
-        return logging.DEBUG
+    reason = None if record.error is None else record.error.reason
     if reason in _FAULTS_OF_THE_SERVER:
         return logging.ERROR
+    # Strangers may call these as often as they like.
+    if reason in REFUSALS or record.method.startswith(_PROBES):
+        return logging.DEBUG
     return logging.WARNING if reason in _FAULTS_TO_LOOK_AT else logging.INFO

@@ -18,6 +18,8 @@ import sys
 import threading
 from typing import ClassVar
 
+from abstractllm_server.telemetry.rate_limit import RateLimit
+
 __all__ = ["capture_output"]
 
 logger = logging.getLogger("abstractllm.output")
@@ -78,13 +80,19 @@ def _keep_last_words(error: int | None) -> None:
 
 def _read(readable: int) -> None:
     """Logs the lines that arrive in a pipe, for ever."""
+    # Every stranger who connects can cause some of gRPC's, such as that a handshake failed.
+    limit = None if any(os.environ.get(name) for name in ("GRPC_TRACE", "GRPC_VERBOSITY")) else RateLimit()
     rest = b""
     while data := os.read(readable, 65_536):
         *lines, rest = (rest + data).split(b"\n")
         if len(rest) > _LONGEST_LINE:
             lines, rest = [*lines, rest], b""
         for line in lines:
-            _log(line)
+            left_out = 0 if limit is None else limit.take()
+            if left_out:
+                logger.warning("%d lines were left out, since there were more than 20 a second", left_out)
+            if left_out is not None:
+                _log(line)
 
 
 def _log(line: bytes) -> None:
