@@ -105,7 +105,7 @@ async def test_request_that_cannot_meet_its_deadline_is_refused_when_it_comes_an
         await saying("ok")(exchange)
 
     async with asking(handle, max_concurrent_requests=1) as (llm, server):
-        assert await ask(llm) == "ok"
+        assert [await ask(llm) for _ in range(3)] == ["ok"] * 3  # so long does an answer take
         waiting = [asyncio.create_task(ask(llm)) for _ in range(10)]
         await until(lambda: llm.queued == 9)
         began = time.monotonic()
@@ -113,7 +113,7 @@ async def test_request_that_cannot_meet_its_deadline_is_refused_when_it_comes_an
         assert time.monotonic() - began < 0.5
         assert await ask(llm, "other", timeout=HANG) == "ok"  # it is their turn next
         assert set(await asyncio.gather(*waiting)) == {"ok"}
-        assert len(server.requests) == 12
+        assert len(server.requests) == 14
 
 
 async def test_limits_of_a_caller_are_told_as_such_and_change_while_it_runs():

@@ -52,7 +52,7 @@ async def test_requests_that_cannot_be_checked_before_the_model_is_loaded_are_bo
 
 async def test_request_that_cannot_meet_its_deadline_never_reaches_the_engine(llm: HuggingFaceProvider) -> None:
     await llm.load()
-    assert await ask(llm, max_tokens=60) == "ok"
+    assert [await ask(llm, max_tokens=60) for _ in range(4)] == ["ok"] * 4  # so long does an answer take
     waiting = [asyncio.create_task(ask(llm, "many", max_tokens=60)) for _ in range(10)]
     await until(lambda: llm.queued >= 6)
     before = llm.counters.accepted

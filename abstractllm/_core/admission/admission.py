@@ -266,7 +266,7 @@ class Admission(Generic[T]):
         self._total_running -= 1
         self._rate.record(ticket.tokens)
         if is_whole and ticket.taken_at is not None:
-            self._rate.record_answer(answer_tokens, time.monotonic() - ticket.taken_at)
+            self._rate.record_answer(answer_tokens, time.monotonic() - ticket.taken_at, self.places)
             self._estimate.record(ticket.characters, prompt_tokens, answer_tokens, ticket.max_tokens)
         self._observe()
 

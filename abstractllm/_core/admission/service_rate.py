@@ -16,8 +16,8 @@ _ANSWERS_PER_TIME_CONSTANT = 3.0
 _MEMORY = 0.95
 """The weight of an answer's duration beside that of the next one."""
 _PRIOR = 0.01
-"""The weight of the assumption that a duration is proportional to its tokens, beside what was measured: it counts where
-all answers have about the same length."""
+"""The weight, beside what was measured, of the shortest duration that is possible: it counts where all answers have about
+the same length."""
 _SECONDS = 1.0
 """The weight, in seconds, of what was measured a long time ago."""
 
@@ -34,11 +34,13 @@ class ServiceRate:
         """The time of the last measurement; None while nothing waits."""
         self._stopped_at = time.monotonic()
         # Weighted sums over answers, for the line of their durations over their tokens.
+        self._seen = 0
+        """Answers so far."""
         self._answers = self._sum_tokens = self._sum_seconds = self._sum_squares = self._sum_products = 0.0
 
     @property
     def is_known(self) -> bool:
-        """True once an answer was completed."""
+        """True once enough answers were completed."""
         return self._answers > 0
 
     @property
@@ -69,8 +71,18 @@ class ServiceRate:
             self._is_measured = True
             self._completed += 1
 
-    def record_answer(self, answer_tokens: int, seconds: float) -> None:
-        """Notes how long a whole answer took from its turn to its end."""
+    def record_answer(self, answer_tokens: int, seconds: float, places: int = 0) -> None:
+        """Notes how long a whole answer took from its turn to its end.
+
+        Args:
+            answer_tokens: Its tokens.
+            seconds: Its duration.
+            places: Requests that are answered at a time: so many answers are passed over at first, since they may have
+                waited for connections, libraries or caches.
+        """
+        self._seen += 1
+        if self._seen <= places:
+            return
         self._answers = self._answers * _MEMORY + 1
         self._sum_tokens = self._sum_tokens * _MEMORY + answer_tokens
         self._sum_seconds = self._sum_seconds * _MEMORY + seconds
@@ -85,7 +97,11 @@ class ServiceRate:
         return requests / self.per_second
 
     def duration(self, answer_tokens: int) -> float:
-        """Returns the seconds that an answer of so many tokens takes from its turn to its end, once that is known."""
+        """Returns the seconds that an answer of so many tokens takes from its turn to its end, at least.
+
+        A longer one than those of late takes longer only as far as that was seen; a shorter one may take less in
+        proportion.
+        """
         if not self.is_known:
             return 0.0
         mean_tokens, mean_seconds = self._sum_tokens / self._answers, self._sum_seconds / self._answers
@@ -94,7 +110,9 @@ class ServiceRate:
         variance = max(0.0, self._sum_squares / self._answers - mean_tokens**2)
         covariance = self._sum_products / self._answers - mean_tokens * mean_seconds
         prior = _PRIOR * mean_tokens**2
-        slope = (covariance + prior * mean_seconds / mean_tokens) / (variance + prior)
+        if answer_tokens < mean_tokens:
+            covariance += prior * mean_seconds / mean_tokens
+        slope = covariance / (variance + prior)
         return max(0.0, mean_seconds + max(0.0, slope) * (answer_tokens - mean_tokens))
 
     def _resume(self, places: int) -> None:

@@ -8,8 +8,9 @@ __all__ = ["TokenEstimate"]
 
 _MEMORY = 0.98
 """The weight of a request beside the next one."""
-_INITIAL_CHARACTERS, _INITIAL_PROMPT_TOKENS = 4000.0, 1000.0
-_INITIAL_ANSWER_TOKENS = 256.0
+_INITIAL_CHARACTERS, _INITIAL_PROMPT_TOKENS = 400.0, 100.0
+_INITIAL_ENDS, _INITIAL_ANSWER_TOKENS = 0.1, 25.6
+"""They count less than the first answer."""
 _MOST_MEANS = 3.0
 """Answers of three times the mean are longer than 95 of 100, if each next token is as likely to be the last."""
 
@@ -22,7 +23,7 @@ class TokenEstimate:
 
     def __init__(self) -> None:
         self._characters, self._prompt_tokens = _INITIAL_CHARACTERS, _INITIAL_PROMPT_TOKENS
-        self._ends, self._answer_tokens = 1.0, _INITIAL_ANSWER_TOKENS
+        self._ends, self._answer_tokens = _INITIAL_ENDS, _INITIAL_ANSWER_TOKENS
 
     def prompt_tokens(self, characters: int) -> int:
         """Returns the tokens that a prompt of so many characters is expected to have, at least one."""
