@@ -20,6 +20,7 @@ Without a script it repeats the last message. A token is a word with the white s
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
@@ -50,6 +51,9 @@ from abstractllm.types import (
 __all__ = ["ScriptedConfig", "ScriptedProvider", "Step"]
 
 Step = Event | BaseException | float | Mapping[str, Any]
+
+_KEPT_REQUESTS = 100
+_KEPT_BYTES = 4 << 20
 
 _CAPABILITIES = Capabilities(
     tools=True,
@@ -97,7 +101,9 @@ class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
         capabilities: The capabilities that it claims, to test refusals; everything if absent.
 
     Attributes:
-        requests: Every request that was answered, in order, defaults filled in.
+        requests: The latest requests that were answered, in order, defaults filled in: up to 100, and 4 MiB of text,
+            images and options in all.
+        answered: The number of all requests that were answered.
         released: The number of those that have ended, however they ended.
     """
 
@@ -119,7 +125,8 @@ class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
             self._state = (LlmState.UNLOADED, "")
         self._loading = asyncio.Lock()
         self.requests: list[GenerationRequest] = []
-        self.released = 0
+        self._sizes: list[int] = []
+        self.answered = self.released = 0
 
     async def capabilities(self, config: ScriptedConfig, model: str) -> Capabilities:
         """Returns the capabilities that it was given."""
@@ -132,13 +139,22 @@ class ScriptedProvider(AbstractLLMInterface[ScriptedConfig]):
     async def events(self, request: GenerationRequest, config: ScriptedConfig) -> AsyncGenerator[Event, None]:
         """Plays the script, cut by `max_tokens` and `stop` as a model's answer would be."""
         await self.load()
-        self.requests.append(request)
+        self._keep(request)
         try:
             performance = _Performance(request, self._delay(request, config))
             async for event in performance.play(self._steps(request, config)):
                 yield event
         finally:
             self.released += 1
+
+    def _keep(self, request: GenerationRequest) -> None:
+        """Keeps a request, and forgets earlier ones: a server may answer for months."""
+        self.answered += 1
+        # A test may have cleared the list.
+        self._sizes = [*self._sizes[len(self._sizes) - len(self.requests) :], _size(request)]
+        self.requests.append(request)
+        while len(self._sizes) > _KEPT_REQUESTS or sum(self._sizes) > _KEPT_BYTES:
+            del self.requests[0], self._sizes[0]
 
     def _steps(self, request: GenerationRequest, config: ScriptedConfig) -> Iterable[Step]:
         options = request.provider_options
@@ -311,3 +327,16 @@ def _pieces(text: str) -> list[str]:
 def _count_tokens(request: GenerationRequest) -> int:
     parts = [part for message in request.conversation() for part in message.parts]
     return sum(len(_pieces(part.text)) for part in parts if isinstance(part, Text | Reasoning))
+
+
+def _size(value: object) -> int:
+    """Returns the bytes and characters that a value holds, wherever they are in it; a call's record does not count."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_size(key) + _size(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    if dataclasses.is_dataclass(value):
+        return sum(_size(getattr(value, field.name)) for field in dataclasses.fields(value) if field.compare)
+    return 0

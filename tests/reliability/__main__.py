@@ -45,7 +45,10 @@ def _measure(row: Row, *, small: bool) -> Outcome:
     outcome = asyncio.run(measure(row, full=not small))
     for figure in outcome.figures:
         print(f"       {'    ' if figure.passed else 'FAIL'} {figure}", flush=True)
-    print(f"{_numbers(row):>5}  {'passed' if outcome.passed else 'FAILED'} in {time.monotonic() - began:.1f} s", flush=True)
+    print(
+        f"{_numbers(row):>5}  {'passed' if outcome.passed else 'FAILED'} in {time.monotonic() - began:.1f} s",
+        flush=True,
+    )
     return outcome
 
 

@@ -17,7 +17,10 @@ from tests.reliability.figures import Row
 if TYPE_CHECKING:
     from tests.reliability.runner import Outcome
 
-_BEGIN, _END = "<!-- The figures: written by `python -m tests.reliability --markdown`. -->", "<!-- End of the figures. -->"
+_BEGIN, _END = (
+    "<!-- The figures: written by `python -m tests.reliability --markdown`. -->",
+    "<!-- End of the figures. -->",
+)
 _LINE = re.compile(r"\| (?P<numbers>[0-9, ]+) \| .* \|")
 
 

@@ -141,7 +141,9 @@ class ServerProcess:
             await asyncio.sleep(0.05)
         return time.monotonic() - began
 
-    async def ends(self, number: signal.Signals = signal.SIGTERM, timeout: float = 60.0, *, group: bool = False) -> float:
+    async def ends(
+        self, number: signal.Signals = signal.SIGTERM, timeout: float = 60.0, *, group: bool = False
+    ) -> float:
         """Sends a signal to the process, or, as systemd does, to all below it too.
 
         Returns:
@@ -255,6 +257,4 @@ async def serving(
 
 def descendants_left(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Returns those processes that still run."""
-    return [
-        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -36,7 +36,7 @@ async def settled(served: Serving, begun: int = 1) -> None:
     assert isinstance(llm, Watched)
     await until(lambda: llm.closed == begun and llm.running == 0)
     assert llm.begun == begun
-    assert llm.released == len(llm.requests)
+    assert llm.released == llm.answered
     await until(lambda: served.server.running == 0)
     await served.works()
 

@@ -65,7 +65,9 @@ async def _phases(figures: Figures, server: ServerProcess, count: int) -> None:
             if phase == "queued":
                 message = _MESSAGE
             else:
-                message = request(_LONG + phase, llm="local", logit_bias=ENDLESS, max_tokens=2 if phase == "end" else 300)
+                message = request(
+                    _LONG + phase, llm="local", logit_bias=ENDLESS, max_tokens=2 if phase == "end" else 300
+                )
             if phase == "decode":
                 message = _MESSAGE
             calls = [stub.StreamGenerate(message) for _ in range(count)]
@@ -99,7 +101,9 @@ async def _deadline(figures: Figures, server: ServerProcess, api: FakeServer) ->
         end = await unary(stub.Generate(request(llm="hosted"), timeout=0.5))
         await _until(lambda: api.running == 0, 5)
         figures.equal("deadline of 500 ms, hosted: end", end.code, "DEADLINE_EXCEEDED")
-        figures.at_most("the upstream's connection is closed after it by", 1000 * (time.monotonic() - began - 0.5), 200, "ms")
+        figures.at_most(
+            "the upstream's connection is closed after it by", 1000 * (time.monotonic() - began - 0.5), 200, "ms"
+        )
 
 
 async def rests_after(engine: psutil.Process, limit: float) -> float:

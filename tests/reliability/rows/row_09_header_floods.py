@@ -15,7 +15,11 @@ from tests.reliability.http2 import RawConnection, header_block
 from tests.reliability.server_process import ServerProcess, serving
 from tests.reliability.tokens import TOKEN, token_file
 
-_METHODS = ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/abstractllm_api.v1.GenerationService/Generate")
+_METHODS = (
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/abstractllm_api.v1.GenerationService/Generate",
+)
 _CONNECTIONS = 5
 
 

@@ -115,7 +115,9 @@ def mutated(seed: bytes, source: random.Random) -> bytes:
             case 3:
                 octets[place:place] = octets[place : place + 16] * source.randint(1, 40)
             case 4:
-                octets[place : place + 1] = source.choice((b"\xff" * 10, b"\x00", b"\x80" * 9 + b"\x01", b"\xed\xa0\x80"))
+                octets[place : place + 1] = source.choice(
+                    (b"\xff" * 10, b"\x00", b"\x80" * 9 + b"\x01", b"\xed\xa0\x80")
+                )
             case _:
                 octets = octets[:place]
     return bytes(octets)

@@ -50,9 +50,7 @@ async def _stall(server: ServerProcess, streams: int, connections: int) -> int:
     try:
         for number in range(streams):
             opened[number % connections].unary(header_block(STREAM), payload)
-        ends = (
-            connection.until_ended(streams // connections, _WRITE_TIMEOUT * 2 + 10) for connection in opened
-        )
+        ends = (connection.until_ended(streams // connections, _WRITE_TIMEOUT * 2 + 10) for connection in opened)
         ended = await asyncio.gather(*ends)
         share = streams // connections
         return sum(share if one.is_closed else count for one, count in zip(opened, ended, strict=True))

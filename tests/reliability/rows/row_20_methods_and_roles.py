@@ -52,8 +52,13 @@ _MALFORMED = [
 async def measure(setting: Setting) -> Figures:
     """Calls every method as each role, with an empty message."""
     figures = Figures()
-    services = [file.services_by_name.values() for file in (config_pb2.DESCRIPTOR, generation_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR)]
-    methods = [f"/{service.full_name}/{method.name}" for group in services for service in group for method in service.methods]
+    services = [
+        file.services_by_name.values()
+        for file in (config_pb2.DESCRIPTOR, generation_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR)
+    ]
+    methods = [
+        f"/{service.full_name}/{method.name}" for group in services for service in group for method in service.methods
+    ]
     tokens = str(token_file(setting.folder))
     async with serving(setting.folder, tokens=tokens) as server, server.channel() as channel:
         wrong = []
@@ -63,7 +68,10 @@ async def measure(setting: Setting) -> Figures:
                 if not _as_documented(path, role, end):
                     wrong.append(f"{role} {path}: {end}")
         figures.equal(f"ends of {len(_ROLES)} roles x {len(methods) + 4} methods not as documented", wrong, [])
-        refused = {"no token": ("UNAUTHENTICATED", "UNIMPLEMENTED"), "an unknown token": ("UNAUTHENTICATED", "UNIMPLEMENTED")}
+        refused = {
+            "no token": ("UNAUTHENTICATED", "UNIMPLEMENTED"),
+            "an unknown token": ("UNAUTHENTICATED", "UNIMPLEMENTED"),
+        }
         wrong = []
         for role, token in _ROLES.items():
             for path in _MALFORMED:

@@ -43,7 +43,14 @@ def _begin(provider: str) -> str:
         return chunk("hello")
     if provider == "ollama":
         return json.dumps({"model": "m", "message": {"role": "assistant", "content": "hello"}, "done": False}) + "\n"
-    message = {"id": "1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}
+    message = {
+        "id": "1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": message},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -107,9 +114,7 @@ async def measure(setting: Setting) -> Figures:
         await _fault(provider, fault)(exchange)
 
     async with upstream(handle) as api:
-        llms = {
-            f"{provider}-{fault}": hosted(api, provider, model=f"{provider}-{fault}") for provider, fault in pairs
-        }
+        llms = {f"{provider}-{fault}": hosted(api, provider, model=f"{provider}-{fault}") for provider, fault in pairs}
         for name, line in llms.items():
             if name.endswith("refused"):
                 line["base_url"] = f"http://127.0.0.1:{free_port()}"

@@ -25,7 +25,9 @@ async def measure(setting: Setting) -> Figures:
     calls = setting.load(10_000, 1_500)
     read, write = os.pipe()
     try:
-        async with serving(setting.folder / "unread", log_level="debug", grace=_GRACE, outputs=(write, write)) as server:
+        async with serving(
+            setting.folder / "unread", log_level="debug", grace=_GRACE, outputs=(write, write)
+        ) as server:
             os.close(write)
             write = -1
             await _call(figures, server, "unread", calls)

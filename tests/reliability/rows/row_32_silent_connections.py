@@ -49,7 +49,9 @@ async def measure(setting: Setting) -> Figures:
     return figures
 
 
-async def _silence(setting: Setting, figures: Figures, server: ServerProcess, kind: str, root: Path | None = None) -> None:
+async def _silence(
+    setting: Setting, figures: Figures, server: ServerProcess, kind: str, root: Path | None = None
+) -> None:
     async with calling(server.address, root=root, interval=0.1) as good:
         slowest, failures = 0.0, 0
         with _sockets(0 if kind == "HTTP/2" else 400, server.address):

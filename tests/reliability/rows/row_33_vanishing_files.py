@@ -236,9 +236,7 @@ async def _rotate_authority(
 ) -> None:
     """Replaces the authority of the callers: an open connection of the old one must not outlive it for long."""
     options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
-    async with aio.secure_channel(
-        server.address, _credentials(authority.pair.certificate, caller), options
-    ) as channel:
+    async with aio.secure_channel(server.address, _credentials(authority.pair.certificate, caller), options) as channel:
         await Stub(channel).Generate(request(), timeout=5)
         shutil.copyfile(stranger.pair.certificate, root)
         replaced = _credentials(authority.pair.certificate, stranger.sign("backend", file="replaced"))

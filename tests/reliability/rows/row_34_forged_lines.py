@@ -38,7 +38,9 @@ async def measure(setting: Setting) -> Figures:
     figures = Figures()
 
     async def refusing(exchange: Exchange) -> None:
-        await exchange.respond({"error": {"message": _PAYLOADS[int(exchange.request.json["messages"][-1]["content"])]}}, 500)
+        await exchange.respond(
+            {"error": {"message": _PAYLOADS[int(exchange.request.json["messages"][-1]["content"])]}}, 500
+        )
 
     async with upstream(refusing) as api:
         for form in ("text", "json"):
@@ -56,8 +58,14 @@ async def measure(setting: Setting) -> Figures:
 async def _write_everywhere(server: ServerProcess, number: int, payload: str) -> None:
     admin = bearer(ADMIN)
     async with server.channel() as channel:
-        stub, config, models = Stub(channel), config_pb2_grpc.ConfigServiceStub(channel), models_pb2_grpc.ModelServiceStub(channel)
-        message = generation_pb2.GenerateRequest(prompt=payload, request_id=payload[:256], labels={payload[:200]: payload[:200]})
+        stub, config, models = (
+            Stub(channel),
+            config_pb2_grpc.ConfigServiceStub(channel),
+            models_pb2_grpc.ModelServiceStub(channel),
+        )
+        message = generation_pb2.GenerateRequest(
+            prompt=payload, request_id=payload[:256], labels={payload[:200]: payload[:200]}
+        )
         await unary(stub.Generate(message, metadata=admin))
         message.provider_options.update({"script": [{"text": payload}, {"error": "INTERNAL", "message": payload}]})
         await unary(stub.Generate(message, metadata=admin))
@@ -88,7 +96,9 @@ def _judge(figures: Figures, form: str, server: ServerProcess) -> None:
         forged = [line[:80] for line in lines if not _is_object(line)]
         forged += [line[:80] for line in lines if _is_object(line) and json.loads(line).get("message") == _FORGED]
     else:
-        forged = [line[:80] for line in lines if not _TEXT_LINE.match(line) or f"abstractllm.server {_FORGED}" in line[:80]]
+        forged = [
+            line[:80] for line in lines if not _TEXT_LINE.match(line) or f"abstractllm.server {_FORGED}" in line[:80]
+        ]
     figures.equal(f"{form}: forged lines", forged, [])
 
 

@@ -45,7 +45,14 @@ async def measure(setting: Setting) -> Figures:
         await _pair(setting.folder / str(number), figures, f"{first} then {second}", *addresses)
     path = setting.folder / "s.sock"
     for name, removed in (("unix socket", False), ("unix socket, lock file deleted", True)):
-        await _pair(setting.folder / ("deleted" if removed else "kept"), figures, name, f"unix://{path}", f"unix://{path}", removed)
+        await _pair(
+            setting.folder / ("deleted" if removed else "kept"),
+            figures,
+            name,
+            f"unix://{path}",
+            f"unix://{path}",
+            removed,
+        )
     return figures
 
 
@@ -68,7 +75,9 @@ async def _pair(folder: Path, figures: Figures, name: str, first: str, second: s
         first_serves = await server.is_healthy()
     refused = status not in (None, 0) and bool(re.search(r"listen|in use|socket", log))
     both_say = status is None and "127.0.0.1" in log + server.log and "::1" in log + server.log
-    outcome = "refused" if refused else "both serve, each says on which address" if both_say else f"{status}: {log[-120:]}"
+    outcome = (
+        "refused" if refused else "both serve, each says on which address" if both_say else f"{status}: {log[-120:]}"
+    )
     figures.holds(name, first_serves and (refused or both_say), outcome if first_serves else "the first serves no more")
 
 

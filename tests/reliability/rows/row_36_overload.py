@@ -26,7 +26,9 @@ async def measure(setting: Setting) -> Figures:
     """Overloads an engine, then lets callers of different size compete."""
     figures = Figures()
     folder = setting.folder
-    names = {f"one-{number}": (f"token-{number}", "inference") for number in range(10)} | {"many": ("token-many", "inference")}
+    names = {f"one-{number}": (f"token-{number}", "inference") for number in range(10)} | {
+        "many": ("token-many", "inference")
+    }
     tokens = str(token_file(folder, **names))
     async with serving(folder / "tcp", {"local": _ENGINE}, tokens=tokens) as server:
         await _overload(figures, server, setting)
@@ -55,7 +57,9 @@ async def _overload(figures: Figures, server: ServerProcess, setting: Setting) -
         began, seconds = time.monotonic(), setting.load(20, 6)
         while (now := time.monotonic() - began) < seconds:
             while len(pending) < 5 * rate * now:
-                pending.append(asyncio.create_task(unary(stub.Generate(_message(60), metadata=caller, timeout=deadline))))
+                pending.append(
+                    asyncio.create_task(unary(stub.Generate(_message(60), metadata=caller, timeout=deadline)))
+                )
             await asyncio.sleep(0.01)
         ends = await asyncio.gather(*pending)
     refused = [end for end in ends if end.code == "RESOURCE_EXHAUSTED" or (end.reason and end.seconds < 0.5 * deadline)]
@@ -87,7 +91,9 @@ async def _compete(figures: Figures, server: ServerProcess, name: str, setting: 
         stub = Stub(channel)
         await stub.Generate(_message(3), metadata=bearer("token-many"))
         many = [
-            asyncio.create_task(stream(stub, "token-many", request(f"{number} {long}", llm="local", max_tokens=60, logit_bias=ENDLESS)))
+            asyncio.create_task(
+                stream(stub, "token-many", request(f"{number} {long}", llm="local", max_tokens=60, logit_bias=ENDLESS))
+            )
             for number in range(setting.load(500, 60))
         ]
         await asyncio.sleep(2)
@@ -95,7 +101,9 @@ async def _compete(figures: Figures, server: ServerProcess, name: str, setting: 
         ones = [asyncio.create_task(_one(stream, stub, f"token-{number}")) for number in range(10)]
         await asyncio.wait(ones, timeout=120)
         took = time.monotonic() - began
-        figures.equal(f"{name}: callers with one request served", sum(task.done() and not task.exception() for task in ones), 10)
+        figures.equal(
+            f"{name}: callers with one request served", sum(task.done() and not task.exception() for task in ones), 10
+        )
         for task in many:
             task.cancel()
         await asyncio.gather(*many, return_exceptions=True)
