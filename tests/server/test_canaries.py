@@ -142,11 +142,11 @@ async def test_neither_keys_nor_content_turn_up(tmp_path: Path) -> None:
                 for llm in llms:
                     for way in WAYS:
                         for status in STATUSES if way in ("echo", "nonsense") else (200,):
-                            asked = generation_pb2.GenerateRequest(
+                            question = generation_pb2.GenerateRequest(
                                 llm=llm, prompt=f"way:{way}:{status} {CONTENT}", system_prompt=CONTENT
                             )
-                            calls.append(generation.Generate(asked, metadata=KNOWN, timeout=HANG))
-                            calls.append(generation.StreamGenerate(asked, metadata=KNOWN, timeout=HANG))
+                            calls.append(generation.Generate(question, metadata=KNOWN, timeout=HANG))
+                            calls.append(generation.StreamGenerate(question, metadata=KNOWN, timeout=HANG))
                     count = generation_pb2.CountTokensRequest(llm=llm, prompt=f"way:echo:401 {CONTENT}")
                     calls.append(generation.CountTokens(count, metadata=KNOWN, timeout=HANG))
                     calls.append(models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm=llm), metadata=KNOWN))

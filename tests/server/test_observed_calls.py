@@ -1,4 +1,4 @@
-"""What the log and the audit tell of real calls: one line each, however the call ends."""
+"""The log and the audit of real calls: one line each, however the call ends."""
 
 import asyncio
 import hashlib
@@ -31,9 +31,9 @@ async def ended(caplog: pytest.LogCaptureFixture, calls: int) -> list[dict[str, 
     """Waits until so many calls have ended, and returns the values of their lines."""
     await until(lambda: len(lines(caplog, "abstractllm.call")) >= calls)
     await asyncio.sleep(0.05)
-    found = lines(caplog, "abstractllm.call")
-    assert len(found) == calls
-    return [record.msg.fields for record in found]
+    told = lines(caplog, "abstractllm.call")
+    assert len(told) == calls
+    return [record.msg.fields for record in told]
 
 
 async def test_each_call_has_one_line_however_it_ends(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What engine processes and downloads print: bounded, each line a record of its own that stays within its line."""
+"""The output of engine processes and downloads: bounded, each line a record that stays within its line."""
 
 import logging
 import threading
