@@ -56,6 +56,7 @@ def _of_llm(llm: AbstractLLMInterface) -> Iterator[Measurement]:
     waiting = llm.queued
     yield Measurement("abstractllm.llm.requests", max(0, llm.running - waiting), name | {"state": "running"})
     yield Measurement("abstractllm.llm.requests", waiting, name | {"state": "waiting"})
+    yield Measurement("abstractllm.llm.waiting.size", llm.queued_bytes, name)
     if (statistics := llm.engine_statistics) is not None:
         yield from _of_engines(statistics, name)
 
