@@ -1,9 +1,12 @@
-"""Secrets and content that are planted everywhere turn up nowhere: not in errors, logs, traces or reflection."""
+"""Secrets and content that are planted everywhere turn up nowhere: in no error, log, trace, metric or reflection."""
 
 import asyncio
 import hashlib
 import json
 import re
+import socket
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +113,16 @@ async def reflected(channel: aio.Channel) -> bytes:
     return b"".join(answer.SerializeToString() for answer in answers)
 
 
+def page(address: str, path: str) -> bytes:
+    """Returns a page of the server's monitoring, whatever its status."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=HANG) as response:
+            return response.read()
+    except urllib.error.HTTPError as error:
+        return error.read()
+
+
+PAGES = ("/metrics", "/livez", "/readyz", "/")
 KNOWN = [("authorization", f"Bearer {KEYS['token']}")]
 
 
@@ -126,7 +139,10 @@ async def test_neither_keys_nor_content_turn_up(tmp_path: Path) -> None:
                 "ollama": common | {"provider": "ollama", "base_url": apis.url, "api_key": KEYS["ollama"]},
                 "best": {"provider": "fallback", "llms": ["openai", "anthropic", "ollama"]},
             }
-            options = {"tokens": str(tokens), "log_format": "text"}
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                monitoring = f"127.0.0.1:{free.getsockname()[1]}"
+            options = {"tokens": str(tokens), "log_format": "text", "monitoring": monitoring}
             variables = sending_to(
                 collector, GRPC_VERBOSITY="debug", GRPC_TRACE="http", OPENAI_LOG="debug", ANTHROPIC_LOG="debug"
             )
@@ -168,12 +184,15 @@ async def test_neither_keys_nor_content_turn_up(tmp_path: Path) -> None:
                 count = len(calls)
                 seen += b"".join(await asyncio.gather(*map(outcome, calls)))
                 seen += await reflected(channel)
+                pages = b"".join([await asyncio.to_thread(page, monitoring, path) for path in PAGES])
                 await until(lambda: len(collector.named("abstractllm_api.v1.GenerationService/Generate")) > 50)
         log = (tmp_path / "log").read_bytes()
     assert count > 150 and len(apis.requests) > 100
     assert log.count(b"/abstractllm_api.v1.GenerationService/Generate") > 50
     assert b"authorization" in log, "gRPC traces headers"
+    assert b"gen_ai_client_operation_duration" in pages
     for name, key in KEYS.items():
-        places = {"log": log, "traces": collector.raw, "what callers see": seen}
+        places = {"log": log, "traces": collector.raw, "metrics": pages, "what callers see": seen}
         assert [place for place, text in places.items() if key.encode() in text] == [], name
-    assert [place for place, text in (("log", log), ("traces", collector.raw)) if CONTENT.encode() in text] == []
+    for text in (log, collector.raw, pages):
+        assert CONTENT.encode() not in text
