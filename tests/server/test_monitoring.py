@@ -189,7 +189,7 @@ async def test_request_of_any_form_has_one_answer(sent: bytes, status: int) -> N
 
 
 def exchange(address: str, sent: bytes) -> bytes:
-    """What comes back until the server closes the connection."""
+    """Returns the bytes that come back until the server closes the connection."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), HANG) as one:
         one.sendall(sent)

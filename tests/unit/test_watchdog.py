@@ -35,6 +35,8 @@ class Watched:
             patience=lambda: PATIENCE,
             is_loaded=lambda: self.is_loaded,
         )
+        self.watchdog.heard(Pong({}))
+        assert self.watchdog.tick(0.0, 1.0) == ""
 
     def seconds_until_timeout(self, limit: int, message: Any = None) -> tuple[int, str]:
         """Lets time pass, with a message before each tick; returns when the watchdog lost patience, and why."""
@@ -70,6 +72,12 @@ def test_loading_process_may_be_silent_four_times_as_long_and_is_not_suspected()
     seconds, reason = watched.seconds_until_timeout(100)
     assert (seconds, reason) == (32, "gave no sign of life for 32 s")
     assert watched.silences == []
+
+
+def test_first_sign_of_life_may_take_as_long_as_loading() -> None:
+    watchdog = Watchdog(QuietChannel(), on_timeout=lambda reason: None, patience=lambda: PATIENCE)  # type: ignore[arg-type]
+    assert [bool(watchdog.tick(1.0, 1.0)) for _ in range(31)] == [False] * 31
+    assert watchdog.tick(1.0, 1.0) == "gave no sign of life for 32 s"
 
 
 def test_silence_does_not_count_while_something_is_left_to_be_read() -> None:

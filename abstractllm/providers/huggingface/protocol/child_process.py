@@ -28,7 +28,7 @@ Received = TypeVar("Received")
 _TAIL_LINES = 40
 _LONGEST_LINE = 8192
 """Bytes of a line; a longer one is taken for several."""
-_END_TIMEOUT = 0.4
+_END_TIMEOUT = 0.6
 """Seconds that a process has to end after its channel was closed, which takes it a moment; then it is killed. A server
 that stops has a second for that."""
 

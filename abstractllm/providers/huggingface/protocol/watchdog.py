@@ -17,8 +17,8 @@ _LONGEST_INTERVAL = 1.0
 """Seconds between two pings, at most."""
 _INTERVALS = 8
 """Pings in the time that a process may be silent, at least."""
-_LOADING_FACTOR = 4
-"""Loading a library or a file of weights may hold up all threads of a process."""
+_STARTING_FACTOR = 4
+"""Starting a process, loading a library or a file of weights may hold up all threads of a process."""
 _SUSPICIOUS_SECONDS = 5.0
 """Seconds of silence after which no request is given to the process, and the LLM does not count as ready."""
 
@@ -28,7 +28,7 @@ class Patience:
     """The bounds on what a process may be waited for, in seconds."""
 
     heartbeat: float = 30.0
-    """A sign of life; four times as long while a model is loading."""
+    """A sign of life; four times as long for the first one, and while a model is loading."""
     step: float = 600.0
     """The end of one piece of work."""
     load: float = 1800.0
@@ -70,7 +70,7 @@ class Watchdog:
         self._on_silence = on_silence
         self._on_timeout = on_timeout
         self._stopped = threading.Event()
-        self._was_heard = False
+        self._was_heard = self._has_started = False
         self._pong: Pong | None = None
         """The last answer to a ping, until it has been looked at."""
         self._work: dict[str, tuple[int, float]] = {}
@@ -114,14 +114,15 @@ class Watchdog:
         Returns:
             The bound that is exceeded, in words; empty if none is.
         """
-        patience, is_loaded = self._patience(), self._is_loaded()
+        patience = self._patience()
         if self._was_heard:
-            self._was_heard = False
+            self._was_heard, self._has_started = False, True
             self.silence = 0.0
         elif self._channel.is_drained:
             self.silence += seconds
+        is_loaded = self._has_started and self._is_loaded()
         self._suspect(is_loaded and self.silence >= min(_SUSPICIOUS_SECONDS, patience.heartbeat / 2))
-        bound = patience.heartbeat * (1 if is_loaded else _LOADING_FACTOR)
+        bound = patience.heartbeat * (1 if is_loaded else _STARTING_FACTOR)
         if self.silence > bound - interval:
             return f"gave no sign of life for {bound:g} s"
         pong, self._pong = self._pong, None
