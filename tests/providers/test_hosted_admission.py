@@ -1,11 +1,12 @@
-"""Admission before a hosted LLM: nothing waits without a bound, and nobody behind hundreds of somebody else's requests."""
+"""Admission before a hosted LLM: nothing waits without a bound, and nobody behind hundreds of another's requests."""
 
 import asyncio
 import time
 from collections import Counter
+from contextlib import aclosing
 from typing import Any
 
-from abstractllm import AbstractLLMError, ErrorReason, OverloadedError, RateLimitedError
+from abstractllm import AbstractLLMError, ErrorReason, OverloadedError, RateLimitedError, TextDelta
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.requests import make_request
 from abstractllm_api.v1 import generation_pb2 as pb
@@ -124,6 +125,29 @@ async def test_limits_of_a_caller_are_told_as_such_and_change_while_it_runs():
         llm.set_config(callers={"one": {"tokens_per_minute": 100_000}})
         assert await ask(llm, "one", max_tokens=10) == "ok"
         assert len(server.requests) == 3
+
+
+async def test_callers_who_leave_before_the_end_are_charged_for_what_came():
+    pieces = [f"{number} " for number in range(300)]
+
+    async def handle(exchange: Exchange) -> None:
+        await saying(*pieces)(exchange)
+
+    async with asking(handle, callers={"*": {"tokens_per_minute": 500}}) as (llm, server):
+        ends = []
+        for _ in range(4):
+            request = make_request("Hi", max_tokens=400)
+            ends.append("")
+            try:
+                async with aclosing(llm.run(request)) as events:
+                    async for event in events:
+                        if isinstance(event, TextDelta) and event.text.startswith("290"):
+                            ends[-1] = "left"
+                            break
+            except RateLimitedError as error:
+                ends[-1] = str(error.reason)
+        assert ends == ["left", "left", "RATE_LIMITED", "RATE_LIMITED"]
+        assert len(server.requests) == 2
 
 
 async def test_requests_that_pause_before_a_retry_are_bounded():

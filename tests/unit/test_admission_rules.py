@@ -238,6 +238,17 @@ def test_the_order_of_turns_is_that_of_a_plain_search(clock: Clock) -> None:
         assert len(queue._order) <= 4 * 6 + 65
 
 
+def test_counts_of_one_caller_leave_a_place_for_answers_of_another() -> None:
+    admission: Admission[Ticket] = Admission(limits_of(4), counts_apart=True)
+    counts = [Ticket("many", 10, is_count=True) for _ in range(4)]
+    for ticket in counts:
+        assert admission.add(ticket, goes_at_once=False) == []
+    ((displaced, error),) = admission.add(Ticket("one", 10), goes_at_once=False)
+    assert displaced is counts[-1]
+    assert isinstance(error, OverloadedError)
+    assert admission.waiting == 4
+
+
 # Deadlines.
 
 
@@ -383,6 +394,16 @@ def test_what_a_refused_or_cancelled_request_has_reserved_is_given_back(clock: C
         for ticket in waiting:
             assert admission.discard(ticket)
     assert not admission._budgets._buckets
+
+
+def test_queues_that_have_their_budgets_in_common_give_no_more_together(clock: Clock) -> None:
+    limits, budgets = limits_of(callers={"*": CallerLimits(tokens_per_minute=1000)}), token_budgets.TokenBudgets()
+    models = [Admission[Ticket](limits, budgets) for _ in range(3)]
+    models[0].add(Ticket("one", 4000, max_tokens=1), goes_at_once=True)
+    for model in models:
+        with pytest.raises(RateLimitedError):
+            model.add(Ticket("one", 4000, max_tokens=1), goes_at_once=True)
+        model.add(Ticket("other", 1000, max_tokens=1), goes_at_once=True)
 
 
 def test_a_prompt_larger_than_the_budget_is_answered_and_then_waited_for(clock: Clock) -> None:

@@ -38,10 +38,13 @@ class Admission(Generic[T]):
 
     Args:
         limits: The limits; they may be replaced at any time.
+        budgets: The tokens that callers may use, where several queues have them in common.
         counts_apart: True if requests that only count tokens wait in a queue of their own, and take no place.
     """
 
-    def __init__(self, limits: AdmissionLimits, *, counts_apart: bool = False) -> None:
+    def __init__(
+        self, limits: AdmissionLimits, budgets: TokenBudgets | None = None, *, counts_apart: bool = False
+    ) -> None:
         self.limits = limits
         self._counts_apart = counts_apart
         self.places = 1
@@ -50,7 +53,7 @@ class Admission(Generic[T]):
         self._counts: FairQueue[T] = FairQueue()
         self._rate = ServiceRate()
         self._estimate = TokenEstimate()
-        self._budgets = TokenBudgets()
+        self._budgets = TokenBudgets() if budgets is None else budgets
         self._running: Counter[str] = Counter()
         """Requests that have had their turn and are not over, by caller, without those that are counted apart."""
         self._total_running = 0
@@ -107,11 +110,11 @@ class Admission(Generic[T]):
         self._reserve(ticket, limits.tokens_per_minute)
         displaced: list[tuple[T, Refusal]] = []
         while not goes_at_once and (full := self._overload(ticket)):
-            victim = self.queue_of(ticket).displace(ticket, self.limits.max_queue, self.limits.max_queue_bytes)
+            victim = self._last_of_largest(ticket)
             if victim is None:
                 self._release(ticket)
                 raise full
-            self._release(victim)
+            self.discard(victim)
             displaced.append((victim, full))
         ticket.has_waited = not goes_at_once
         self.queue_of(ticket).add(ticket)
@@ -119,7 +122,7 @@ class Admission(Generic[T]):
         return displaced
 
     def _require_turn(self, ticket: T, limit: int | None) -> None:
-        waiting = self.queue_of(ticket).length_of(ticket.caller)
+        waiting, _ = self.queue_of(ticket).held_by(ticket.caller)
         if limit is not None and waiting >= limit:
             raise _turned_away(
                 RateLimitedError(
@@ -188,6 +191,23 @@ class Admission(Generic[T]):
                 requested=ticket.size,
             )
         )
+
+    def _last_of_largest(self, newcomer: T) -> T | None:
+        """Returns the newest request of the caller who has most of what waits, if that is more than the newcomer's."""
+        limit, byte_limit = self.limits.max_queue, self.limits.max_queue_bytes
+
+        def share(caller: str, requests: int = 0, size: int = 0) -> float:
+            for queue in (self._answers, self._counts):
+                length, held = queue.held_by(caller)
+                requests, size = requests + length, size + held
+            return max(requests / limit if limit else 0.0, size / byte_limit)
+
+        callers = {*self._answers.callers, *self._counts.callers}
+        largest = max(callers, key=share, default=None)
+        if largest is None or share(largest) <= share(newcomer.caller, 1, newcomer.size):
+            return None
+        lasts = [last for queue in (self._answers, self._counts) if (last := queue.last_of(largest))]
+        return max(lasts, key=lambda ticket: (ticket.arrived_at, ticket.number))
 
     def _delay(self, requests: int) -> float:
         return _bounded(requests / self._rate.per_second)

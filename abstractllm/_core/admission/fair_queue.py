@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -66,10 +66,20 @@ class FairQueue(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return (ticket for line in self._lines.values() for lane in line.lanes.values() for ticket in lane)
 
-    def length_of(self, caller: str) -> int:
-        """Returns the number of a caller's requests that wait."""
+    @property
+    def callers(self) -> Iterable[str]:
+        """The callers of the requests."""
+        return self._lines.keys()
+
+    def held_by(self, caller: str) -> tuple[int, int]:
+        """Returns the number of a caller's requests, and their bytes."""
         line = self._lines.get(caller)
-        return line.length if line else 0
+        return (line.length, line.bytes) if line else (0, 0)
+
+    def last_of(self, caller: str) -> T | None:
+        """Returns the request of a caller that came last."""
+        line = self._lines.get(caller)
+        return line.newest() if line else None
 
     def add(self, ticket: T) -> None:
         """Takes a request in, behind the others of its caller."""
@@ -134,31 +144,6 @@ class FairQueue(Generic[T]):
             return False
         self._time.leave(ticket.caller)
         return True
-
-    def displace(self, newcomer: T, limit: int, byte_limit: int) -> T | None:
-        """Takes out the newest request of the caller who has most of the queue, if that is more than the newcomer's.
-
-        Args:
-            newcomer: The request that needs room.
-            limit: Requests that may wait.
-            byte_limit: Bytes that may wait.
-
-        Returns:
-            The request; None if the newcomer's caller would then have as much as any other.
-        """
-
-        def share(length: int, bytes_: int) -> float:
-            return max(length / limit if limit else 0.0, bytes_ / byte_limit)
-
-        largest = max(self._lines.values(), key=lambda line: share(line.length, line.bytes), default=None)
-        line = self._lines.get(newcomer.caller) or _CallerLine[T]()
-        if largest is None or share(largest.length, largest.bytes) <= share(
-            line.length + 1, line.bytes + newcomer.size
-        ):
-            return None
-        ticket = largest.newest()
-        self.discard(ticket)
-        return ticket
 
     def ahead_of(self, newcomer: T) -> tuple[float, float]:
         """Returns the requests, and their tokens, that would have their turns before a newcomer."""

@@ -145,6 +145,11 @@ class AdmissionGate:
         finally:
             self._end(passage)
 
+    def charge(self, passage: Passage) -> None:
+        """Charges a running request's caller for an answer that has become longer than expected."""
+        with self._lock:
+            self._admission.progress(passage, passage.used_answer_tokens or 0)
+
     async def _wait(self, passage: Passage) -> None:
         began = time.monotonic()
         admission = self._admission

@@ -16,8 +16,8 @@ _ANSWERS_PER_TIME_CONSTANT = 3.0
 _MEMORY = 0.95
 """The weight of an answer's duration beside that of the next one."""
 _PRIOR = 0.01
-"""The weight, beside what was measured, of the shortest duration that is possible: it counts where all answers have about
-the same length."""
+"""The weight, beside what was measured, of the shortest duration that is possible: it counts where all are about
+equally long."""
 _SECONDS = 1.0
 """The weight, in seconds, of what was measured a long time ago."""
 

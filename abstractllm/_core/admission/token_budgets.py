@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 __all__ = ["TokenBudgets"]
@@ -12,9 +13,10 @@ _SPARE_BUCKETS = 64
 
 
 class TokenBudgets:
-    """The buckets of callers; a caller without one has a full one."""
+    """The buckets of callers, for any thread; a caller without one has a full one."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._buckets: dict[str, tuple[float, float, float]] = {}
         """By caller: the tokens that are missing, the time when that was so, and the time when none will be."""
         self._sweep_at = _SPARE_BUCKETS
@@ -30,16 +32,18 @@ class TokenBudgets:
         Returns:
             0 if they were taken, else the seconds until they can be.
         """
-        missing = self._missing(caller, per_minute)
-        lack = missing + min(tokens, per_minute) - per_minute
-        if lack > 0:
-            return lack * _MINUTE / per_minute
-        self._set(caller, missing + tokens, per_minute)
-        return 0.0
+        with self._lock:
+            missing = self._missing(caller, per_minute)
+            lack = missing + min(tokens, per_minute) - per_minute
+            if lack > 0:
+                return lack * _MINUTE / per_minute
+            self._set(caller, missing + tokens, per_minute)
+            return 0.0
 
     def correct(self, caller: str, tokens: int, per_minute: int) -> None:
         """Takes some more tokens from a bucket, whatever it has, or puts some back where they are negative."""
-        self._set(caller, self._missing(caller, per_minute) + tokens, per_minute)
+        with self._lock:
+            self._set(caller, self._missing(caller, per_minute) + tokens, per_minute)
 
     def _missing(self, caller: str, per_minute: int) -> float:
         missing, since, _ = self._buckets.get(caller, (0.0, 0.0, 0.0))

@@ -35,6 +35,9 @@ from abstractllm.types import Event, Finished, LlmState, LoadProgress
 
 __all__ = ["HostedProvider", "import_sdk"]
 
+_PIECES_PER_CHARGE = 64
+"""Pieces after which an answer's caller is charged for what has come of it."""
+
 HostedConfigT = TypeVar("HostedConfigT", bound=HostedConfig)
 ClientT = TypeVar("ClientT")
 
@@ -102,6 +105,8 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
                         call.note_end(event)
                         timing = dataclasses.replace(event.timing, queued=call.passage.waited)
                         event = dataclasses.replace(event, timing=timing)
+                    elif call.note_piece() % _PIECES_PER_CHARGE == 0:
+                        self._gate.charge(call.passage)
                     if not call.began:
                         upstream.first_event_at = time.monotonic()
                         call.began = True
@@ -234,11 +239,21 @@ class Call(Generic[ClientT]):
     began: bool = False
     """True once a part of the answer was passed on."""
 
+    def note_piece(self) -> int:
+        """Notes a piece of the answer, which counts as one token until the API tells how many there were.
+
+        Returns:
+            The pieces so far.
+        """
+        self.passage.used_answer_tokens = (self.passage.used_answer_tokens or 0) + 1
+        return self.passage.used_answer_tokens
+
     def note_end(self, event: Finished) -> None:
         """Notes that the answer is whole, and the tokens that it took."""
         self.passage.is_whole = True
         self.passage.used_prompt_tokens = event.usage.input_tokens
-        self.passage.used_answer_tokens = event.usage.output_tokens
+        if event.usage.output_tokens is not None:
+            self.passage.used_answer_tokens = event.usage.output_tokens
 
 
 def import_sdk(name: str, extra: str = "") -> ModuleType:

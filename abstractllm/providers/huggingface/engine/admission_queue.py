@@ -8,6 +8,7 @@ from functools import partial
 
 from abstractllm._core.admission.admission import Admission
 from abstractllm._core.admission.limits import AdmissionLimits
+from abstractllm._core.admission.token_budgets import TokenBudgets
 from abstractllm.errors import AbstractLLMError
 from abstractllm.providers.huggingface.engine.pending_request import (
     Answer,
@@ -52,10 +53,11 @@ class AdmissionQueue:
 
     Args:
         limits: The limits of what waits, and of callers.
+        budgets: The tokens that callers may use, of all engines of the LLM together.
     """
 
-    def __init__(self, limits: AdmissionLimits) -> None:
-        self._admission: Admission[PendingRequest] = Admission(limits, counts_apart=True)
+    def __init__(self, limits: AdmissionLimits, budgets: TokenBudgets | None = None) -> None:
+        self._admission: Admission[PendingRequest] = Admission(limits, budgets, counts_apart=True)
         self._sent: dict[int, PendingRequest] = {}
         self.accepted = self.released = 0
         """Requests that were taken in, and those of them that are over, however they ended."""
@@ -223,7 +225,7 @@ class AdmissionQueue:
         is_whole = isinstance(message, Done) and message.finish_reason != "cancelled"
         self._admission.end(
             request,
-            prompt_tokens=message.input_tokens if is_whole else None,
+            prompt_tokens=message.input_tokens if isinstance(message, Done) and is_whole else None,
             answer_tokens=message.output_tokens if isinstance(message, Done | Failed) else None,
             is_whole=is_whole,
         )

@@ -11,6 +11,7 @@ from contextlib import aclosing, contextmanager
 
 from msgspec.structs import replace
 
+from abstractllm._core.admission.token_budgets import TokenBudgets
 from abstractllm._core.forks import forget_in_forked_child
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
@@ -44,14 +45,18 @@ class Engine:
     Args:
         settings: The model, and how it is loaded and bounded.
         memory: The memory that the process needs a share of.
+        budgets: The tokens that callers may use.
         on_change: Called, from any thread, when the state has changed.
     """
 
-    def __init__(self, settings: EngineSettings, *, memory: ModelMemory, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: EngineSettings, *, memory: ModelMemory, budgets: TokenBudgets, on_change: Callable[[], None]
+    ) -> None:
         self.name = settings.name
         """The model's name in messages."""
         self.load_settings = settings.load_settings
         self._limits = settings.limits
+        self._budgets = budgets
         self._on_change = on_change
         self._request_ids = itertools.count(1)
         self._assemble(memory)
@@ -60,7 +65,7 @@ class Engine:
     def _assemble(self, memory: ModelMemory) -> None:
         """Makes the parts of an engine without a process."""
         self._state = EngineState(self._on_change)
-        self._queue = AdmissionQueue(self._limits.admission)
+        self._queue = AdmissionQueue(self._limits.admission, self._budgets)
         self._supervisor = EngineSupervisor(self.name, self.load_settings, self._state, self._queue, memory)
         self._supervisor.set_keep_alive(self._limits.keep_alive)
         self._supervisor.patience = self._limits.patience

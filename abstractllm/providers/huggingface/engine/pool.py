@@ -7,6 +7,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 
+from abstractllm._core.admission.token_budgets import TokenBudgets
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
 from abstractllm.providers.huggingface.engine.handle import Engine
@@ -37,6 +38,7 @@ class EnginePool:
         self._past = History()
         """The work of engines that are not in the pool any more."""
         self._memory = ModelMemory()
+        self._budgets = TokenBudgets()
         self._closed = False
         weakref.finalize(self, _abandon, self._engines)
 
@@ -103,7 +105,7 @@ class EnginePool:
 
     def make(self, settings: EngineSettings) -> Engine:
         """Returns a new engine that is not in the pool."""
-        return Engine(settings, memory=self._memory, on_change=self._on_change)
+        return Engine(settings, memory=self._memory, budgets=self._budgets, on_change=self._on_change)
 
     def submit(
         self,
