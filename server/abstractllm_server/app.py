@@ -126,6 +126,7 @@ class Server:
             self.metrics.add_source(self.monitor.measurements)
             self.metrics.add_source(self.supervisor.measurements)
             self.metrics.add_source(self._access.measurements)
+            self.metrics.add_source(self._connections.measurements)
         self.load(names)
         self.supervisor.run("file watcher", self._access.watch_files)
 
@@ -243,8 +244,9 @@ def run(
     """
     start_logs(settings.log_level, settings.log_format)
     raise_descriptor_limit()
-    if signals is None:
-        signals = ProcessSignals()
+    are_ours = signals is None
+    signals = signals or ProcessSignals()
+    if are_ours:
         signals.install()
     signals.before_forced_end(end_child_processes)
     signals.before_forced_end(flush_logs)
@@ -255,6 +257,8 @@ def run(
         asyncio.run(_run(registry, settings, path, flags or {}, signals))
     except ConfigurationError as error:
         say(f"error: {error.reason}: {locate(error, path).message}")
+        if are_ours:
+            signals.restore()
         return 2
     return 0
 
