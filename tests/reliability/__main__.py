@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="Only list the rows.")
     arguments = parser.parse_args()
     chosen = {int(number) for number in arguments.rows.split(",") if number}
-    selected = [row for row in rows() if not chosen or chosen & set(row.numbers)]
+    selected = [row for row in rows() if (chosen & set(row.numbers) if chosen else not row.named_only)]
     results = Results(PAGE)
     failed = 0
     for row in selected:

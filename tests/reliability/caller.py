@@ -1,7 +1,7 @@
 """A good caller in a process of its own: its errors and its waiting tell how others fare during an attack.
 
-Run as `python -m tests.reliability.caller`, with its plan as JSON in the first argument; it says `ready` after its first
-answer, and reports as JSON once its standard input ends.
+Run as `python -m tests.reliability.caller`, with its plan as JSON in the first argument; it says `ready` after its
+first answer, and reports as JSON once its standard input ends.
 """
 
 from __future__ import annotations

@@ -102,6 +102,7 @@ class Row:
         quick: True if the small load is part of `make test`.
         seconds: Seconds after which a measurement counts as hanging.
         quick_seconds: The same for the small load.
+        named_only: True if it is measured only where its number is named.
     """
 
     numbers: tuple[int, ...]
@@ -111,3 +112,4 @@ class Row:
     quick: bool = False
     seconds: float = 300.0
     quick_seconds: float = 60.0
+    named_only: bool = False

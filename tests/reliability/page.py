@@ -78,5 +78,5 @@ def _machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"Machine of the latest measurement: {os.cpu_count()} CPU cores, {memory:.0f} GiB, {platform.system()} "
-        f"{platform.machine()}, Python {platform.python_version()}; the attackers and the good callers run on the same cores."
+        f"{platform.machine()}, Python {platform.python_version()}; attackers and good callers share its cores."
     )

@@ -1,10 +1,11 @@
 """Rows 1, 2 and 3: callers who leave, and deadlines.
 
 Pass mark: of 500 streams 10 % are cancelled midway: within a second nothing generates for them any more. Of calls
-cancelled while queued, in prefill, in decode and at the end, 100 of each leave nothing behind: the engine rests, and the
-next call is answered. At a deadline of 500 ms on an answer of ten seconds the engine stops within 200 ms, and the
+cancelled while queued, in prefill, in decode and at the end, 100 of each leave nothing behind: the engine rests, and
+the next call is answered. At a deadline of 500 ms on an answer of ten seconds the engine stops within 200 ms, and the
 connection to a hosted provider is closed by then.
-Load: 500 streams of a hosted LLM, 300 calls of a real engine; resting is seen by the processor time of the engine process.
+Load: 500 streams of a hosted LLM, 300 calls of a real engine; resting is seen by the processor time of the engine
+process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Rows 4 and 28: SIGTERM, and the signals that must not end a server.
 
-Pass mark: with 50 calls running, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT and SIGPIPE lose none of them. SIGTERM to the process, and to its
-whole group, lets those that can end do so; the others end UNAVAILABLE with RetryInfo and the number of tokens that was
-sent; the process has ended within the grace and one second, with status 0 and nothing left: no child, no socket.
+Pass mark: with 50 calls running, SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT and SIGPIPE lose none of them. SIGTERM to the
+process, and to its whole group, lets those that can end do so; the others end UNAVAILABLE with RetryInfo and the
+number of tokens that was sent; the process has ended within the grace and one second, with status 0 and nothing left:
+no child, no socket.
 Load: 50 calls, half scripted and half of a real engine, a grace of two seconds; three servers.
 """
 
@@ -112,7 +113,7 @@ def _start(channel: object, count: int, script: object) -> tuple[list[asyncio.Ta
 ROW = Row(
     numbers=(4, 28),
     title="SIGTERM to the process and to the group, and five other signals, with 50 running",
-    pass_mark="each ends OK or UNAVAILABLE with RetryInfo and its tokens; exit within grace + 1 s; no call lost by the others",
+    pass_mark="each OK or UNAVAILABLE with RetryInfo and tokens; exit within grace + 1 s; none lost by the others",
     measure=measure,
     quick=True,
 )

@@ -1,7 +1,7 @@
 """Row 8: ten times the limit of header-only streams without credentials.
 
-Pass mark: while ten connections each open as many header-only streams as a connection may have, a good caller who keeps
-one connection, and one who makes a new connection for each call, are served, all of them.
+Pass mark: while ten connections each open as many header-only streams as a connection may have, a good caller who
+keeps one connection, and one who makes a new connection for each call, are served, all of them.
 Load: 41,000 streams on ten connections, held for ten seconds.
 """
 

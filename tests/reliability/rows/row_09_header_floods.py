@@ -1,7 +1,7 @@
 """Row 9: header-only streams and rapid resets.
 
-Pass mark: 20,000 header-only streams without credentials, and 30,000 streams on one connection that are reset as soon as
-they have begun, cost the server at most 20 MiB that it does not give back, and no other caller an error.
+Pass mark: 20,000 header-only streams without credentials, and 30,000 streams on one connection that are reset as soon
+as they have begun, cost the server at most 20 MiB that it does not give back, and no other caller an error.
 Load: five connections; at most a minute and a half.
 """
 

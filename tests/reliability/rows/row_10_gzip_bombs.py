@@ -1,6 +1,7 @@
 """Row 10: messages that unpack to 3.9 GiB.
 
-Pass mark: sixteen at once, by callers with and without a token, are refused; the server's peak rises by 50 MiB at most.
+Pass mark: sixteen at once, by callers with and without a token, are refused; the server's peak rises by 50 MiB at
+most.
 Load: sixteen messages of 4 MB.
 """
 

@@ -1,7 +1,8 @@
 """Row 11: mutated requests.
 
-Pass mark: 100,000 mutated messages to every method, health and reflection included, end with OK or a status that names
-its reason; none with INTERNAL or UNKNOWN, none without a reason; the server's memory rises by 10 MiB at most after it.
+Pass mark: 100,000 mutated messages to every method, health and reflection included, end with OK or a status that
+names its reason; none with INTERNAL or UNKNOWN, none without a reason; the server's memory rises by 10 MiB at most
+after it.
 Load: 100,000 calls, 64 at a time; the seed of the mutations is fixed.
 """
 

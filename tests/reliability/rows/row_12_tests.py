@@ -1,9 +1,10 @@
-"""Rows 12 and 25: rows that have their tests elsewhere.
+"""Rows 12, 18 and 25: rows that have their tests elsewhere.
 
-Pass mark: the tests of every numeric, list and string field at its least, its most and one beyond pass; so do all cases
-of `tests/interop`, which call the same servers from Go, Java, Node and Python (a language whose tools are missing is
+Pass mark: the tests of every numeric, list and string field at its least, its most and one beyond pass; so do those
+with canary keys through every error path, level of the log, reflection, metrics and traces; so do all cases of
+`tests/interop`, which call the same servers from Go, Java, Node and Python (a language whose tools are missing is
 skipped, and told).
-Load: two runs of pytest.
+Load: three runs of pytest.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ async def measure(setting: Setting) -> Figures:
     """Runs the tests of each row."""
     figures = Figures()
     await _tests(figures, "limits of fields", [path for path in _LIMITS if (ROOT / path).exists()])
+    await _tests(figures, "canary keys", ["tests/server/test_canaries.py"])
     if setting.full:
         await _tests(figures, "interop", ["tests/interop"])
     return figures
@@ -43,9 +45,9 @@ async def _tests(figures: Figures, name: str, paths: list[str]) -> None:
 
 
 ROW = Row(
-    numbers=(12, 25),
-    title="limits of every field; the interop cases from Go, Java, Node, Python",
-    pass_mark="as documented, the field named; all pass",
+    numbers=(12, 18, 25),
+    title="limits of every field; canary keys; the interop cases from Go, Java, Node, Python",
+    pass_mark="as documented, the field named; 0 canaries; all pass",
     measure=measure,
     seconds=1200,
 )

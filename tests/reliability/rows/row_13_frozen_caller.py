@@ -1,6 +1,7 @@
 """Row 13: a caller that is frozen.
 
-Pass mark: a process that streams and is stopped by SIGSTOP is noticed; its place at the provider is free within 20 seconds.
+Pass mark: a process that streams and is stopped by SIGSTOP is noticed; its place at the provider is free within 20
+seconds.
 Load: one stream; on two transports: plain text and unix socket.
 """
 
@@ -20,7 +21,8 @@ _FROZEN = """
 import sys, grpc
 from abstractllm_api.v1 import generation_pb2 as pb, generation_pb2_grpc as rpc
 
-for event in rpc.GenerationServiceStub(grpc.insecure_channel(sys.argv[1])).StreamGenerate(pb.GenerateRequest(prompt="hi")):
+stub = rpc.GenerationServiceStub(grpc.insecure_channel(sys.argv[1]))
+for event in stub.StreamGenerate(pb.GenerateRequest(prompt="hi")):
     print("reads", flush=True)
 """
 

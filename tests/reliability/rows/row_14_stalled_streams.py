@@ -1,7 +1,7 @@
 """Row 14: callers who stop reading their streams.
 
-Pass mark: 200 streams of 1 MiB each to a window that stays closed are ended by the write timeout; afterwards the server
-holds at most 50 MiB more; another caller's p99 stays below twice what it was.
+Pass mark: 200 streams of 1 MiB each to a window that stays closed are ended by the write timeout; afterwards the
+server holds at most 50 MiB more; another caller's p99 stays below twice what it was.
 Load: 200 streams on one connection, and again on twenty; a write timeout of two seconds.
 """
 

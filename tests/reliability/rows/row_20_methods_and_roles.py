@@ -1,8 +1,8 @@
 """Row 20: methods by roles, and malformed paths.
 
 Pass mark: every method answers each role (none, an unknown token, inference, admin) as docs/configuration.md says: a
-stranger calls health alone, `inference` what the contract opens to it, `admin` everything; a method that does not exist,
-in 24 spellings, is denied or unimplemented for every role.
+stranger calls health alone, `inference` what the contract opens to it, `admin` everything; a method that does not
+exist, in 24 spellings, is denied or unimplemented for every role.
 Load: some 200 calls.
 """
 

@@ -1,7 +1,8 @@
 """Row 22: an engine process that is killed.
 
-Pass mark: after kill -9 to the engine under 50 streams each of its calls ends UNAVAILABLE with ENGINE_CRASHED, RetryInfo
-and its tokens; another LLM's caller meets with no error; the engine serves again by itself; five times over.
+Pass mark: after kill -9 to the engine under 50 streams each of its calls ends UNAVAILABLE with ENGINE_CRASHED,
+RetryInfo and its tokens; another LLM's caller meets with no error; the engine serves again by itself; five times
+over.
 Load: 50 streams, five kills.
 """
 

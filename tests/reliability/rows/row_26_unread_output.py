@@ -1,8 +1,8 @@
 """Row 26: a standard output and error that nobody reads.
 
 Pass mark: with both as pipes that are never read, and the log at debug, 10,000 calls are answered, liveness answers,
-and SIGTERM ends the process within the grace and one second. The same where the reader is gone (a closed pipe) and where
-the disk is full.
+and SIGTERM ends the process within the grace and one second. The same where the reader is gone (a closed pipe) and
+where the disk is full.
 Load: 10,000 calls, 100 at a time; two thousand for each of the others.
 """
 

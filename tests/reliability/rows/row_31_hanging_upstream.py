@@ -1,8 +1,8 @@
 """Row 31: an upstream that hangs.
 
-Pass mark: of 4,000 calls of 100 kB to a hosted LLM whose API never answers, those beyond the bound end OVERLOADED with
-RetryInfo; the server holds at most 100 MiB more; another LLM's caller meets with no error; when the callers leave,
-nothing is left at the upstream.
+Pass mark: of 4,000 calls of 100 kB to a hosted LLM whose API never answers, those beyond the bound end OVERLOADED
+with RetryInfo; the server holds at most 100 MiB more; another LLM's caller meets with no error; when the callers
+leave, nothing is left at the upstream.
 Load: 4,000 calls, 400 MB through the loopback interface.
 """
 

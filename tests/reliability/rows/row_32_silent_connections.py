@@ -1,7 +1,8 @@
 """Row 32: connections that say nothing.
 
-Pass mark: with a limit of 256 file descriptors, 400 silent connections (of TCP, of HTTP/2 that greets and no more, and
-of TLS that does not shake hands) leave room: a newcomer is served within two seconds, and so is a caller who is already there.
+Pass mark: with a limit of 256 file descriptors, 400 silent connections (of TCP, of HTTP/2 that greets and no more,
+and of TLS that does not shake hands) leave room: a newcomer is served within two seconds, and so is a caller who is
+already there.
 Load: 400 connections, held for fifteen seconds, four times.
 """
 

@@ -1,7 +1,8 @@
 """Row 34: newlines, control characters and ANSI sequences in all that a caller, a model or an upstream may write.
 
 Pass mark: no line of the log, text or JSON, at debug, with the content of requests and without, is forged: every line
-begins as the log's own lines do, or with the bar of a line that goes on, and no control character but the newline at its end comes through.
+begins as the log's own lines do, or with the bar of a line that goes on, and no control character but the newline at
+its end comes through.
 Load: some thirty calls for each form of the log.
 """
 

@@ -1,8 +1,8 @@
 """Rows 24 and 35: a second server where one listens already.
 
 Pass mark: a second server refuses, and says why, on the same address in another spelling (127.0.0.1, localhost, ::1,
-0.0.0.0, ::) and on the same unix socket, its lock file deleted or not; or both serve, and say what they serve. The first
-one serves on, and a socket's file is still there.
+0.0.0.0, ::) and on the same unix socket, its lock file deleted or not; or both serve, and say what they serve. The
+first one serves on, and a socket's file is still there.
 Load: fourteen pairs of servers.
 """
 
