@@ -102,6 +102,7 @@ class FileWatcher:
         # Noted before they are read: what changes meanwhile is seen by the next look.
         self._versions.update(versions)
         for name, source in sources.items():
+            self.outcomes.update({(name, "success"): 0, (name, "failure"): 0})  # a metric begins at zero
             changed_paths = changed.intersection(source.paths)
             if changed_paths or self._retry_times.get(name, float("inf")) <= time.monotonic():
                 await self._reload(name, source, changed_paths)
