@@ -87,7 +87,10 @@ def end_span(upstream: UpstreamCall) -> None:
 
 def inject(headers: MutableMapping[str, str]) -> None:
     """Adds the headers of the current trace (`traceparent`) to those of a request, if there is one."""
-    if "opentelemetry.trace" in sys.modules:
+    if "opentelemetry.trace" not in sys.modules:
+        return
+    try:
         from opentelemetry import propagate
-
-        propagate.inject(headers)
+    except Exception:  # the environment names a propagator that is not installed: OpenTelemetry has told so
+        return
+    propagate.inject(headers)

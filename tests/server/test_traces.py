@@ -278,12 +278,33 @@ def test_server_without_traces_does_not_load_the_sdk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]
+    ("variable", "value", "named"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "OTEL_*"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many", "OTEL_*"),
+    ],
 )
 def test_variable_that_asks_for_what_there_is_not_is_refused_at_the_start(
-    tmp_path: Path, variable: str, value: str
+    tmp_path: Path, variable: str, value: str, named: str
 ) -> None:
-    file = tmp_path / "llms.yaml"
+    done = refused_start(tmp_path, **{variable: value})
+    assert named in done.stderr and value in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: NOT_CONFIGURED: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_malformed_credentials_for_a_collector_are_told_without_them(tmp_path: Path) -> None:
+    malformed = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization: Bearer sk-canary", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}
+    done = refused_start(tmp_path, **malformed)
+    assert "OTEL_EXPORTER_OTLP_HEADERS is malformed" in done.stderr
+    assert "canary" not in done.stderr
+
+
+def refused_start(path: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Starts a server that sends traces and must refuse to start."""
+    file = path / "llms.yaml"
     file.write_text("listen: 127.0.0.1:0\nllms:\n  echo: {provider: scripted}\n")
     done = subprocess.run(
         [sys.executable, "-m", "abstractllm_cli", "serve", "--config", file],
@@ -291,8 +312,9 @@ def test_variable_that_asks_for_what_there_is_not_is_refused_at_the_start(
         text=True,
         timeout=60,
         check=False,
-        env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", variable: value},
+        env=os.environ
+        | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_METRICS_EXPORTER": "none"}
+        | variables,
     )
-    assert done.returncode == 2
-    assert variable in done.stderr and value in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 2, done.stderr
+    return done

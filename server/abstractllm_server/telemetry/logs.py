@@ -43,6 +43,8 @@ def set_log_level(log_level: str) -> None:
 
 def _is_wanted(record: logging.LogRecord) -> bool:
     """Leaves out what other packages tell below warnings: SDKs that are told to debug write keys and content."""
+    if record.name == "opentelemetry.util.re":  # it repeats the value, which holds credentials
+        record.msg, record.args = "OTEL_EXPORTER_OTLP_HEADERS is malformed: it must be name=value,name=value", None
     return record.levelno >= logging.WARNING or record.name.startswith("abstractllm")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from abstractllm.errors import ConfigurationError
 from abstractllm_server.telemetry.otel import sends
 
 if TYPE_CHECKING:  # importing OpenTelemetry's SDK takes a fifth of a second
@@ -30,8 +31,13 @@ def start_traces(is_method: Callable[[str], bool]) -> Traces | None:
     """
     if not sends("traces"):
         return None
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-    from abstractllm_server.telemetry.spans import Traces
+        from abstractllm_server.telemetry.spans import Traces
 
-    return Traces(OTLPSpanExporter(), is_method)
+        return Traces(OTLPSpanExporter(), is_method)
+    except Exception as error:  # the SDK reads many variables, each in a way of its own
+        raise ConfigurationError(
+            f"traces cannot be sent: one of the environment variables OTEL_* cannot be used: {error!r:.200}"
+        ) from error

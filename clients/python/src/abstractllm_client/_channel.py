@@ -149,7 +149,9 @@ def _trace_headers() -> dict[str, str]:
     """Returns the headers by which the program's trace goes on at the server, if the program uses OpenTelemetry."""
     headers: dict[str, str] = {}
     if "opentelemetry.trace" in sys.modules:
-        from opentelemetry import propagate
-
+        try:
+            from opentelemetry import propagate
+        except Exception:  # the environment names a propagator that is not installed: OpenTelemetry has told so
+            return headers
         propagate.inject(headers)
     return headers
