@@ -20,6 +20,8 @@ __all__ = ["LLMRegistry"]
 
 logger = logging.getLogger("abstractllm.registry")
 
+_CLOSING_TIMEOUT = 30.0
+"""Seconds that closing an LLM that was removed may take; then it is left as it is."""
 _LOOK_AGAIN = 0.5
 """Seconds between two looks whether an LLM that was removed still answers requests."""
 
@@ -237,7 +239,8 @@ class LLMRegistry:
             now_idle = {id(llm) for llm in self._leaving if not llm.running and id(llm) not in needed}
             for llm in [llm for llm in self._leaving if id(llm) in idle & now_idle]:
                 self._leaving.remove(llm)
-                (error,) = await asyncio.gather(llm.close_async(), return_exceptions=True)
+                closing = asyncio.wait_for(llm.close_async(), _CLOSING_TIMEOUT)
+                (error,) = await asyncio.gather(closing, return_exceptions=True)
                 if error is None:
                     logger.info("LLM %s, which was removed, has answered its last requests and is closed", llm.name)
                 else:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Any
 
 from abstractllm_server.lifecycle.stack_dump import log_stacks
 
@@ -91,6 +92,8 @@ class ProcessSignals:
         self._deadline: float | None = None
         self._is_reload_pending = False
         self._dump: threading.Thread | None = None
+        self._handlers_before: dict[int, Any] = {}
+        self._wakeup_before = self._writer = -1
 
     @property
     def is_stopping(self) -> bool:
@@ -106,16 +109,22 @@ class ProcessSignals:
 
     def install(self) -> None:
         """Sets what signals do from now on; called in the main thread, as early as can be."""
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number, action in self._actions.items():
-            if action is Action.IGNORE:
-                signal.signal(number, signal.SIG_IGN)
-            else:
-                signal.signal(number, _write_to_pipe)
+            handler = signal.SIG_IGN if action is Action.IGNORE else _write_to_pipe
+            self._handlers_before[number] = signal.signal(number, handler)
+            if action is not Action.IGNORE:
                 signal.siginterrupt(number, False)
         threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True).start()
+
+    def restore(self) -> None:
+        """Undoes `install`, for a process that goes on without a server."""
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writer)
 
     def attach(self, on_stop: Callable[[], None], on_reload: Callable[[], None]) -> None:
         """Has the running event loop told of the signals, also of those that have come before.
@@ -127,9 +136,9 @@ class ProcessSignals:
         with self._lock:
             self._loop, self._on_stop, self._on_reload = asyncio.get_running_loop(), on_stop, on_reload
             if self.is_stopping:
-                self._set_deadline()
+                self._deadline = time.monotonic() + self.grace + CLOSING_SECONDS
                 self._tell(on_stop)
-            if self._is_reload_pending:
+            elif self._is_reload_pending:
                 self._tell(on_reload)
 
     def before_forced_end(self, act: Callable[[], object]) -> None:
@@ -156,12 +165,14 @@ class ProcessSignals:
             deadline = self._deadline
             if not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
                 self.end(1)
-            for number in os.read(reader, 4096):
-                try:
+            numbers = os.read(reader, 4096)
+            if not numbers:  # the other end is closed
+                os.close(reader)
+                return
+            for number in numbers:
+                # A thread that cannot be started, say, must not keep the next signal from being taken.
+                with contextlib.suppress(Exception):
                     self._take(number)
-                except Exception:
-                    # Of a thread that cannot be started, say: the next signal is still to be taken.
-                    continue
 
     def _take(self, number: int) -> None:
         match self._actions.get(number):
@@ -183,17 +194,13 @@ class ProcessSignals:
             requested_at = self._stop_requested_at
             if requested_at is None:
                 self._stop_requested_at = now
-                self._set_deadline()
+                seconds = _STARTING_SECONDS if self._loop is None else self.grace + CLOSING_SECONDS
+                self._deadline = now + seconds
                 if self._loop is not None:
                     self._tell(self._on_stop)
                 return
         if number in (signal.SIGTERM, signal.SIGINT) and now - requested_at > _SAME_SIGNAL_SECONDS:
             self.end(_INTERRUPTED_STATUS)
-
-    def _set_deadline(self) -> None:
-        assert self._stop_requested_at is not None
-        time_to_stop = _STARTING_SECONDS if self._loop is None else self.grace + CLOSING_SECONDS
-        self._deadline = self._stop_requested_at + time_to_stop
 
     def _tell(self, function: Callable[[], None]) -> None:
         assert self._loop is not None
