@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
+from enum import IntEnum
 
 from abstractllm_server.telemetry.measurements import Measurement
+from abstractllm_server.transport.memory import MemoryTrimmer
 from abstractllm_server.transport.sockets import Address, Connection, address_of_peer, connections, shut_down
 
-__all__ = ["Connections", "connection_limit", "raise_descriptor_limit"]
+__all__ = ["Connections", "Strike", "connection_limit", "raise_descriptor_limit"]
 
 logger = logging.getLogger("abstractllm.server")
 
@@ -32,12 +31,21 @@ _GRACE = 10.0
 """Seconds that calls have to end on a connection that is to be closed."""
 _DESCRIPTORS_KEPT, _SHARE_KEPT = 64, 0.25
 """Descriptors that connections leave to all else: files, upstreams, engines."""
-_STRIKES, _STRIKE_SECONDS = 1000, 10.0
-"""Calls of one connection that brought nothing, within that many seconds, for which it is closed."""
-_STATM = Path("/proc/self/statm")
-_PAGE_BYTES = resource.getpagesize()
-_GROWTH_TO_TRIM = 16 << 20
-"""Bytes by which the process has grown when it gives back what it does not use."""
+_STRIKES, _STRIKE_SECONDS = 6000, 10.0
+"""The weight of the strikes, within that many seconds, for which a connection is closed."""
+
+
+class Strike(IntEnum):
+    """Calls that brought nothing, by the weight of the suspicion that the caller means no good."""
+
+    EXPIRED = 1
+    """Their deadline passed before they were looked at: a good caller's too, where there are too many calls."""
+    LEFT_EARLY = 12
+    """Their caller left before the message arrived."""
+    UNKNOWN_CALLER = 24
+    """Without valid credentials."""
+    USELESS = 24
+    """Ended by the guard: no message came, nobody read the answer, or there were too many."""
 
 
 class _Use:
@@ -77,7 +85,7 @@ class Connections:
         self._strikes_since = 0.0
         self._to_close: dict[str, str] = {}
         self._opened_before = 0.0
-        self._trimmed_at = 0
+        self._memory = MemoryTrimmer()
         self._is_stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="connections", daemon=True)
@@ -85,7 +93,6 @@ class Connections:
     def start(self, ports: Collection[int]) -> None:
         """Starts to look after the connections to some ports of this process."""
         self._ports = frozenset(ports)
-        self._trimmed_at = _resident_bytes()
         self._thread.start()
 
     def stop(self) -> None:
@@ -108,13 +115,14 @@ class Connections:
         use.running -= 1
         use.last = time.monotonic()
 
-    def strike(self, peer: str) -> None:
-        """Notes a call that brought nothing: without a message, without credentials, or not read."""
+    def strike(self, peer: str, strike: Strike) -> None:
+        """Notes a call that brought nothing."""
         now = time.monotonic()
         if now - self._strikes_since > _STRIKE_SECONDS:
             self._strikes, self._strikes_since = {}, now
-        strikes = self._strikes[peer] = self._strikes.get(peer, 0) + 1
-        if strikes == _STRIKES:
+        weight = self._strikes[peer] = self._strikes.get(peer, 0) + strike
+        if weight >= _STRIKES:
+            del self._strikes[peer]
             self.close(peer, "abuse")
 
     def close(self, peer: str, reason: str) -> None:
@@ -133,7 +141,8 @@ class Connections:
     def measurements(self) -> Iterable[Measurement]:
         """Returns the numbers of open and closed connections."""
         yield Measurement("abstractllm.server.connections", len(self._first_seen))
-        for reason, count in self.closed.copy().items():
+        closed = dict.fromkeys(("silent", "outdated", "crowded"), 0) | self.closed.copy()
+        for reason, count in closed.items():
             yield Measurement("abstractllm.server.connections.closed", count, {"reason": reason})
 
     def _run(self) -> None:
@@ -142,7 +151,7 @@ class Connections:
             self._wake.clear()
             try:
                 self._look()
-                self._trim()
+                self._memory.trim()
             except Exception:
                 logger.exception("the connections could not be looked after; they will be again")
 
@@ -200,15 +209,6 @@ class Connections:
                 reason,
             )
 
-    def _trim(self) -> None:
-        """Gives back what a load has left behind: glibc keeps what was freed, in each thread's own heap."""
-        size = _resident_bytes()
-        if size - self._trimmed_at > _GROWTH_TO_TRIM and (trim := _malloc_trim()):
-            trim(0)
-            size = _resident_bytes()
-            self._trimmed_at = size
-        self._trimmed_at = min(self._trimmed_at, size)
-
 
 def connection_limit(limit: int) -> int:
     """Returns the number of connections for which there are descriptors: at most `limit`."""
@@ -224,16 +224,3 @@ def raise_descriptor_limit() -> None:
     if soft != hard:
         with suppress(ValueError, OSError):  # macOS refuses what exceeds its own maximum
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@cache
-def _malloc_trim() -> Callable[[int], object] | None:
-    """Returns glibc's `malloc_trim`; None with another library."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(_STATM.read_text().split()[1]) * _PAGE_BYTES
-    except OSError:  # not on macOS, whose allocator needs no help
-        return 0

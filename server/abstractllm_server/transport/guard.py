@@ -33,7 +33,7 @@ from abstractllm_server.telemetry.current import set_current_record
 from abstractllm_server.telemetry.observer import CallObserver
 from abstractllm_server.transport.abort import abort
 from abstractllm_server.transport.call import GuardedCall
-from abstractllm_server.transport.connections import Connections
+from abstractllm_server.transport.connections import Connections, Strike
 from abstractllm_server.transport.limits import MAX_MESSAGE_BYTES
 from abstractllm_server.transport.methods import Method, MethodTable
 from abstractllm_server.transport.waiting_calls import WaitingCalls
@@ -196,7 +196,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
             _note_identity(call, error.identity)
             raise
         except AuthenticationError:
-            self._connections.strike(record.peer)
+            self._connections.strike(record.peer, Strike.UNKNOWN_CALLER)
             raise
         _note_identity(call, identity)
         return identity
@@ -228,7 +228,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         if isinstance(error, asyncio.CancelledError):
             if call.error is None:  # the caller has left
                 if call.request is None:
-                    self._connections.strike(call.record.peer)
+                    strike = Strike.EXPIRED if _is_expired(call) else Strike.LEFT_EARLY
+                    self._connections.strike(call.record.peer, strike)
                 raise error
             call.task.uncancel()
             error = call.error
@@ -322,5 +323,9 @@ def _status_without_error(call: GuardedCall) -> str:
         return "OK"
     if (code := call.context.code()) not in (None, 0, grpc.StatusCode.OK):  # a handler of gRPC's own services set it
         return code.name if isinstance(code, grpc.StatusCode) else str(code)
+    return "DEADLINE_EXCEEDED" if _is_expired(call) else "CANCELLED"
+
+
+def _is_expired(call: GuardedCall) -> bool:
     remaining = call.context.time_remaining()
-    return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
+    return remaining is not None and remaining <= 0

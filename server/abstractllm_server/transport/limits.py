@@ -9,8 +9,11 @@ __all__ = ["MAX_MESSAGE_BYTES", "server_options"]
 MAX_MESSAGE_BYTES = MESSAGE_BYTES
 """The size of a request or an answer, after decompression."""
 
-_CONCURRENT_STREAMS = 512
-"""Calls on one connection, at least; each takes 15 kB in grpc before anything here hears of it."""
+_CONCURRENT_STREAMS = 256
+"""Calls on one connection, beside those that the LLMs run and queue: further ones wait in the client."""
+_PENDING_CALLS, _MOST_PENDING_CALLS = 10_000, 12_000
+"""Calls whose headers have arrived and that nothing has looked at yet. Each takes 15 kB in grpc; beyond the first
+number grpc ends some, beyond the second all, as a bare CANCELLED."""
 _HANDSHAKE_MS = 10_000
 """Milliseconds that a connection has for TLS and the greetings of HTTP/2."""
 
@@ -29,14 +32,16 @@ def server_options(capacity: int, connections: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_concurrent_streams", max(_CONCURRENT_STREAMS, 2 * capacity)),
+        ("grpc.max_concurrent_streams", _CONCURRENT_STREAMS + capacity),
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        # grpc's protection refuses calls of a client that makes use of all that it may have: it counts those that have
+        # just ended. What it protects from, streams that are reset at once, has a connection closed here.
+        ("grpc.http.overload_protection", 0),
         # A second server on the same port must fail, not share it.
         ("grpc.so_reuseport", 0),
-        # A burst of calls waits here instead of ending as a bare CANCELLED.
-        ("grpc.server.max_pending_requests", 20_000),
-        ("grpc.server.max_pending_requests_hard_limit", 40_000),
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING_CALLS),
         # A client that froze is noticed within 20 seconds; the ping's own timeout is the one that works.
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),

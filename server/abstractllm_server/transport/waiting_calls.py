@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from abstractllm.errors import AbstractLLMError, GenerationTimeoutError, OverloadedError
 from abstractllm_server.transport.abort import drop
 from abstractllm_server.transport.call import GuardedCall
-from abstractllm_server.transport.connections import Connections
+from abstractllm_server.transport.connections import Connections, Strike
 from abstractllm_server.transport.open_calls import OpenCalls
 from abstractllm_server.transport.phase_timer import PhaseTimer
 
 __all__ = ["WaitingCalls"]
 
-_PENDING, _PENDING_PER_CONNECTION = 1024, 256
+_PENDING, _PENDING_PER_CONNECTION = 512, 128
 """Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
-_PROBES, _PROBES_PER_CONNECTION = 512, 128
+_PROBES, _PROBES_PER_CONNECTION = 256, 64
 """Calls of those who need no credentials, until they end: checks of health, most of them watching."""
 _UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
@@ -104,7 +104,7 @@ class WaitingCalls:
         self._dropped = set()
 
     def _oust(self, call: GuardedCall, error: AbstractLLMError) -> None:
-        self._connections.strike(call.record.peer)
+        self._connections.strike(call.record.peer, Strike.USELESS)
         call.end(error)
 
     def _read_expired(self, call: GuardedCall) -> None:
