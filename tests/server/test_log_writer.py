@@ -1,11 +1,12 @@
 """The thread that writes the log: who logs never waits, what is dropped is counted and told."""
 
+import errno
 import logging
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -128,6 +129,78 @@ def test_record_that_cannot_be_formatted_is_told_of_and_others_go_on(log: Log, m
     assert b"not formatted" in lines[0]
     assert b"could not be written" in lines[1]
     assert lines[2].endswith(b" next")
+
+
+class Hostile(Mapping[str, str]):
+    """Labels that cannot be counted, read or shown."""
+
+    def __getitem__(self, key: str) -> str:
+        raise RuntimeError
+
+    def __iter__(self) -> Iterator[str]:
+        raise MemoryError
+
+    def __len__(self) -> int:
+        raise RuntimeError
+
+
+def test_nothing_that_goes_wrong_with_a_record_reaches_who_logs(log: Log) -> None:
+    def recurse(depth: int) -> None:
+        try:
+            log.logger.info("deep %s", "x")
+        finally:
+            recurse(depth + 1)
+
+    log.logger.info(StructuredMessage("call", {"labels": Hostile()}))
+    assert log.writer.dropped == 1
+    with pytest.raises(RecursionError):
+        recurse(0)
+    log.logger.info("next")
+    lines = log.lines()
+    assert lines[-2].endswith(b" next") or b"dropped" in lines[-2]
+    assert any(line.endswith(b" next") for line in lines)
+
+
+def test_formatter_that_fails_always_does_not_end_the_thread() -> None:
+    class Failing(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            raise MemoryError
+
+    readable, writable = os.pipe()
+    writer = LogWriter(writable, Failing())
+    writer.put(logging.LogRecord("a", logging.INFO, "", 0, "text", None, None), 10)
+    writer.put("plain", 10)
+    assert writer.flush(30)
+    writer.put("another", 10)
+    assert writer.flush(30)
+    assert writer.dropped >= 1
+    for descriptor in (readable, writable):
+        os.close(descriptor)
+
+
+def test_line_that_a_full_disk_has_cut_off_is_not_the_beginning_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    write, room = os.write, [30]
+
+    def onto_full_disk(descriptor: int, data: bytes) -> int:
+        if descriptor != log.writable or room[0] is None:
+            return write(descriptor, data)
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "no space left")
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr("abstractllm_server.telemetry.log_writer.os.write", onto_full_disk)
+    log.logger.info("%s", "x" * 100)
+    wait_until(lambda: log.writer.dropped == 1)
+    room[0] = None
+    lines = log.lines()
+    assert len(lines[0]) == 30
+    assert all(line.startswith(b"20") for line in lines)
+    assert any(line.endswith(b" the end") for line in lines)
+    os.close(log.readable)
+    os.close(log.writable)
 
 
 def test_reader_who_has_gone_is_noticed_by_the_count_alone() -> None:

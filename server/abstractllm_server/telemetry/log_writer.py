@@ -59,6 +59,7 @@ class LogWriter:
         self._told = 0
         self._told_at = 0.0
         self._write_began: float | None = None
+        self._is_torn = False
         self._poll = select.poll()
         if descriptor is not None:
             self._poll.register(descriptor, select.POLLOUT)
@@ -86,6 +87,11 @@ class LogWriter:
             self._waiting_bytes += size
         self._queue.put((size, item))
 
+    def note_dropped(self) -> None:
+        """Counts a record that could not be queued."""
+        with self._lock:
+            self._dropped += 1
+
     def flush(self, timeout: float) -> bool:
         """Waits until everything queued so far is written; not at all for a reader who does not read.
 
@@ -107,14 +113,11 @@ class LogWriter:
     def _run(self) -> None:
         while True:
             batch = self._next_batch()
-            lines = [self._line(item) for _, item in batch if not isinstance(item, threading.Event)]
-            records, untold = len(lines), self._untold()
-            if untold:
-                lines.append(self._note(untold))
-            is_written = self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
-            if is_written and untold:
-                self._told += untold
-                self._told_at = time.monotonic()
+            records = sum(not isinstance(item, threading.Event) for _, item in batch)
+            is_written = False
+            # Whatever a record holds, and even without memory, the thread goes on.
+            with contextlib.suppress(Exception):
+                is_written = self._write_lines([self._line(item) for _, item in batch])
             with self._lock:
                 self._waiting_bytes -= sum(size for size, _ in batch)
                 if not is_written:
@@ -122,6 +125,18 @@ class LogWriter:
             for _, item in batch:
                 if isinstance(item, threading.Event):
                     item.set()
+
+    def _write_lines(self, lines: list[str]) -> bool:
+        """Writes lines, and one about dropped records where there are any to tell of."""
+        untold = self._untold()
+        if untold:
+            lines.append(self._note(untold))
+        text = "".join(f"{line}\n" for line in lines if line)
+        is_written = self._write(text.encode("utf-8", "backslashreplace"))
+        if is_written and untold:
+            self._told += untold
+            self._told_at = time.monotonic()
+        return is_written
 
     def _next_batch(self) -> list[tuple[int, Item]]:
         """Waits for what is to be written next; an empty batch if there are only dropped records to tell of."""
@@ -134,37 +149,39 @@ class LogWriter:
                 size += batch[-1][0]
         return batch
 
-    def _line(self, item: logging.LogRecord | str) -> str:
+    def _line(self, item: Item) -> str:
+        if isinstance(item, threading.Event):
+            return ""
         if isinstance(item, str):
             return item
         try:
             return self._formatter.format(item)
-        except Exception as error:  # the thread must go on, whatever a record holds
-            item.msg, item.args = f"a record could not be written: {type(error).__name__}", None
-            item.exc_info = item.exc_text = item.stack_info = None
-            item.__dict__.pop("trace", None)
-            return self._formatter.format(item)
+        except Exception as error:
+            return self._own_line(item.levelno, f"a record of {item.name} could not be written: {type(error).__name__}")
 
     def _untold(self) -> int:
         """Returns how many records were dropped that no line tells of; 0 if the last such line is too recent."""
         return self._dropped - self._told if time.monotonic() - self._told_at >= _NOTE_INTERVAL else 0
 
     def _note(self, dropped: int) -> str:
-        text = f"{dropped} log records were dropped, since standard error was not read fast enough"
-        return self._formatter.format(
-            logging.LogRecord("abstractllm.log", logging.WARNING, __file__, 0, text, None, None)
-        )
+        text = f"{dropped} log records were dropped, since they could not be written fast enough"
+        return self._own_line(logging.WARNING, text)
+
+    def _own_line(self, level: int, text: str) -> str:
+        return self._formatter.format(logging.LogRecord("abstractllm.log", level, __file__, 0, text, None, None))
 
     def _write(self, data: bytes) -> bool:
         """Writes bytes, and waits for their reader as long as it takes; returns False if there is none any more."""
-        if self._descriptor is None:
+        if self._descriptor is None or not data:
             return True
+        # A line that was cut off, by a disk that is full, must not be the beginning of the next one.
+        rest = memoryview(b"\n" + data if self._is_torn else data)
         self._write_began = time.monotonic()
         try:
-            rest = memoryview(data)
             while rest:
                 try:
                     rest = rest[os.write(self._descriptor, rest) :]
+                    self._is_torn = bool(rest)
                 except BlockingIOError:
                     self._poll.poll()
             return True
@@ -186,25 +203,35 @@ class QueueHandler(logging.Handler):
         self.writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queues a record; drops it where there is no room."""
-        copied = copy.copy(record)
-        if isinstance(record.msg, StructuredMessage):
-            size = record.msg.size
-        else:
-            copied.msg = _message(record)
-            size = len(copied.msg)
-        copied.args = copied.exc_info = copied.exc_text = None
-        if record.exc_info and record.exc_info[0] is not None:
-            # Without its frames and without reading the sources, which the writer does.
-            trace = traceback.TracebackException(*record.exc_info, lookup_lines=False, compact=True)
-            size += sum(map(len, trace.format_exception_only())) + _TRACE_BYTES
-            copied.__dict__["trace"] = trace
+        """Queues a record; drops it where there is no room. Never raises: whoever logs does other work."""
+        try:
+            copied, size = _detached(record)
+        except Exception:  # such as one about too deep a recursion
+            self.writer.note_dropped()
+            return
         is_important = record.levelno >= logging.WARNING or record.name == AUDIT_LOGGER
         self.writer.put(copied, size, is_important=is_important)
 
     def flush(self) -> None:
         """Waits a moment for what is queued; Python calls it when it exits."""
         self.writer.flush(FLUSH_SECONDS)
+
+
+def _detached(record: logging.LogRecord) -> tuple[logging.LogRecord, int]:
+    """Returns a copy of a record without anything that may change or is large, and the bytes of its text, about."""
+    copied = copy.copy(record)
+    if isinstance(record.msg, StructuredMessage):
+        size = record.msg.size
+    else:
+        copied.msg = _message(record)
+        size = len(copied.msg)
+    copied.args = copied.exc_info = copied.exc_text = None
+    if record.exc_info and record.exc_info[0] is not None:
+        # Without its frames and without reading the sources, which the writer does.
+        trace = traceback.TracebackException(*record.exc_info, lookup_lines=False, compact=True)
+        size += sum(map(len, trace.format_exception_only())) + _TRACE_BYTES
+        copied.__dict__["trace"] = trace
+    return copied, size
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -88,11 +88,16 @@ def _read(readable: int) -> None:
         if len(rest) > _LONGEST_LINE:
             lines, rest = [*lines, rest], b""
         for line in lines:
-            left_out = 0 if limit is None else limit.take()
-            if left_out:
-                logger.warning("%d lines were left out, since there were more than 20 a second", left_out)
-            if left_out is not None:
-                _log(line)
+            with contextlib.suppress(Exception):  # the thread goes on, even without memory
+                _log_limited(line, limit)
+
+
+def _log_limited(line: bytes, limit: RateLimit | None) -> None:
+    left_out = 0 if limit is None else limit.take()
+    if left_out:
+        logger.warning("%d lines were left out, since there were more than 20 a second", left_out)
+    if left_out is not None:
+        _log(line)
 
 
 def _log(line: bytes) -> None:
