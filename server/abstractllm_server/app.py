@@ -13,9 +13,10 @@ from typing import Any, Self
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from abstractllm.errors import AbstractLLMError, ConfigurationError
+from abstractllm.errors import ConfigurationError
 from abstractllm.registry import LLMRegistry, end_child_processes
 from abstractllm.types import LlmState
+from abstractllm_server.lifecycle.background_loads import BackgroundLoads, log_state
 from abstractllm_server.lifecycle.reload import ConfigurationReloader, Preparation
 from abstractllm_server.lifecycle.service_manager import ServiceManager
 from abstractllm_server.lifecycle.signals import CLOSING_SECONDS, ProcessSignals
@@ -87,7 +88,7 @@ class Server:
         self.monitor = Monitor(
             settings, registry, lambda: self._health.statuses, None if self.metrics is None else self.metrics.render
         )
-        self._loads: set[asyncio.Task[None]] = set()
+        self._loads = BackgroundLoads(registry, lambda name: self._health.load_attempted(name))
         self._listener: Listener | None = None
 
     @property
@@ -121,7 +122,7 @@ class Server:
         logger.info("listening on %s", self.address)
         for llm in self._registry:
             if llm.name not in names and llm.state[0] is LlmState.FAILED:
-                self._log_state(llm.name)
+                log_state(llm)
         if self.metrics is not None:
             self.metrics.add_source(self.monitor.measurements)
             self.metrics.add_source(self.supervisor.measurements)
@@ -154,29 +155,7 @@ class Server:
 
     def load(self, names: Iterable[str]) -> None:
         """Begins to load LLMs, in the background."""
-        for name in names:
-            task = asyncio.create_task(self._load(name), name=f"load {name}")
-            self._loads.add(task)
-            task.add_done_callback(self._loads.discard)
-
-    async def _load(self, name: str) -> None:
-        llm = self._registry[name]
-        try:
-            await llm.load()
-            self._log_state(name)
-        except AbstractLLMError as error:
-            logger.error("LLM %s (%s, %s) cannot be loaded: %s", name, llm.provider, llm.config.model, error)
-        except Exception:
-            logger.exception("LLM %s (%s, %s) cannot be loaded", name, llm.provider, llm.config.model)
-        self._health.load_attempted(name)
-
-    def _log_state(self, name: str) -> None:
-        """Logs the state of an LLM that was loaded: one without a key needs no loading, and cannot answer."""
-        llm = self._registry[name]
-        state, reason = llm.state
-        words = f"is {state.lower()}" + (f": {reason}" if reason else "")
-        level = logging.INFO if state is LlmState.READY else logging.ERROR
-        logger.log(level, "LLM %s (%s, %s) %s", name, llm.provider, llm.config.model, words)
+        self._loads.begin(names)
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""
@@ -189,8 +168,7 @@ class Server:
             grace: Seconds to wait; the settings' if absent.
         """
         self.supervisor.stop()
-        for task in self._loads:
-            task.cancel()
+        self._loads.stop()
         try:
             await asyncio.gather(
                 self._health.stop(), self._guard.drain(self._settings.grace if grace is None else grace)
