@@ -4,6 +4,7 @@
 MAKEFLAGS += --no-builtin-rules
 
 PORT ?= 50051
+SOAK_SECONDS ?= 1800
 VERSION_TAG := 0.1.0
 IMAGE ?= abstractllm:$(VERSION_TAG)$(if $(filter cuda,$(BASE)),-cuda)
 BASE ?= cpu
@@ -12,7 +13,7 @@ PYTHON_VERSION ?= 3.12
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test interop packages gpu-bundle check lint types contracts generate checkgenerate bench docs image bump
+.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint types contracts generate checkgenerate bench docs image bump
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,12 @@ demo: .venv/.installed-run ## As run, then exit
 
 test: .venv/.installed ## Set up and run every test
 	$(BIN)/python -m pytest --numprocesses 2
+
+abuse: .venv/.installed ## Attack and fail a server in every way of docs/reliability.md, and write the figures there (40 minutes)
+	$(BIN)/python -m tests.reliability --markdown
+
+soak: .venv/.installed ## Mixed load with crashing callers, kills, freezes and reloads (SOAK_SECONDS=1800)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.reliability --rows 23 --markdown
 
 interop: .venv/.installed ## Every client against the same servers: prints language x behaviour, fails on a hole
 	CI=true $(BIN)/python -m pytest -q tests/interop

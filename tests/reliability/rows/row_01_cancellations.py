@@ -28,7 +28,7 @@ _MESSAGE = request("Count to a thousand.", llm="local", logit_bias=ENDLESS, max_
 
 async def measure(setting: Setting) -> Figures:
     """Cancels calls of a hosted LLM, then those of an engine."""
-    figures = Figures()
+    figures = setting.figures()
     async with (
         upstream(speaking(100, 0.1)) as api,
         serving(setting.folder, {"local": DEMO, "hosted": hosted(api, max_concurrent_requests=1000)}) as server,

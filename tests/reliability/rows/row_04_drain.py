@@ -25,7 +25,7 @@ _HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT, sign
 
 async def measure(setting: Setting) -> Figures:
     """Sends each signal to a server with calls."""
-    figures = Figures()
+    figures = setting.figures()
     llms = echo() | ({"local": DEMO} if setting.full else {})
     groups = [(False, "to the process"), (True, "to the group")]
     for group, name in groups:

@@ -19,7 +19,7 @@ from tests.reliability.server_process import ServerProcess, free_port, serving
 
 async def measure(setting: Setting) -> Figures:
     """Sends both bursts and asks for health meanwhile."""
-    figures = Figures()
+    figures = setting.figures()
     health = f"127.0.0.1:{free_port()}"
     async with serving(setting.folder, {"local": DEMO}, health=health) as server:
         for name, burst in (("no retries", _bare), ("shipped client", _shipped)):

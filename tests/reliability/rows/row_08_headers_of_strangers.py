@@ -22,7 +22,7 @@ _LIMIT = 4_096
 
 async def measure(setting: Setting) -> Figures:
     """Holds the streams open while two good callers call."""
-    figures = Figures()
+    figures = setting.figures()
     connections: list[RawConnection] = []
     async with (
         serving(setting.folder, tokens=str(token_file(setting.folder))) as server,

@@ -25,7 +25,7 @@ _CONNECTIONS = 5
 
 async def measure(setting: Setting) -> Figures:
     """Floods with each method, then with resets."""
-    figures = Figures()
+    figures = setting.figures()
     async with serving(setting.folder, tokens=str(token_file(setting.folder))) as server:
         async with calling(server.address, token=TOKEN) as good:
             await asyncio.sleep(1)

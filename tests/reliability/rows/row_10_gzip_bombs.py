@@ -23,7 +23,7 @@ _BLOCKS = 3_994
 
 async def measure(setting: Setting) -> Figures:
     """Sends the bombs to each method, with a token and without."""
-    figures = Figures()
+    figures = setting.figures()
     bomb = message(_bomb(), compressed=True)
     async with serving(setting.folder, tokens=str(token_file(setting.folder))) as server:
         await asyncio.sleep(0.5)

@@ -29,7 +29,7 @@ _STREAMS = {"StreamGenerate", "PullModel", "LoadModel", "UnloadModel", "ServerRe
 
 async def measure(setting: Setting) -> Figures:
     """Mutates one good request of each method, again and again."""
-    figures = Figures()
+    figures = setting.figures()
     count = setting.load(100_000, 4_000)
     statuses: Counter[str] = Counter()
     llms = echo() | {"demo": {"provider": "scripted", "reply": "a b c"}}

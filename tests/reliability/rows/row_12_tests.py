@@ -23,7 +23,7 @@ _COUNT = re.compile(r"(\d+) (passed|failed|error|errors|skipped)")
 
 async def measure(setting: Setting) -> Figures:
     """Runs the tests of each row."""
-    figures = Figures()
+    figures = setting.figures()
     await _tests(figures, "limits of fields", [path for path in _LIMITS if (ROOT / path).exists()])
     await _tests(figures, "canary keys", ["tests/server/test_canaries.py"])
     if setting.full:

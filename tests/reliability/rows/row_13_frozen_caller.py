@@ -29,7 +29,7 @@ for event in stub.StreamGenerate(pb.GenerateRequest(prompt="hi")):
 
 async def measure(setting: Setting) -> Figures:
     """Freezes one caller on each transport."""
-    figures = Figures()
+    figures = setting.figures()
     for name, listen in (("TCP", {}), ("unix socket", {"listen": f"unix://{setting.folder}/s.sock"})):
         async with (
             upstream(speaking(10_000, 0.05)) as api,

@@ -22,7 +22,7 @@ _FLOOR = 20.0
 
 async def measure(setting: Setting) -> Figures:
     """Stalls the streams on one connection, then on many."""
-    figures = Figures()
+    figures = setting.figures()
     # Words of a KiB each, in all as much as a configuration file may hold.
     llms = echo() | {"long": {"provider": "scripted", "reply": ("x" * 1023 + " ") * 1000}}
     async with serving(setting.folder, llms, write_timeout=_WRITE_TIMEOUT) as server:

@@ -42,7 +42,7 @@ _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 async def measure(setting: Setting) -> Figures:
     """Kills servers at their work, mixes operations, and asks for names that lead elsewhere."""
-    figures = Figures()
+    figures = setting.figures()
     with serving_hub() as hub:
         hub.add(_MODEL)
         await _kills(figures, setting, hub)

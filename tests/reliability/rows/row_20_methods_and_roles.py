@@ -51,7 +51,7 @@ _MALFORMED = [
 
 async def measure(setting: Setting) -> Figures:
     """Calls every method as each role, with an empty message."""
-    figures = Figures()
+    figures = setting.figures()
     services = [
         file.services_by_name.values()
         for file in (config_pb2.DESCRIPTOR, generation_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR)

@@ -101,7 +101,7 @@ async def _send_all(exchange: Exchange, pieces: Iterable[bytes]) -> None:
 
 async def measure(setting: Setting) -> Figures:
     """Plays every fault to every provider, streamed and whole."""
-    figures = Figures()
+    figures = setting.figures()
     providers = _PROVIDERS if setting.full else _PROVIDERS[:1]
     pairs = [(provider, fault) for provider in providers for fault in _DOCUMENTED]
 

@@ -21,7 +21,7 @@ _STREAMS = 50
 
 async def measure(setting: Setting) -> Figures:
     """Kills the engine, again and again."""
-    figures = Figures()
+    figures = setting.figures()
     kills = setting.load(5, 1)
     message = request("Count to a thousand.", llm="local", logit_bias=ENDLESS, max_tokens=1900)
     ends, slowest, killed = [], 0.0, []

@@ -80,7 +80,7 @@ class Soak:
 
 async def measure(setting: Setting) -> Figures:
     """Lets everything happen at once, then looks at all that is left."""
-    figures = Figures()
+    figures = setting.figures()
     monitoring = f"127.0.0.1:{free_port()}"
     tokens = str(token_file(setting.folder))
     seconds = SECONDS if setting.full else 30.0

@@ -25,7 +25,7 @@ _RESTART = 45.0
 
 async def measure(setting: Setting) -> Figures:
     """Freezes an engine under load, then one before the server is to end."""
-    figures = Figures()
+    figures = setting.figures()
     async with serving(setting.folder / "load", {"local": DEMO} | echo(), grace=2) as server:
         await _freeze(figures, server)
     async with serving(setting.folder / "end", {"local": DEMO}, grace=2) as server:

@@ -24,7 +24,7 @@ _LONGEST = 60.0
 
 async def measure(setting: Setting) -> Figures:
     """Holds the last bytes back, three ways."""
-    figures = Figures()
+    figures = setting.figures()
     ways = [("without a token", GENERATE, None), ("with a token", GENERATE, TOKEN), ("Health/Check", CHECK, None)]
     async with (
         serving(setting.folder, tokens=str(token_file(setting.folder))) as server,

@@ -20,7 +20,7 @@ from tests.reliability.upstream import hosted, silent, upstream
 
 async def measure(setting: Setting) -> Figures:
     """Sends the calls; the upstream takes them and is silent."""
-    figures = Figures()
+    figures = setting.figures()
     calls = setting.load(4_000, 1_500)
     message = request("x" * 100_000, llm="hosted")
     async with (

@@ -34,7 +34,7 @@ _SPOILS = ("vanished for a moment", "half a file", "another's key", "empty")
 
 async def measure(setting: Setting) -> Figures:
     """Rotates the server's pair and its tokens, well and badly."""
-    figures = Figures()
+    figures = setting.figures()
     folder = setting.folder
     authority, stranger = Authority(folder), Authority(folder, "stranger")
     files = Pair(folder / "live.crt", folder / "live.key")

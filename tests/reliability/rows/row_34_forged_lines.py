@@ -36,7 +36,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
 async def measure(setting: Setting) -> Figures:
     """Writes the payloads into every place, with each form of the log."""
-    figures = Figures()
+    figures = setting.figures()
 
     async def refusing(exchange: Exchange) -> None:
         await exchange.respond(

@@ -34,7 +34,7 @@ _PAIRS = [
 
 async def measure(setting: Setting) -> Figures:
     """Starts a second server beside a first one, in each way."""
-    figures = Figures()
+    figures = setting.figures()
     pairs = _PAIRS if setting.full else _PAIRS[:3]
     if not _has_ipv6():
         pairs = [pair for pair in pairs if "[" not in "".join(pair)]

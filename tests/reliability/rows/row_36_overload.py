@@ -25,7 +25,7 @@ _ENGINE = DEMO | {"max_batch_size": 8, "max_queue": 2000}
 
 async def measure(setting: Setting) -> Figures:
     """Overloads an engine, then lets callers of different size compete."""
-    figures = Figures()
+    figures = setting.figures()
     folder = setting.folder
     names = {f"one-{number}": (f"token-{number}", "inference") for number in range(10)} | {
         "many": ("token-many", "inference")
