@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.request
 from collections import defaultdict
 
@@ -30,6 +31,18 @@ class Scrape:
 async def scrape(address: str) -> Scrape:
     """Reads the metrics of the server whose `monitoring` is this address."""
     return Scrape(await asyncio.to_thread(_read, f"http://{address}/metrics"))
+
+
+async def until_none_active(address: str, method: str, limit: float) -> float:
+    """Waits until no call of a method of GenerationService runs; returns the seconds that took, or infinity."""
+    began = time.monotonic()
+    name = f"abstractllm_api.v1.GenerationService/{method}"
+    while time.monotonic() - began < limit:
+        read = await scrape(address)
+        if read.total("abstractllm_server_calls_active", rpc_method=name) == 0:
+            return time.monotonic() - began
+        await asyncio.sleep(0.2)
+    return float("inf")
 
 
 def _read(url: str) -> str:

@@ -13,7 +13,8 @@ from tests.reliability.caller import calling
 from tests.reliability.calls import STREAM, request
 from tests.reliability.figures import Figures, Row, Setting
 from tests.reliability.http2 import RawConnection, header_block
-from tests.reliability.server_process import ServerProcess, echo, serving
+from tests.reliability.scrape import until_none_active
+from tests.reliability.server_process import echo, free_port, serving
 
 _WRITE_TIMEOUT = 2.0
 _FLOOR = 20.0
@@ -25,38 +26,32 @@ async def measure(setting: Setting) -> Figures:
     figures = setting.figures()
     # Words of a KiB each, in all as much as a configuration file may hold.
     llms = echo() | {"long": {"provider": "scripted", "reply": ("x" * 1023 + " ") * 1000}}
-    async with serving(setting.folder, llms, write_timeout=_WRITE_TIMEOUT) as server:
-        await _stall(server, 5, 1)
+    monitoring = f"127.0.0.1:{free_port()}"
+    streams = setting.load(200, 60)
+    payload = request(llm="long").SerializeToString()
+    async with serving(setting.folder, llms, write_timeout=_WRITE_TIMEOUT, monitoring=monitoring) as server:
         async with calling(server.address, parameters={"max_tokens": 1}) as quiet:
             await asyncio.sleep(3)
             usual = (await quiet.stop()).percentile(0.99)
         before = server.rss
         for connections in (1, 20):
-            async with calling(server.address, parameters={"max_tokens": 1}) as good:
-                ended = await _stall(server, setting.load(200, 60), connections)
-                met = await good.stop()
             name = f"{connections} connection{'s' if connections > 1 else ''}"
-            figures.equal(f"{name}: ended while the caller stays", ended, setting.load(200, 60))
-            figures.at_most(f"{name}: kept after it", await server.settled_rss(before + 50) - before, 50, "MiB")
+            opened = [await RawConnection.open(server.address, window=0) for _ in range(connections)]
+            try:
+                async with calling(server.address, parameters={"max_tokens": 1}) as good:
+                    for number in range(streams):
+                        opened[number % connections].unary(header_block(STREAM), payload)
+                    took = await until_none_active(monitoring, "StreamGenerate", 4 * _WRITE_TIMEOUT)
+                    met = await good.stop()
+                figures.at_most(f"{name}: all ended after", took, 2 * _WRITE_TIMEOUT, "s")
+                kept = await server.settled_rss(before + 50) - before
+                figures.at_most(f"{name}: kept after it, connections open", kept, 50, "MiB")
+            finally:
+                for connection in opened:
+                    await connection.close()
             figures.equal(f"{name}: errors of another caller", met.errors, {})
             figures.at_most(f"{name}: its p99", met.percentile(0.99), max(2 * usual, _FLOOR), "ms")
     return figures
-
-
-async def _stall(server: ServerProcess, streams: int, connections: int) -> int:
-    """Opens streams whose window is closed; returns the number that the server ended within its timeout and more."""
-    payload = request(llm="long").SerializeToString()
-    opened = [await RawConnection.open(server.address, window=0) for _ in range(connections)]
-    try:
-        for number in range(streams):
-            opened[number % connections].unary(header_block(STREAM), payload)
-        ends = (connection.until_ended(streams // connections, _WRITE_TIMEOUT * 2 + 10) for connection in opened)
-        ended = await asyncio.gather(*ends)
-        share = streams // connections
-        return sum(share if one.is_closed else count for one, count in zip(opened, ended, strict=True))
-    finally:
-        for connection in opened:
-            await connection.close()
 
 
 ROW = Row(
