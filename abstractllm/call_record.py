@@ -125,7 +125,7 @@ class CallRecord:
         Content is none of it, nor is the message of an error, which may repeat what the caller or the provider wrote.
         """
         values = {
-            "request_id": self.request_id,
+            "request_id": self.request_id or (self.error and self.error.request_id),
             "llm": self.llm,
             "provider": self.provider,
             "model": self.model,

@@ -65,6 +65,18 @@ async def test_each_call_has_one_line_however_it_ends(caplog: pytest.LogCaptureF
     assert ends["left"][0] == "CANCELLED"
 
 
+async def test_fault_of_the_server_is_told_under_the_id_that_the_caller_gets(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving({"broken": ScriptedProvider({"script": [ValueError("no good")]})}) as server:
+        error = await failure(server.generation.Generate(request()))
+        (call,) = await ended(caplog, 1)
+    (fault,) = (record for record in caplog.records if record.exc_info)
+    (info,) = error.infos
+    assert call["error"] == error.reason == "INTERNAL"
+    assert call["request_id"] == info.metadata["request_id"]
+    assert info.metadata["request_id"] in fault.getMessage()
+    assert lines(caplog, "abstractllm.call")[0].levelno == logging.ERROR
+
+
 async def test_deadlines_and_callers_who_leave_cause_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving() as server:
