@@ -1,6 +1,7 @@
 """Traces: a program's trace goes on in the server, and from there at hosted LLMs and in the local engine."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import TracerProvider
 
-from abstractllm_client import AbstractLLMError, AsyncRemoteLLM
+from abstractllm_client import AbstractLLMError, AsyncRemoteLLM, AuthenticationError, PermissionDeniedError
 from tests.providers import anthropic_server, fake_http, ollama_server, openai_server
 from tests.providers.fake_http import Exchange
 from tests.server.otlp_collector import Collector, Span, collecting
@@ -237,6 +240,33 @@ async def test_sampling_follows_the_usual_variables(
                 await until(lambda: collector.named(GENERATE))
         # What waits is sent at the end.
         assert bool(collector.spans) is is_sent
+
+
+async def test_probes_and_callers_who_are_not_known_have_no_spans(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{hashlib.sha256(b'good').hexdigest()} inference ci\n")
+    tokens.chmod(0o600)
+    with collecting() as collector:
+        async with (
+            started(
+                tmp_path, {"echo": {"provider": "scripted"}}, {"tokens": str(tokens)}, **sending_to(collector)
+            ) as server,
+            AsyncRemoteLLM(server.address, token="good") as known,
+            AsyncRemoteLLM(server.address, token="bad") as stranger,
+        ):
+            async with aio.insecure_channel(server.address) as channel:
+                await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            for _ in range(20):
+                with pytest.raises(AuthenticationError):
+                    await stranger.generate("hello")
+            with pytest.raises(PermissionDeniedError):
+                await known.get_config()
+            assert await known.generate("hello") == "hello"
+    calls = [span for span in collector.spans if span.kind == SERVER]
+    denied, call = sorted(calls, key=lambda span: span.start)
+    assert denied.attributes["error.type"] == "NOT_ALLOWED"
+    assert call.attributes["abstractllm.caller"] == "inference:ci"
+    assert {span.trace_id for span in collector.spans} == {denied.trace_id, call.trace_id}
 
 
 @pytest.mark.parametrize("kind", ["nobody listens", "nobody answers"])

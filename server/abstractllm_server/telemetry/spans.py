@@ -47,8 +47,8 @@ class CallTrace:
 class Traces:
     """Observes calls, and makes spans of them: the call; the model's work; waiting, prefill and decode.
 
-    A caller's trace goes on here (`traceparent`, `tracestate`), and from here at hosted LLMs. Health checks and
-    reflection have no spans. Neither content nor tokens of access are part of a span.
+    A caller's trace goes on here (`traceparent`, `tracestate`), and from here at hosted LLMs. Health checks,
+    reflection and callers who are not known have no spans. Neither content nor tokens of access are part of a span.
 
     Args:
         exporter: The place that spans are sent to, by a thread, in batches.
@@ -81,7 +81,8 @@ class Traces:
 
     def ended(self, record: CallRecord) -> None:
         """Ends a call's span, with what is known of the call by now."""
-        if not isinstance(record.trace, CallTrace):
+        # A span that does not end is not sent: strangers must not fill the collector.
+        if not isinstance(record.trace, CallTrace) or not record.caller:
             return
         span = record.trace.span
         if span.is_recording():
