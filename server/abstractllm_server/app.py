@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -150,8 +150,12 @@ class Server:
         return {
             "tokens": self._access.prepare,
             **{f"tls.{key}": self._access.prepare for key in TlsSettings.model_fields},
+            **dict.fromkeys(("read_timeout", "write_timeout"), self._prepare_timeouts),
             "log_level": lambda settings: lambda: set_log_level(settings.log_level),
         }
+
+    def _prepare_timeouts(self, settings: ServerSettings) -> Callable[[], None]:
+        return lambda: self._guard.set_timeouts(settings.read_timeout, settings.write_timeout)
 
     def load(self, names: Iterable[str]) -> None:
         """Begins to load LLMs, in the background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import signal
 import socket
 import threading
@@ -187,3 +188,49 @@ ScriptedProvider.load = load
                 while manager.recv(4096):
                     signs += 1
             assert signs < 50
+
+
+def test_tokens_names_and_timeouts_come_into_force_at_once(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("first", "second")}
+    for name, file in files.items():
+        file.write_text(f"{hashlib.sha256(name.encode()).hexdigest()} admin\n")
+        file.chmod(0o600)
+    llms = "llms:\n  echo: {provider: scripted, reply: 'x'}\n"
+
+    def refusal(token: str) -> str:
+        try:
+            credentials = [("authorization", f"Bearer {token}")]
+            server.generation.Generate(request(), timeout=HANG, metadata=credentials)
+        except grpc.RpcError as error:
+            return failure_of(error).reason  # type: ignore[arg-type]
+        return ""
+
+    with server_process(tmp_path, LLMS, settings=f"tokens: {files['first']}\n") as server:
+        assert (refusal("first"), refusal("second")) == ("", "UNAUTHENTICATED")
+        rewrite(server, f"tokens: {files['second']}\nwrite_timeout: 3\nread_timeout: 2\n{llms}")
+        reload(server)
+        assert (refusal("first"), refusal("second")) == ("UNAUTHENTICATED", "")
+        # A change of the new file is taken over, too.
+        files["second"].write_text(files["first"].read_text())
+        wait_until(lambda: (refusal("first"), refusal("second")) == ("", "UNAUTHENTICATED"))
+        assert "takes effect when" not in server.log
+
+
+def test_signal_to_stop_while_a_reload_loads_a_model_ends_both(tmp_path: Path) -> None:
+    program = """
+import asyncio, contextlib
+from abstractllm.testing import ScriptedProvider
+@contextlib.asynccontextmanager
+async def prepared_for(self, config, *, replace):
+    print("loading", flush=True)
+    await asyncio.sleep(3000)
+    yield
+ScriptedProvider.prepared_for = prepared_for
+"""
+    with server_process(tmp_path, LLMS, program=program + MAIN) as server:
+        rewrite(server, "llms:\n  echo: {provider: scripted, reply: other}\n")
+        server.send(signal.SIGHUP)
+        wait_until(lambda: "loading" in server.log)
+        assert server.answer() == "still there"
+        server.send(signal.SIGTERM)
+        assert server.ends()[0] == 0

@@ -85,6 +85,10 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         self._running: set[GuardedCall] = set()
         """The calls that were admitted, but for those of services that keep answering while the server drains."""
 
+    def set_timeouts(self, read_timeout: float, write_timeout: float) -> None:
+        """Sets the timeouts of messages that begin to be read or written from now on; see `Guard`."""
+        self._waiting.set_timeouts(read_timeout, write_timeout)
+
     @property
     def running(self) -> int:
         """The number of calls that run."""

@@ -46,6 +46,13 @@ class WaitingCalls:
         self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_CONNECTION)
         self._dropped: set[asyncio.Task[object]] = set()
 
+    def set_timeouts(self, read_timeout: float, write_timeout: float) -> None:
+        """Sets the timeouts from now on; a call that waits already may have to be waited for as long as before."""
+        self._reads.seconds = read_timeout
+        self._writes.seconds = min(_SLOW, write_timeout)
+        self._slow_writes.seconds = max(write_timeout - _SLOW, 0.0)
+        self._write_timeout = write_timeout
+
     @property
     def writers(self) -> int:
         """The number of calls that wait for their answers to be read."""
