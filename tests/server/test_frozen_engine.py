@@ -87,7 +87,7 @@ async def test_frozen_engine_is_noticed_told_to_its_callers_ended_and_started_ag
     assert noticed < time.monotonic() - began < BOUND + SLACK
     for end in ends:
         assert (end.code, end.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_CRASHED")
-        assert "gave no sign of life for 4 s" in end.message
+        assert "gave no sign of life within 4 s" in end.message
         assert end.retry_delays
         assert end.retry_delays[0] >= 1
     await until(lambda: not psutil.pid_exists(pid))
@@ -115,7 +115,7 @@ async def test_engine_that_is_stopped_while_it_loads_fails_to_load(served: Local
     os.kill(pid, signal.SIGSTOP)
     end = await asyncio.wait_for(call, 4 + SLACK)
     assert end.reason == "MODEL_LOAD_FAILED"
-    assert "gave no sign of life for 4 s" in end.message
+    assert "gave no sign of life within 4 s" in end.message
     assert not psutil.pid_exists(pid)
     # The next request tries again.
     served.llm.set_config(heartbeat_timeout=30)
@@ -153,7 +153,7 @@ async def test_hung_step_is_ended_although_the_process_answers_pings(
         end = failure_of(await _error_of(stream))
         assert time.monotonic() - began < 3 + SLACK
         assert end.reason == "ENGINE_CRASHED"
-        assert re.search(r"got no further with a (step of the batch|layer of the model) for 3 s", end.message)
+        assert re.search(r"got no further with a (step of the batch|layer of the model) within 3 s", end.message)
         assert (await served.generation.Generate(ask(max_tokens=3), timeout=PATIENCE)).usage.output_tokens == 3
         assert served.llm.engine_pid != pid
 

@@ -40,7 +40,7 @@ async def test_download_whose_process_is_stopped_ends(
         await begun(reports)
         (process,) = downloading_processes()
         process.suspend()
-        with pytest.raises(ProviderUnavailableError, match="gave no sign of life for 4 s and was ended"):
+        with pytest.raises(ProviderUnavailableError, match="gave no sign of life within 4 s and was ended"):
             async for _ in reports:
                 pass
     wait_until(lambda: not process.is_running())

@@ -52,7 +52,7 @@ def test_silence_is_suspicious_first_and_beyond_its_bound_within_it() -> None:
     watched = Watched()
     seconds, reason = watched.seconds_until_timeout(20)
     assert seconds <= PATIENCE.heartbeat
-    assert reason == "gave no sign of life for 8 s"
+    assert reason == "gave no sign of life within 8 s"
     assert watched.silences == [True]
 
 
@@ -64,20 +64,20 @@ def test_process_that_speaks_again_is_suspected_no_more() -> None:
     watched.watchdog.heard(Counted(1, 1))
     assert watched.watchdog.tick(1.0, 1.0) == ""
     assert watched.silences == [True, False]
-    assert watched.watchdog.silence == 0
+    assert watched.watchdog.silence < 1
 
 
 def test_loading_process_may_be_silent_four_times_as_long_and_is_not_suspected() -> None:
     watched = Watched(is_loaded=False)
     seconds, reason = watched.seconds_until_timeout(100)
-    assert (seconds, reason) == (32, "gave no sign of life for 32 s")
+    assert (seconds, reason) == (31, "gave no sign of life within 32 s")
     assert watched.silences == []
 
 
 def test_first_sign_of_life_may_take_as_long_as_loading() -> None:
     watchdog = Watchdog(QuietChannel(), on_timeout=lambda reason: None, patience=lambda: PATIENCE)  # type: ignore[arg-type]
-    assert [bool(watchdog.tick(1.0, 1.0)) for _ in range(31)] == [False] * 31
-    assert watchdog.tick(1.0, 1.0) == "gave no sign of life for 32 s"
+    assert [bool(watchdog.tick(1.0, 1.0)) for _ in range(30)] == [False] * 30
+    assert watchdog.tick(1.0, 1.0) == "gave no sign of life within 32 s"
 
 
 def test_silence_does_not_count_while_something_is_left_to_be_read() -> None:
@@ -88,8 +88,8 @@ def test_silence_does_not_count_while_something_is_left_to_be_read() -> None:
 
 def test_piece_of_work_that_never_ends_is_beyond_its_bound() -> None:
     seconds, reason = Watched().seconds_until_timeout(100, Pong({"a step of the batch": 7}))
-    assert seconds <= PATIENCE.step + 1
-    assert reason == "got no further with a step of the batch for 20 s"
+    assert seconds <= PATIENCE.step
+    assert reason == "got no further with a step of the batch within 20 s"
 
 
 def test_pieces_of_work_that_end_go_on_for_ever() -> None:
@@ -100,8 +100,8 @@ def test_pieces_of_work_that_end_go_on_for_ever() -> None:
 
 def test_loading_has_a_bound_of_its_own_and_progress_begins_it_again() -> None:
     seconds, reason = Watched(is_loaded=False).seconds_until_timeout(100, Pong({LOADING: 1}))
-    assert PATIENCE.step < seconds <= PATIENCE.load + 1
-    assert reason == "got no further with the loading of the model for 50 s"
+    assert PATIENCE.step < seconds <= PATIENCE.load
+    assert reason == "got no further with the loading of the model within 50 s"
     numbers = (second // 40 for second in range(1000))
     watched = Watched(is_loaded=False)
     assert watched.seconds_until_timeout(500, lambda: Pong({LOADING: next(numbers)})) == (500, "")

@@ -17,6 +17,8 @@ _LONGEST_INTERVAL = 1.0
 """Seconds between two pings, at most."""
 _INTERVALS = 8
 """Pings in the time that a process may be silent, at least."""
+_MARGIN = 2
+"""Intervals before a bound in which its end counts as reached: what follows is to be done within the bound."""
 _STARTING_FACTOR = 4
 """Starting a process, loading a library or a file of weights may hold up all threads of a process."""
 _SUSPICIOUS_SECONDS = 5.0
@@ -71,6 +73,7 @@ class Watchdog:
         self._on_timeout = on_timeout
         self._stopped = threading.Event()
         self._was_heard = self._has_started = False
+        self._heard_at = 0.0
         self._pong: Pong | None = None
         """The last answer to a ping, until it has been looked at."""
         self._work: dict[str, tuple[int, float]] = {}
@@ -89,6 +92,7 @@ class Watchdog:
         """Notes a message of the process: any is a sign of life."""
         if isinstance(message, Pong):
             self._pong = message
+        self._heard_at = time.monotonic()
         self._was_heard = True
 
     def _run(self) -> None:
@@ -117,21 +121,21 @@ class Watchdog:
         patience = self._patience()
         if self._was_heard:
             self._was_heard, self._has_started = False, True
-            self.silence = 0.0
+            self.silence = min(seconds, time.monotonic() - self._heard_at)
         elif self._channel.is_drained:
             self.silence += seconds
         is_loaded = self._has_started and self._is_loaded()
         self._suspect(is_loaded and self.silence >= min(_SUSPICIOUS_SECONDS, patience.heartbeat / 2))
         bound = patience.heartbeat * (1 if is_loaded else _STARTING_FACTOR)
-        if self.silence > bound - interval:
-            return f"gave no sign of life for {bound:g} s"
+        if self.silence > bound - _MARGIN * interval:
+            return f"gave no sign of life within {bound:g} s"
         pong, self._pong = self._pong, None
         if pong is not None:
             self._work = {name: (number, self._age(name, number, seconds)) for name, number in pong.work.items()}
         for name, (_, age) in self._work.items():
             bound = patience.load if name == LOADING else patience.step
-            if age > bound - interval:
-                return f"got no further with {name} for {bound:g} s"
+            if age > bound - _MARGIN * interval:
+                return f"got no further with {name} within {bound:g} s"
         return ""
 
     def _age(self, name: str, number: int, seconds: float) -> float:
