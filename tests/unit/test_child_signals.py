@@ -120,3 +120,32 @@ def test_all_groups_are_killed_even_stopped_ones() -> None:
         process_groups.kill_all()  # of what has ended, nothing is left to be killed
     finally:
         process_groups.discard(child.pid)
+
+
+REAPER = """
+import ctypes, sys, time
+from abstractllm.providers.huggingface.hub.downloader.messages import FromDownloader
+from abstractllm.providers.huggingface.protocol.child_process import ChildProcess
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: inherits orphans, as the first process of a container does
+process = ChildProcess(sys.argv[1], FromDownloader)
+while not (output := process.last_words()):
+    time.sleep(0.01)
+process.end()
+import psutil
+print([child.status() for child in psutil.Process().children()])
+"""
+FAMILY = """
+import subprocess, time
+print(subprocess.Popen(["sleep", "1000"]).pid, flush=True)
+time.sleep(1000)
+"""
+
+
+@linux
+def test_nothing_is_left_of_a_child_where_the_server_is_the_first_process_of_a_container(tmp_path: Path) -> None:
+    program = tmp_path / "family.py"
+    program.write_text(FAMILY)
+    done = subprocess.run(
+        [sys.executable, "-c", REAPER, program], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert done.stdout.strip() == "[]"

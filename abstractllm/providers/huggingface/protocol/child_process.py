@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,10 @@ _LONGEST_LINE = 8192
 _END_TIMEOUT = 0.6
 """Seconds that a process has to end after its channel was closed, which takes it a moment; then it is killed. A server
 that stops has a second for that."""
+
+
+_REAPING_SECONDS = 0.2
+"""Seconds that processes may take to end that were killed."""
 
 
 class ChildProcess(Generic[Received]):
@@ -84,6 +89,7 @@ class ChildProcess(Generic[Received]):
             self.kill()
             status = self._process.wait()
         self.kill()  # children that still run
+        self._reap_group()
         process_groups.discard(self._process.pid)
         self._relay.join(1.0)
         self.channel.release()
@@ -107,6 +113,15 @@ class ChildProcess(Generic[Received]):
         """Sends SIGKILL to the process and to what it has started; one that is stopped ends, too."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _reap_group(self) -> None:
+        """Takes in the ends of what the process has started, if this process inherits that: as a container's first."""
+        end = time.monotonic() + _REAPING_SECONDS
+        with contextlib.suppress(ChildProcessError):  # there is nothing, or nothing any more
+            while time.monotonic() < end:
+                pid, _ = os.waitpid(-self._process.pid, os.WNOHANG)
+                if not pid:
+                    time.sleep(0.01)
 
     def _read_output(self) -> None:
         assert self._process.stdout is not None
