@@ -199,7 +199,7 @@ class LLMRegistry:
             AbstractLLMError: The reason why a model cannot be loaded in place of another.
         """
         async with self._applying, contextlib.AsyncExitStack() as stack:
-            plan = make_plan(self._llms, llms)
+            plan = await asyncio.to_thread(make_plan, self._llms, llms)
             default_name = _default_of(llms, default)
             stack.enter_context(self._memory.limits_of_both(max_loaded, memory_budget))
             # In one order, so that two who wait for several of them never wait for each other.

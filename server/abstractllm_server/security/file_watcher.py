@@ -94,6 +94,9 @@ class FileWatcher:
             yield Measurement("abstractllm.server.files.reloads", count, {"file": name, "outcome": outcome})
 
     async def _look(self, sources: Mapping[str, Reloadable]) -> None:
+        for name in sources:
+            for outcome in ("success", "failure"):
+                self.outcomes[name, outcome] += 0
         paths = {path for source in sources.values() for path in source.paths}
         versions = await self._read_versions(paths)
         if self._changed(versions):
