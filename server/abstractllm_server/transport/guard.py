@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -82,6 +83,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         self._waiting = WaitingCalls(connections, read_timeout, write_timeout)
         self._handlers: dict[str, Any] = {}
         self._is_draining = False
+        self._latest: GuardedCall | None = None
         self._running: set[GuardedCall] = set()
         """The calls that were admitted, but for those of services that keep answering while the server drains."""
 
@@ -135,7 +137,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         record = CallRecord(method=method.path, peer=context.peer())
         task = asyncio.current_task()
         assert task is not None
-        call = GuardedCall(method, context, record, task)
+        call = self._latest = GuardedCall(method, context, record, task)
         set_current_record(record)
         task.add_done_callback(partial(self._ended, call))
         for observer in self._observers:
@@ -255,11 +257,22 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         status = status_of(error)
         record.error, record.status = error, status.code.name
         call.request = request = None
+        _forget_variables(error)
         try:
             await abort(call.context, status)
-        except TimeoutError:
-            self._waiting.drop(call)
+        except (aio.AbortError, asyncio.CancelledError):
+            raise
+        except Exception:
+            # The status was not taken in time; or grpc takes none, since nothing that was sent before has left yet.
+            self._drop(call)
             raise asyncio.CancelledError from None
+
+    def _drop(self, call: GuardedCall) -> None:
+        """Ends a call that takes no status."""
+        self._waiting.drop(call)
+        if call is self._latest:
+            # grpc itself refers to the call that came last until the next one comes, which may never be.
+            self._connections.close(call.record.peer, "unread")
 
     def _ended(self, call: GuardedCall, task: asyncio.Task[Any]) -> None:
         """Notes that a call has ended, and that all of it was sent that could be."""
@@ -272,7 +285,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         if call.is_answered and call.error is not None:
             # It was ended while grpc sent its answer, which takes no other status any more.
             record.error, record.status = call.error, status_of(call.error).code.name
-            self._waiting.drop(call)
+            self._drop(call)
         elif not record.status:
             record.status = _status_without_error(call)
         for observer in self._observers:
@@ -288,6 +301,13 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         for call in self._running:
             call.end(ServerShuttingDownError("the server shut down before the answer was complete"))
         await _wait(self._running, _CANCELLATION_TIMEOUT)
+
+
+def _forget_variables(error: BaseException | None) -> None:
+    """Frees the variables of the functions that an error came through: they would hold the request for a while."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 async def _wait(calls: Iterable[GuardedCall], seconds: float) -> None:
