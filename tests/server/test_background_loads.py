@@ -1,0 +1,68 @@
+"""LLMs that are to be loaded at the start, and cannot be at first."""
+
+import asyncio
+
+import pytest
+
+from abstractllm.errors import AbstractLLMError, ModelLoadError, ProviderCredentialsError, ProviderUnavailableError
+from abstractllm.testing import ScriptedProvider
+from abstractllm.types import LlmState
+from abstractllm_server.lifecycle import background_loads
+from tests.server.support import serving
+from tests.waiting import until
+
+
+class Failing(ScriptedProvider):
+    """One whose first loads fail."""
+
+    errors: list[Exception]
+    attempts = 0
+
+    async def load(self) -> None:
+        self.attempts += 1
+        if self.errors:
+            self._become(LlmState.FAILED, "it failed")
+            raise self.errors.pop(0)
+        self._become(LlmState.READY, "")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_loads, "_FIRST_PAUSE", 0.01)
+
+
+def failing(*errors: Exception) -> Failing:
+    llm = Failing()
+    llm.errors = list(errors)
+    return llm
+
+
+async def test_it_is_tried_again_until_it_is_loaded_without_any_request() -> None:
+    llm = failing(ProviderUnavailableError("the hub is down"), ModelLoadError("no memory"), RuntimeError("of its own"))
+    async with serving({"local": llm}) as served:
+        await until(lambda: llm.attempts == 4)
+        await asyncio.sleep(0.1)
+        assert (llm.attempts, llm.state[0]) == (4, LlmState.READY)
+        await served.works()
+
+
+@pytest.mark.parametrize("error", [ProviderCredentialsError("no key")])
+async def test_what_does_not_mend_by_itself_is_not_tried_again(error: AbstractLLMError) -> None:
+    llm = failing(error, error)
+    async with serving({"local": llm}):
+        await until(lambda: llm.attempts == 1)
+        await asyncio.sleep(0.1)
+        assert llm.attempts == 1
+
+
+async def test_one_that_was_unloaded_or_removed_meanwhile_is_left_alone() -> None:
+    unloaded, removed = (failing(*[ModelLoadError("broken")] * 1000) for _ in range(2))
+    llms = {"unloaded": unloaded, "removed": removed, "stays": ScriptedProvider()}
+    async with serving(llms, preload=("unloaded", "removed")) as served:
+        await until(lambda: unloaded.attempts > 1 and removed.attempts > 1)
+        unloaded._become(LlmState.UNLOADED, "")
+        await served.registry.apply({"stays": {"provider": "scripted"}})
+        await asyncio.sleep(0.1)
+        before = (unloaded.attempts, removed.attempts)
+        await asyncio.sleep(0.5)
+        assert (unloaded.attempts, removed.attempts) == before
