@@ -61,7 +61,7 @@ def check(address: str, service: str) -> str:
     """The status of a service."""
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        return Status(stub.Check(HealthCheckRequest(service=service), timeout=HANG).status)
+        return Status(stub.Check(HealthCheckRequest(service=service), timeout=HANG, wait_for_ready=True).status)
 
 
 @asynccontextmanager
@@ -371,6 +371,30 @@ async def test_calls_without_a_message_keep_nobody_out_and_are_ended() -> None:
             gate.set()
             for channel in channels:
                 channel.close()
+
+
+async def test_connections_without_calls_keep_nobody_out() -> None:
+    async with monitored(monitoring=None) as served:
+        host, _, port = served.server.monitor.health_address.rpartition(":")
+        greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
+        def connect() -> list[socket.socket]:
+            idle = [socket.create_connection((host, int(port)), HANG) for _ in range(300)]
+            for number, one in enumerate(idle):
+                if number % 2:
+                    with contextlib.suppress(OSError):
+                        one.sendall(greeting)
+            return idle
+
+        idle = await asyncio.to_thread(connect)
+        try:
+            for _ in range(3):
+                began = time.monotonic()
+                assert await served.check("liveness") == "SERVING"
+                assert time.monotonic() - began < HANG
+        finally:
+            for one in idle:
+                one.close()
 
 
 async def test_watchers_are_bounded_and_checks_go_on_beside_them() -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -32,7 +32,8 @@ _ANSWERING = 32
 """Threads for the other calls."""
 _CALLS = 256
 """Calls at a time, those that wait for a thread included; grpc refuses further ones."""
-_CONNECTIONS = 64
+_CONNECTIONS = 128
+"""Connections; beyond three quarters of it those are closed that have no call with a message."""
 _MESSAGE_BYTES = 4096
 _MESSAGE_TIMEOUT, _READ_TIMEOUT = 3.0, 10.0
 """Seconds for a call's message to come, and for its answer to be taken."""
@@ -189,22 +190,20 @@ class HealthServer:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _check(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        with self._running(context) as call:
-            request = self._read(call, messages, HealthCheckRequest())
+        with self._running(context, messages, HealthCheckRequest()) as (call, request):
             status = self._board.statuses.get(request.service)
             if status is None:
                 context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
             yield self._answer(call, HealthCheckResponse(status=status))
 
     def _list(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        with self._running(context) as call:
-            self._read(call, messages, HealthListRequest())
+        with self._running(context, messages, HealthListRequest()) as (call, _):
             statuses = {name: HealthCheckResponse(status=status) for name, status in self._board.statuses.items()}
             yield self._answer(call, HealthListResponse(statuses=statuses))
 
     def _watch(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        with self._running(context) as call:
-            service = self._read(call, messages, HealthCheckRequest()).service
+        with self._running(context, messages, HealthCheckRequest()) as (call, request):
+            service = request.service
             with self._calls.watching() as has_place:
                 if not has_place:
                     context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {_WATCHERS} watchers already")
@@ -217,18 +216,22 @@ class HealthServer:
                         yield self._answer(call, _as_watched(status))
 
     @contextmanager
-    def _running(self, context: grpc.ServicerContext) -> Iterator[_Call]:
-        peer = context.peer()
-        with self._connections_lock:
-            self._connections.call_began(peer)
-        try:
-            with self._calls.running(context) as call:
-                yield call
-        finally:
+    def _running(
+        self, context: grpc.ServicerContext, messages: Iterator[bytes], message: MessageT
+    ) -> Iterator[tuple[_Call, MessageT]]:
+        """Holds a call; reads its message into `message`, and its connection is in use from then on."""
+        with self._calls.running(context) as call:
+            self._read(call, messages, message)
+            peer = context.peer()
             with self._connections_lock:
-                self._connections.call_ended(peer)
+                self._connections.call_began(peer)
+            try:
+                yield call, message
+            finally:
+                with self._connections_lock, suppress(KeyError):  # its connection was closed, and forgotten
+                    self._connections.call_ended(peer)
 
-    def _read(self, call: _Call, messages: Iterator[bytes], message: MessageT) -> MessageT:
+    def _read(self, call: _Call, messages: Iterator[bytes], message: Message) -> None:
         data = next(messages, None)
         call.has_message = True
         if data is None:
@@ -237,7 +240,6 @@ class HealthServer:
             message.ParseFromString(data)
         except DecodeError:
             call.context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the message is malformed")
-        return message
 
     def _answer(self, call: _Call, message: Message) -> bytes:
         """Encodes an answer, which its caller has to take in time."""

@@ -83,8 +83,8 @@ class HttpServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = threading.Event()
         self._end: asyncio.Event | None = None
-        self._connections: dict[asyncio.StreamWriter, None] = {}
-        """The open connections, in the order in which they came."""
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        """The open connections, in the order in which they came, and the tasks that answer them."""
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._rendered: dict[str, tuple[float, asyncio.Future[tuple[bytes, str]]]] = {}
 
@@ -110,7 +110,7 @@ class HttpServer:
             return
         # Copies: when this fails it is started again, with the same sockets.
         servers = [
-            await asyncio.start_server(self._answer, sock=one.dup(), limit=_HEAD_BYTES, backlog=_CONNECTIONS)
+            await asyncio.start_server(self._take, sock=one.dup(), limit=_HEAD_BYTES, backlog=_CONNECTIONS)
             for one in self._sockets
         ]
         await self._end.wait()
@@ -119,12 +119,15 @@ class HttpServer:
         for writer in self._connections:
             writer.transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Takes a new connection, for which the oldest may have to make room."""
         if len(self._connections) >= _CONNECTIONS:
             oldest = next(iter(self._connections))
-            del self._connections[oldest]
+            self._connections.pop(oldest)
             oldest.transport.abort()
-        self._connections[writer] = None
+        self._connections[writer] = asyncio.create_task(self._answer(reader, writer))
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             # What a client asks for, or fails to, is nothing to log.
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):

@@ -51,7 +51,7 @@ class LlmMeasurements:
 
 def _of_llm(llm: AbstractLLMInterface) -> Iterator[Measurement]:
     name = {"abstractllm.llm": llm.name}
-    can_answer = llm.state[0] in (LlmState.READY, LlmState.UNLOADED)
+    can_answer = llm.state[0] in (LlmState.READY, LlmState.UNLOADED) and llm.is_responsive
     yield Measurement("abstractllm.llm.ready", int(can_answer), name | {"gen_ai.provider.name": llm.provider})
     waiting = llm.queued
     yield Measurement("abstractllm.llm.requests", max(0, llm.running - waiting), name | {"state": "running"})

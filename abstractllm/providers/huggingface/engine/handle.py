@@ -88,7 +88,8 @@ class Engine:
     def state(self) -> tuple[LlmState, str]:
         """The state of the model, and the reason where it cannot answer."""
         report = self._state.report
-        return report.state, report.reason
+        reason = report.reason if self.is_responsive else "its process gives no sign of life"
+        return report.state, reason
 
     @property
     def loaded(self) -> Loaded | None:

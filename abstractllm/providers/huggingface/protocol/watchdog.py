@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import LOADING, Ping, Pong
 
 __all__ = ["Patience", "Watchdog"]
+
+logger = logging.getLogger("abstractllm.engine")
 
 _LONGEST_INTERVAL = 1.0
 """Seconds between two pings, at most."""
@@ -103,9 +106,12 @@ class Watchdog:
             if self._stopped.wait(interval):
                 return
             now = time.monotonic()
-            if reason := self.tick(min(now - last, 2 * interval), interval):
-                self._on_timeout(reason)
-                return
+            try:
+                if reason := self.tick(min(now - last, 2 * interval), interval):
+                    self._on_timeout(reason)
+                    return
+            except Exception:  # raised further it would leave the process unwatched
+                logger.exception("a process cannot be watched; it will be again")
             last = now
 
     def tick(self, seconds: float, interval: float) -> str:
