@@ -66,3 +66,23 @@ async def test_one_that_was_unloaded_or_removed_meanwhile_is_left_alone() -> Non
         before = (unloaded.attempts, removed.attempts)
         await asyncio.sleep(0.5)
         assert (unloaded.attempts, removed.attempts) == before
+
+
+async def test_one_that_fails_later_is_tried_again_too() -> None:
+    llm = failing()
+    async with serving({"local": llm}):
+        await until(lambda: llm.attempts == 1)
+        await asyncio.sleep(0.05)
+        llm.errors = [ModelLoadError("somebody else has the memory")]
+        llm._become(LlmState.FAILED, "the engine crashed, and cannot be loaded again")
+        await until(lambda: llm.attempts == 3)
+        await asyncio.sleep(0.1)
+        assert (llm.attempts, llm.state[0]) == (3, LlmState.READY)
+
+
+async def test_one_that_nobody_wants_loaded_is_left_to_its_requests() -> None:
+    other = failing()
+    async with serving({"local": ScriptedProvider(), "other": other}):
+        other._become(LlmState.FAILED, "its request failed")
+        await asyncio.sleep(0.1)
+        assert other.attempts == 0

@@ -93,7 +93,6 @@ BLOCKED = {
     "the loop writes to a pipe that nobody reads": "pipe = os.pipe()\n    while True: os.write(pipe[1], b'x')",
     "the loop waits for a lock": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
     "a thread does not end": "threading.Thread(target=time.sleep, args=(3000,)).start()",
-    "an executor's thread does not end": "await asyncio.to_thread(time.sleep, 3000)",
     "a function at the exit does not return": "atexit.register(time.sleep, 3000)",
 }
 BLOCKING = """
@@ -109,12 +108,12 @@ ScriptedProvider.load = load
 @pytest.mark.parametrize("kind", BLOCKED)
 def test_process_ends_in_time_whatever_is_blocked(tmp_path: Path, kind: str) -> None:
     program = BLOCKING.format(statement=BLOCKED[kind]) + MAIN
-    with server_process(tmp_path, program=program, settings="grace: 0.5\n") as server:
+    with server_process(tmp_path, program=program, settings="grace: 0.2\n") as server:
         wait_until(lambda: "blocked" in server.log)
         server.send(signal.SIGTERM)
         status, seconds = server.ends()
         assert status == 1
-        assert seconds < 0.5 + 1 + SLACK
+        assert seconds < 0.2 + 1 + SLACK
         assert not server.socket.exists()
 
 
@@ -188,7 +187,7 @@ def test_signal_to_every_process_beyond_the_grace_ends_all_with_counts(tmp_path:
 def test_forced_end_takes_stopped_engines_along(tmp_path: Path, model: Path) -> None:
     program = BLOCKING.format(statement="time.sleep(3000)") + MAIN
     llms = local(model) + "  echo: {provider: scripted, load_delay: 1}\n"
-    with server_process(tmp_path, llms, program=program, settings="grace: 0.5\n") as server:
+    with server_process(tmp_path, llms, program=program, settings="grace: 0.2\n") as server:
         stream = server.begin(ask(90_000))
         engines = server.children
         server.generation.Generate.future(request(llm="echo"))  # blocks the event loop

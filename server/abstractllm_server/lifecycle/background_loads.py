@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
@@ -24,9 +25,9 @@ _FOR_GOOD = (ConfigurationError, ProviderCredentialsError)
 class BackgroundLoads:
     """Loads LLMs, one task for each, and logs the outcomes.
 
-    One that cannot be loaded is tried again after growing pauses, up to five minutes: its requests would do that, but
-    while it is not ready it gets none where somebody asks for its readiness. It is left alone once it is loaded, or
-    unloaded, by others.
+    One that cannot be loaded is tried again after growing pauses, up to five minutes; so is one that was loaded and
+    cannot be again, after a crash. Its requests would do that, but while it is not ready it gets none where somebody
+    asks for its readiness. It is left alone while it is loaded, or was unloaded, by others.
 
     Args:
         registry: The LLMs.
@@ -36,27 +37,57 @@ class BackgroundLoads:
     def __init__(self, registry: LLMRegistry, on_attempted: Callable[[str], None]) -> None:
         self._registry = registry
         self._on_attempted = on_attempted
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopped = False
+        self._wanted: set[str] = set()
+        self._hopeless: set[str] = set()
+        """Those that another attempt would not load."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, names: Iterable[str]) -> None:
-        """Begins to load LLMs."""
+        """Begins to load LLMs, in the running event loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._registry.on_change(self._changed)
         for name in names:
-            task = asyncio.create_task(self._load(self._registry[name]), name=f"load {name}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._wanted.add(name)
+            self._hopeless.discard(name)
+            self._start(name, 0.0)
 
     def stop(self) -> None:
         """Follows the loads no more; the LLMs end them when they are closed."""
-        for task in self._tasks:
+        self._is_stopped = True
+        for task in self._tasks.values():
             task.cancel()
 
-    async def _load(self, llm: AbstractLLMInterface) -> None:
-        pause = _FIRST_PAUSE
-        while not await self._attempt(llm):
-            await asyncio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
-            if llm.state[0] is not LlmState.FAILED or llm not in list(self._registry):
+    def _start(self, name: str, pause: float) -> None:
+        if name not in self._tasks:
+            task = asyncio.create_task(self._load(self._registry[name], pause), name=f"load {name}")
+            self._tasks[name] = task
+            task.add_done_callback(lambda _: self._tasks.pop(name))
+
+    def _changed(self) -> None:
+        """Looks for LLMs that have failed; called from any thread."""
+        if self._loop is not None and not self._is_stopped:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._look)
+
+    def _look(self) -> None:
+        if self._is_stopped:
+            return
+        for llm in self._registry:
+            if llm.name in self._wanted - self._hopeless and llm.state[0] is LlmState.FAILED:
+                self._start(llm.name, _FIRST_PAUSE)
+
+    async def _load(self, llm: AbstractLLMInterface, pause: float) -> None:
+        while True:
+            if pause:
+                await asyncio.sleep(pause)
+                if llm.state[0] is not LlmState.FAILED or llm not in list(self._registry):
+                    return
+            if await self._attempt(llm):
                 return
+            pause = min(_LONGEST_PAUSE, 2 * pause) if pause else _FIRST_PAUSE
 
     async def _attempt(self, llm: AbstractLLMInterface) -> bool:
         """Loads an LLM; returns False if another attempt may succeed."""
@@ -65,7 +96,9 @@ class BackgroundLoads:
             log_state(llm)
         except AbstractLLMError as error:
             logger.error("LLM %s (%s, %s) cannot be loaded: %s", llm.name, llm.provider, llm.config.model, error)
-            return isinstance(error, _FOR_GOOD)
+            if not isinstance(error, _FOR_GOOD):
+                return False
+            self._hopeless.add(llm.name)
         except Exception:
             logger.exception("LLM %s (%s, %s) cannot be loaded", llm.name, llm.provider, llm.config.model)
             return False
