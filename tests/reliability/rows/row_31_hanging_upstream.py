@@ -3,12 +3,13 @@
 Pass mark: of 4,000 calls of 100 kB to a hosted LLM whose API never answers, those beyond the bound end OVERLOADED
 with RetryInfo; the server holds at most 100 MiB more; another LLM's caller meets with no error; when the callers
 leave, nothing is left at the upstream.
-Load: 4,000 calls, 400 MB through the loopback interface.
+Load: 4,000 calls, 400 MB through the loopback interface, on ten connections.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from tests.reliability.caller import calling
@@ -27,19 +28,20 @@ async def measure(setting: Setting) -> Figures:
         upstream(silent) as api,
         serving(setting.folder, echo() | {"hosted": hosted(api)}) as server,
         calling(server.address, llm="echo") as other,
-        server.channel() as channel,
+        contextlib.AsyncExitStack() as stack,
     ):
-        stub = Stub(channel)
-        await unary(stub.Generate(request(llm="hosted"), timeout=0.5))
+        # More connections than the calls need: what waits in the clients says nothing of the server.
+        stubs = [Stub(await stack.enter_async_context(server.channel())) for _ in range(10)]
+        await unary(stubs[0].Generate(request(llm="hosted"), timeout=0.5))
         await asyncio.sleep(0.5)
         before = server.rss
         server.reset_peak()
-        pending = [asyncio.create_task(unary(stub.Generate(message))) for _ in range(calls)]
+        pending = [asyncio.create_task(unary(stubs[number % 10].Generate(message))) for number in range(calls)]
         done: set[asyncio.Task[End]] = set()
         end = time.monotonic() + setting.load(60, 20)
-        # Until a second brings no further refusal.
+        # Until five seconds bring no further refusal.
         while time.monotonic() < end:
-            finished, _ = await asyncio.wait(pending, timeout=2)
+            finished, _ = await asyncio.wait(pending, timeout=5)
             if len(finished) == len(done) and finished:
                 break
             done = finished
