@@ -6,9 +6,10 @@ from collections import Counter
 from contextlib import aclosing
 from typing import Any
 
-from abstractllm import AbstractLLMError, ErrorReason, OverloadedError, RateLimitedError, TextDelta
+from abstractllm import AbstractLLMError, ErrorReason, OverloadedError, RateLimitedError, TextDelta, create_llm
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.requests import make_request
+from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import generation_pb2 as pb
 from tests.providers import ollama_server
 from tests.providers.fake_http import HANG, Exchange, FakeServer, answering, hanging
@@ -148,6 +149,15 @@ async def test_callers_who_leave_before_the_end_are_charged_for_what_came():
                 ends[-1] = str(error.reason)
         assert ends == ["left", "left", "RATE_LIMITED", "RATE_LIMITED"]
         assert len(server.requests) == 2
+
+
+async def test_limits_of_one_caller_close_no_llm_of_a_fallback_to_others():
+    async with asking(saying("first"), callers={"many": {"tokens_per_minute": 1}}) as (llm, _):
+        second = ScriptedProvider({"provider_options": {"reply": "second"}})
+        fallback = create_llm("fallback", llms=[llm, second], failure_threshold=1, cooldown_time=60)
+        assert [await ask(fallback, "many") for _ in range(3)] == ["first", "second", "second"]
+        assert await ask(fallback, "one") == "first"
+        await second.close_async()
 
 
 async def test_requests_that_pause_before_a_retry_are_bounded():
