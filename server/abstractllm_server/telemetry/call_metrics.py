@@ -141,7 +141,7 @@ class CallMetrics:
             self._histograms[name].record(max(0.0, value), attributes)
 
     def _add(self, name: str, value: int | None, attributes: Mapping[str, Any]) -> None:
-        if value:
+        if value is not None:
             self._counters[name].add(value, attributes)
 
 
