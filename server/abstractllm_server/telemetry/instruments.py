@@ -352,7 +352,7 @@ _ALL = (
         "abstractllm.server.held",
         Kind.OBSERVED_SUM,
         "By",
-        "Bytes of requests that are being read, and of answers that their callers have not read.",
+        "Bytes of requests that are being answered, and of answers that their callers have not read.",
         ("abstractllm.direction",),
     ),
     Instrument(

@@ -7,7 +7,7 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NoReturn
@@ -31,6 +31,7 @@ from abstractllm_server.convert.errors import status_of
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.security.identity import Identity, MethodForbiddenError
 from abstractllm_server.telemetry.current import set_current_record
+from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.telemetry.observer import CallObserver
 from abstractllm_server.transport.abort import abort
 from abstractllm_server.transport.call import GuardedCall
@@ -95,6 +96,13 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
     def running(self) -> int:
         """The number of calls that run."""
         return len(self._running)
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Yields the calls that wait for their message, and the bytes that are held of requests and answers."""
+        yield Measurement("abstractllm.server.calls.pending", self._waiting.pending)
+        request_bytes = sum(call.record.request_bytes for call in tuple(self._running))
+        yield Measurement("abstractllm.server.held", request_bytes, {"direction": "request"})
+        yield Measurement("abstractllm.server.held", self._waiting.unread_bytes, {"direction": "response"})
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Returns the handler of a call; called by grpc when the headers have arrived."""

@@ -22,6 +22,8 @@ _UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
 _CALL_BYTES = 20_000
 """The memory of a call itself."""
+_DROP_PAUSE = 0.1
+"""Seconds within which calls that are to be dropped are gathered: to find them takes a look at all calls."""
 _SLOW = 0.25
 """Seconds after which an answer that was not read counts as unread."""
 
@@ -57,6 +59,16 @@ class WaitingCalls:
     def writers(self) -> int:
         """The number of calls that wait for their answers to be read."""
         return len(self._writes) + len(self._slow_writes)
+
+    @property
+    def pending(self) -> int:
+        """The number of calls whose message has not arrived."""
+        return self._pending.weight
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of answers that have not been read for a while, with what the calls themselves take."""
+        return self._unread.weight
 
     def readers(self) -> Iterator[GuardedCall]:
         """Returns the calls whose message has not arrived."""
@@ -103,7 +115,7 @@ class WaitingCalls:
     def drop(self, call: GuardedCall) -> None:
         """Ends a call without a status, since its caller takes none, and frees what it holds."""
         if not self._dropped:
-            asyncio.get_running_loop().call_soon(self._drop)
+            asyncio.get_running_loop().call_later(_DROP_PAUSE, self._drop)
         self._dropped.add(call.task)
 
     def _drop(self) -> None:
