@@ -165,8 +165,20 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns the credentials that gRPC listens with; new connections get what was read last."""
+        known = self._current
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            # grpc exchanges its certificates for those that it gets, without regard to the handshakes that use them: one
+            # that got them for each connection was crashed by anybody who opened a few hundred
+            # (https://github.com/grpc/grpc/issues/36693).
+            nonlocal known
+            if known is self._current:
+                return None
+            known = self._current
+            return known
+
         return grpc.dynamic_ssl_server_credentials(
-            self._current, lambda: self._current, require_client_authentication=self._needs_client_certificates
+            known, changed, require_client_authentication=self._needs_client_certificates
         )
 
     def measurements(self) -> Iterator[Measurement]:
@@ -181,7 +193,10 @@ class Certificates:
 
 
 def _as_configuration(files: _Files) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration([(files.key, files.certificate)], root_certificates=files.roots)
+    pair = (files.key, files.certificate)
+    configuration = grpc.ssl_server_certificate_configuration([pair], root_certificates=files.roots)
+    assert configuration is not None  # as grpc's types would have it
+    return configuration
 
 
 def _no_password() -> str:
