@@ -168,8 +168,8 @@ class Certificates:
         known = self._current
 
         def changed() -> grpc.ServerCertificateConfiguration | None:
-            # grpc exchanges its certificates for those that it gets, without regard to the handshakes that use them: one
-            # that got them for each connection was crashed by anybody who opened a few hundred
+            # grpc exchanges its certificates for those that it gets, without regard to the handshakes that use them:
+            # one that got them for each connection was crashed by anybody who opened a few hundred
             # (https://github.com/grpc/grpc/issues/36693).
             nonlocal known
             if known is self._current:
