@@ -38,13 +38,10 @@ async def test_a_certificate_without_the_role_is_refused_before_the_message(
                 assert (error.code.name, error.reason) == ("PERMISSION_DENIED", "NOT_ALLOWED")
 
 
-@pytest.mark.parametrize("kind", ["no such model", "a parameter out of range", "a field beyond its ceiling"])
-async def test_a_refused_request_is_freed_at_once(served: Serving, kind: str) -> None:
-    refused = {
-        "no such model": lambda: request("canary", parameters=pb.GenerationParameters(model="none")),
-        "a parameter out of range": lambda: request("canary", parameters=pb.GenerationParameters(temperature=9.0)),
-        "a field beyond its ceiling": lambda: request("canary", request_id="x" * 257),
-    }[kind]
+async def test_a_refused_request_is_freed_at_once(served: Serving) -> None:
+    def refused() -> pb.GenerateRequest:
+        return request("canary", parameters=pb.GenerationParameters(model="none"))
+
     await failure(served.generation.Generate(refused()))
     gc.collect()
     gc.disable()

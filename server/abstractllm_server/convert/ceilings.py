@@ -67,8 +67,9 @@ def _check_of(field: FieldDescriptor) -> _Check | None:
 
 def _limit_of(field: FieldDescriptor) -> FieldLimit:
     of_field, of_list = _OF_OTHER_SERVICES
-    name = f"{field.containing_type.name}.{field.name}"
-    return FIELD_LIMITS.get(name) or (of_list if field.is_repeated else of_field)
+    message = field.containing_type
+    assert message is not None  # it is no extension
+    return FIELD_LIMITS.get(f"{message.name}.{field.name}") or (of_list if field.is_repeated else of_field)
 
 
 def _map_check(limit: FieldLimit) -> _Check:

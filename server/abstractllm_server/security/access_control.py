@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import grpc
 
@@ -119,7 +119,7 @@ class AccessControl:
         self,
         method: str,
         metadata: Iterable[tuple[str, str | bytes]],
-        auth_context: Mapping[str, Sequence[bytes]],
+        auth_context: Mapping[str, Iterable[bytes]],
         peer: str,
     ) -> Identity:
         """Returns the caller of a call, who may make it.

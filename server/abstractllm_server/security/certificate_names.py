@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from abstractllm.errors import AuthenticationError, PermissionDeniedError
 from abstractllm_server.security.certificate_validity import expiry_of
@@ -42,7 +42,7 @@ class CertificateNames:
     def __bool__(self) -> bool:
         return bool(self._subjects)
 
-    def identify(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
+    def identify(self, auth_context: Mapping[str, Iterable[bytes]]) -> Identity:
         """Returns the caller whose certificate a connection brought.
 
         Args:
@@ -65,7 +65,7 @@ class CertificateNames:
         raise PermissionDeniedError(f"tls.subjects gives no role to a certificate with the names {listed[:200]}")
 
 
-def check_validity(auth_context: Mapping[str, Sequence[bytes]]) -> None:
+def check_validity(auth_context: Mapping[str, Iterable[bytes]]) -> None:
     """Checks that the certificate that a connection brought is still valid: TLS checked it when the connection began.
 
     Args:
@@ -80,7 +80,7 @@ def check_validity(auth_context: Mapping[str, Sequence[bytes]]) -> None:
             raise AuthenticationError("the certificate has expired", field="authorization")
 
 
-def _names(auth_context: Mapping[str, Sequence[bytes]]) -> Iterator[tuple[str, str]]:
+def _names(auth_context: Mapping[str, Iterable[bytes]]) -> Iterator[tuple[str, str]]:
     """Yields the kind and the text of each name in a certificate."""
     for kind, key in _PROPERTIES.items():
         for name in auth_context.get(key, ()):

@@ -178,7 +178,9 @@ class Certificates:
             return known
 
         return grpc.dynamic_ssl_server_credentials(
-            known, changed, require_client_authentication=self._needs_client_certificates
+            known,
+            changed,  # type: ignore[arg-type] # None says that nothing has changed
+            require_client_authentication=self._needs_client_certificates,
         )
 
     def measurements(self) -> Iterator[Measurement]:

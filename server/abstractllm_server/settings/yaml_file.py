@@ -133,7 +133,7 @@ class _Reader:
         place = self._open[-1]
         if isinstance(place.content, list):
             path = f"{place.path}[{len(place.content)}]"
-            self._file.lines.setdefault(path, event.start_mark.line + 1)
+            self._file.lines.setdefault(path, _line(event))
             place.content.append(value)
             return path
         if place.key is None:
@@ -151,7 +151,7 @@ class _Reader:
 
         if not isinstance(event, yaml.ScalarEvent):
             raise self._fault(event, "a key must be text")
-        place, key, line = self._open[-1], str(event.value), event.start_mark.line + 1
+        place, key, line = self._open[-1], str(event.value), _line(event)
         path = _join(place.path, key)
         if key in place.content:
             first = self._file.lines.get(path)
@@ -174,11 +174,15 @@ class _Reader:
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         return float(text.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(text.lower()) else text
 
-    def _unknown_tag(self, event: yaml.NodeEvent) -> ConfigurationError:
+    def _unknown_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> ConfigurationError:
         return self._fault(event, f"could not determine a constructor for the tag {event.tag!r}")
 
     def _fault(self, event: yaml.Event, message: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._path}:{event.start_mark.line + 1}: {message}")
+        return ConfigurationError(f"{self._path}:{_line(event)}: {message}")
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _join(path: str, key: str) -> str:
