@@ -59,11 +59,12 @@ class ChildProcess(Generic[Received]):
         self._is_set_up = threading.Event()
         ours, theirs = socket.socketpair()
         started: Future[subprocess.Popen[bytes]] = Future()
-        threading.Thread(target=self._run, args=(module, theirs, started), name="child-watch", daemon=True).start()
         try:
+            threading.Thread(target=self._run, args=(module, theirs, started), name="child-watch", daemon=True).start()
             self._process = started.result()
         except BaseException:
             ours.close()
+            theirs.close()
             raise
         process_groups.add(self._process.pid)
         self.channel = Channel[Received](ours, received)
