@@ -23,6 +23,7 @@ from abstractllm_server.lifecycle.signals import CLOSING_SECONDS, ProcessSignals
 from abstractllm_server.lifecycle.supervision import Supervisor
 from abstractllm_server.monitoring.monitor import Monitor
 from abstractllm_server.security.access_control import AccessControl
+from abstractllm_server.security.warnings import warn_of_file
 from abstractllm_server.services.contract import add_services, admin_paths, paths_open_to_inference, service_names
 from abstractllm_server.services.health import Health
 from abstractllm_server.services.reflection import add_reflection
@@ -128,6 +129,7 @@ class Server:
             self.metrics.add_source(self.supervisor.measurements)
             self.metrics.add_source(self._access.measurements)
             self.metrics.add_source(self._connections.measurements)
+            self.metrics.add_source(self._guard.measurements)
         self.load(names)
         self.supervisor.run("file watcher", self._access.watch_files)
 
@@ -212,8 +214,8 @@ def run(
 ) -> int:
     """Runs a server until SIGTERM or SIGINT; a second signal ends it at once.
 
-    The process is expected to end then. It is ended by force, with the status 1, if it has not ended a second after the
-    grace.
+    The process ends with the server: once everything is closed, without what Python does at its exit, which may take
+    long or hang; by force, with the status 1, if that is not so a second after the grace.
 
     Args:
         settings: The checked configuration.
@@ -222,10 +224,12 @@ def run(
         signals: The process's signals, if they are taken in already.
 
     Returns:
-        The process's exit status.
+        The process's exit status, if the server could not be started.
     """
     start_logs(settings.log_level, settings.log_format)
     raise_descriptor_limit()
+    if path is not None:
+        warn_of_file(path)
     are_ours = signals is None
     signals = signals or ProcessSignals()
     if are_ours:
@@ -241,8 +245,9 @@ def run(
         say(f"error: {error.reason}: {locate(error, path).message}")
         if are_ours:
             signals.restore()
-        return 2
-    return 0
+    else:
+        signals.end(0)
+    return 2
 
 
 async def _run(

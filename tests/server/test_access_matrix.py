@@ -68,7 +68,7 @@ def caller(access: AccessControl, method: str, token: str | None, properties: di
 
 
 def expected(method: str, role: str | None, name: str, repository: Path) -> str:
-    """What the table says of a method, for a caller of a role; None for an unknown one."""
+    """The outcome that the table has for a caller of a role, None for an unknown one: their name, or a reason."""
     if method in OPEN_TO_ALL:
         return PEER
     if role is None:

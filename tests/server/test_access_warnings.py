@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from abstractllm_server.security.access_control import AccessControl
+from abstractllm_server.security.warnings import warn_of_file
 from abstractllm_server.settings import ServerSettings
 from tests.server.certificates import Authority
 from tests.server.test_auth import line
@@ -79,3 +80,14 @@ def test_tls_alone_does_not_ask_who_calls(tmp_path: Path, caplog: pytest.LogCapt
     tls = {"certificate": pair.certificate, "key": pair.key}
     (message,) = warnings(caplog, listen="0.0.0.0:0", tls=tls, insecure=True)
     assert OPEN in message
+
+
+def test_a_configuration_that_others_can_write_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "llms.yaml"
+    file.write_text("llms: {}\n")
+    file.chmod(0o644)
+    warn_of_file(file)
+    assert caplog.records == []
+    file.chmod(0o664)
+    warn_of_file(file)
+    assert f"SECURITY: {file} can be written by other users" in caplog.text

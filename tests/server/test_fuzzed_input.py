@@ -1,4 +1,4 @@
-"""What strangers and files bring, mutated: it is read, or refused with a reason, by every method and every reader.
+"""Mutated input of strangers and of files: it is read, or refused with a reason, by every method and every reader.
 
 `python -m tests.fuzz` does the same for longer, guided by coverage.
 """

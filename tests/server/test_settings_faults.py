@@ -199,6 +199,13 @@ def test_a_number_is_no_text_of_a_hosted_llm(file: Path, key: str) -> None:
     assert key != "api_key" or "123456789" not in fault
 
 
+@pytest.mark.parametrize("name", ["DNS:operator", "CN=operator", "cn = operator", "Email:a@b.c", "IP:1.2.3.4", ""])
+def test_a_certificate_s_name_in_other_words_is_named(file: Path, name: str) -> None:
+    subjects = f"{{client_ca: c, certificate: a, key: b, subjects: {{good: admin, '{name}': admin}}}}"
+    (fault,) = faults(file, f"llms:\n  a: {{provider: scripted}}\ntls: {subjects}\n")
+    assert fault.startswith(f"3: tls.subjects: {name!r} is the name of nobody")
+
+
 REFERENCES = [
     ("${X}", "set"),
     ("a${X}b${X}", "asetbset"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 
+from abstractllm_server.security.file_modes import is_writable_by_others
 from abstractllm_server.settings import ServerSettings, is_local
 
-__all__ = ["access_warnings"]
+__all__ = ["access_warnings", "warn_of_file"]
+
+logger = logging.getLogger("abstractllm.server")
 
 
 def access_warnings(settings: ServerSettings) -> Iterator[str]:
@@ -25,4 +30,14 @@ def access_warnings(settings: ServerSettings) -> Iterator[str]:
         yield (
             f"{listen} can be reached from other machines without TLS: {secrets} travel in the clear, unless something "
             "in front of it (a proxy, a mesh) encrypts them; set tls"
+        )
+
+
+def warn_of_file(path: Path) -> None:
+    """Warns of a configuration file that other users can write."""
+    if is_writable_by_others(path):
+        logger.warning(
+            "SECURITY: %s can be written by other users than its owner: each of them can change what this server does, "
+            "and where it sends its keys",
+            path,
         )

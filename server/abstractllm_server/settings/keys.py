@@ -17,6 +17,7 @@ from abstractllm_server.settings.addresses import check_port_address, is_local
 
 __all__ = ["MetricsSettings", "Role", "ServerSettings", "TlsSettings"]
 
+_KIND_OF_NAME = re.compile(r"(cn|dns|uri|email|ip)\s*[:=]", re.IGNORECASE)
 _LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -138,6 +139,14 @@ class ServerSettings(ConfigModel):
             )
         if self.listen.startswith("unix:"):
             yield ConfigurationError("tls: a unix socket cannot have TLS", field="tls")
+        for name in tls.subjects:
+            match = _KIND_OF_NAME.match(name)
+            if not name or (match and match[0] != f"{match[1].lower()}:"):
+                yield ConfigurationError(
+                    f"tls.subjects: {name[:80]!r} is the name of nobody; write a name as it stands in the certificate, "
+                    "or cn:NAME, dns:NAME, uri:NAME, email:NAME or ip:ADDRESS",
+                    field=f"tls.subjects.{name}",
+                )
 
     def _listen_faults(self) -> Iterator[ConfigurationError]:
         try:
