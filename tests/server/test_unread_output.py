@@ -150,3 +150,18 @@ def test_fault_of_the_start_is_told_as_it_was_before(tmp_path: Path, form: str) 
     done = subprocess.run([sys.executable, "-c", MAIN, file], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("error: NOT_CONFIGURED: ")
+
+
+async def test_stacks_of_a_server_that_crashes_are_written(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        async with started(tmp_path, MAIN, output.fileno(), "info") as (process, _):
+            process.send_signal(signal.SIGSEGV)
+            assert await asyncio.wait_for(process.wait(), HANG) == -signal.SIGSEGV
+    assert b"Fatal Python error: Segmentation fault" in log.read_bytes()
+
+
+async def test_server_that_crashes_does_not_wait_for_a_reader(tmp_path: Path, pipe: FullPipe) -> None:
+    async with started(tmp_path, MAIN, pipe.writable, "info") as (process, _):
+        process.send_signal(signal.SIGSEGV)
+        assert await asyncio.wait_for(process.wait(), HANG) == -signal.SIGSEGV
