@@ -50,7 +50,7 @@ FIELD_LIMITS: dict[str, FieldLimit] = {
     "Part.text": _CONTENT,
     "Part.provider_state": _CONTENT,
     "Image.data": _CONTENT,
-    "Image.mime_type": FieldLimit(64),
+    "Image.mime_type": _TEXT,
     "ToolCall.id": _TEXT,
     "ToolCall.name": _TEXT,
     "ToolCall.arguments_json": _CONTENT,
