@@ -29,6 +29,8 @@ test: .venv/.installed ## Set up and run every test
 
 abuse: .venv/.installed ## Attack and fail a server in every way of docs/reliability.md, and write the figures there (40 minutes)
 	$(BIN)/python -m tests.reliability --markdown
+	$(BIN)/python -m tests.fuzz
+	$(BIN)/python -m tests.reliability.prometheus
 
 soak: .venv/.installed ## Mixed load with crashing callers, kills, freezes and reloads (SOAK_SECONDS=1800)
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.reliability --rows 23 --markdown
