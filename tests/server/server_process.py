@@ -72,7 +72,7 @@ class ServerProcess:
 
     def begin(self, message: pb.GenerateRequest) -> Any:
         """A stream whose first text has come."""
-        stream = self.generation.StreamGenerate(message, timeout=HANG)
+        stream = self.generation.StreamGenerate(message, timeout=3 * HANG)
         while not next(stream).HasField("text_delta"):
             pass
         return stream

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NoReturn
 
 from abstractllm_server.lifecycle.stack_dump import log_stacks
 
@@ -145,8 +145,8 @@ class ProcessSignals:
         """Registers what is done before the process is ended by force; all of it may take half a second."""
         self._last_acts.append(act)
 
-    def end(self, status: int) -> None:
-        """Ends the process at once."""
+    def end(self, status: int) -> NoReturn:
+        """Ends the process at once, but for what `before_forced_end` has registered."""
         with contextlib.suppress(Exception):
             last_acts = threading.Thread(target=self._act_last, name="last-acts", daemon=True)
             last_acts.start()
