@@ -34,6 +34,9 @@ _SCOPE = "abstractllm"
 _MAX_SERIES = 500
 """Combinations of attributes that a histogram keeps apart: of two thousand, each with its buckets, a scrape would bring
 50 MB, and take three seconds that the event loop needs."""
+_FIRST_OBSERVED = next(
+    name for name, instrument in INSTRUMENTS.items() if instrument.kind not in (Kind.HISTOGRAM, Kind.COUNTER)
+)
 _CLOSING_MILLISECONDS = 500
 """The time in which the last metrics must be sent, part of the second that a stopping server has."""
 
@@ -58,7 +61,8 @@ class Metrics:
         )
         readers: list[MetricReader] = [prometheus]
         if exporter is not None:
-            readers.append(_SendingReader(self._sources.refresh, exporter))
+            # In an interval (`OTEL_METRIC_EXPORT_INTERVAL`), from a thread of its own.
+            readers.append(PeriodicExportingMetricReader(exporter, cardinality_limits={Histogram: _MAX_SERIES}))
         self._provider = MeterProvider(
             readers,
             resource(),
@@ -87,7 +91,6 @@ class Metrics:
         """
         encode, content_type = choose_encoder(accept)
         with self._render_lock:  # the reader keeps one collection at a time
-            self._sources.refresh()
             return encode(self._registry), content_type
 
     def close(self) -> None:
@@ -117,7 +120,11 @@ class Metrics:
 
 
 class _Sources:
-    """The sources of measurements, and the values that they had when they were last read."""
+    """The sources of measurements, and the values that they had when they were last read.
+
+    The SDK collects one instrument after the other, in the order in which they were made, and one collection at a time:
+    with the first one all sources are read, so that the numbers of a collection belong together.
+    """
 
     def __init__(self) -> None:
         self._sources: list[MeasurementSource] = []
@@ -128,7 +135,7 @@ class _Sources:
         """Adds a source."""
         self._sources.append(source)
 
-    def refresh(self) -> None:
+    def _read(self) -> None:
         """Reads all sources; one that fails is left out, and the first time that it fails is logged."""
         values: dict[str, list[Observation]] = {}
         for source in tuple(self._sources):
@@ -145,20 +152,9 @@ class _Sources:
 
     def observe(self, name: str, options: CallbackOptions) -> Iterable[Observation]:
         """Returns the values of one instrument; called by the SDK."""
+        if name == _FIRST_OBSERVED:
+            self._read()
         return self._values.get(name, ())
-
-
-class _SendingReader(PeriodicExportingMetricReader):
-    """Sends metrics in an interval (`OTEL_METRIC_EXPORT_INTERVAL`), from a thread of its own."""
-
-    def __init__(self, refresh: Callable[[], None], exporter: MetricExporter) -> None:
-        self._refresh = refresh
-        super().__init__(exporter, cardinality_limits={Histogram: _MAX_SERIES})
-
-    def collect(self, timeout_millis: float = 10_000) -> None:
-        """Reads the sources, and collects all metrics."""
-        self._refresh()
-        super().collect(timeout_millis)
 
 
 def _attributes(instrument: Instrument, attributes: Mapping[str, str]) -> dict[str, str]:
