@@ -2,9 +2,9 @@
 
 Pass mark: at five times the load that an engine can bear, with deadlines, at least 95 % of the calls that are
 admitted finish in time, and a call that is refused for its deadline is refused within 10 ms (the median of the
-server's answers). One caller with 500 long prompts against ten with one each: the Jain index of the tokens that the
-callers got in the time of the test is at least 0.95. Over a unix socket, where callers are told apart by their
-tokens, too.
+server's answers). One caller with 500 long prompts against ten with one request at a time: the Jain index of the
+tokens, of prompts and answers, that the eleven callers got in the time of the test is at least 0.95. Over a unix
+socket, where callers are told apart by their tokens, too.
 Load: some 600 calls to a real engine; two minutes.
 """
 
