@@ -29,7 +29,6 @@ test: .venv/.installed ## Set up and run every test
 
 abuse: .venv/.installed ## Attack and fail a server in every way of docs/reliability.md, and write the figures there (40 minutes)
 	$(BIN)/python -m tests.reliability --markdown
-	$(BIN)/python -m tests.reliability.prometheus
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.reliability.prometheus
 
