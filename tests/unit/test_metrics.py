@@ -36,6 +36,7 @@ from abstractllm_server.telemetry.metrics import Metrics
 from abstractllm_server.telemetry.otel import sends
 from abstractllm_server.telemetry.process_measurements import process_measurements
 from abstractllm_server.telemetry.switch import start_metrics
+from tests.waiting import wait_until
 from tools.metrics_page import PAGE, page, prometheus_label, prometheus_name
 
 METHOD = "/abstractllm_api.v1.GenerationService/StreamGenerate"
@@ -234,6 +235,23 @@ def test_llms_are_read_at_the_scrape(metrics: Metrics) -> None:
     assert {labels["abstractllm_llm"] for labels, _ in values["abstractllm_engine_steps_total"]} == {"a", "b"}
     # Both LLMs keep their models in one folder.
     assert one(values, "abstractllm_model_cache_size_bytes") == 500
+
+
+def test_a_disk_that_hangs_holds_up_no_metric(metrics: Metrics) -> None:
+    is_back = threading.Event()
+
+    class Hanging(_Local):
+        @property
+        def model_cache_bytes(self) -> dict[str, int]:
+            is_back.wait()
+            return {"/shared": 700}
+
+    metrics.add_source(LlmMeasurements(LLMRegistry({"a": Hanging()})))
+    for _ in range(2):
+        values = samples(metrics)
+        assert "abstractllm_llm_ready" in values and "abstractllm_model_cache_size_bytes" not in values
+    is_back.set()
+    wait_until(lambda: samples(metrics).get("abstractllm_model_cache_size_bytes") == [({}, 700.0)])
 
 
 def test_a_source_that_fails_takes_none_of_the_others_along(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:

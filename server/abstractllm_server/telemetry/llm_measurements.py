@@ -14,6 +14,8 @@ from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["LlmMeasurements"]
 
+_LOOKUP_PATIENCE = 0.5
+"""Seconds that a scrape waits for the sizes of model caches; else it tells those of the last time."""
 _CACHE_SECONDS = 60.0
 """The interval in which the sizes of model caches are looked up: it means to walk through their folders."""
 
@@ -27,26 +29,34 @@ class LlmMeasurements:
 
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
-        self._lock = threading.Lock()
-        self._cache_bytes = 0
-        self._looked_up_at: float | None = None
+        self._cache_bytes: int | None = None
+        self._lookup: threading.Thread | None = None
+        self._next_lookup = 0.0
 
     def __call__(self) -> Iterator[Measurement]:
         """Yields the measurements of each LLM, and those of all together."""
         for llm in tuple(self._registry):
             yield from _of_llm(llm)
-        yield Measurement("abstractllm.model_cache.size", self._model_cache_bytes())
+        if (size := self._model_cache_bytes()) is not None:
+            yield Measurement("abstractllm.model_cache.size", size)
 
-    def _model_cache_bytes(self) -> int:
-        with self._lock:
-            now = time.monotonic()
-            if self._looked_up_at is None or now - self._looked_up_at > _CACHE_SECONDS:
-                # LLMs may share a folder.
-                sizes = {
-                    folder: size for llm in tuple(self._registry) for folder, size in llm.model_cache_bytes.items()
-                }
-                self._cache_bytes, self._looked_up_at = sum(sizes.values()), now
-            return self._cache_bytes
+    def _model_cache_bytes(self) -> int | None:
+        """Returns the sizes of all model caches together, as of the last time that they were looked up."""
+        if self._lookup is None and time.monotonic() >= self._next_lookup:
+            # A disk that hangs, as one over a network may, must not hold up the other metrics.
+            lookup = self._lookup = threading.Thread(target=self._look_up, name="model cache size", daemon=True)
+            lookup.start()
+            lookup.join(_LOOKUP_PATIENCE)
+        return self._cache_bytes
+
+    def _look_up(self) -> None:
+        try:
+            # LLMs may share a folder.
+            sizes = {folder: size for llm in tuple(self._registry) for folder, size in llm.model_cache_bytes.items()}
+            self._cache_bytes = sum(sizes.values())
+        finally:
+            self._next_lookup = time.monotonic() + _CACHE_SECONDS
+            self._lookup = None
 
 
 def _of_llm(llm: AbstractLLMInterface) -> Iterator[Measurement]:
