@@ -24,8 +24,8 @@ _FLOOR = 20.0
 async def measure(setting: Setting) -> Figures:
     """Stalls the streams on one connection, then on many."""
     figures = setting.figures()
-    # Words of a KiB each, in all as much as a configuration file may hold.
-    llms = echo() | {"long": {"provider": "scripted", "reply": ("x" * 1023 + " ") * 1000}}
+    # Pieces of 4 KiB, in all as much as a configuration file may hold.
+    llms = echo() | {"long": {"provider": "scripted", "script": [{"text": "x" * 4096}] * 250}}
     monitoring = f"127.0.0.1:{free_port()}"
     streams = setting.load(200, 60)
     payload = request(llm="long").SerializeToString()
