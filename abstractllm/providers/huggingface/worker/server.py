@@ -31,6 +31,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     ToEngine,
 )
 from abstractllm.providers.huggingface.worker.activity import Activity
+from abstractllm.providers.huggingface.worker.caller_turns import CallerTurns
 from abstractllm.providers.huggingface.worker.request import EngineRequest, failure_message
 from abstractllm.providers.huggingface.worker.structured.format_queue import FormatQueue
 
@@ -71,7 +72,7 @@ class Worker:
         self._received = 0
         """Requests for an answer so far."""
         self._settings: queue.SimpleQueue[Load] = queue.SimpleQueue()
-        self._to_tokenize: queue.SimpleQueue[EngineRequest | Count] = queue.SimpleQueue()
+        self._to_tokenize: CallerTurns[EngineRequest | Count] = CallerTurns(_caller_of)
         self._formats: FormatQueue[EngineRequest] = FormatQueue()
         self._to_generate: queue.SimpleQueue[EngineRequest] = queue.SimpleQueue()
         self._activity = Activity()
@@ -246,6 +247,10 @@ class Worker:
     def _forget(self, request: EngineRequest) -> None:
         with self._lock:
             del self._requests[request.message.id]
+
+
+def _caller_of(item: EngineRequest | Count) -> str:
+    return "" if isinstance(item, Count) else item.message.caller
 
 
 def _load(settings: Load, report: ReportProgress) -> LoadedModel:
