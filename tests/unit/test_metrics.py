@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 import re
-import subprocess
-import sys
 import threading
 import time
-from concurrent import futures
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
-from opentelemetry.semconv._incubating import attributes as convention_attributes
-from opentelemetry.semconv._incubating.metrics import gen_ai_metrics, process_metrics, rpc_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from abstractllm.call_record import CallRecord, UpstreamCall
-from abstractllm.errors import ConfigurationError, OverloadedError, RateLimitedError
+from abstractllm.errors import OverloadedError, RateLimitedError
 from abstractllm.registry import LLMRegistry
 from abstractllm.statistics import EngineStatistics
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import Usage
 from abstractllm_server.settings import MetricsSettings
-from abstractllm_server.telemetry.instruments import ATTRIBUTES, INSTRUMENTS, Kind
 from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
 from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.telemetry.metrics import Metrics
-from abstractllm_server.telemetry.otel import sends
-from abstractllm_server.telemetry.process_measurements import process_measurements
-from abstractllm_server.telemetry.switch import start_metrics
 from tests.waiting import wait_until
-from tools.metrics_page import PAGE, page, prometheus_label, prometheus_name
 
 METHOD = "/abstractllm_api.v1.GenerationService/StreamGenerate"
 Samples = dict[str, list[tuple[dict[str, str], float]]]
@@ -283,220 +266,3 @@ def test_scrapes_at_the_same_time_are_whole(metrics: Metrics) -> None:
 def test_openmetrics_is_told_where_it_is_asked_for(metrics: Metrics) -> None:
     body, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text") and body.endswith(b"# EOF\n")
-
-
-# The switch.
-
-
-def test_nothing_is_imported_where_metrics_are_off() -> None:
-    code = (
-        "import sys, abstractllm_server.app\n"
-        "from abstractllm_server.telemetry.switch import start_metrics\n"
-        "from abstractllm_server.settings import MetricsSettings\n"
-        "assert start_metrics(MetricsSettings(), set().__contains__, is_scraped=False) is None\n"
-        "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus_client'))])\n"
-    )
-    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert output.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    ("variables", "is_sent"),
-    [
-        ({}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, True),
-        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4317"}, True),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4317"}, False),
-        ({"OTEL_METRICS_EXPORTER": "otlp"}, True),
-        ({"OTEL_METRICS_EXPORTER": "prometheus"}, False),
-        ({"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, False),
-        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, False),
-        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, True),
-    ],
-)
-def test_the_usual_variables_decide(variables: dict[str, str], is_sent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert sends("metrics") is is_sent
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"OTEL_METRICS_EXPORTER": "console"},
-        {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json"},
-    ],
-)
-def test_a_variable_that_asks_for_more_is_a_fault(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=rf"environment variable {list(variables)[-1]} "):
-        sends("metrics")
-
-
-class _Collector(metrics_service_pb2_grpc.MetricsServiceServicer):
-    """Keeps what is sent to it."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 # the name in the contract
-        self.requests.append(request)
-        return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-def test_metrics_are_sent_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
-    collector = _Collector()
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(collector, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-    try:
-        metrics = start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=False)
-        assert metrics is not None
-        metrics.add_source(lambda: [Measurement("abstractllm.server.connections", 3)])
-        answered(metrics)
-        metrics.close()
-    finally:
-        server.stop(None)
-    (resource,) = collector.requests[-1].resource_metrics
-    facts = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
-    assert facts["service.name"] == "abstractllm" and facts["service.version"] == version("abstractllm-grpc")
-    sent = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
-    (point,) = sent["gen_ai.server.request.duration"].histogram.data_points
-    assert point.count == 1 and list(point.explicit_bounds) == list(
-        INSTRUMENTS["gen_ai.server.request.duration"].buckets
-    )
-    assert sent["abstractllm.server.connections"].sum.data_points[0].as_int == 3
-
-
-def test_a_collector_that_is_not_there_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    metrics = start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=True)
-    assert metrics is not None
-    answered(metrics)
-    began = time.monotonic()
-    metrics.close()
-    assert time.monotonic() - began < 5
-
-
-# The conventions.
-
-_KINDS = {
-    "create_histogram": {Kind.HISTOGRAM},
-    "create_counter": {Kind.COUNTER, Kind.OBSERVED_COUNTER},
-    "create_up_down_counter": {Kind.OBSERVED_SUM},
-    "create_observable_gauge": {Kind.OBSERVED_GAUGE},
-}
-_GEN_AI = {"gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"}
-_REQUIRED = {
-    "gen_ai.server.request.duration": _GEN_AI | {"error.type"},
-    "gen_ai.server.time_to_first_token": _GEN_AI,
-    "gen_ai.server.time_per_output_token": _GEN_AI,
-    "gen_ai.client.operation.duration": _GEN_AI | {"error.type"},
-    "gen_ai.client.operation.time_to_first_chunk": _GEN_AI,
-    "gen_ai.client.token.usage": _GEN_AI | {"gen_ai.token.type"},
-    "rpc.server.call.duration": {"rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"},
-    "process.cpu.time": {"cpu.mode"},
-}
-"""The attributes that the registry requires, always or where they apply."""
-_OPTIONAL = {"server.address", "server.port"}
-"""Those that it recommends, and that are known here."""
-
-
-class _Meter:
-    """Notes the instruments that the conventions' own functions make."""
-
-    def __init__(self) -> None:
-        self.made: dict[str, tuple[str, dict[str, Any]]] = {}
-
-    def __getattr__(self, kind: str) -> Any:
-        return lambda **facts: self.made.update({facts["name"]: (kind, facts)})
-
-
-def convention_instruments() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Returns the instruments of the conventions: name, kind, unit and description."""
-    meter = _Meter()
-    for module in (gen_ai_metrics, rpc_metrics, process_metrics):
-        for name, make in inspect.getmembers(module, inspect.isfunction):
-            if name.startswith("create_"):
-                arguments = [meter, None][: len(inspect.signature(make).parameters)]
-                make(*arguments)
-    return meter.made
-
-
-def convention_attribute_names() -> set[str]:
-    """Returns the names of all attributes of the conventions."""
-    names: set[str] = set()
-    for info in pkgutil.iter_modules(convention_attributes.__path__):
-        module = importlib.import_module(f"{convention_attributes.__name__}.{info.name}")
-        names |= {value for value in vars(module).values() if isinstance(value, str)}
-    return names
-
-
-def test_names_units_and_meanings_are_those_of_the_conventions() -> None:
-    conventions = convention_instruments()
-    conventional = [instrument for instrument in INSTRUMENTS.values() if not instrument.name.startswith("abstractllm.")]
-    assert len(conventional) > 10
-    for instrument in conventional:
-        kind, facts = conventions[instrument.name]
-        assert instrument.kind in _KINDS[kind], instrument.name
-        assert (instrument.unit, instrument.description) == (facts["unit"], facts["description"])
-
-
-def test_attributes_are_those_of_the_conventions() -> None:
-    names = convention_attribute_names()
-    for name in ATTRIBUTES:
-        assert name.startswith("abstractllm.") or name in names
-    for instrument in INSTRUMENTS.values():
-        assert set(instrument.attributes) <= set(ATTRIBUTES)
-        if not instrument.name.startswith("abstractllm."):
-            conventional = {name for name in instrument.attributes if not name.startswith("abstractllm.")}
-            assert conventional - _OPTIONAL == _REQUIRED.get(instrument.name, set()), instrument.name
-
-
-def test_histograms_have_the_bounds_that_the_conventions_advise() -> None:
-    operation = tuple(0.01 * 2**power for power in range(14))
-    tokens = tuple(4**power for power in range(14))
-    first = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-    each = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
-    assert INSTRUMENTS["gen_ai.server.request.duration"].buckets == pytest.approx(operation)
-    assert INSTRUMENTS["gen_ai.client.operation.duration"].buckets == pytest.approx(operation)
-    assert INSTRUMENTS["gen_ai.client.token.usage"].buckets == tokens
-    assert INSTRUMENTS["gen_ai.server.time_to_first_token"].buckets == first
-    assert INSTRUMENTS["gen_ai.server.time_per_output_token"].buckets == each
-    assert all(bool(item.buckets) == (item.kind is Kind.HISTOGRAM) for item in INSTRUMENTS.values())
-
-
-def test_the_conventions_are_pinned(repository: Path) -> None:
-    pinned = version("opentelemetry-semantic-conventions")
-    assert f"opentelemetry-semantic-conventions=={pinned}\n" in (repository / "constraints.txt").read_text()
-    assert f"`opentelemetry-semantic-conventions` {pinned} " in PAGE.read_text("utf-8")
-
-
-# The page.
-
-
-def test_the_page_has_every_metric() -> None:
-    text = PAGE.read_text("utf-8")
-    assert page(text) == text, "run: python -m tools.metrics_page"
-
-
-def test_the_names_on_the_page_are_those_that_prometheus_reads(metrics: Metrics) -> None:
-    answered(metrics, upstream=[UpstreamCall("gpt", "openai", "m", usage=Usage(1, 2), first_event_at=1, ended_at=2)])
-    observed = (Kind.OBSERVED_COUNTER, Kind.OBSERVED_GAUGE, Kind.OBSERVED_SUM)
-    of_process = {measurement.name for measurement in process_measurements()}
-    metrics.add_source(
-        lambda: [
-            Measurement(item.name, 1, dict.fromkeys(item.attributes, "x"))
-            for item in INSTRUMENTS.values()
-            if item.kind in observed and item.name not in of_process
-        ]
-    )
-    families = {family.name: family for family in text_string_to_metric_families(metrics.render()[0].decode())}
-    for instrument in INSTRUMENTS.values():
-        family = families[prometheus_name(instrument).removesuffix("_total")]
-        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-        assert labels <= set(map(prometheus_label, instrument.attributes)), instrument.name
