@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from abstractllm.providers.huggingface.worker import __main__, sequential
+from abstractllm.providers.huggingface.worker import __main__
 from abstractllm.providers.huggingface.worker.batching.engine import _Manager
 
 ORDER = Path(os.environ["TEST_HANG_ORDER"])
@@ -28,5 +28,4 @@ def _patch(owner: Any, name: str) -> None:
 
 
 _patch(_Manager, "_generation_step")
-_patch(sequential._Follower, "__call__")
 __main__.main()

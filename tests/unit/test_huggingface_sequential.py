@@ -93,3 +93,16 @@ def test_penalties_and_stops_do_what_they_do_in_a_batch(loaded: Any) -> None:
     pieces, done = answer(loaded, logit_bias=bias, stop=(stop,))
     assert "".join(pieces) == plain[: plain.index(stop)]
     assert (done.finish_reason, done.stop_sequence) == ("stop_sequence", stop)
+
+
+def test_each_layer_of_each_forward_pass_is_told(loaded: Any) -> None:
+    from abstractllm.providers.huggingface.worker.sequential import before_each_layer
+
+    told: list[None] = []
+    handles = before_each_layer(loaded, lambda: told.append(None))
+    try:
+        _, done = answer(loaded, max_tokens=7, temperature=0.0)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert len(told) == done.output_tokens * loaded.model.config.num_hidden_layers

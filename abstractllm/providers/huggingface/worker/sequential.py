@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
@@ -67,16 +68,18 @@ def generate(loaded: LoadedModel, request: EngineRequest, send: Callable[[FromEn
     return output.done()
 
 
-def before_each_layer(loaded: LoadedModel, call: Callable[[], None]) -> None:
+def before_each_layer(loaded: LoadedModel, call: Callable[[], None]) -> list[RemovableHandle]:
     """Has a function called before each layer of every forward pass: a long prompt is read in a single pass.
 
     Models name the class of their layers for those who divide a model over devices; of one that does not, the whole
     pass counts as one layer.
+
+    Returns:
+        The handles by which that is taken back.
     """
     names = set(getattr(loaded.model, "_no_split_modules", None) or ())
     layers = [module for module in loaded.model.modules() if type(module).__name__ in names]
-    for layer in layers or [loaded.model]:
-        layer.register_forward_pre_hook(lambda *_: call())
+    return [layer.register_forward_pre_hook(lambda *_: call()) for layer in layers or [loaded.model]]
 
 
 def _generation_config(loaded: LoadedModel, settings: SamplingSettings, max_tokens: int) -> GenerationConfig:
