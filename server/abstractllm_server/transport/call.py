@@ -29,6 +29,9 @@ class GuardedCall:
         error: The error that the guard ends it with; None as long as it does not.
         unread: The bytes that were written last, and may wait for their reader.
         is_slow: True while its answer has waited for a reader for some time.
+        is_first: True if the server had no call before.
+        is_probe: True if nobody is asked for credentials for it.
+        reads_slowly: True while its message is arriving slowly.
         is_answered: True once its handler has returned: only grpc's own sending of the end is left.
     """
 
@@ -37,8 +40,11 @@ class GuardedCall:
         "context",
         "error",
         "is_answered",
+        "is_first",
+        "is_probe",
         "is_slow",
         "method",
+        "reads_slowly",
         "record",
         "request",
         "task",
@@ -58,6 +64,9 @@ class GuardedCall:
         self.unread = 0
         self.is_answered = False
         self.is_slow = False
+        self.is_first = False
+        self.is_probe = False
+        self.reads_slowly = False
 
     def end(self, error: AbstractLLMError) -> None:
         """Ends the call with an error, wherever it is; the first error counts."""

@@ -19,13 +19,13 @@ __all__ = ["Connections", "Strike", "connection_limit", "raise_descriptor_limit"
 
 logger = logging.getLogger("abstractllm.server")
 
-_INTERVAL = 0.5
+_INTERVAL = 0.25
 """Seconds between two looks at the connections."""
 _SILENT_SECONDS = 10.0
 """Seconds that a connection may stay open without a byte from its caller."""
 _CROWDED = 0.75
 """The share of the limit from which on connections that do nothing are closed."""
-_SHORTEST_STAY = 1.0
+_SHORTEST_STAY = 0.3
 """Seconds that a connection has to make its first call, where room runs out."""
 _GRACE = 10.0
 """Seconds that calls have to end on a connection that is to be closed."""

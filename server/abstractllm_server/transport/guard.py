@@ -145,7 +145,9 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         record = CallRecord(method=method.path, peer=context.peer())
         task = asyncio.current_task()
         assert task is not None
-        call = self._latest = GuardedCall(method, context, record, task)
+        call = GuardedCall(method, context, record, task)
+        call.is_first = self._latest is None
+        self._latest = call
         set_current_record(record)
         task.add_done_callback(partial(self._ended, call))
         for observer in self._observers:
@@ -217,7 +219,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
 
     async def _read(self, call: GuardedCall) -> Any:
         """Reads one message; returns None if there are no more."""
-        self._waiting.read_begins(call)
+        await self._waiting.read_begins(call)
         data = await call.context.read()
         self._waiting.read_ended(call)
         if data is aio.EOF:
@@ -278,8 +280,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
     def _drop(self, call: GuardedCall) -> None:
         """Ends a call that takes no status."""
         self._waiting.drop(call)
-        if call is self._latest:
-            # grpc itself refers to the call that came last until the next one comes, which may never be.
+        if call.is_first or call is self._latest:
+            # grpc itself refers to the first call, and to the one that came last until the next one comes.
             self._connections.close(call.record.peer, "unread")
 
     def _ended(self, call: GuardedCall, task: asyncio.Task[Any]) -> None:

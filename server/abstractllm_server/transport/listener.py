@@ -106,6 +106,8 @@ def _addresses(host: str) -> list[str]:
         return [str(ipaddress.ip_address(host))]
     except ValueError:
         pass
+    if host == "localhost":  # some systems name one of its addresses, and grpc's resolver may name the other
+        return [address for address in ("127.0.0.1", "::1") if _exists(address)] or [host]
     try:
         infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:

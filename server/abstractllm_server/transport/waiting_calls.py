@@ -11,6 +11,7 @@ from abstractllm_server.transport.call import GuardedCall
 from abstractllm_server.transport.connections import Connections, Strike
 from abstractllm_server.transport.open_calls import OpenCalls
 from abstractllm_server.transport.phase_timer import PhaseTimer
+from abstractllm_server.transport.reading_turns import ReadingTurns
 
 __all__ = ["WaitingCalls"]
 
@@ -46,6 +47,7 @@ class WaitingCalls:
         self._pending = OpenCalls[GuardedCall](_PENDING, _PENDING_PER_CONNECTION)
         self._probes = OpenCalls[GuardedCall](_PROBES, _PROBES_PER_CONNECTION)
         self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_CONNECTION)
+        self._turns = ReadingTurns(lambda call: self._oust(call, _too_many("messages that arrive slowly")))
         self._dropped: set[asyncio.Task[object]] = set()
 
     def set_timeouts(self, read_timeout: float, write_timeout: float) -> None:
@@ -74,19 +76,22 @@ class WaitingCalls:
         """Returns the calls whose message has not arrived."""
         return iter(list(self._pending))
 
-    def read_begins(self, call: GuardedCall) -> None:
-        """Notes that a call begins to wait for a message."""
+    async def read_begins(self, call: GuardedCall) -> None:
+        """Notes that a call begins to wait for a message, and waits for its turn to read it."""
         self._reads.start(call)
         for ousted in self._pending.add(call.connection, call):
             self._oust(ousted, _too_many("calls whose message has not arrived"))
+        await self._turns.take(call)
 
     def read_ended(self, call: GuardedCall) -> None:
         """Notes that a message has arrived."""
         self._reads.stop(call)
         self._pending.remove(call.connection, call)
+        self._turns.give_back(call)
 
     def probe_begins(self, call: GuardedCall) -> None:
         """Notes a call for which nobody is asked for credentials; it counts until it is forgotten."""
+        call.is_probe = True
         for ousted in self._probes.add(call.connection, call):
             self._oust(ousted, _too_many("calls without credentials"))
 
