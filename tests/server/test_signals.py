@@ -17,7 +17,6 @@ from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.lifecycle.signals import Action, actions
 from tests.server.server_process import HANG, MAIN, SLACK, ServerProcess, server_process
 from tests.server.support import failure_of, request
-from tests.unit.tiny_models import build
 from tests.waiting import wait_until
 
 FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGEMT"}
@@ -139,17 +138,12 @@ def test_stacks_tell_nothing_of_prompts(server: ServerProcess) -> None:
     assert "canary-7261" not in server.log
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("model") / "llama", "llama", max_position_embeddings=100_000)
-
-
-def local(model: Path) -> str:
-    return f"  local: {{provider: huggingface, model: {model}, threads: 1, temperature: 0, max_batch_size: 8}}\n"
+LOCAL = "  local: {provider: huggingface, model: demo, threads: 1, temperature: 0, max_batch_size: 8}\n"
 
 
 def ask(tokens: int) -> pb.GenerateRequest:
-    parameters = pb.GenerationParameters(max_tokens=tokens, logit_bias={1: -100.0, 3: -100.0})
+    """A request whose answer goes on until its limit: the token that would end it is forbidden."""
+    parameters = pb.GenerationParameters(max_tokens=tokens, logit_bias={4: -100.0})
     return pb.GenerateRequest(prompt="x", parameters=parameters)
 
 
@@ -157,8 +151,8 @@ def finish_reason(stream: Any) -> int:
     return int(next(event for event in stream if event.HasField("finished")).finished.finish_reason)
 
 
-def test_signal_to_every_process_of_the_service_lets_local_answers_end_well(tmp_path: Path, model: Path) -> None:
-    with server_process(tmp_path, local(model), settings="grace: 200\n") as server:
+def test_signal_to_every_process_of_the_service_lets_local_answers_end_well(tmp_path: Path) -> None:
+    with server_process(tmp_path, LOCAL, settings="grace: 200\n") as server:
         streams = [server.begin(ask(200)) for _ in range(8)]
         everybody = [psutil.Process(server.process.pid), *server.children]
         assert len(everybody) > 1
@@ -170,9 +164,9 @@ def test_signal_to_every_process_of_the_service_lets_local_answers_end_well(tmp_
         assert psutil.wait_procs(everybody[1:], timeout=HANG)[1] == []
 
 
-def test_signal_to_every_process_beyond_the_grace_ends_all_with_counts(tmp_path: Path, model: Path) -> None:
-    with server_process(tmp_path, local(model), settings="grace: 1\n") as server:
-        streams = [server.begin(ask(90_000)) for _ in range(4)]
+def test_signal_to_every_process_beyond_the_grace_ends_all_with_counts(tmp_path: Path) -> None:
+    with server_process(tmp_path, LOCAL, settings="grace: 0.2\n") as server:
+        streams = [server.begin(ask(1_900)) for _ in range(4)]
         everybody = [psutil.Process(server.process.pid), *server.children]
         for process in everybody:
             process.send_signal(signal.SIGTERM)
@@ -186,11 +180,11 @@ def test_signal_to_every_process_beyond_the_grace_ends_all_with_counts(tmp_path:
         assert psutil.wait_procs(everybody[1:], timeout=HANG)[1] == []
 
 
-def test_forced_end_takes_stopped_engines_along(tmp_path: Path, model: Path) -> None:
+def test_forced_end_takes_stopped_engines_along(tmp_path: Path) -> None:
     program = BLOCKING.format(statement="time.sleep(3000)") + MAIN
-    llms = local(model) + "  echo: {provider: scripted, load_delay: 1}\n"
+    llms = LOCAL + "  echo: {provider: scripted, load_delay: 1}\n"
     with server_process(tmp_path, llms, program=program, settings="grace: 0.2\n") as server:
-        stream = server.begin(ask(90_000))
+        stream = server.begin(ask(1_900))
         engines = server.children
         server.generation.Generate.future(request(llm="echo"))  # blocks the event loop
         wait_until(lambda: "blocked" in server.log)
