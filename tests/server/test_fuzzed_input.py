@@ -23,7 +23,7 @@ from tests.fuzz.targets import MESSAGES, TARGETS
 from tests.server.support import HANG, Serving, failure_of, serving
 from tests.server.test_auth import METHODS
 
-INPUTS = {"requests": 6_000, "configuration": 300, "tokens": 1_500, "certificates": 3_000, "authentication": 2_000}
+INPUTS = {"requests": 6_000, "configuration": 100, "tokens": 500, "certificates": 3_000, "authentication": 1_000}
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -85,7 +85,7 @@ def messages(draw: st.DrawFn, kind: type[Message], depth: int = 0) -> Message:
     return message
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_message_of_any_method_is_read_or_refused(data: st.DataObject) -> None:
     number = data.draw(st.integers(0, len(MESSAGES) - 1))
@@ -124,7 +124,7 @@ async def test_mutated_bytes_end_every_method_well_or_in_a_refusal() -> None:
         for path, kind in PATHS.items():
             names = [name for name, message in MESSAGES.items() if message is kind]
             seeds = [data[1:] for data in CORPUS["requests"] if list(MESSAGES)[data[0]] in names] or [b""]
-            count = 10 if path == HEALTH[2] else 60
+            count = 8 if path == HEALTH[2] else 40
             work += [(path, mutated(chance.choice([*seeds, chance.randbytes(12)]), chance)) for _ in range(count)]
 
         async def worker() -> None:
