@@ -132,3 +132,53 @@ async def test_path_that_cannot_be_a_socket_is_refused(tmp_path: Path, name: str
     assert str(path) in caught.value.message
     if make is file_at:
         assert path.read_text() == "precious"
+
+
+FORMS = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::]"]
+
+
+@pytest.mark.parametrize("first", FORMS)
+@pytest.mark.parametrize("second", FORMS)
+async def test_second_server_on_the_same_port_refuses_in_whatever_spelling(first: str, second: str) -> None:
+    if {first, second} == {"127.0.0.1", "[::1]"}:
+        pytest.skip("two addresses that have nothing in common")
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    async with serving(listen=f"{first}:0", insecure=True) as served:
+        port = served.server.address.rpartition(":")[2]
+        with pytest.raises(ConfigurationError, match="in use") as caught:
+            await server(f"{second}:{port}").start()
+        assert caught.value.field == "listen"
+
+
+async def test_localhost_is_served_at_both_of_its_addresses() -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    async with serving(listen="localhost:0") as served:
+        port = served.server.address.rpartition(":")[2]
+        for host in ("127.0.0.1", "[::1]"):
+            async with aio.insecure_channel(f"{host}:{port}") as channel:
+                await type(served)(served.server, served.registry, channel).works()
+
+
+async def test_socket_of_a_server_whose_lock_was_deleted_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "llm.sock"
+    async with serving(listen=f"unix://{path}") as served:
+        path.with_name("llm.sock.lock").unlink()
+        with pytest.raises(ConfigurationError, match="another server listens on"):
+            await server(f"unix://{path}").start()
+        await served.works()
+
+
+async def test_server_that_stops_leaves_the_socket_of_another_alone(tmp_path: Path) -> None:
+    path = tmp_path / "llm.sock"
+    first = server(f"unix://{path}")
+    await first.start()
+    path.unlink()
+    path.with_name("llm.sock.lock").unlink()
+    async with serving(listen=f"unix://{path}") as second:
+        await first.stop(0)
+        assert path.is_socket()
+        async with aio.insecure_channel(second.server.address) as channel:
+            await type(second)(second.server, second.registry, channel).works()
+    assert not path.exists()
