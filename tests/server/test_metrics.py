@@ -215,10 +215,10 @@ async def process(folder: Path, base_url: str) -> AsyncIterator[tuple[str, str, 
         server = await asyncio.create_subprocess_exec(*command, stderr=output)
     try:
         await until(lambda: server.returncode is not None or "listening on" in log.read_text())
-        address = re.search(r"[^ ]listening on (\S+)|listening on (\S+)", log.read_text())
+        address = re.search(r"listening on (\S+)", log.read_text())
         monitoring = re.search(r"monitoring on (\S+)", log.read_text())
         assert address and monitoring, log.read_text()
-        yield address[1] or address[2], f"{monitoring[1]}/metrics", root
+        yield address[1], f"{monitoring[1]}/metrics", root
     finally:
         server.terminate()
         await server.wait()

@@ -158,6 +158,16 @@ def test_labels_and_callers_are_attributes_where_the_operator_says_so() -> None:
     assert "42" not in str(values)
 
 
+def test_what_a_caller_writes_into_a_label_stays_in_its_place() -> None:
+    metrics = Metrics(MetricsSettings(labels=("team",)), {METHOD}.__contains__)
+    text = 'a"} 1\nforged_total{x="\\\n# TYPE \x00\x1b[2Jé'
+    answered(metrics, labels={"team": text})
+    values = samples(metrics)
+    ((labels, _),) = values["gen_ai_server_request_duration_seconds_count"]
+    assert labels["abstractllm_label_team"] == text
+    assert "forged_total" not in values
+
+
 def test_series_have_a_bound_where_labels_make_them() -> None:
     metrics = Metrics(MetricsSettings(labels=("team",)), {METHOD}.__contains__)
     for number in range(600):
