@@ -99,7 +99,7 @@ class Worker:
         submit = self._to_generate.put if engine is None else engine.submit
         default_stack_bytes = threading.stack_size(_COMPILER_STACK_BYTES)
         for number in range(_COMPILERS):
-            self._start_thread(f"compiler {number}", self._compile, number, model, submit)
+            self._start_thread(f"compiler {number}", self._compile, model, submit)
         threading.stack_size(default_stack_bytes)
         _run_or_end_process(self._tokenize, model, submit)
 
@@ -195,14 +195,15 @@ class Worker:
             finally:
                 self._activity.end("the tokens of a prompt")
 
-    def _compile(self, number: int, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
+    def _compile(self, model: LoadedModel, submit: Callable[[EngineRequest], None]) -> None:
         """Compiles formats, each once for all that wait for it, and submits their requests."""
         from abstractllm.providers.huggingface.worker.preparation import compile_format, find_format
 
+        work = f"the compilation of a format ({threading.current_thread().name})"
         while True:
             job = self._formats.take()
             failure: Exception | None = None
-            with self._activity.at(f"the compilation of a format ({number})"):
+            with self._activity.at(work):
                 try:
                     compile_format(model, job.request)
                 except Exception as error:
