@@ -50,7 +50,7 @@ _ALWAYS_ANSWERED = ("/grpc.health.", "/grpc.reflection.")
 """Services that keep answering while the server drains."""
 
 
-class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
+class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its stubs alone
     """Handles every call of every service, from the moment that its headers arrive.
 
     It knows the caller before it takes the call's message, reads and writes under time limits, bounds what waits, and
@@ -148,10 +148,11 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         call = GuardedCall(method, context, record, task)
         call.is_first = self._latest is None
         self._latest = call
+        metadata = tuple(context.invocation_metadata() or ())
         set_current_record(record)
         task.add_done_callback(partial(self._ended, call))
         for observer in self._observers:
-            observer.started(record, context.invocation_metadata() or ())
+            observer.started(record, metadata)
         return call
 
     async def _answer_once(self, call: GuardedCall) -> bytes:
@@ -222,7 +223,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
         await self._waiting.read_begins(call)
         data = await call.context.read()
         self._waiting.read_ended(call)
-        if data is aio.EOF:
+        if not isinstance(data, bytes):  # the end of the call's messages
             return None
         call.record.request_bytes += len(data)
         assert call.method.decode is not None
@@ -241,6 +242,9 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
     async def _fail(self, call: GuardedCall, error: BaseException) -> NoReturn:
         """Ends a call with the status that belongs to an error."""
         self._waiting.forget(call)
+        if isinstance(error, aio.InternalError) and call.error is None:
+            # grpc takes no message of an answer whose caller has left, or whose deadline has passed, before it says so.
+            error = asyncio.CancelledError()
         if isinstance(error, asyncio.CancelledError):
             if call.error is None:  # the caller has left
                 if call.request is None:
@@ -272,9 +276,11 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[misc] # it ships no types
             await abort(call.context, status)
         except (aio.AbortError, asyncio.CancelledError):
             raise
-        except Exception:
+        except Exception as failure:
             # The status was not taken in time; or grpc takes none, since nothing that was sent before has left yet.
-            self._drop(call)
+            # Where the guard has not ended the call, grpc takes none since the caller has left meanwhile.
+            if call.error is not None or isinstance(failure, TimeoutError):
+                self._drop(call)
             raise asyncio.CancelledError from None
 
     def _drop(self, call: GuardedCall) -> None:
@@ -355,11 +361,12 @@ def _status_without_error(call: GuardedCall) -> str:
     """Returns the name of the status of a call that the guard sent none for."""
     if call.is_answered:
         return "OK"
-    if (code := call.context.code()) not in (None, 0, grpc.StatusCode.OK):  # a handler of gRPC's own services set it
-        return code.name if isinstance(code, grpc.StatusCode) else str(code)
+    code: object = call.context.code()
+    if isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK:  # a handler of gRPC's own services set it
+        return code.name
     return "DEADLINE_EXCEEDED" if _is_expired(call) else "CANCELLED"
 
 
 def _is_expired(call: GuardedCall) -> bool:
-    remaining = call.context.time_remaining()
+    remaining: float | None = call.context.time_remaining()
     return remaining is not None and remaining <= 0
