@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer
 
 __all__ = ["REFLECTION_SERVICES", "add_reflection"]
 
@@ -26,7 +27,7 @@ def add_reflection(names: Collection[str], server: Any) -> None:
         server: The server, or the table of methods that stands for it.
     """
     _describe_current_version()
-    servicer = reflection.aio.ReflectionServicer([*names, *REFLECTION_SERVICES])
+    servicer = ReflectionServicer([*names, *REFLECTION_SERVICES])
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, _Renaming(server))
 

@@ -6,7 +6,7 @@ import logging
 import resource
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -83,7 +83,7 @@ class Connections:
         self._uses: dict[str, _Use] = {}
         self._strikes: dict[str, int] = {}
         self._strikes_since = 0.0
-        self._to_close: dict[str, str] = {}
+        self._to_close = deque[tuple[str, str]]()
         self._opened_before = 0.0
         self._memory = MemoryTrimmer()
         self._is_stopping = False
@@ -111,9 +111,10 @@ class Connections:
 
     def call_ended(self, peer: str) -> None:
         """Notes that an admitted call has ended."""
-        use = self._uses[peer]
-        use.running -= 1
-        use.last = time.monotonic()
+        use = self._uses.get(peer)
+        if use is not None:  # the thread may have forgotten the connection just when the call began
+            use.running -= 1
+            use.last = time.monotonic()
 
     def strike(self, peer: str, strike: Strike) -> None:
         """Notes a call that brought nothing."""
@@ -127,7 +128,7 @@ class Connections:
 
     def close(self, peer: str, reason: str) -> None:
         """Closes a connection, at once."""
-        self._to_close[peer] = reason
+        self._to_close.append((peer, reason))
         self._wake.set()
 
     def close_opened_before(self, moment: float) -> None:
@@ -157,14 +158,16 @@ class Connections:
 
     def _look(self) -> None:
         now = time.monotonic()
-        to_close, self._to_close = self._to_close, {}
-        reasons = {address_of_peer(peer): reason for peer, reason in to_close.items()}
+        reasons: dict[Address | None, str] = {}
+        while self._to_close:
+            peer, why = self._to_close.popleft()
+            reasons[address_of_peer(peer)] = why
         uses = {address_of_peer(peer): use for peer, use in self._uses.copy().items()}
         open_now = list(connections(self._ports))
         self._first_seen = {one.peer: self._first_seen.get(one.peer, now) for one in open_now}
-        for peer, use in self._uses.copy().items():
-            if not use.running and address_of_peer(peer) not in self._first_seen:
-                del self._uses[peer]
+        for peer, known in self._uses.copy().items():
+            if not known.running and address_of_peer(peer) not in self._first_seen:
+                self._uses.pop(peer, None)
         left: list[Connection] = []
         for one in open_now:
             age, use = now - self._first_seen[one.peer], uses.get(one.peer)

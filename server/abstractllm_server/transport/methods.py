@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
 __all__ = ["Method", "MethodTable"]
 
 
@@ -35,7 +33,7 @@ class Method:
 class MethodTable(dict[str, Method]):
     """Methods by path. The generated functions `add_..._to_server` take it in place of a server."""
 
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Does nothing: the generated functions bring the same methods by the other way too."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["WaitingCalls"]
 
 _PENDING, _PENDING_PER_CONNECTION = 512, 128
 """Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
-_PROBES, _PROBES_PER_CONNECTION = 256, 64
+_PROBES, _PROBES_PER_CONNECTION = 512, 256
 """Calls of those who need no credentials, until they end: checks of health, most of them watching."""
 _UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
