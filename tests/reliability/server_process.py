@@ -98,8 +98,11 @@ class ServerProcess:
                 return int(line.split()[1]) / 1024
         raise RuntimeError("the process has ended")
 
-    async def settled_rss(self, limit: float = 0.0, timeout: float = 5.0) -> float:
-        """Returns the memory once it is below `limit`, or the least of the next seconds, in MiB."""
+    async def settled_rss(self, limit: float = 0.0, timeout: float = 30.0) -> float:
+        """Returns the memory once it is below `limit`, or the least of the next seconds, in MiB.
+
+        What was freed is given back to the system from time to time, not at once.
+        """
         end, least = time.monotonic() + timeout, self.rss
         while least > limit and time.monotonic() < end:
             await asyncio.sleep(0.1)

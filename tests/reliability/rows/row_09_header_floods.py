@@ -34,7 +34,7 @@ async def measure(setting: Setting) -> Figures:
                 name = method.rpartition("/")[2]
                 held = await _flood(server, method, setting.load(20_000, 4_000))
                 figures.inform(f"{name}: held meanwhile", held - before, "MiB")
-                rest = await server.settled_rss(before + 20, 8) - before
+                rest = await server.settled_rss(before + 20) - before
                 figures.at_most(f"{name}: kept after it", rest, 20, "MiB")
             await _resets(server, setting.load(30_000, 6_000))
             figures.at_most("resets: kept after them", await server.settled_rss(before + 20) - before, 20, "MiB")

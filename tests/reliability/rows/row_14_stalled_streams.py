@@ -24,8 +24,9 @@ _FLOOR = 20.0
 async def measure(setting: Setting) -> Figures:
     """Stalls the streams on one connection, then on many."""
     figures = setting.figures()
-    # Pieces of 4 KiB, in all as much as a configuration file may hold.
-    llms = echo() | {"long": {"provider": "scripted", "script": [{"text": "x" * 4096}] * 250}}
+    # Answers as fast as an engine makes them; in all as much as a configuration file may hold.
+    script = [{"text": "x" * 40_960}, {"delay": 0.04}] * 25
+    llms = echo() | {"long": {"provider": "scripted", "script": script}}
     monitoring = f"127.0.0.1:{free_port()}"
     streams = setting.load(200, 60)
     payload = request(llm="long").SerializeToString()
@@ -41,7 +42,8 @@ async def measure(setting: Setting) -> Figures:
                 async with calling(server.address, parameters={"max_tokens": 1}) as good:
                     for number in range(streams):
                         opened[number % connections].unary(header_block(STREAM), payload)
-                    took = await until_none_active(monitoring, "StreamGenerate", 4 * _WRITE_TIMEOUT)
+                    await asyncio.sleep(1)
+                    took = 1 + await until_none_active(monitoring, "StreamGenerate", 4 * _WRITE_TIMEOUT)
                     met = await good.stop()
                 figures.at_most(f"{name}: all ended after", took, 2 * _WRITE_TIMEOUT, "s")
                 kept = await server.settled_rss(before + 50) - before
