@@ -40,7 +40,7 @@ class Strike(IntEnum):
 
     EXPIRED = 1
     """Their deadline passed before they were looked at: a good caller's too, where there are too many calls."""
-    LEFT_EARLY = 12
+    LEFT_EARLY = 24
     """Their caller left before the message arrived."""
     UNKNOWN_CALLER = 24
     """Without valid credentials."""

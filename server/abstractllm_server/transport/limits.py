@@ -9,7 +9,7 @@ __all__ = ["MAX_MESSAGE_BYTES", "server_options"]
 MAX_MESSAGE_BYTES = MESSAGE_BYTES
 """The size of a request or an answer, after decompression."""
 
-_CONCURRENT_STREAMS = 256
+_CONCURRENT_STREAMS = 128
 """Calls on one connection, beside those that the LLMs run and queue: further ones wait in the client."""
 _PENDING_CALLS, _MOST_PENDING_CALLS = 10_000, 12_000
 """Calls whose headers have arrived and that nothing has looked at yet. Each takes 15 kB in grpc; beyond the first

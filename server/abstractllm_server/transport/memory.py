@@ -15,7 +15,7 @@ _STATM = Path("/proc/self/statm")
 _PAGE_BYTES = resource.getpagesize()
 _GROWTH = 8 << 20
 """Bytes by which a process must have grown before it is worth the effort."""
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 4.0
 """Seconds between two tries: more after each that gave little back."""
 
 

@@ -16,7 +16,7 @@ _AT_A_TIME = 16
 """Messages that are read at a time. Most are there at once, and take no time."""
 _SLOW_AFTER = 0.25
 """Seconds after which a message counts as slow, and its turn goes to another call."""
-_SLOW, _SLOW_PER_CONNECTION = 32, 8
+_SLOW, _SLOW_PER_CONNECTION = 16, 8
 """Slow messages that are read beside the others. With 16 MiB at most for each, this bounds the memory."""
 _SLOW_PROBES = 4
 """The same for calls that need no credentials: a check of health has a name of a few bytes."""

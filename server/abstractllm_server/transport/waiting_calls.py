@@ -15,9 +15,9 @@ from abstractllm_server.transport.reading_turns import ReadingTurns
 
 __all__ = ["WaitingCalls"]
 
-_PENDING, _PENDING_PER_CONNECTION = 512, 128
+_PENDING, _PENDING_PER_CONNECTION = 256, 64
 """Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
-_PROBES, _PROBES_PER_CONNECTION = 512, 256
+_PROBES, _PROBES_PER_CONNECTION = 256, 128
 """Calls of those who need no credentials, until they end: checks of health, most of them watching."""
 _UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
