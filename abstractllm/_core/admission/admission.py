@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from abstractllm._core.admission.fair_queue import FairQueue
 from abstractllm._core.admission.limits import UNLIMITED, AdmissionLimits, CallerLimits
+from abstractllm._core.admission.returning_callers import ReturningCallers
 from abstractllm._core.admission.service_rate import ServiceRate
 from abstractllm._core.admission.ticket import Ticket
 from abstractllm._core.admission.token_budgets import TokenBudgets
@@ -25,14 +26,19 @@ Refusal = OverloadedError | RateLimitedError
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.5, 60.0
 _MARGIN = 1.15
 """The factor by which anything may take longer than expected."""
+_PATIENCE, _LONGEST_PATIENCE = 0.05, 0.25
+"""The share of an answer's duration, and the seconds, for which a place is at most kept for a caller who is about to
+come again: so much of the LLM's time is given for fairness."""
 
 
 class Admission(Generic[T]):
     """The requests of one LLM that wait or run, and the limits that they are held to.
 
     Callers take turns, weighted by tokens. Where the queue is full, the newest request of the caller who has most in it
-    makes place for one who has less. A request that cannot meet its deadline at the present rate is refused when it
-    comes, and again just before its turn. Requests that only count tokens are held to no limits of callers.
+    makes place for one who has less. A place that becomes free is kept for a moment where only callers wait who have
+    got more than one who asks again after each answer. A request that cannot meet its deadline at the present rate is
+    refused when it comes, and again just before its turn. Requests that only count tokens are held to no limits of
+    callers.
 
     It takes no lock and wakes nobody: one who uses it from several threads holds a lock in every method.
 
@@ -57,6 +63,7 @@ class Admission(Generic[T]):
         self._running: Counter[str] = Counter()
         """Requests that have had their turn and are not over, by caller, without those that are counted apart."""
         self._total_running = 0
+        self._returning = ReturningCallers()
 
     @property
     def waiting(self) -> int:
@@ -99,6 +106,7 @@ class Admission(Generic[T]):
         """
         ticket.prompt_tokens = self._estimate.prompt_tokens(ticket.characters)
         ticket.arrived_at = time.monotonic()
+        self._returning.come(ticket.caller, ticket.arrived_at)
         if not ticket.is_count:
             ticket.answer_tokens = self._estimate.answer_tokens(ticket.max_tokens)
             ticket.most_answer_tokens = self._estimate.most_answer_tokens(ticket.max_tokens)
@@ -234,6 +242,31 @@ class Admission(Generic[T]):
             return queue.first(is_held)
         return queue.first(lambda ticket: self.is_held(ticket) or (is_held is not None and is_held(ticket)))
 
+    def patience(self, ticket: T) -> float:
+        """Returns the seconds for which a request whose turn is next must let a place stay free; 0 if it may take it.
+
+        They are kept for callers who have got less, and who are about to ask again after the answer that they had.
+        """
+        patience = min(_LONGEST_PATIENCE, _PATIENCE * self._rate.mean_duration)
+        if not patience or ticket.is_count:
+            return 0.0
+        now, queue = time.monotonic(), self._answers
+        got = queue.time_of(ticket.caller)
+        ends = (
+            left_at + patience - now for caller, left_at in self._returning.expected(now) if queue.time_of(caller) < got
+        )
+        return max(0.0, max(ends, default=0.0))
+
+    def is_ahead(self, ticket: T) -> bool:
+        """Returns True if a request's caller has got more than another one who is being answered or about to return.
+
+        Such a request takes a place that is free, but none in front of the places: there it would be in front of others
+        whose turns come before.
+        """
+        queue = self._answers
+        got = queue.time_of(ticket.caller)
+        return any(queue.time_of(caller) < got for caller in queue.running_callers) or self.patience(ticket) > 0
+
     def too_late(self, ticket: T) -> OverloadedError | None:
         """Returns the error of a request that cannot meet its deadline even if it has its turn now."""
         return self._lateness(ticket, 0.0) if ticket.has_waited and not ticket.is_count else None
@@ -285,6 +318,8 @@ class Admission(Generic[T]):
             del self._running[ticket.caller]
         self._total_running -= 1
         self._rate.record(ticket.tokens)
+        if is_whole and not queue.has_any(ticket.caller):
+            self._returning.leave(ticket.caller, time.monotonic())
         if is_whole and ticket.taken_at is not None:
             self._rate.record_answer(answer_tokens, time.monotonic() - ticket.taken_at, self.places)
             self._estimate.record(ticket.characters, prompt_tokens, answer_tokens, ticket.max_tokens)

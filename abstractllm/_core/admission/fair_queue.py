@@ -71,6 +71,19 @@ class FairQueue(Generic[T]):
         """The callers of the requests."""
         return self._lines.keys()
 
+    def time_of(self, caller: str) -> float:
+        """Returns a caller's virtual time, in tokens: of two, the one with less has got less of late."""
+        return self._time[caller]
+
+    def has_any(self, caller: str) -> bool:
+        """Returns True if a caller has a request that waits or runs."""
+        return caller in self._lines or caller in self._running
+
+    @property
+    def running_callers(self) -> Iterable[str]:
+        """The callers of requests that were taken and are not over."""
+        return self._running.keys()
+
     def held_by(self, caller: str) -> tuple[int, int]:
         """Returns the number of a caller's requests, and their bytes."""
         line = self._lines.get(caller)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from abstractllm._core.admission.admission import Admission, Refusal
 from abstractllm._core.admission.limits import AdmissionLimits
 from abstractllm._core.admission.ticket import Ticket, measure
+from abstractllm._core.admission.turn_timer import TurnTimer
 from abstractllm.requests import GenerationRequest
 
 __all__ = ["AdmissionGate", "Passage"]
@@ -109,6 +110,7 @@ class AdmissionGate:
         self._lock = threading.Lock()
         self._admission: Admission[Passage] = Admission(limits)
         self._admission.places = places
+        self._timer = TurnTimer(self._give_turns)
 
     @property
     def waiting(self) -> int:
@@ -155,7 +157,7 @@ class AdmissionGate:
         admission = self._admission
         with self._lock:
             has_place = admission.running < admission.places and not admission.is_held(passage)
-            if has_place and admission.first() is None:
+            if has_place and admission.first() is None and not admission.patience(passage):
                 admission.add(passage, goes_at_once=True)
                 admission.take(passage)
                 return
@@ -187,6 +189,9 @@ class AdmissionGate:
         """Lets those run whose turn it is."""
         admission = self._admission
         while admission.running < admission.places and (passage := admission.first()):
+            if patience := admission.patience(passage):
+                self._timer.set(patience)
+                return
             if late := admission.too_late(passage):
                 admission.discard(passage)
                 passage.refuse(late)
@@ -194,3 +199,7 @@ class AdmissionGate:
             admission.take(passage)
             if not passage.admit():
                 admission.end(passage)
+
+    def _give_turns(self) -> None:
+        with self._lock:
+            self._admit()

