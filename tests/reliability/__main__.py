@@ -25,7 +25,6 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = {int(number) for number in arguments.rows.split(",") if number}
     selected = [row for row in rows() if (chosen & set(row.numbers) if chosen else not row.named_only)]
-    results = Results(PAGE)
     failed = 0
     for row in selected:
         if arguments.list:
@@ -34,6 +33,7 @@ def main() -> int:
         outcome = _measure(row, small=arguments.small)
         failed += not outcome.passed
         if arguments.markdown:
+            results = Results(PAGE)
             results.put(row, outcome, small=arguments.small)
             write_page(PAGE, results)
     return 1 if failed else 0

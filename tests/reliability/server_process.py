@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import resource
 import signal
@@ -24,6 +25,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.reliability.figures import MEBIBYTE
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
 """Seconds after which a server that does not answer counts as hanging: a busy machine is slow."""
@@ -227,7 +230,10 @@ async def serving(
     file = folder / "llms.yaml"
     file.write_text(yaml.dump(config, Dumper=_Plain, sort_keys=False))
 
-    def limit() -> None:
+    def prepare() -> None:
+        # A measurement that is killed leaves no server behind.
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if descriptors is not None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
@@ -240,7 +246,7 @@ async def serving(
             stdout=outputs[0] if outputs else stdout,
             stderr=outputs[1] if outputs else stderr,
             start_new_session=True,
-            preexec_fn=limit,
+            preexec_fn=prepare,
         )
     server = ServerProcess(address, process, folder, config, credentials)
     below: list[psutil.Process] = []
