@@ -61,5 +61,4 @@ ROW = Row(
     title="200 readers that stop reading streams of 1 MiB",
     pass_mark="RSS +50 MiB at most after the write timeout; ended by it; others' p99 under 2x",
     measure=measure,
-    quick=True,
 )

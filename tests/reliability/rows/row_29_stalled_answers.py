@@ -55,5 +55,4 @@ ROW = Row(
     title="200 unary answers of 400 kB to a zero window",
     pass_mark="ended by the write timeout; RSS +50 MiB at most after it",
     measure=measure,
-    quick=True,
 )

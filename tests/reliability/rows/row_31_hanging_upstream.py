@@ -81,5 +81,4 @@ ROW = Row(
     title="4,000 calls of 100 kB to a hosted LLM whose upstream hangs",
     pass_mark="OVERLOADED with RetryInfo beyond the bound; RSS +100 MiB at most",
     measure=measure,
-    quick=True,
 )

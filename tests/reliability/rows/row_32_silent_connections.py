@@ -109,5 +109,4 @@ ROW = Row(
     title="400 silent connections with a limit of 256 descriptors: TCP, HTTP/2, TLS",
     pass_mark="a newcomer is served within 2 s",
     measure=measure,
-    quick=True,
 )

@@ -109,5 +109,4 @@ ROW = Row(
     title="a second server on the same address in another spelling, on the same unix socket",
     pass_mark="the second refuses, or both serve what they say",
     measure=measure,
-    quick=True,
 )
