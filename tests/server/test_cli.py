@@ -271,7 +271,7 @@ def test_a_server_stops_when_told(number: signal.Signals) -> None:
 def test_a_second_server_on_the_port_refuses(address: str) -> None:
     done = run("serve", "--provider", "scripted", "--port", address.rpartition(":")[2])
     assert done.returncode == 2
-    assert f"cannot listen on {address}; is the port in use?" in done.stderr
+    assert f"cannot listen on {address}; is {address} in use?" in done.stderr
 
 
 @pytest.mark.parametrize(

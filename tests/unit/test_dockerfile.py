@@ -166,8 +166,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: Image) -> None:
     entry = [image.in_folder(word) for word in last("ENTRYPOINT").words]
     health = [image.in_folder(word) for word in json.loads(last("HEALTHCHECK").value.partition(" CMD ")[2])]
-    # As the image starts it, but on a port that is free on this machine.
-    command = [*entry, *last("CMD").words, "--port", "0"]
+    # As the image starts it, but on ports that are free on this machine.
+    command = [*entry, *last("CMD").words, "--port", "0", "--monitoring", "127.0.0.1:0"]
     server = subprocess.Popen(
         command,
         cwd=image.home,
@@ -179,14 +179,21 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
     try:
         assert server.stdout is not None
         printed = ""
-        while (match := re.search(r"127\.0\.0\.1:(\d+)", printed)) is None:
+        while (match := re.search(r"listening on 127\.0\.0\.1:(\d+)", printed)) is None:
             line = server.stdout.readline()
             assert line, f"the server ended: {printed}"
             printed += line
-        assert health[-1] == "127.0.0.1:50051"
         address = f"127.0.0.1:{match[1]}"
+        assert health[-1] in last("ENV").value
+        monitoring = re.search(r"monitoring on http://(\S+)", printed)
+        assert monitoring is not None
         checked = subprocess.run(
-            [*health[:-1], address], env=image.environment, capture_output=True, text=True, timeout=60, check=False
+            [*health[:-1], monitoring[1]],
+            env=image.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert checked.returncode == 0, checked.stderr
 
@@ -206,7 +213,12 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
         server.communicate(timeout=60)
         assert server.returncode == 0
         unhealthy = subprocess.run(
-            [*health[:-1], address], env=image.environment, capture_output=True, text=True, timeout=60, check=False
+            [*health[:-1], monitoring[1]],
+            env=image.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert unhealthy.returncode != 0
     finally:

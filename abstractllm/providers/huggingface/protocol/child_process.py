@@ -141,7 +141,7 @@ class ChildProcess(Generic[Received]):
         try:
             with channel, blocked_signals():
                 process = subprocess.Popen(
-                    launch_command(module, str(channel.fileno())),
+                    launch_command(module, str(channel.fileno()), at_parents_end=signal.SIGCONT),
                     pass_fds=(channel.fileno(),),
                     start_new_session=True,
                     # OpenMP's threads spin while they wait; beside a busy server that makes each step ten times longer.

@@ -161,7 +161,7 @@ class Sandbox:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         try:
             process = subprocess.Popen(
-                launch_command(str(Path(__file__))),
+                launch_command(str(Path(__file__)), at_parents_end=signal.SIGKILL),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
