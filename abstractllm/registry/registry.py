@@ -239,12 +239,13 @@ class LLMRegistry:
             now_idle = {id(llm) for llm in self._leaving if not llm.running and id(llm) not in needed}
             for llm in [llm for llm in self._leaving if id(llm) in idle & now_idle]:
                 self._leaving.remove(llm)
-                closing = asyncio.wait_for(llm.close_async(), _CLOSING_TIMEOUT)
-                (error,) = await asyncio.gather(closing, return_exceptions=True)
-                if error is None:
-                    logger.info("LLM %s, which was removed, has answered its last requests and is closed", llm.name)
+                try:
+                    async with asyncio.timeout(_CLOSING_TIMEOUT):
+                        await llm.close_async()
+                except Exception:
+                    logger.exception("LLM %s, which was removed, cannot be closed", llm.name)
                 else:
-                    logger.error("LLM %s, which was removed, cannot be closed", llm.name, exc_info=error)
+                    logger.info("LLM %s, which was removed, has answered its last requests and is closed", llm.name)
             idle = now_idle
 
     def _changed(self) -> None:

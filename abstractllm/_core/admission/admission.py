@@ -113,7 +113,9 @@ class Admission(Generic[T]):
         limits = self._limits_of(ticket)
         if not goes_at_once:
             self._require_turn(ticket, limits.max_queue)
-        if is_serving and not ticket.is_count and self._total_running >= self.places:
+        # Those that wait while a place is kept free for a moment take it before this one.
+        is_full = self._total_running + len(self._answers) >= self.places
+        if is_serving and not ticket.is_count and is_full:
             self._require_time(ticket, *((0.0, 0.0) if goes_at_once else self._answers.ahead_of(ticket)))
         self._reserve(ticket, limits.tokens_per_minute)
         displaced: list[tuple[T, Refusal]] = []
