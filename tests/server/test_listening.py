@@ -14,20 +14,12 @@ from abstractllm.registry import LLMRegistry
 from abstractllm.testing import ScriptedProvider
 from abstractllm_server.app import Server
 from abstractllm_server.settings import ServerSettings
+from tests.addresses import has_ipv6
 from tests.server.support import serving
 
 
 def server(listen: str) -> Server:
     return Server(LLMRegistry({"echo": ScriptedProvider()}), ServerSettings(listen=listen, llms={"echo": {}}))
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.addresses import has_ipv6
 from tests.reliability.figures import Figures, Row, Setting
 from tests.reliability.server_process import ServerProcess, free_port, serving
 
@@ -38,7 +39,7 @@ async def measure(setting: Setting) -> Figures:
     """Starts a second server beside a first one, in each way."""
     figures = setting.figures()
     pairs = _PAIRS if setting.full else _PAIRS[:3]
-    if not _has_ipv6():
+    if not has_ipv6():
         pairs = [pair for pair in pairs if "[" not in "".join(pair)]
         figures.inform("IPv6", "not on this machine")
     for number, (first, second) in enumerate(pairs):
@@ -93,15 +94,6 @@ def _serves_all(server: ServerProcess) -> bool:
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == int(port)
     }
     return named <= listening
-
-
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as one:
-            one.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
 
 
 ROW = Row(
