@@ -186,7 +186,7 @@ def test_forced_end_takes_stopped_engines_along(tmp_path: Path) -> None:
     with server_process(tmp_path, llms, program=program, settings="grace: 0.2\n") as server:
         stream = server.begin(ask(1_900))
         engines = server.children
-        server.generation.Generate.future(request(llm="echo"))  # blocks the event loop
+        blocking = server.generation.Generate.future(request(llm="echo"))  # blocks the event loop
         wait_until(lambda: "blocked" in server.log)
         for engine in engines:
             engine.send_signal(signal.SIGSTOP)
@@ -194,6 +194,7 @@ def test_forced_end_takes_stopped_engines_along(tmp_path: Path) -> None:
         assert server.ends()[0] == 1
         assert psutil.wait_procs(engines, timeout=HANG)[1] == []
         stream.cancel()
+        blocking.cancel()  # held until here: a call that nobody holds is cancelled
 
 
 def test_second_signal_ends_the_process_at_once_and_leaves_no_socket(tmp_path: Path) -> None:
