@@ -83,7 +83,7 @@ class Executor(Generic[ConfigT]):
 
     @property
     def running(self) -> int:
-        """Requests being answered now, waiting ones included."""
+        """Requests being answered or counted now, waiting ones included."""
         return self._running
 
     def run(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
@@ -127,10 +127,13 @@ class Executor(Generic[ConfigT]):
     async def count(self, request: GenerationRequest) -> int:
         """Counts a request's prompt tokens, with the same checks and defaults as `run`."""
         execution = _Execution(self._llm, request, self._pauses, model_field="model")
+        self._running += 1
         try:
             return await execution.count()
         except AbstractLLMError as error:
             raise execution.failed(error) from error.__cause__
+        finally:
+            self._running -= 1
 
 
 class _Execution(Generic[ConfigT]):
@@ -210,8 +213,9 @@ class _Execution(Generic[ConfigT]):
         """Chooses the model, fills in the configuration's defaults, and checks what the LLM cannot honour."""
         request, config = self._request, self._config
         self._model = choose_model(self._llm, config, request.parameters.model, self._model_field)
-        # Those of the LLM that answers: one that a fallback asks comes after the fallback itself.
-        self._record.provider, self._record.model = self._llm.provider, self._model
+        # Those of the LLM that answers: one that a fallback asks comes after the fallback itself, and after another one
+        # that has failed.
+        self._record.provider, self._record.model, self._record.error = self._llm.provider, self._model, None
         request = dataclasses.replace(
             request,
             parameters=request.parameters.over(config.parameters).model_copy(update={"model": self._model}),
@@ -294,7 +298,7 @@ class _Execution(Generic[ConfigT]):
         )
         self._record.note_usage(event.usage)
         self._record.queued = timing.queued
-        self._record.error, self._record.attempts = None, self._outcome.attempts
+        self._record.attempts = self._outcome.attempts
         self._record.finish_reason = str(event.finish_reason)
         return self._outcome
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from abstractllm._core.model_memory import ModelMemory
@@ -126,6 +127,7 @@ class LLMRegistry:
         infos = []
         for name, llm in self._llms.items():
             state, reason = llm.state
+            queued = llm.queued
             infos.append(
                 LlmInfo(
                     name=name,
@@ -136,8 +138,9 @@ class LLMRegistry:
                     state_reason=reason,
                     device=llm.device,
                     memory_bytes=llm.memory_bytes,
-                    running=llm.running - llm.queued,
-                    queued=llm.queued,
+                    # What an LLM asks for itself, such as what a model can do, may wait, too.
+                    running=max(0, llm.running - queued),
+                    queued=queued,
                 )
             )
         return infos
@@ -199,8 +202,9 @@ class LLMRegistry:
             AbstractLLMError: The reason why a model cannot be loaded in place of another.
         """
         async with self._applying, contextlib.AsyncExitStack() as stack:
-            plan = await asyncio.to_thread(make_plan, self._llms, llms)
             default_name = _default_of(llms, default)
+            plan = await asyncio.to_thread(make_plan, self._llms, llms)
+            stack.push_async_exit(partial(self._close_unused, plan))
             stack.enter_context(self._memory.limits_of_both(max_loaded, memory_budget))
             # In one order, so that two who wait for several of them never wait for each other.
             for llm in sorted(plan.changing, key=lambda llm: llm.name):
@@ -214,6 +218,12 @@ class LLMRegistry:
             self._memory.set_limits(max_loaded, memory_budget)
         self._changed()
         return plan.difference
+
+    async def _close_unused(self, plan: Plan, *_: object) -> None:
+        """Closes the new LLMs of a plan that has not come into force: a fallback listens to LLMs that stay."""
+        if self._llms is not plan.llms:
+            for llm in plan.arriving:
+                await llm.close_async()
 
     def _commit(self, plan: Plan) -> None:
         """Puts the LLMs of a plan into force, in one step of the event loop."""

@@ -17,6 +17,7 @@ from abstractllm._core.admission import service_rate, token_budgets
 from abstractllm._core.admission.admission import Admission
 from abstractllm._core.admission.fair_queue import FairQueue
 from abstractllm._core.admission.limits import AdmissionLimits, CallerLimits
+from abstractllm._core.admission.returning_callers import ReturningCallers
 from abstractllm._core.admission.service_rate import ServiceRate
 from abstractllm._core.admission.ticket import Ticket
 from abstractllm._core.admission.virtual_time import VirtualTime
@@ -265,6 +266,70 @@ def test_callers_who_are_gone_are_forgotten() -> None:
     assert len(queue._time._tags) < 200
     assert len(queue._order) < 200
     assert not time._tags
+
+
+def test_callers_who_leave_while_others_wait_are_forgotten() -> None:
+    queue = FairQueue[Ticket]()
+    queue.add(Ticket("waiting", 1))
+    for number in range(10_000):
+        ticket = Ticket(f"caller {number}", 1)
+        queue.add(ticket)
+        queue.discard(ticket)
+    assert len(queue._order) < 200
+
+
+def test_callers_who_came_again_once_and_never_left_with_an_answer_are_forgotten() -> None:
+    returning = ReturningCallers()
+    for number in range(10_000):
+        returning.leave(f"caller {number}", float(number))
+        returning.come(f"caller {number}", number + 0.1)
+    assert len(returning._regular) < 2000
+
+
+def test_an_llm_whose_answers_are_all_cut_off_admits_requests_for_ever(clock: Clock) -> None:
+    admission: Admission[Ticket] = Admission(limits_of())
+    for _ in range(40_000):  # as classifiers ask: one token each
+        ticket = Ticket("caller", 100, max_tokens=1)
+        admission.add(ticket, goes_at_once=True)
+        admission.take(ticket)
+        admission.end(ticket, prompt_tokens=25, answer_tokens=1, is_whole=True)
+    unbounded = Ticket("caller", 100, deadline=clock.now + 60)
+    admission.add(unbounded, goes_at_once=True)
+    assert 1 <= unbounded.answer_tokens < 1_000_000
+
+
+def test_an_llm_that_has_completed_nothing_for_hours_still_refuses_with_a_delay(clock: Clock) -> None:
+    admission: Admission[Ticket] = Admission(limits_of(1))
+    for _ in range(2):
+        admission.add(Ticket("caller", 1), goes_at_once=False)
+        if not admission.running:
+            admission.take(admission.first())  # type: ignore[arg-type]
+    clock.now += 24 * 3600
+    with pytest.raises(OverloadedError, match="max_queue is 1") as refused:
+        admission.add(Ticket("caller", 1), goes_at_once=False)
+    assert refused.value.retry_after == 60
+
+
+def test_who_cannot_be_admitted_takes_no_place_from_those_who_wait() -> None:
+    admission: Admission[Ticket] = Admission(AdmissionLimits(100, 16))
+    waiting = [Ticket("many", 1) for _ in range(16)]
+    for ticket in waiting:
+        admission.add(ticket, goes_at_once=False)
+    # Six of them would have to go before both callers had the same; and still there would be no room.
+    with pytest.raises(OverloadedError, match="requests of 16 bytes wait already and this one has 10"):
+        admission.add(Ticket("large", 10), goes_at_once=False)
+    assert [ticket for ticket in waiting if admission.discard(ticket)] == waiting
+
+
+def test_those_who_make_place_are_the_newest_of_the_largest_and_all_of_them_are_told() -> None:
+    admission: Admission[Ticket] = Admission(AdmissionLimits(100, 16))
+    waiting = [Ticket(caller, 2) for caller in ("many", "some") for _ in range(4)]
+    for ticket in waiting:
+        admission.add(ticket, goes_at_once=False)
+    displaced = admission.add(Ticket("new", 5), goes_at_once=False)
+    assert [ticket for ticket, _ in displaced] == [waiting[3], waiting[7], waiting[2]]
+    assert all((error.limit, error.requested, error.is_turned_away) == (16, 2, True) for _, error in displaced)
+    assert admission.waiting_bytes == 15
 
 
 def test_the_order_of_turns_is_that_of_a_plain_search(clock: Clock) -> None:

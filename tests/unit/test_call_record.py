@@ -90,6 +90,25 @@ async def test_the_record_of_a_fallback_is_that_of_the_llm_that_answered():
     assert [attempt.error_reason for attempt in record.attempts] == ["RATE_LIMITED", ""]
 
 
+class Limited(ScriptedProvider):
+    """An LLM that neither answers nor counts."""
+
+    def __init__(self):
+        super().__init__(script=[RateLimitedError("no")])
+
+    async def count(self, request, config):
+        raise RateLimitedError("no")
+
+
+async def test_what_one_llm_of_a_fallback_failed_with_is_not_how_the_call_ended():
+    llm = FallbackProvider({"llms": [Limited(), ScriptedProvider(script=[{"text": "one two three"}])]})
+    left, counted = make_request("Count"), make_request("Count")
+    await leave_after(llm, left, 2)
+    assert (left.record.error, left.record.output_tokens) == (None, 2)
+    await llm.run_count(counted)
+    assert counted.record.error is None
+
+
 async def test_a_failure_is_in_the_record_with_the_tokens_until_then():
     llm = ScriptedProvider(script=[{"text": "one two three"}, {"break_off": True}])
     request = make_request("Count")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from abstractllm.errors import ConfigurationError, ModelLoadError, UnknownLLMError
+from abstractllm.errors import ConfigurationError, ModelLoadError, ServerShuttingDownError, UnknownLLMError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.registry import Difference, LLMRegistry, registry
-from abstractllm.testing import ScriptedProvider
+from abstractllm.requests import GenerationRequest, make_request
+from abstractllm.testing import ScriptedConfig, ScriptedProvider
 from tests.unit import stand_in_engine
 from tests.waiting import until
 
@@ -77,6 +78,23 @@ async def test_running_requests_keep_their_llm_and_its_configuration() -> None:
     await until(lambda: not llms._leaving)
     assert removed not in list(llms)
     await llms.close()
+
+
+class CountingSlowly(ScriptedProvider):
+    """An LLM that takes its time to count, and fails if it is closed meanwhile."""
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__(config)
+        self._closed = False
+
+    async def count(self, request: GenerationRequest, config: ScriptedConfig) -> int:
+        await asyncio.sleep(0.3)
+        if self._closed:
+            raise ServerShuttingDownError("closed")
+        return await super().count(request, config)
+
+    async def close_async(self) -> None:
+        self._closed = True
 
 
 class Closing(ScriptedProvider):
@@ -151,6 +169,41 @@ async def test_fallback_follows_its_llms() -> None:
     await until(lambda: not llms._leaving)
     assert best not in [getattr(listener, "__self__", None) for listener in llms["b"]._listeners]
     assert a not in list(llms)
+    await llms.close()
+
+
+async def test_fallback_that_does_not_come_into_force_listens_to_nobody() -> None:
+    llms = made(a=A, b=B, best=fallback("a", "b"))
+    before = len(llms["a"]._listeners)
+
+    async def fail() -> None:
+        raise ConfigurationError("the certificate cannot be read")
+
+    for _ in range(3):
+        with pytest.raises(ConfigurationError):
+            await llms.apply({"a": A, "b": HOSTED, "best": fallback("a", "b")}, prepare_others=fail)
+    assert len(llms["a"]._listeners) == before
+    await llms.close()
+
+
+async def test_removed_llm_counts_the_tokens_that_it_was_asked_for() -> None:
+    slow = CountingSlowly()
+    llms = LLMRegistry({"a": ScriptedProvider({"reply": "a"}), "slow": slow})
+    count = asyncio.create_task(slow.run_count(make_request("one two")))
+    await asyncio.sleep(0)
+    await llms.apply({"a": A})
+    assert await count == 2
+    await until(lambda: not llms._leaving)
+    assert slow.running == 0
+    await llms.close()
+
+
+async def test_what_an_llm_asks_for_itself_while_it_waits_leaves_no_number_below_zero() -> None:
+    llms = made(a=A)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(llms["a"]), "queued", 2)
+        (info,) = llms.list()
+    assert (info.running, info.queued) == (0, 2)
     await llms.close()
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+from abstractllm._core.admission.displacement import displaced_by
 from abstractllm._core.admission.fair_queue import FairQueue
 from abstractllm._core.admission.limits import UNLIMITED, AdmissionLimits, CallerLimits
 from abstractllm._core.admission.returning_callers import ReturningCallers
@@ -119,13 +120,14 @@ class Admission(Generic[T]):
             self._require_time(ticket, *((0.0, 0.0) if goes_at_once else self._answers.ahead_of(ticket)))
         self._reserve(ticket, limits.tokens_per_minute)
         displaced: list[tuple[T, Refusal]] = []
-        while not goes_at_once and (full := self._overload(ticket)):
-            victim = self._last_of_largest(ticket)
-            if victim is None:
+        if not goes_at_once:
+            victims = displaced_by(ticket, (self._answers, self._counts), self.limits)
+            if victims is None:
                 self._release(ticket)
-                raise full
-            self.discard(victim)
-            displaced.append((victim, full))
+                raise self._full(ticket)
+            displaced = [(victim, self._full(victim)) for victim in victims]
+            for victim in victims:
+                self.discard(victim)
         ticket.has_waited = not goes_at_once
         self.queue_of(ticket).add(ticket)
         self._observe()
@@ -183,41 +185,22 @@ class Admission(Generic[T]):
             )
         )
 
-    def _overload(self, ticket: T) -> OverloadedError | None:
+    def _full(self, ticket: T) -> OverloadedError:
+        """Returns the error of a request that there is no room for beside those that wait now."""
         limit, byte_limit = self.limits.max_queue, self.limits.max_queue_bytes
-        waiting, held = self.waiting, self.waiting_bytes
-        if waiting < limit and (not held or held + ticket.size <= byte_limit):
-            return None
-        delay = self._delay(waiting)
-        if waiting >= limit:
-            message = f"{waiting} requests wait already, max_queue is {limit}"
+        delay = self._delay(self.waiting)
+        if self.waiting >= limit:
+            message = f"{self.waiting} requests wait already, max_queue is {limit}"
             return _turned_away(OverloadedError(message, retry_after=delay, limit=limit))
         return _turned_away(
             OverloadedError(
-                f"requests of {held} bytes wait already and this one has {ticket.size}, "
+                f"requests of {self.waiting_bytes} bytes wait already and this one has {ticket.size}, "
                 f"max_queue_bytes is {byte_limit}",
                 retry_after=delay,
                 limit=byte_limit,
                 requested=ticket.size,
             )
         )
-
-    def _last_of_largest(self, newcomer: T) -> T | None:
-        """Returns the newest request of the caller who has most of what waits, if that is more than the newcomer's."""
-        limit, byte_limit = self.limits.max_queue, self.limits.max_queue_bytes
-
-        def share(caller: str, requests: int = 0, size: int = 0) -> float:
-            for queue in (self._answers, self._counts):
-                length, held = queue.held_by(caller)
-                requests, size = requests + length, size + held
-            return max(requests / limit if limit else 0.0, size / byte_limit)
-
-        callers = {*self._answers.callers, *self._counts.callers}
-        largest = max(callers, key=share, default=None)
-        if largest is None or share(largest) <= share(newcomer.caller, 1, newcomer.size):
-            return None
-        lasts = [last for queue in (self._answers, self._counts) if (last := queue.last_of(largest))]
-        return max(lasts, key=lambda ticket: (ticket.arrived_at, ticket.number))
 
     def _delay(self, requests: int) -> float:
         return _bounded(requests / self._rate.per_second)

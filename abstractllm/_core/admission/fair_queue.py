@@ -34,9 +34,10 @@ class _CallerLine(Generic[T]):
             return [next(iter(lane)) for lane in self.lanes.values()]
         return sorted((next(iter(lane)) for lane in self.lanes.values()), key=lambda ticket: ticket.number)
 
-    def newest(self) -> T:
-        """Returns the request that came last."""
-        return max((next(reversed(lane)) for lane in self.lanes.values()), key=lambda ticket: ticket.number)
+    def newest(self) -> Iterator[T]:
+        """Yields the requests, the one that came last first."""
+        lanes = (reversed(lane) for lane in self.lanes.values())
+        return heapq.merge(*lanes, key=lambda ticket: ticket.number, reverse=True)
 
 
 class FairQueue(Generic[T]):
@@ -89,10 +90,10 @@ class FairQueue(Generic[T]):
         line = self._lines.get(caller)
         return (line.length, line.bytes) if line else (0, 0)
 
-    def last_of(self, caller: str) -> T | None:
-        """Returns the request of a caller that came last."""
+    def newest_of(self, caller: str) -> Iterator[T]:
+        """Yields the requests of a caller, the one that came last first."""
         line = self._lines.get(caller)
-        return line.newest() if line else None
+        return line.newest() if line else iter(())
 
     def add(self, ticket: T) -> None:
         """Takes a request in, behind the others of its caller."""
@@ -200,13 +201,13 @@ class FairQueue(Generic[T]):
         line = self._lines.get(caller)
         if line is not None:
             self._place(caller, line)
-        if len(self._order) > 4 * len(self._lines) + 64:
-            self._order = [place for place in self._order if self._is_valid(place)]
-            heapq.heapify(self._order)
 
     def _place(self, caller: str, line: _CallerLine[T]) -> None:
         line.entry = next(self._entries)
         heapq.heappush(self._order, (self._time[caller], line.entry, caller))
+        if len(self._order) > 4 * len(self._lines) + 64:
+            self._order = [place for place in self._order if self._is_valid(place)]
+            heapq.heapify(self._order)
 
     def _is_valid(self, place: tuple[float, int, str]) -> bool:
         line = self._lines.get(place[2])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 __all__ = ["ReturningCallers"]
 
 LONGEST_ABSENCE = 0.25
 """Seconds within which a caller who asks one question after another comes again."""
+_MOST_REGULARS = 1024
+"""Callers who are known to come again in time; of more, those who last did so the longest ago are forgotten."""
 
 
 class ReturningCallers:
@@ -22,8 +25,8 @@ class ReturningCallers:
     def __init__(self) -> None:
         self._left_at: dict[str, float] = {}
         """The callers who have no request any more, and since when; the longest first."""
-        self._regular: set[str] = set()
-        """Those who came again in time after their answer before the last one, or after a later one."""
+        self._regular: OrderedDict[str, None] = OrderedDict()
+        """Those who came again in time after the answer before their last one, or after the last; the latest last."""
 
     def leave(self, caller: str, now: float) -> None:
         """Notes that a caller has got an answer, and has no other request."""
@@ -37,9 +40,12 @@ class ReturningCallers:
         if left_at is None:
             return
         if now - left_at <= LONGEST_ABSENCE:
-            self._regular.add(caller)
+            self._regular[caller] = None
+            self._regular.move_to_end(caller)
+            if len(self._regular) > _MOST_REGULARS:
+                self._regular.popitem(last=False)
         else:
-            self._regular.discard(caller)
+            self._regular.pop(caller, None)
 
     def expected(self, now: float) -> Iterator[tuple[str, float]]:
         """Yields the callers who are expected to come again, and the times at which they left."""
@@ -53,4 +59,4 @@ class ReturningCallers:
             if now - left_at <= LONGEST_ABSENCE:
                 return
             del self._left_at[caller]
-            self._regular.discard(caller)
+            self._regular.pop(caller, None)

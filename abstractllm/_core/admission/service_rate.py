@@ -18,6 +18,8 @@ _MEMORY = 0.95
 _PRIOR = 0.01
 """The weight, beside what was measured, of the shortest duration that is possible: it counts where all are about
 equally long."""
+_LEAST_RATE = 1e-9
+"""Requests per second, at least: an LLM that completes nothing for hours has some rate all the same."""
 _SECONDS = 1.0
 """The weight, in seconds, of what was measured a long time ago."""
 
@@ -52,7 +54,7 @@ class ServiceRate:
     def per_second(self) -> float:
         """Requests completed per second."""
         self._decay()
-        return self._completed / self._seconds
+        return max(_LEAST_RATE, self._completed / self._seconds)
 
     def observe(self, is_busy: bool, places: int = 1) -> None:
         """Begins to measure, or stops.

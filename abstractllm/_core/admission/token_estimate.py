@@ -11,6 +11,8 @@ _MEMORY = 0.98
 _INITIAL_CHARACTERS, _INITIAL_PROMPT_TOKENS = 400.0, 100.0
 _INITIAL_ENDS, _INITIAL_ANSWER_TOKENS = 0.1, 25.6
 """They count less than the first answer."""
+_LEAST_ENDS = 0.01
+"""Where every answer is cut off, for weeks, none of them tells how long it would have been: that stays a number."""
 _MOST_MEANS = 3.0
 """Answers of three times the mean are longer than 95 of 100, if each next token is as likely to be the last."""
 
@@ -45,5 +47,5 @@ class TokenEstimate:
             self._characters = self._characters * _MEMORY + characters
             self._prompt_tokens = self._prompt_tokens * _MEMORY + prompt_tokens
         has_ended = max_tokens is None or answer_tokens < max_tokens
-        self._ends = self._ends * _MEMORY + has_ended
+        self._ends = max(_LEAST_ENDS, self._ends * _MEMORY + has_ended)
         self._answer_tokens = self._answer_tokens * _MEMORY + answer_tokens

@@ -405,7 +405,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         """Unloads the LLM's models, those that are being loaded included; see `AbstractLLMInterface.unload`."""
         engines = self._pool.engines
         state = self.state[0]
-        # Some requests have not come to an engine yet; counts of tokens are known to engines alone.
+        # Some requests have not come to an engine yet; of others, which were given up, an engine is not rid yet.
         running = max(self.running, sum(engine.requests for engine in engines))
         with self._named():
             if running and not force:
