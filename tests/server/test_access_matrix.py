@@ -1,6 +1,5 @@
 """Every method for every caller: by token, by certificate, by both, and where nobody is asked."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -90,8 +89,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tls(folder: Path) -> dict[str, object]:
-    if shutil.which("openssl") is None:
-        pytest.skip("the openssl command is missing")
     root = Authority(folder)
     pair = root.sign("server")
     return {"certificate": pair.certificate, "key": pair.key, "client_ca": root.pair.certificate}

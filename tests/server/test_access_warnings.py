@@ -1,7 +1,6 @@
 """The dangers of which a server warns when it starts."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,6 @@ def test_an_address_of_this_machine_is_not_warned_of(
     assert warnings(caplog, listen=listen) == warnings(caplog, listen=listen, tokens=tokens) == []
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
 def test_files_of_tls_that_others_read_or_write_are_warned_of(
     tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -73,7 +71,6 @@ def test_files_of_tls_that_others_read_or_write_are_warned_of(
     assert f"{root.pair.certificate} can be written by other users" in message
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
 def test_tls_alone_does_not_ask_who_calls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pair = Authority(tmp_path).sign("server")
     pair.key.chmod(0o600)

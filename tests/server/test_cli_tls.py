@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from tests.server.test_cli import run, serve
 
 TOKEN, READER = "admin-token-71c2", "reader-token-0b93"
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-import shutil
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -229,7 +228,6 @@ def scraped(address: str) -> Samples:
     return parsed(urllib.request.urlopen(address, timeout=HANG).read().decode())
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_every_metric_and_every_query_of_dashboard_and_alerts_is_live(
     running: Serving, tmp_path: Path, repository: Path

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import shutil
 from collections.abc import AsyncIterator
 
 import grpc
@@ -15,7 +14,6 @@ from tests.server.certificates import Authority
 from tests.server.support import HANG, Serving, failure, request, serving
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
 async def test_a_certificate_without_the_role_is_refused_before_the_message(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

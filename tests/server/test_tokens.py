@@ -17,6 +17,7 @@ from abstractllm_client import AsyncRemoteLLM
 from abstractllm_client import AuthenticationError as RefusedByServerError
 from abstractllm_server.security.credentials import TokenFile
 from abstractllm_server.security.identity import Identity
+from abstractllm_server.security.tls import Certificates
 from abstractllm_server.security.token_editor import TokenEditor
 from abstractllm_server.security.token_entries import digest_of
 from abstractllm_server.settings import Role
@@ -68,6 +69,31 @@ def test_a_line_that_means_nothing_is_named(file: Path, entry: str, part: str) -
     assert f"{file}:1: " in message
     assert part in message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize("beginning", ["", "# of this machine\r\n"])
+def test_a_file_of_an_editor_that_marks_utf_8_is_read_and_changed(file: Path, beginning: str) -> None:
+    file.write_bytes(f"\ufeff{beginning}{line('one', 'inference', 'one')}".replace("\n", "\r\n").encode())
+    identity = TokenFile(file).find("one")
+    assert identity is not None
+    assert identity.name == "one"
+    TokenEditor(file).create(Role.ADMIN, "two")
+    TokenEditor(file).revoke("one")
+    assert TokenFile(file).find("one") is None
+    assert [entry.label for entry in TokenEditor(file).entries()] == ["two"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "without end"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero") if kind == "without end" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(ConfigurationError, match=f"tokens: {path} cannot be read: "):
+        TokenFile(path)
+    with pytest.raises(ConfigurationError, match=f"tls: .*{path}.* cannot be used: .*not a regular file"):
+        Certificates(path, path, None)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# all gone\n"])
@@ -278,7 +304,7 @@ def test_the_command_creates_lists_and_revokes(file: Path) -> None:
     assert again.stderr.startswith("error: NOT_CONFIGURED: 'ops' is that of no token")
 
 
-@pytest.mark.parametrize("expires", ["2020-01-01", "soon", "-1d", "0x1d", ""])
+@pytest.mark.parametrize("expires", ["2020-01-01", "soon", "-1d", "0d", "0x1d", ""])
 def test_the_command_refuses_an_expiry_that_is_none(file: Path, expires: str) -> None:
     done = command("create", "--file", file, "--role", "admin", f"--expires={expires}")
     assert (done.returncode, file.exists()) == (2, False)

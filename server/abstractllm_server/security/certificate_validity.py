@@ -1,4 +1,4 @@
-"""The time at which a certificate expires: the one field that is read of it here (RFC 5280, section 4.1)."""
+"""The time in which a certificate is valid: the one field that is read of it here (RFC 5280, section 4.1)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ssl
 from datetime import UTC, datetime
 from functools import lru_cache
 
-__all__ = ["certificates_of", "expiry_of"]
+__all__ = ["certificates_of", "expiry_of", "validity_of"]
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _SEQUENCE, _EXPLICIT_VERSION = 0x30, 0xA0
@@ -21,9 +21,19 @@ def certificates_of(pem: bytes) -> tuple[str, ...]:
     return tuple(_BEGIN + part.partition(_END)[0] + _END for part in text.split(_BEGIN)[1:])
 
 
-@lru_cache(maxsize=1024)
 def expiry_of(pem: str) -> float | None:
     """Returns the end of a certificate's validity in seconds since 1970; None if it cannot be read.
+
+    Args:
+        pem: The certificate, in PEM.
+    """
+    validity = validity_of(pem)
+    return None if validity is None else validity[1]
+
+
+@lru_cache(maxsize=1024)
+def validity_of(pem: str) -> tuple[float, float] | None:
+    """Returns the beginning and the end of a certificate's validity in seconds since 1970; None if it cannot be read.
 
     Args:
         pem: The certificate, in PEM.
@@ -39,9 +49,10 @@ def expiry_of(pem: str) -> float | None:
         tag, validity, _ = _element(fields)
         if tag != _SEQUENCE:
             return None
-        _, _, rest = _element(validity)
+        tag, value, rest = _element(validity)
+        beginning = _time(tag, value)
         tag, value, _ = _element(rest)
-        return _time(tag, value.decode("ascii"))
+        return beginning, _time(tag, value)
     except (ValueError, IndexError):
         return None
 
@@ -57,7 +68,8 @@ def _element(data: bytes) -> tuple[int, bytes, bytes]:
     return tag, data[start : start + length], data[start + length :]
 
 
-def _time(tag: int, text: str) -> float:
+def _time(tag: int, value: bytes) -> float:
+    text = value.decode("ascii")
     if tag == _UTC_TIME:  # RFC 5280: years from 50 on are of the twentieth century
         text = ("19" if text >= "50" else "20") + text
     elif tag != _GENERALIZED_TIME:

@@ -12,8 +12,9 @@ from pathlib import Path
 import grpc
 
 from abstractllm.errors import ConfigurationError
-from abstractllm_server.security.certificate_validity import certificates_of, expiry_of
+from abstractllm_server.security.certificate_validity import certificates_of, expiry_of, validity_of
 from abstractllm_server.security.file_modes import is_readable_by_all, is_writable_by_others
+from abstractllm_server.settings.bounded_files import read_file
 from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["Certificates"]
@@ -30,11 +31,13 @@ class _Files:
     roots: bytes | None
 
     @property
-    def has_expired(self) -> bool:
-        """True if the server's own certificate has."""
+    def time_fault(self) -> str:
+        """The reason why callers refuse the server's own certificate at this time; empty if they do not."""
         chain = certificates_of(self.certificate)
-        expiry = expiry_of(chain[0]) if chain else None
-        return expiry is not None and expiry <= time.time()
+        validity = validity_of(chain[0]) if chain else None
+        if validity is None or validity[0] <= time.time() < validity[1]:
+            return ""
+        return "has expired" if validity[1] <= time.time() else "is not valid yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,11 @@ class _Paths:
 
     def _read_bytes(self) -> _Files:
         try:
-            roots = self.client_ca.read_bytes() if self.client_ca else None
+            roots = read_file(self.client_ca) if self.client_ca else None
         except OSError as error:
             raise self._client_ca_error(error) from error
         try:
-            return _Files(self.key.read_bytes(), self.certificate.read_bytes(), roots)
+            return _Files(read_file(self.key), read_file(self.certificate), roots)
         except OSError as error:
             raise ConfigurationError(
                 f"tls: the certificate {self.certificate} and the key {self.key} cannot be used: {error}",
@@ -92,8 +95,8 @@ class _Paths:
         return ConfigurationError(f"tls: {self.client_ca} cannot be used: {error}", field="tls.client_ca")
 
     def _warn(self, files: _Files) -> None:
-        if files.has_expired:
-            logger.warning("%s has expired: callers will refuse it", self.certificate)
+        if fault := files.time_fault:
+            logger.warning("%s %s: callers will refuse it", self.certificate, fault)
         if is_readable_by_all(self.key):
             logger.warning("SECURITY: the key %s can be read by every user of this machine", self.key)
         for path in self.all():
@@ -134,7 +137,7 @@ class Certificates:
 
         Raises:
             ConfigurationError: If a file cannot be used, or a certificate that is valid would give way to one that has
-                expired.
+                expired, or is not valid yet.
         """
         self._prepare(self._paths)()
 
@@ -151,8 +154,8 @@ class Certificates:
 
     def _prepare(self, paths: _Paths) -> Callable[[], None]:
         files = paths.read()
-        if files.has_expired and not self._files.has_expired:
-            raise ConfigurationError(f"tls: {paths.certificate} has expired", field="tls.certificate")
+        if (fault := files.time_fault) and not self._files.time_fault:
+            raise ConfigurationError(f"tls: {paths.certificate} {fault}", field="tls.certificate")
         current = _as_configuration(files)
 
         def change() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from abstractllm.errors import ConfigurationError
-from abstractllm_server.security.token_entries import NO_TOKENS, TokenEntry, digest_of, read_entries
+from abstractllm_server.security.token_entries import ENCODING, NO_TOKENS, TokenEntry, digest_of, read_entries
 from abstractllm_server.settings import Role
 
 __all__ = ["TokenEditor"]
@@ -43,7 +43,7 @@ class TokenEditor:
             ConfigurationError: If a line is wrong.
         """
         try:
-            text = self._file.read_text("utf-8")
+            text = self._file.read_text(ENCODING)
         except FileNotFoundError:
             return ()
         except (OSError, UnicodeDecodeError):
@@ -107,7 +107,7 @@ class TokenEditor:
 
     def _lines(self) -> list[str]:
         try:
-            return self._file.read_text("utf-8").removesuffix("\n").split("\n")
+            return self._file.read_text(ENCODING).removesuffix("\n").split("\n")
         except FileNotFoundError:
             return []
 

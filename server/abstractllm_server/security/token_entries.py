@@ -12,13 +12,15 @@ from pathlib import Path
 
 from abstractllm.errors import ConfigurationError
 from abstractllm_server.settings import Role
+from abstractllm_server.settings.bounded_files import read_file
 
-__all__ = ["NO_TOKENS", "TokenEntry", "digest_of", "expiry_time", "read_entries"]
+__all__ = ["ENCODING", "NO_TOKENS", "TokenEntry", "digest_of", "expiry_time", "read_entries"]
 
 NO_TOKENS = "none"
 """The line of a file that is to hold no token: one without any line may have been emptied by accident."""
 
-_LARGEST_FILE = 16 << 20
+ENCODING = "utf-8-sig"
+"""That of the file: some editors begin UTF-8 with a mark, which is no part of the first line."""
 _LINE = re.compile(
     r"(?P<digest>[0-9a-fA-F]{64})\s+(?P<role>\S+)(?:\s+expires=(?P<expires>\S+))?(?:\s+(?P<label>\S.*))?", re.ASCII
 )
@@ -75,13 +77,10 @@ def read_entries(path: Path) -> tuple[TokenEntry, ...]:
         ConfigurationError: If the file cannot be read or is empty, a line is wrong, or two lines have the same token.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-        if len(data) > _LARGEST_FILE:
-            raise ConfigurationError(f"tokens: {path} is larger than {_LARGEST_FILE} bytes", field="tokens")
-        lines = [text.partition("#")[0].strip() for text in data.decode("utf-8").split("\n")]
+        text = read_file(path).decode(ENCODING)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"tokens: {path} cannot be read: {error}", field="tokens") from error
+    lines = [line.partition("#")[0].strip() for line in text.split("\n")]
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
     if [line for _, line in numbered] == [NO_TOKENS]:
         return ()
@@ -153,11 +152,10 @@ def expiry_time(text: str) -> float:
         ValueError: If it is neither, or is past.
     """
     match = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
-    if match:
-        return time.time() + int(match[1]) * {"m": 60, "h": 3600, "d": 86_400}[match[2]]
-    seconds = _parse_time(text)
-    if seconds is None or seconds <= time.time():
-        raise ValueError(f"{text} is past")
+    now = time.time()
+    seconds = now + int(match[1]) * {"m": 60, "h": 3600, "d": 86_400}[match[2]] if match else _parse_time(text)
+    if seconds is None or seconds <= now:
+        raise ValueError(f"{text} is past: such a token would be refused from the beginning")
     return seconds
 
 

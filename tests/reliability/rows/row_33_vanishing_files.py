@@ -26,7 +26,7 @@ from tests.reliability.calls import Stub, bearer, request, unary
 from tests.reliability.figures import Figures, Row, Setting
 from tests.reliability.server_process import ServerProcess, echo, serving
 from tests.reliability.tokens import TOKEN, token_file, token_line
-from tests.server.certificates import Authority, Pair
+from tests.server.certificates import PAST, Authority, Pair
 
 _WITHIN = 5.0
 _SPOILS = ("vanished for a moment", "half a file", "another's key", "empty")
@@ -209,7 +209,7 @@ async def _bad_certificates(
 ) -> None:
     root = authority.pair.certificate
     kinds = {
-        "expired": authority.sign("expired", days=-1),
+        "expired": authority.sign("expired", dates=PAST),
         "of another authority": stranger.sign("backend", file="strangers"),
         "self-signed": stranger.pair,
         "none": None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +17,7 @@ import abstractllm_client
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_client import AsyncRemoteLLM, ConfigurationError, ProviderUnavailableError, RemoteLLM
+from tests.server.certificates import openssl
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -117,8 +117,6 @@ async def test_tls_with_own_roots_and_client_certificates(plain_server: Any, cer
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
     """A certificate authority, and a key pair of localhost that it signed."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make certificates with")
     extensions = tmp_path / "extensions"
     extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n", "utf-8")
     commands = (
@@ -127,7 +125,7 @@ def certificates(tmp_path: Path) -> Path:
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile extensions",
     )
     for command in commands:
-        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        openssl(*command.split(), folder=tmp_path)
     return tmp_path
 
 
