@@ -53,10 +53,10 @@ types: .venv/.installed ## mypy, strict
 contracts: .venv/.installed ## The imports that must never exist
 	$(BIN)/lint-imports
 
-generate: .venv/.installed ## Write everything that follows from proto/ anew: code, parameter tables, docs/reference.md
+generate: .venv/.installed ## Write everything that follows from proto/ or a table anew: code, parameter tables, pages of docs
 	$(BIN)/python -m tools.generate
 
-checkgenerate: .venv/.installed ## Fail where anything that follows from proto/ differs from it
+checkgenerate: .venv/.installed ## Fail where anything of that differs from what it follows from
 	$(BIN)/python -m tools.generate --check
 
 bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model

@@ -1,7 +1,7 @@
-"""Generates everything that follows from proto/, or checks that what is committed is that.
+"""Generates everything that follows from proto/ or from a table, or checks that what is committed is that.
 
 That is each language's messages and stubs, whatever lists the generation parameters or the keys of a configuration
-(`tools/emit/`), the Python client's synchronous face, and the contract's reference.
+(`tools/emit/`), the Python client's synchronous face, the contract's reference, and the pages of limits and metrics.
 
 The generators live in a virtual environment of their own, `.venv-generate`, with exact versions:
 grpcio-tools 1.81 writes code that protobuf 6.33.5 and every later runtime can load, but does not
@@ -212,8 +212,11 @@ def emit_all(descriptors: Path, check: bool) -> list[str]:
         One line for each file that differs.
     """
     stale = write_or_compare(contract_files(descriptors), check)
-    # The library, whose configurations these read, has the parameters by now.
+    # The library, whose configurations these read, has the parameters by now, and so has their page.
+    from tools import limits_page, metrics_page
+
     texts = {**model_parameter.emit(read_table(descriptors)), **config_values.emit()}
+    texts |= {**limits_page.emit(ROOT), **metrics_page.emit(ROOT)}
     return stale + write_or_compare(texts, check)
 
 
@@ -262,7 +265,7 @@ def main() -> int:
         stale += emit_all(build_descriptors(Path(temporary)), check)
     if stale:
         print("\n".join(stale), file=sys.stderr)
-        print("What is generated is not what proto/ gives; run `make generate` and commit.", file=sys.stderr)
+        print("What is generated is not what it follows from; run `make generate` and commit.", file=sys.stderr)
         return 1
     return 0
 

@@ -1,10 +1,5 @@
-"""Writes the table of the limits of requests into `docs/configuration.md`, or checks that it is up to date.
+"""The table of the limits of requests in `docs/configuration.md`."""
 
-Usage: python -m tools.limits_page [--check]
-"""
-
-import argparse
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,7 +7,7 @@ from abstractllm.field_limits import FIELD_LIMITS, MAX_PROVIDER_OPTIONS, MESSAGE
 from tools.marked_parts import with_part
 
 PAGE = Path("docs/configuration.md")
-MARKS = ("<!-- The table of limits: written by `python -m tools.limits_page`. -->", "<!-- End of the limits. -->")
+MARKS = ("<!-- The table of limits: written by `make generate`. -->", "<!-- End of the limits. -->")
 
 
 def table() -> str:
@@ -49,18 +44,13 @@ def _bytes(count: int) -> str:
     return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count:,} bytes"
 
 
-def main() -> int:
-    """Writes the table, or tells whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where the page differs")
-    path = Path(__file__).resolve().parents[1] / PAGE
-    before = path.read_text("utf-8")
-    after = with_part(before, MARKS, table())
-    if parser.parse_args().check:
-        return int(before != after)
-    path.write_text(after, "utf-8")
-    return 0
+def emit(root: Path) -> dict[Path, str]:
+    """Writes the table into its page.
 
+    Args:
+        root: The repository, whose page keeps everything outside the table.
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Returns:
+        The text of the page by its path.
+    """
+    return {PAGE: with_part((root / PAGE).read_text("utf-8"), MARKS, table())}

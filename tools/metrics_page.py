@@ -1,18 +1,14 @@
-"""Writes the tables of `docs/metrics.md` from the table of instruments, or checks that they are up to date.
+"""The tables of `docs/metrics.md`, made of the table of instruments."""
 
-Usage: python -m tools.metrics_page [--check]
-"""
-
-import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from abstractllm_server.telemetry.instruments import ATTRIBUTES, INSTRUMENTS, Instrument, Kind
+from tools.marked_parts import with_part
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
-BEGIN, END = "<!-- Written by tools/metrics_page.py. -->", "<!-- End of what is written. -->"
+PAGE = Path("docs/metrics.md")
+MARKS = ("<!-- The tables of metrics: written by `make generate`. -->", "<!-- End of the metrics. -->")
 
 _UNITS = {"s": "_seconds", "By": "_bytes"}
 """The endings that units become in Prometheus; the others have none."""
@@ -75,27 +71,13 @@ def _row(instrument: Instrument) -> str:
     )
 
 
-def page(text: str) -> str:
-    """Returns the page with new tables.
+def emit(root: Path) -> dict[Path, str]:
+    """Writes the tables into their page.
 
     Args:
-        text: The page as it is.
+        root: The repository, whose page keeps everything outside the tables.
+
+    Returns:
+        The text of the page by its path.
     """
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{written()}\n\n{END}{after}"
-
-
-def main() -> None:
-    """Writes the page, or checks it."""
-    parser = argparse.ArgumentParser(description="Writes the tables of docs/metrics.md.")
-    parser.add_argument("--check", action="store_true", help="fail where the page differs, and write nothing")
-    text = PAGE.read_text("utf-8")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(text), "utf-8")
-    elif page(text) != text:
-        sys.exit(f"differs: {PAGE.name}; run: python -m tools.metrics_page")
-
-
-if __name__ == "__main__":
-    main()
+    return {PAGE: with_part((root / PAGE).read_text("utf-8"), MARKS, f"\n{written()}\n")}

@@ -22,7 +22,7 @@ from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.telemetry.metrics import Metrics
 from abstractllm_server.telemetry.process_measurements import process_measurements
 from tests.unit.test_metrics import METHOD, answered
-from tools.metrics_page import PAGE, page, prometheus_label, prometheus_name
+from tools.metrics_page import PAGE, emit, prometheus_label, prometheus_name
 
 _KINDS = {
     "create_histogram": {Kind.HISTOGRAM},
@@ -113,15 +113,14 @@ def test_histograms_have_the_bounds_that_the_conventions_advise() -> None:
 def test_the_conventions_are_pinned(repository: Path) -> None:
     pinned = version("opentelemetry-semantic-conventions")
     assert f"opentelemetry-semantic-conventions=={pinned}\n" in (repository / "constraints.txt").read_text()
-    assert f"`opentelemetry-semantic-conventions` {pinned} " in PAGE.read_text("utf-8")
+    assert f"`opentelemetry-semantic-conventions` {pinned} " in (repository / PAGE).read_text("utf-8")
 
 
 # The page.
 
 
-def test_the_page_has_every_metric() -> None:
-    text = PAGE.read_text("utf-8")
-    assert page(text) == text, "run: python -m tools.metrics_page"
+def test_the_page_has_every_metric(repository: Path) -> None:
+    assert emit(repository) == {PAGE: (repository / PAGE).read_text("utf-8")}, "run: make generate"
 
 
 def test_the_names_on_the_page_are_those_that_prometheus_reads() -> None:

@@ -1,10 +1,10 @@
 """The tables of generation parameters in the documentation."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from abstractllm import enums
+from tools.marked_parts import with_part
 from tools.parameter_table import Parameter
 
 PAGE = Path("docs/configuration.md")
@@ -29,11 +29,7 @@ def emit(parameters: Sequence[Parameter], root: Path) -> dict[Path, str]:
         f"| `{parameter.name}` | {limits(parameter)} | {_cell(parameter.doc)} |" for parameter in parameters
     )
     table = f"| parameter | limits | meaning |\n|---|---|---|\n{rows}"
-    pattern = re.compile(f"(?<={re.escape(MARKS[0])}\n).*?(?=\n{re.escape(MARKS[1])})", re.DOTALL)
-    text, count = pattern.subn(lambda _: table, page)
-    if count != 1:
-        raise SystemExit(f"{PAGE}: there must be one place for the table of generation parameters, not {count}")
-    return {PAGE: text}
+    return {PAGE: with_part(page, MARKS, table)}
 
 
 def limits(parameter: Parameter) -> str:
