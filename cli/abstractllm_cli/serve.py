@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from abstractllm_cli import _options as options
-from abstractllm_cli._output import print_failure
+from abstractllm_cli._output import note, print_failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from abstractllm_server.settings import ServerSettings
 
 EXIT_MISCONFIGURED = 2
 
@@ -57,6 +62,12 @@ def serve(
         Literal["text", "json"] | None,
         typer.Option("--log-format", help="The form of the log.  [default: text]", show_default=False),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Check the configuration and the files that it names, tell every fault, and exit."
+        ),
+    ] = False,
 ) -> None:
     """Serve the LLMs of --config, or one that the options describe, until Ctrl-C or SIGTERM.
 
@@ -88,6 +99,9 @@ def serve(
         flags["llms"] = {llm or line["provider"]: {key: value for key, value in line.items() if value is not None}}
     try:
         settings = load_settings(config, flags)
+        if check:
+            _check_files(settings, config)
+            return
     except ConfigurationError as error:
         for fault in faults_of(error):
             print_failure(fault, as_json=False)
@@ -95,6 +109,29 @@ def serve(
     from abstractllm_server.app import run
 
     raise typer.Exit(run(settings, config, flags, signals))
+
+
+def _check_files(settings: ServerSettings, config: Path | None) -> None:
+    """Reads the files of tokens and certificates, and warns of dangers, as the server does when it starts.
+
+    Raises:
+        ConfigurationError: If one cannot be used.
+    """
+    import logging
+
+    from abstractllm.errors import ConfigurationError
+    from abstractllm_server.security.access_control import AccessControl
+    from abstractllm_server.security.warnings import warn_of_file
+    from abstractllm_server.settings import locate
+
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+    if config is not None:
+        warn_of_file(config)
+    try:
+        AccessControl(settings, ())
+    except ConfigurationError as error:
+        raise locate(error, config) from None
+    note("the configuration has no fault")
 
 
 def _listen(host: str | None, port: int | None) -> str | None:

@@ -263,6 +263,8 @@ async def _run(
     def load() -> ServerSettings:
         if path is None:
             raise ConfigurationError("there is no configuration file that could be read again")
+        if not path.is_file():  # a pipe would be waited for
+            raise ConfigurationError(f"{path} is not a file that could be read again")
         return load_settings(path, flags)
 
     def set_grace(settings: ServerSettings) -> None:

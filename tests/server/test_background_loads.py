@@ -5,9 +5,13 @@ import asyncio
 import pytest
 
 from abstractllm.errors import AbstractLLMError, ModelLoadError, ProviderCredentialsError, ProviderUnavailableError
+from abstractllm.registry import LLMRegistry
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import LlmState
 from abstractllm_server.lifecycle import background_loads
+from abstractllm_server.lifecycle.reload import ConfigurationReloader
+from abstractllm_server.lifecycle.service_manager import ServiceManager
+from abstractllm_server.settings import ServerSettings
 from tests.server.support import serving
 from tests.waiting import until
 
@@ -78,6 +82,50 @@ async def test_one_that_fails_later_is_tried_again_too() -> None:
         await until(lambda: llm.attempts == 3)
         await asyncio.sleep(0.1)
         assert (llm.attempts, llm.state[0]) == (3, LlmState.READY)
+
+
+async def test_one_that_pauses_is_tried_at_once_when_somebody_begins_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_loads, "_FIRST_PAUSE", 3000)
+    llm = failing(*[ModelLoadError("no such folder")] * 2)
+    async with serving({"local": llm}) as served:
+        for attempts in (1, 2, 3):
+            await until(lambda count=attempts: llm.attempts == count)  # type: ignore[misc]
+            await asyncio.sleep(0.05)
+            served.server.load(["local"])
+        assert llm.state[0] is LlmState.READY
+
+
+async def test_one_that_takes_the_name_of_one_that_pauses_is_loaded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_loads, "_FIRST_PAUSE", 3000)
+    loads: list[str] = []
+
+    async def load(llm: ScriptedProvider) -> None:
+        loads.append(llm.name)
+
+    llm = failing(*[ModelLoadError("no such folder")] * 2)
+    async with serving({"local": llm}) as served:
+        await until(lambda: llm.attempts == 1)
+        monkeypatch.setattr(ScriptedProvider, "load", load)
+        difference = await served.registry.apply({"local": {"provider": "scripted"}})
+        assert difference.changed == ("local",)
+        served.server.load(["local"])
+        await until(lambda: loads == ["local"])
+
+
+async def test_a_reload_tries_one_that_has_failed_though_its_keys_are_the_same() -> None:
+    registry = LLMRegistry({"local": ScriptedProvider(), "other": ScriptedProvider()})
+    settings = ServerSettings(llms={name: {"provider": "scripted"} for name in ("local", "other")})
+    loads: list[str] = []
+    reloader = ConfigurationReloader(lambda: settings, settings, registry, {}, ServiceManager(), loads.extend)
+    task = asyncio.create_task(reloader.run())
+    for count, state in enumerate((LlmState.READY, LlmState.FAILED), start=1):
+        for llm in registry:
+            llm._become(state, "")
+        reloader.request()
+        await until(lambda wanted=count: reloader.outcomes["success"] == wanted)  # type: ignore[misc]
+    assert loads == ["local"]
+    task.cancel()
+    await registry.close()
 
 
 async def test_one_that_nobody_wants_loaded_is_left_to_its_requests() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import signal
 import socket
 import threading
@@ -86,6 +87,9 @@ def test_any_fault_changes_nothing_and_is_told_and_the_next_good_one_is_taken(tm
             assert server.answer(llm="other") == "before"
         server.file.rename(server.file.with_suffix(".gone"))
         reload(server, REFUSED)
+        os.mkfifo(server.file)  # nobody writes to it
+        reload(server, REFUSED)
+        server.file.unlink()
         server.file.with_suffix(".gone").rename(server.file)
         rewrite(server, "llms:\n  echo: {provider: scripted, reply: after}\n")
         reload(server)
@@ -115,6 +119,7 @@ def test_reload_never_opens_what_listens_to_everybody(tmp_path: Path) -> None:
         server.file.write_text("listen: 127.0.0.1:0\nllms:\n  echo: {provider: scripted}\n")
         reload(server, REFUSED)
         assert "can be reached from other machines" in server.log
+        assert "until the server is started again listen has its earlier value" in server.log
 
 
 def test_many_reloads_at_once_lose_no_call(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Every fault of a configuration at once, in the order of lines, and files that look different from what they are."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,28 @@ def test_the_command_tells_each_fault_in_a_line_of_its_own(file: Path) -> None:
     first, second = done.stderr.splitlines()
     assert first.startswith(f"error: NOT_CONFIGURED: {file}:3: grace")
     assert second.startswith(f"error: NOT_CONFIGURED: {file}:4: log_level")
+
+
+def test_the_command_checks_a_configuration_and_its_files_without_serving_it(file: Path, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    text = f"listen: 0.0.0.0:1\ntokens: {tokens}\nllms:\n  a: {{provider: scripted}}\n"
+    command = [sys.executable, "-m", "abstractllm_cli", "serve", "--check", "--config", str(file)]
+
+    def told() -> tuple[int, str]:
+        file.write_text(text)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    status, words = told()
+    assert status == 2
+    assert words.startswith(f"error: NOT_CONFIGURED: {file}:2: tokens: {tokens} cannot be read")
+    tokens.write_text(f"{'0' * 64} admin\n")
+    status, words = told()
+    assert (status, words.splitlines()[-1]) == (0, "the configuration has no fault")
+    assert "travel in the clear" in words
+    text = text.replace("tokens:", "token:")
+    assert told()[0] == 2
 
 
 def test_faults_without_end_are_cut(file: Path) -> None:
@@ -252,6 +276,42 @@ def test_a_value_of_the_environment_is_not_repeated(file: Path, monkeypatch: pyt
     assert len(told) == 3
     assert not any("hush" in message for message in told)
     assert all("${SECRET}" in message for message in told)
+
+
+def test_a_value_of_the_environment_is_not_repeated_where_a_message_cuts_it_off(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "sk-" + "hush" * 50)
+    text = "default: ${SECRET}\npreload: [a, 'x${SECRET}']\nllms:\n  a: {provider: scripted}\n"
+    told = faults(file, text)
+    assert len(told) == 2
+    assert not any("hush" in message for message in told)
+    assert all("${SECRET}" in message for message in told)
+
+
+IN_KEYS = {
+    "a caller": ("a: {provider: huggingface, callers: {'${X}': {max_queue: 1}}}", "llms.a.callers.${X}"),
+    "an LLM": ("'${X}': {provider: scripted}", "llms.${X}"),
+    "no reference": ("a: {provider: huggingface, callers: {'a${b': {max_queue: 1}}}", "llms.a.callers.a${b"),
+}
+
+
+@pytest.mark.parametrize(("line", "path"), IN_KEYS.values(), ids=IN_KEYS)
+def test_a_reference_in_a_key_is_named_and_not_taken_literally(
+    file: Path, line: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X", "set")
+    (fault,) = faults(file, f"llms:\n  {line}\n")
+    assert fault.startswith(f"2: {path}: ")
+    assert "not in a key" in fault
+
+
+def test_a_file_without_end_is_refused_and_a_pipe_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="larger than"):
+        load_settings(Path("/dev/zero"), {})
+    os.mkfifo(pipe := tmp_path / "pipe")
+    threading.Thread(target=pipe.write_text, args=("grace: 3\nllms: {a: {provider: scripted}}\n",)).start()
+    assert load_settings(pipe, {}).grace == 3
 
 
 HOSTILE = {

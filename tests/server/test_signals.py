@@ -40,6 +40,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
+STOPPED_WHILE_IT_STARTS = """
+import asyncio, os, signal, sys, time
+from abstractllm_server.lifecycle import signals
+signals._STARTING_SECONDS, grace, work = map(float, sys.argv[1:])
+process = signals.ProcessSignals()
+process.install()
+os.kill(os.getpid(), signal.SIGTERM)
+while not process.is_stopping:
+    time.sleep(0.01)
+time.sleep(0.1)
+async def main():
+    process.grace = grace
+    process.attach(on_stop=lambda: None, on_reload=lambda: None)
+    await asyncio.sleep(work)
+asyncio.run(main())
+process.end(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("starting", "grace", "work", "status"), [(1, 600, 2, 0), (600, 0.1, 600, 1)], ids=["longer", "shorter"]
+)
+def test_a_stop_while_it_starts_has_the_grace_from_when_it_has_started(
+    starting: float, grace: float, work: float, status: int
+) -> None:
+    command = [sys.executable, "-c", STOPPED_WHILE_IT_STARTS, *map(str, (starting, grace, work))]
+    assert subprocess.run(command, timeout=HANG, check=False).returncode == status
+
+
 @pytest.mark.parametrize("number", HARMLESS)
 def test_signal_costs_no_call(server: ServerProcess, number: int) -> None:
     stream = server.begin(request(script=[{"text": "a"}, {"delay": 0.05}, {"text": " b"}]))

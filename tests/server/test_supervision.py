@@ -92,8 +92,11 @@ async def test_thread_that_fails_is_started_again(supervisor: Supervisor) -> Non
     assert (starts, supervisor.restarts["work"]) == (3, 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("relay-7", "relay"), ("Thread-12 (work)", "Thread (work)"), ("pool-3_1", "pool")]
+)
 async def test_thread_that_nobody_supervises_is_told_of_when_it_fails(
-    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, kind: str
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     supervisor.watch_other_threads()
@@ -101,8 +104,8 @@ async def test_thread_that_nobody_supervises_is_told_of_when_it_fails(
     def work() -> None:
         raise RuntimeError("of its own")
 
-    thread = threading.Thread(target=work, name="relay-7")
+    thread = threading.Thread(target=work, name=name)
     thread.start()
     thread.join()
-    assert supervisor.restarts == {"relay": 1}
-    assert "the thread relay failed and is gone" in caplog.text
+    assert supervisor.restarts == {kind: 1}
+    assert f"the thread {kind} failed and is gone" in caplog.text

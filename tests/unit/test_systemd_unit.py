@@ -30,8 +30,9 @@ def directives() -> dict[str, list[str]]:
 def test_unit_fits_the_server() -> None:
     unit = directives()
     assert unit["Type"] == ["notify"]
-    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
-    assert unit["ExecStart"][0].endswith("abstractllm serve --config /etc/abstractllm/llms.yaml")
+    (start,) = unit["ExecStart"]
+    assert start.endswith("abstractllm serve --config /etc/abstractllm/llms.yaml")
+    assert unit["ExecReload"] == [start.replace("serve", "serve --check"), "/bin/kill -HUP $MAINPID"]
     assert float(unit["TimeoutStopSec"][0]) > ServerSettings.model_fields["grace"].default + CLOSING_SECONDS
     assert unit["RestartPreventExitStatus"] == [str(EXIT_MISCONFIGURED)]
     assert unit["OOMPolicy"] == ["continue"]

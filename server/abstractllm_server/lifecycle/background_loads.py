@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError, ProviderCredentialsError
 from abstractllm.interface import AbstractLLMInterface
@@ -27,7 +28,8 @@ class BackgroundLoads:
 
     One that cannot be loaded is tried again after growing pauses, up to five minutes; so is one that was loaded and
     cannot be again, after a crash. Its requests would do that, but while it is not ready it gets none where somebody
-    asks for its readiness. It is left alone while it is loaded, or was unloaded, by others.
+    asks for its readiness. It is left alone while it is loaded, or was unloaded, by others. Whoever begins a load that
+    pauses has it tried again at once: what was wrong may be mended.
 
     Args:
         registry: The LLMs.
@@ -42,7 +44,9 @@ class BackgroundLoads:
         self._wanted: set[str] = set()
         self._hopeless: set[str] = set()
         """Those that another attempt would not load."""
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[AbstractLLMInterface[Any], asyncio.Task[None]] = {}
+        self._calls: dict[AbstractLLMInterface[Any], asyncio.Event] = {}
+        """Set where an LLM with a task is to be loaded without a further pause."""
 
     def begin(self, names: Iterable[str]) -> None:
         """Begins to load LLMs, in the running event loop."""
@@ -52,7 +56,11 @@ class BackgroundLoads:
         for name in names:
             self._wanted.add(name)
             self._hopeless.discard(name)
-            self._start(name, 0.0)
+            llm = self._registry[name]
+            if llm in self._tasks:
+                self._calls[llm].set()
+            else:
+                self._start(llm, 0.0)
 
     def stop(self) -> None:
         """Follows the loads no more; the LLMs end them when they are closed."""
@@ -60,11 +68,13 @@ class BackgroundLoads:
         for task in self._tasks.values():
             task.cancel()
 
-    def _start(self, name: str, pause: float) -> None:
-        if name not in self._tasks:
-            task = asyncio.create_task(self._load(self._registry[name], pause), name=f"load {name}")
-            self._tasks[name] = task
-            task.add_done_callback(lambda _: self._tasks.pop(name))
+    def _start(self, llm: AbstractLLMInterface[Any], pause: float) -> None:
+        self._calls[llm] = asyncio.Event()
+        self._tasks[llm] = task = asyncio.create_task(self._load(llm, pause, self._calls[llm]), name=f"load {llm.name}")
+        task.add_done_callback(lambda _: self._forget(llm))
+
+    def _forget(self, llm: AbstractLLMInterface[Any]) -> None:
+        del self._tasks[llm], self._calls[llm]
 
     def _changed(self) -> None:
         """Looks for LLMs that have failed; called from any thread."""
@@ -76,20 +86,25 @@ class BackgroundLoads:
         if self._is_stopped:
             return
         for llm in self._registry:
-            if llm.name in self._wanted - self._hopeless and llm.state[0] is LlmState.FAILED:
-                self._start(llm.name, _FIRST_PAUSE)
+            is_wanted = llm.name in self._wanted - self._hopeless and llm not in self._tasks
+            if is_wanted and llm.state[0] is LlmState.FAILED:
+                self._start(llm, _FIRST_PAUSE)
 
-    async def _load(self, llm: AbstractLLMInterface, pause: float) -> None:
+    async def _load(self, llm: AbstractLLMInterface[Any], pause: float, call: asyncio.Event) -> None:
         while True:
             if pause:
-                await asyncio.sleep(pause)
-                if llm.state[0] is not LlmState.FAILED or llm not in list(self._registry):
-                    return
-            if await self._attempt(llm):
+                try:
+                    await asyncio.wait_for(call.wait(), pause)
+                    pause = 0.0
+                except TimeoutError:
+                    if llm.state[0] is not LlmState.FAILED or llm not in list(self._registry):
+                        return
+            call.clear()
+            if await self._attempt(llm) and not call.is_set():
                 return
             pause = min(_LONGEST_PAUSE, 2 * pause) if pause else _FIRST_PAUSE
 
-    async def _attempt(self, llm: AbstractLLMInterface) -> bool:
+    async def _attempt(self, llm: AbstractLLMInterface[Any]) -> bool:
         """Loads an LLM; returns False if another attempt may succeed."""
         try:
             await llm.load()

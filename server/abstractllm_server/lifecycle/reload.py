@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.registry import Difference, LLMRegistry
+from abstractllm.types import LlmState
 from abstractllm_server.lifecycle.service_manager import ServiceManager
 from abstractllm_server.settings import ServerSettings, faults_of
 from abstractllm_server.telemetry.measurements import Measurement
@@ -42,7 +43,7 @@ class ConfigurationReloader:
         registry: The LLMs.
         preparations: The keys, beside those of the LLMs, that can change while the server runs.
         service_manager: Is told.
-        load_llms: Begins to load LLMs, by their names: those of `preload` that were added, or made anew.
+        load_llms: Begins to load LLMs, by their names: those of `preload` that were added or changed, or have failed.
 
     Attributes:
         settings: The settings in force.
@@ -88,9 +89,8 @@ class ConfigurationReloader:
                 logger.error("the configuration is not taken over, nothing has changed: %s", error.message)
             except Exception:
                 logger.exception("the configuration is not taken over, nothing has changed")
-            finally:
-                self.outcomes[outcome] += 1
-                self._service_manager.ready(f"reload: {outcome}")
+            self.outcomes[outcome] += 1
+            self._service_manager.ready(f"reload: {outcome}")
 
     def measurements(self) -> Iterator[Measurement]:
         """Returns how many reloads succeeded and failed."""
@@ -111,7 +111,12 @@ class ConfigurationReloader:
         for key in fixed:
             after = _with_value_of(before, key, after)
         # What stays in force must go together with what is new: a listener without credentials any more, say.
-        after.check()
+        try:
+            after.check()
+        except ConfigurationError as error:
+            if fixed:
+                error.message += f"; until the server is started again {', '.join(fixed)} has its earlier value"
+            raise
         # One function may prepare several keys.
         functions = {self._preparations[key]: None for key in changed if key in self._preparations and key not in fixed}
 
@@ -135,7 +140,9 @@ class ConfigurationReloader:
         )
         self._tell(difference, changed, fixed)
         wanted = (self._registry.default,) if after.preload is None else after.preload
-        self._load_llms([name for name in wanted if name in (*difference.added, *difference.changed)])
+        new = (*difference.added, *difference.changed)
+        # What kept one from being loaded may lie outside the file, and be mended by now.
+        self._load_llms([name for name in wanted if name in new or self._registry[name].state[0] is LlmState.FAILED])
 
     def _is_fixed(self, key: str, before: ServerSettings, after: ServerSettings) -> bool:
         """Returns whether a change of a key takes a restart."""

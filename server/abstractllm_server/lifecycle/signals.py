@@ -29,6 +29,8 @@ _SAME_SIGNAL_SECONDS = 0.1
 """Two requests to stop within this time are one: `timeout`, for example, sends its signal twice."""
 _LAST_ACTS_SECONDS = 0.5
 """Seconds that what is done before a forced end may take."""
+_NO_SIGNAL = b"\0"
+"""Wakes the thread that reads signals."""
 _INTERRUPTED_STATUS = 130
 """The exit status of a process that is ended by a second signal, as a shell tells it."""
 
@@ -122,7 +124,8 @@ class ProcessSignals:
     def restore(self) -> None:
         """Undoes `install`, for a process that goes on without a server."""
         for number, handler in self._handlers_before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that Python has not set, and cannot set again
+                signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self._writer)
 
@@ -137,6 +140,9 @@ class ProcessSignals:
             self._loop, self._on_stop, self._on_reload = asyncio.get_running_loop(), on_stop, on_reload
             if self.is_stopping:
                 self._deadline = time.monotonic() + self.grace + CLOSING_SECONDS
+                # The thread waits until the earlier deadline; where the pipe is full, it wakes anyway.
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._writer, _NO_SIGNAL)
                 self._tell(on_stop)
             elif self._is_reload_pending:
                 self._tell(on_reload)
@@ -163,8 +169,11 @@ class ProcessSignals:
         poll.register(reader, select.POLLIN)
         while True:
             deadline = self._deadline
-            if not poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+            seconds = None if deadline is None else deadline - time.monotonic()
+            if seconds is not None and seconds <= 0:
                 self.end(1)
+            if not poll.poll(None if seconds is None else seconds * 1000):
+                continue
             numbers = os.read(reader, 4096)
             if not numbers:  # the other end is closed
                 os.close(reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -53,7 +54,8 @@ class Supervisor:
         """Has failures of threads that nobody supervises logged and counted, too."""
 
         def note(failure: threading.ExceptHookArgs) -> None:
-            name = "unnamed" if failure.thread is None else failure.thread.name.rstrip("-_0123456789")
+            # Without their numbers, by which each of many threads of one kind would be a series of its own.
+            name = "unnamed" if failure.thread is None else re.sub(r"[-_]?[0-9]+", "", failure.thread.name)
             self.restarts[name] += 1
             logger.error("the thread %s failed and is gone", name, exc_info=failure.exc_value)
 

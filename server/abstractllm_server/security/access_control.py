@@ -15,7 +15,7 @@ from abstractllm_server.security.identity import Identity, MethodForbiddenError
 from abstractllm_server.security.roles import OPEN_TO_ALL, OPEN_TO_KNOWN_CALLERS
 from abstractllm_server.security.tls import Certificates
 from abstractllm_server.security.warnings import access_warnings
-from abstractllm_server.settings import Role, ServerSettings, TlsSettings
+from abstractllm_server.settings import Role, ServerSettings
 from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["AccessControl"]
@@ -47,7 +47,6 @@ class AccessControl:
         files = (settings.tokens, *(tls.files if tls else ()))
         self.watcher = FileWatcher(path for path in files if path is not None)
         self.tokens = TokenFile(settings.tokens) if settings.tokens else None
-        self._tls = tls
         self._certificates = Certificates(*tls.files) if tls else None
         self._names = CertificateNames(tls.subjects if tls else {})
         self._inference_paths = frozenset(inference_paths)
@@ -78,7 +77,10 @@ class AccessControl:
         """Prepares a change of the keys `tokens` and `tls` while the server runs.
 
         gRPC fixes when it starts to listen whether there is TLS and whether callers need certificates: a change of that
-        is logged as one that takes a restart, and left out.
+        takes a restart.
+
+        Args:
+            settings: The settings that are to count, in which that is as it was.
 
         Returns:
             A function that puts the change in force.
@@ -86,17 +88,12 @@ class AccessControl:
         Raises:
             ConfigurationError: If a file cannot be used.
         """
-        tls, is_fixed = settings.tls, _fixed_at_start(settings.tls) != _fixed_at_start(self._tls)
-        if is_fixed:
-            logger.warning(
-                "tls: to begin or to end with TLS, or with client_ca, takes a restart; nothing of it changes"
-            )
-            tls = self._tls
+        tls = settings.tls
         tokens = TokenFile(settings.tokens) if settings.tokens else None
         put_in_force = self._certificates.prepare(*tls.files) if self._certificates and tls else lambda: None
 
         def change() -> None:
-            self.tokens, self._tls, self._names = tokens, tls, CertificateNames(tls.subjects if tls else {})
+            self.tokens, self._names = tokens, CertificateNames(tls.subjects if tls else {})
             put_in_force()
             self._warn(settings)
 
@@ -168,8 +165,3 @@ class AccessControl:
         """Returns whether the role `inference` is enough for a method."""
         service = method.rpartition("/")[0] + "/"
         return service in OPEN_TO_KNOWN_CALLERS or not self._inference_paths.isdisjoint((method, service))
-
-
-def _fixed_at_start(tls: TlsSettings | None) -> tuple[bool, bool]:
-    """Returns what cannot change while a server listens: whether it has TLS, and whether callers need certificates."""
-    return tls is not None, tls is not None and tls.client_ca is not None

@@ -1,4 +1,4 @@
-"""The server's configuration: a YAML file and flags. No other part of the server reads the environment."""
+"""The server's configuration: a YAML file, flags, and the environment's variables that these name."""
 
 from abstractllm_server.settings.addresses import is_local
 from abstractllm_server.settings.faults import ConfigurationFaultsError, faults_of

@@ -57,9 +57,11 @@ def read_yaml(path: Path) -> YamlFile:
     import yaml
 
     try:
-        if path.stat().st_size > _LARGEST_FILE:
+        with path.open("rb") as file:  # a pipe, too: a program may write the configuration
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
             raise ConfigurationError(f"{path}: the file is larger than {_LARGEST_FILE} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from error
     try:
