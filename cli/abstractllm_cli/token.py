@@ -23,6 +23,9 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Option("--file", metavar="FILE", dir_okay=False, help="The file of tokens.")]
+PresentFile = Annotated[
+    Path, typer.Option("--file", metavar="FILE", exists=True, dir_okay=False, help="The file of tokens.")
+]
 
 
 @app.command("create")
@@ -61,7 +64,7 @@ def create(
 
 
 @app.command("list")
-def list_(file: File, as_json: options.AsJson = False) -> None:
+def list_(file: PresentFile, as_json: options.AsJson = False) -> None:
     """List the tokens of a file: the beginning of the hash, role, label and expiry of each."""
     from abstractllm_server.security.token_editor import TokenEditor
 
@@ -76,7 +79,7 @@ def list_(file: File, as_json: options.AsJson = False) -> None:
 
 @app.command("revoke")
 def revoke(
-    file: File,
+    file: PresentFile,
     name: Annotated[
         str, typer.Argument(metavar="TOKEN", help="Its label, or the first 8 or more characters of its hash.")
     ],

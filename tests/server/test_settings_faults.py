@@ -289,6 +289,12 @@ def test_a_value_of_the_environment_is_not_repeated_where_a_message_cuts_it_off(
     assert all("${SECRET}" in message for message in told)
 
 
+def test_a_variable_that_is_no_text_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYTES", os.fsdecode(b"sk-\xff"))
+    (fault,) = faults(file, "llms:\n  a:\n    provider: scripted\n    reply: ${BYTES}\n")
+    assert fault == "4: llms.a.reply: the environment variable BYTES does not hold UTF-8"
+
+
 IN_KEYS = {
     "a caller": ("a: {provider: huggingface, callers: {'${X}': {max_queue: 1}}}", "llms.a.callers.${X}"),
     "an LLM": ("'${X}': {provider: scripted}", "llms.${X}"),
@@ -317,6 +323,8 @@ def test_a_file_without_end_is_refused_and_a_pipe_is_read(tmp_path: Path) -> Non
 HOSTILE = {
     "control characters in a key": 'llms:\n  a: {provider: scripted}\n"\\e[31m\\nerror: x": 1\n',
     "null character": "llms:\n  a: {provider: scripted}\nx: \0\n",
+    "escape of a null character": 'llms:\n  a: {provider: scripted}\ntokens: "a\\0b"\n',
+    "escape of half a character": 'llms:\n  a: {provider: scripted}\ntokens: "\\ud83d"\n',
     "second document": "llms:\n  a: {provider: scripted}\n---\nllms: {}\n",
     "merge": "llms:\n  a: {provider: scripted}\n<<: {grace: 1}\n",
     "list as a key": "llms:\n  a: {provider: scripted}\n? [a]\n: b\n",

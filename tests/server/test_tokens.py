@@ -304,6 +304,13 @@ def test_the_command_creates_lists_and_revokes(file: Path) -> None:
     assert again.stderr.startswith("error: NOT_CONFIGURED: 'ops' is that of no token")
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("revoke", "ops")])
+def test_the_command_names_a_file_that_is_not_there(file: Path, arguments: tuple[str, ...]) -> None:
+    done = command(*arguments, "--file", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'{file}' does not exist" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("expires", ["2020-01-01", "soon", "-1d", "0d", "0x1d", ""])
 def test_the_command_refuses_an_expiry_that_is_none(file: Path, expires: str) -> None:
     done = command("create", "--file", file, "--role", "admin", f"--expires={expires}")

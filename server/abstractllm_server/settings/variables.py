@@ -81,6 +81,11 @@ class Variables:
             return inner["default"]
         if value is None:
             raise ConfigurationError(f"{path}: the environment variable {inner['name']} is not set", field=path)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            fault = f"{path}: the environment variable {inner['name']} does not hold UTF-8"
+            raise ConfigurationError(fault, field=path) from None
         self._used[inner["name"]] = value
         return value
 

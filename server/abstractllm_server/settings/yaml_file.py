@@ -29,6 +29,8 @@ _CONSTANTS: dict[str, Any] = {"": None, "~": None} | {
     for word, value in (("null", None), ("true", True), ("false", False))
     for spelling in (word, word.capitalize(), word.upper())
 }
+_IN_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""Escapes can write it; no path, name or message can hold it."""
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,4000})|0o[0-7]{1,4000}|0x[0-9a-fA-F]{1,4000}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)(e[-+]?[0-9]+)?|[-+]?[0-9]+e[-+]?[0-9]+|[-+]?\.inf|\.nan")
 
@@ -110,6 +112,8 @@ class _Reader:
                     # One that holds itself would never end, and a few lines of them could fill the memory.
                     raise self._fault(event, f"aliases are not supported, got *{event.anchor}")
                 case yaml.ScalarEvent():
+                    if _IN_NO_TEXT.search(event.value):
+                        raise self._fault(event, "holds a null character, or half of a pair of surrogates")
                     self._add(event, self._scalar(event))
                 case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                     self._begin(event, {} if isinstance(event, yaml.MappingStartEvent) else [])

@@ -36,7 +36,7 @@ ATTRIBUTES: Mapping[str, str] = MappingProxyType(
         "abstractllm.outcome": "`success` or `failure`",
         "abstractllm.reason": "the reason in one word",
         "abstractllm.direction": "`request` or `response`",
-        "abstractllm.file": "`tokens`, `certificate` or `client_ca`",
+        "abstractllm.file": "`tokens`, or `certificate` for the certificate, its key and `client_ca`",
         "abstractllm.certificate": "`server` or `client_ca`",
         "abstractllm.task": "the name of the task",
     }
