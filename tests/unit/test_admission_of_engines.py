@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 
 from abstractllm import AbstractLLMError, Tool
 from abstractllm.providers.huggingface import HuggingFaceProvider
+from abstractllm.providers.huggingface.protocol.child_process import EngineProcess
 from abstractllm.requests import make_request
 from tests.unit import stand_in_engine
 from tests.waiting import until
@@ -71,3 +73,36 @@ async def test_limits_of_callers_hold_for_a_local_model_too(llm: HuggingFaceProv
     assert Counter(ends) == {"ok": 4, "RATE_LIMITED": 2}
     assert ends[-1] == "ok"
     assert [await ask(llm, "rich"), await ask(llm, "rich")] == ["ok", "RATE_LIMITED"]
+
+
+async def test_engine_for_which_there_is_no_thread_fails_its_requests_and_is_tried_again(
+    llm: HuggingFaceProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ends = [await ask(llm), await ask(llm)]
+    assert ends == ["MODEL_LOAD_FAILED"] * 2
+    assert llm.state[0] == "failed"
+    assert await ask(llm) == "ok"
+    assert llm.counters.accepted == llm.counters.released == 3
+
+
+async def test_what_a_process_says_after_it_was_given_up_is_no_fault(
+    llm: HuggingFaceProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # It answers on until it is killed.
+    kill = EngineProcess.kill
+    monkeypatch.setattr(EngineProcess, "kill", lambda self: threading.Timer(0.3, kill, (self,)).start())
+    answer = asyncio.create_task(ask(llm, max_tokens=10_000))
+    await until(lambda: llm.counters.running)
+    (engine,) = llm._pool.engines
+    supervisor = engine.resident
+    assert supervisor.process is not None
+    supervisor._end_frozen(supervisor.process, "got no further")
+    assert await answer == "ENGINE_CRASHED"
+    assert await ask(llm) == "ok"
+    assert llm.engine_statistics.restarts == {"crashed": 0, "frozen": 1}
+    assert "Error" not in caplog.text

@@ -24,7 +24,10 @@ class TurnTimer:
         if self._timer is None:
             self._timer = threading.Timer(seconds, self._expire)
             self._timer.daemon = True
-            self._timer.start()
+            try:
+                self._timer.start()
+            except RuntimeError:  # no thread is left: turns are given when the next request comes or ends
+                self._timer = None
 
     def _expire(self) -> None:
         self._timer = None

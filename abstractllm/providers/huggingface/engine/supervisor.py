@@ -180,9 +180,14 @@ class EngineSupervisor:
 
     def start(self) -> None:
         """Begins to start the process, if there is none."""
-        if self._state.is_down:
-            self._prepare_start()
+        if not self._state.is_down:
+            return
+        self._prepare_start()
+        try:
             threading.Thread(target=self._run, name="engine", daemon=True).start()
+        except RuntimeError as error:  # the system gives this process no thread; the next request tries again
+            failure = ModelLoadError(f"model {self.name}: its engine cannot be started: {error}")
+            self._after_failed_load(_ProcessEnd(None, 0, failure), "")
 
     def stop(self) -> None:
         """Begins to end the process, if there is one."""
@@ -293,7 +298,8 @@ class EngineSupervisor:
             if failure:
                 return failure
             with self._state.lock:
-                if not self.is_stopping:
+                # Of a process that was given up nobody waits for anything any more.
+                if not (self.is_stopping or self._timeout):
                     self._receive(message, process, began)
         return None
 
