@@ -107,6 +107,11 @@ class RawConnection:
             reader, writer = await asyncio.open_connection(host.strip("[]"), port, ssl=tls, server_hostname=name)
         return cls(reader, writer, window)
 
+    @property
+    def stream_window(self) -> int:
+        """The bytes that a new stream may send before the server allows more."""
+        return self._stream_window
+
     def start(self, block: bytes, *, ends: bool = False) -> int:
         """Sends a stream's headers, and, if it `ends` there, nothing more; returns the stream's number."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import generation_pb2 as pb
-from abstractllm_server.transport import limits, reading_turns, waiting_calls
+from abstractllm_server.transport import limits, waiting_calls
 from abstractllm_server.transport.open_calls import OpenCalls
 from tests.reliability.http2 import RawConnection, header_block, message
 from tests.server.support import HANG, Serving, collect, failure, failure_of, request, serving
@@ -104,8 +104,7 @@ async def test_watchers_are_bounded_and_the_flood_pays(monkeypatch: pytest.Monke
 
 
 async def test_slow_messages_are_few_at_a_time_and_quick_ones_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_turns, "_AT_A_TIME", 2)
-    monkeypatch.setattr(reading_turns, "_SLOW_PER_CONNECTION", 3)
+    monkeypatch.setattr(waiting_calls, "_TURNS", {"at_a_time": 2, "slow": 16, "slow_per_connection": 3})
     async with serving() as served, await RawConnection.open(served.server.address) as slow:
         octets = message(bytes(300_000))[:-1]
         streams = [slow.start(header_block(GENERATE)) for _ in range(8)]
@@ -117,6 +116,42 @@ async def test_slow_messages_are_few_at_a_time_and_quick_ones_pass(monkeypatch: 
         assert len(slow.ended) == 5
         for task in sending:
             task.cancel()
+
+
+async def test_those_who_need_no_credentials_have_few_messages_in_memory_and_others_their_turn() -> None:
+    async with serving() as served:
+        slow = [await RawConnection.open(served.server.address) for _ in range(5)]
+        octets = message(bytes(1_000_000))[:-1]
+        sending = [
+            asyncio.create_task(connection.send(connection.start(header_block(CHECK)), octets, ends=False))
+            for connection in slow
+            for _ in range(10)
+        ]
+        try:
+            # Each that was let through and not ended is held whole: four at a time, and four slow ones beside them.
+            most = 0
+            while sum(len(connection.ended) for connection in slow) < 20:
+                answer = await served.health.Check(health_pb2.HealthCheckRequest(), timeout=HANG)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+                ended = sum(len(connection.ended) for connection in slow)
+                most = max(most, sum(task.done() for task in sending) - ended)
+            assert 0 < most <= 9  # one may have ended, and its last frame be on its way
+        finally:
+            for task in sending:
+                task.cancel()
+            for connection in slow:
+                await connection.close()
+
+
+async def test_streams_that_nobody_reads_may_not_send_more_on_a_fast_connection() -> None:
+    """Else each call that waits for its turn would hold megabytes."""
+    async with serving() as served, await RawConnection.open(served.server.address) as fast:
+        before = fast.stream_window
+        for _ in range(8):
+            stream = fast.start(header_block(GENERATE))
+            await fast.send(stream, message(bytes(15 << 20)))
+        await fast.until_ended(8, HANG)
+        assert fast.stream_window <= before
 
 
 @pytest.mark.parametrize("method", [GENERATE, STREAM])

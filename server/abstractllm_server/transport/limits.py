@@ -38,6 +38,9 @@ def server_options(capacity: int, connections: int) -> list[tuple[str, int]]:
         # grpc's protection refuses calls of a client that makes use of all that it may have: it counts those that have
         # just ended. What it protects from, streams that are reset at once, has a connection closed here.
         ("grpc.http.overload_protection", 0),
+        # grpc lets each stream send as much as the connection could carry, up to megabytes that nobody has asked for; a
+        # message that is read is let through whole in any case.
+        ("grpc.http2.bdp_probe", 0),
         # A second server on the same port must fail, not share it.
         ("grpc.so_reuseport", 0),
         ("grpc.server.max_pending_requests", _PENDING_CALLS),

@@ -12,30 +12,31 @@ from abstractllm_server.transport.phase_timer import PhaseTimer
 
 __all__ = ["ReadingTurns"]
 
-_AT_A_TIME = 16
-"""Messages that are read at a time. Most are there at once, and take no time."""
 _SLOW_AFTER = 0.25
 """Seconds after which a message counts as slow, and its turn goes to another call."""
-_SLOW, _SLOW_PER_CONNECTION = 16, 8
-"""Slow messages that are read beside the others. With 16 MiB at most for each, this bounds the memory."""
-_SLOW_PROBES = 4
-"""The same for calls that need no credentials: a check of health has a name of a few bytes."""
 
 
 class ReadingTurns:
     """Bounds the messages that are being read, and so the memory that callers can take who hold back the last byte.
 
+    Connections take turns: one with many calls does not keep another waiting.
+
     Args:
         oust: Ends a call whose slow message has to go.
+        at_a_time: Messages that are read at a time. Most are there at once, and take no time.
+        slow: Slow messages that are read beside the others.
+        slow_per_connection: The same for one connection.
     """
 
-    def __init__(self, oust: Callable[[GuardedCall], None]) -> None:
+    def __init__(
+        self, oust: Callable[[GuardedCall], None], *, at_a_time: int, slow: int, slow_per_connection: int
+    ) -> None:
         self._oust = oust
-        self._free = _AT_A_TIME
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._free = at_a_time
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
+        """Those who wait, by connection; the connection whose turn is next comes first."""
         self._quick = PhaseTimer[GuardedCall](_SLOW_AFTER, self._is_slow)
-        self._slow = OpenCalls[GuardedCall](_SLOW, _SLOW_PER_CONNECTION)
-        self._slow_probes = OpenCalls[GuardedCall](_SLOW_PROBES, _SLOW_PROBES)
+        self._slow = OpenCalls[GuardedCall](slow, slow_per_connection)
 
     async def take(self, call: GuardedCall) -> None:
         """Waits for a call's turn to read; `give_back` ends it."""
@@ -43,7 +44,7 @@ class ReadingTurns:
             self._free -= 1
         else:
             turn = asyncio.get_running_loop().create_future()
-            self._queue.append(turn)
+            self._queues.setdefault(call.connection, deque()).append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
@@ -60,11 +61,14 @@ class ReadingTurns:
         elif call.reads_slowly:
             call.reads_slowly = False
             self._slow.remove(call.connection, call)
-            self._slow_probes.remove(call.connection, call)
 
     def _next(self) -> None:
-        while self._queue:
-            turn = self._queue.popleft()
+        while self._queues:
+            connection, queue = next(iter(self._queues.items()))
+            del self._queues[connection]
+            turn = queue.popleft()
+            if queue:
+                self._queues[connection] = queue
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -73,6 +77,5 @@ class ReadingTurns:
     def _is_slow(self, call: GuardedCall) -> None:
         call.reads_slowly = True
         self._next()
-        slow = self._slow_probes if call.is_probe else self._slow
-        for ousted in slow.add(call.connection, call):
+        for ousted in self._slow.add(call.connection, call):
             self._oust(ousted)

@@ -19,6 +19,10 @@ _PENDING, _PENDING_PER_CONNECTION = 256, 64
 """Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
 _PROBES, _PROBES_PER_CONNECTION = 256, 128
 """Calls of those who need no credentials, until they end: checks of health, most of them watching."""
+_TURNS = {"at_a_time": 16, "slow": 16, "slow_per_connection": 8}
+"""Messages that are read at a time. With 16 MiB at most for each, this bounds the memory."""
+_PROBE_TURNS = {"at_a_time": 4, "slow": 4, "slow_per_connection": 2}
+"""The same for calls of those who need no credentials: a check of health has a name of a few bytes."""
 _UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
 _CALL_BYTES = 20_000
@@ -47,7 +51,8 @@ class WaitingCalls:
         self._pending = OpenCalls[GuardedCall](_PENDING, _PENDING_PER_CONNECTION)
         self._probes = OpenCalls[GuardedCall](_PROBES, _PROBES_PER_CONNECTION)
         self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_CONNECTION)
-        self._turns = ReadingTurns(lambda call: self._oust(call, _too_many("messages that arrive slowly")))
+        self._turns = ReadingTurns(self._oust_slow, **_TURNS)
+        self._probe_turns = ReadingTurns(self._oust_slow, **_PROBE_TURNS)
         self._dropped: set[asyncio.Task[object]] = set()
 
     def set_timeouts(self, read_timeout: float, write_timeout: float) -> None:
@@ -81,13 +86,13 @@ class WaitingCalls:
         self._reads.start(call)
         for ousted in self._pending.add(call.connection, call):
             self._oust(ousted, _too_many("calls whose message has not arrived"))
-        await self._turns.take(call)
+        await self._turns_of(call).take(call)
 
     def read_ended(self, call: GuardedCall) -> None:
         """Notes that a message has arrived."""
         self._reads.stop(call)
         self._pending.remove(call.connection, call)
-        self._turns.give_back(call)
+        self._turns_of(call).give_back(call)
 
     def probe_begins(self, call: GuardedCall) -> None:
         """Notes a call for which nobody is asked for credentials; it counts until it is forgotten."""
@@ -130,6 +135,12 @@ class WaitingCalls:
     def _oust(self, call: GuardedCall, error: AbstractLLMError) -> None:
         self._connections.strike(call.record.peer, Strike.USELESS)
         call.end(error)
+
+    def _turns_of(self, call: GuardedCall) -> ReadingTurns:
+        return self._probe_turns if call.is_probe else self._turns
+
+    def _oust_slow(self, call: GuardedCall) -> None:
+        self._oust(call, _too_many("messages that arrive slowly"))
 
     def _read_expired(self, call: GuardedCall) -> None:
         seconds = self._reads.seconds

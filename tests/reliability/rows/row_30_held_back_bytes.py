@@ -2,8 +2,8 @@
 
 Pass mark: 32 messages of 15 MiB, each but for its last byte, without credentials and with, are ended by a timeout;
 afterwards the server holds at most 50 MiB more, while the connections stay open. The same through a method that needs
-no credentials.
-Load: 32 connections, 480 MiB through the loopback interface.
+no credentials; there, however many hold it back, the peak stays below 250 MiB.
+Load: 32 connections, 480 MiB through the loopback interface; then 200 messages on 20 connections.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ async def measure(setting: Setting) -> Figures:
             finally:
                 for connection in opened:
                     await connection.close()
+        server.reset_peak()
+        opened = [await RawConnection.open(server.address) for _ in range(setting.load(20, 4))]
+        try:
+            streams = [one for one in opened for _ in range(10)]
+            ends = await asyncio.gather(*(_hold_back(server, one, CHECK, None) for one in streams))
+            figures.at_most(f"Health/Check, {len(streams)} messages: peak", server.peak - before, 250, "MiB more")
+        finally:
+            for connection in opened:
+                await connection.close()
         met = await good.stop()
         figures.equal("errors of the good caller", met.errors, {})
         figures.inform("its p99", met.percentile(0.99), "ms")
