@@ -38,6 +38,17 @@ def test_unit_fits_the_server() -> None:
     assert unit["OOMPolicy"] == ["continue"]
 
 
+def test_unit_runs_as_a_user_that_it_says_how_to_make() -> None:
+    # systemd starts no service with DynamicUser whose name is that of a group, as that of the files has to be.
+    unit = directives()
+    assert "DynamicUser" not in unit
+    (user,) = unit["User"]
+    (command,) = (line for line in UNIT.read_text().splitlines() if line.startswith("#   useradd"))
+    assert command.split()[-1] == user
+    assert f"--home-dir {unit['Environment'][0].removeprefix('HOME=')}" in command
+    assert f"-m 0640 -g {user} llms.yaml" in UNIT.read_text()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     text = UNIT.read_text().replace("/opt/abstractllm/bin/abstractllm", sys.executable)
