@@ -127,3 +127,13 @@ def test_every_alert_is_in_the_runbook(rules: list[dict[str, Any]], repository: 
     text = (repository / "docs/runbook.md").read_text("utf-8")
     for rule in rules:
         assert rule["alert"] in text
+
+
+def test_the_job_that_alerts_look_for_is_the_one_that_the_page_scrapes(
+    repository: Path, rules: list[dict[str, Any]]
+) -> None:
+    page = (repository / "docs/metrics.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n# prometheus\.yml\n(.*?)```", page, re.DOTALL)
+    (job,) = yaml.safe_load(block)["scrape_configs"]
+    names = {name for rule in rules for name in re.findall(r'job="([^"]*)"', rule["expr"])}
+    assert names == {job["job_name"]}
