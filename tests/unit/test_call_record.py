@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 
 from abstractllm.call_record import CallRecord
-from abstractllm.errors import EngineCrashedError, RateLimitedError
+from abstractllm.errors import EngineCrashedError, GenerationTimeoutError, OverloadedError, RateLimitedError
 from abstractllm.providers.fallback import FallbackProvider
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.requests import make_request
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import Finished, TextDelta, Usage
-from tests.providers.fake_http import in_turn
+from tests.providers.fake_http import hanging, in_turn
 from tests.providers.openai_server import asking, failing, saying
 from tests.unit.tiny_models import build
 from tests.waiting import until
@@ -88,6 +88,23 @@ async def test_the_record_of_a_fallback_is_that_of_the_llm_that_answered():
     assert (record.llm, record.provider, record.model) == ("best", "scripted", "other")
     assert record.error is None and record.finish_reason == "stop" and record.output_tokens == 3
     assert [attempt.error_reason for attempt in record.attempts] == ["RATE_LIMITED", ""]
+
+
+async def test_who_waits_in_vain_has_waited():
+    async with asking(hanging, max_concurrent_requests=1, max_queue=1) as (llm, server):
+        running = asyncio.create_task(llm.run_to_end(make_request("Where?")))
+        await until(lambda: server.running)
+        late, refused = make_request("Where?", timeout=0.3), make_request("Where?")
+        waiting = asyncio.create_task(llm.run_to_end(late))
+        await until(lambda: llm.queued)
+        with pytest.raises(OverloadedError):
+            await llm.run_to_end(refused)
+        with pytest.raises(GenerationTimeoutError):
+            await waiting
+        running.cancel()
+        await asyncio.wait([running])
+    assert 0.2 < late.record.queued < PATIENCE
+    assert refused.record.queued is None
 
 
 class Limited(ScriptedProvider):
@@ -163,6 +180,20 @@ async def test_a_streamed_local_answer_that_is_left_has_its_counts(local: Huggin
     record = request.record
     assert record.input_tokens and record.output_tokens and record.output_tokens >= 3
     assert record.prefill is not None and record.decode is not None
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_local_request_that_waits_in_vain_has_waited(local: HuggingFaceProvider) -> None:
+    late = make_request("Count", timeout=0.3)
+    running = [asyncio.create_task(leave_after(local, make_request("Count", logit_bias=ENDLESS), 10_000)) for _ in "ab"]
+    await until(lambda: local.counters.running == 2)
+    with pytest.raises(GenerationTimeoutError):
+        await local.run_to_end(late)
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    assert late.record.output_tokens is None
+    assert 0.2 < late.record.queued < PATIENCE
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -21,7 +21,7 @@ class Passage(Ticket):
     """One request's way through the gate. It belongs to the event loop that it was made in; see `Ticket`."""
 
     waited = 0.0
-    """Seconds that it waited for its turn."""
+    """Seconds that it waited for its turn, or in vain."""
     used_prompt_tokens: int | None = None
     """Tokens of its prompt, once they are known."""
     used_answer_tokens: int | None = None
@@ -173,7 +173,8 @@ class AdmissionGate:
             if is_admitted:
                 self._end(passage)
             raise
-        passage.waited = time.monotonic() - began
+        finally:
+            passage.waited = time.monotonic() - began
 
     def _end(self, passage: Passage) -> None:
         with self._lock:

@@ -169,6 +169,9 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             if translation is error:
                 raise
             raise translation from error
+        finally:
+            if request is not None and not is_count and call is None and passage.waited:
+                request.record.queued = passage.waited  # it ended before its turn came
 
     def _translated(self, error: Exception, began: bool) -> AbstractLLMError | None:
         if isinstance(error, AbstractLLMError):

@@ -155,7 +155,9 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
                         raise error
         finally:
             engine.cancel(pending)
-            if not is_done and begun_at is not None and record.first_token_at is not None:
+            if begun_at is None and not is_done:
+                record.queued = time.monotonic() - arrival
+            elif not is_done and begun_at is not None and record.first_token_at is not None:
                 # It ended early: what is known of it is when its messages came.
                 record.prefill = record.first_token_at - begun_at
                 record.decode = time.monotonic() - record.first_token_at
