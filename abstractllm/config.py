@@ -27,6 +27,7 @@ from abstractllm.validation import OTHER_NAMES, error_from_validation, is_unset,
 __all__ = ["Bytes", "ConfigModel", "ConfigValues", "LLMConfig", "Seconds"]
 
 REDACTED = "**********"
+_DOUBTFUL_NUMBER = re.compile(r"\s*[-+]?(0[0-9]|[0-9.]*(_|[^\x00-\x7f]))")
 _SIZES = {"": 1, "B": 1} | {
     f"{prefix}{kind}": base**power
     for power, prefix in enumerate("KMGT", 1)
@@ -70,12 +71,16 @@ class ConfigModel(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_boolean(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses true and false where a number is expected: Python takes them for 1 and 0."""
-        if isinstance(value, bool) and info.field_name is not None:
+    def _refuse_other_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what Python takes for a number where one is expected, and others do not, or take for another one.
+
+        That is true and false (1 and 0), and texts such as 017 (15 where octal), 1_000 and digits of other scripts.
+        """
+        is_doubtful = isinstance(value, bool) or (isinstance(value, str) and _DOUBTFUL_NUMBER.match(value) is not None)
+        if is_doubtful and info.field_name is not None:
             kinds = _kinds(cls.model_fields[info.field_name].annotation)
-            if bool not in kinds and not kinds.isdisjoint((int, float)):
-                raise ValueError("must be a number")
+            if kinds.isdisjoint((bool, str)) and not kinds.isdisjoint((int, float)):
+                raise ValueError("must be a number" + ("" if isinstance(value, bool) else " in plain decimal digits"))
         return value
 
 
@@ -160,7 +165,9 @@ class LLMConfig(ConfigModel):
     def _nest(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Moves generation parameters that stand beside the other keys under `parameters`."""
         nested = {str(key): value for key, value in values.items()}
-        parameters = nested.pop("parameters", None) or {}
+        parameters = nested.pop("parameters", None)
+        if is_unset(parameters):
+            parameters = {}
         if isinstance(parameters, GenerationParameters):
             parameters = parameters.set_fields()
         if not isinstance(parameters, Mapping):

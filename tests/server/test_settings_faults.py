@@ -186,6 +186,14 @@ def test_a_plain_word_is_text_in_a_value_too(file: Path, name: str) -> None:
         ("write_timeout: true", "write_timeout: must be a number, got True"),
         ("reflection: 2", "reflection: "),
         ("max_loaded: " + "9" * 5000, "max_loaded: "),
+        # 17, or 15 in octal; a thousand, or text; and a digit that nobody reads as such.
+        ("grace: 017", "grace: must be a number in plain decimal digits, got '017'"),
+        ("grace: 07m", "grace: must be a number in plain decimal digits"),
+        ("max_loaded: '017'", "max_loaded: must be a number in plain decimal digits"),
+        ("max_connections: 1_000", "max_connections: must be a number in plain decimal digits"),
+        ("memory_budget: 1_000MB", "memory_budget: must be a number in plain decimal digits"),
+        ("max_loaded: \u0663", "max_loaded: must be a number in plain decimal digits"),
+        ("grace: 1:30", "grace: must be a number of seconds"),
     ],
 )
 def test_a_value_of_another_kind_is_named(file: Path, line: str, part: str) -> None:
@@ -201,6 +209,9 @@ def test_a_value_of_another_kind_is_named(file: Path, line: str, part: str) -> N
         ("system_prompt", "true"),
         ("model", "1"),
         ("max_retries", "true"),
+        ("max_retries", "01"),
+        ("parameters", "0"),
+        ("parameters", "''"),
         ("timeout", "true"),
         ("temperature", "true"),
         ("max_tokens", "true"),
