@@ -13,7 +13,7 @@ from abstractllm.call_record import CallRecord
 from abstractllm.errors import AbstractLLMError, ErrorReason
 from abstractllm.requests import GenerationRequest
 from abstractllm.types import Finished
-from abstractllm.utils.log_lines import StructuredMessage
+from abstractllm.utils.log_lines import StructuredMessage, shortened
 from abstractllm.utils.logging import logger
 
 __all__ = ["log_outcome", "log_start"]
@@ -33,9 +33,8 @@ def log_start(request: GenerationRequest, *, with_content: bool, **facts: Any) -
     fields = facts | {"request_id": request.request_id, "parameters": names, "labels": dict(request.labels) or "-"}
     logger.debug(StructuredMessage("request", fields))
     if with_content:
-        logger.debug(
-            StructuredMessage("request", {"request_id": request.request_id, "messages": repr(request.conversation())})
-        )
+        messages = shortened(repr(request.conversation()))
+        logger.debug(StructuredMessage("request", {"request_id": request.request_id, "messages": messages}))
 
 
 def log_outcome(record: CallRecord, text: str, outcome: Finished | BaseException | None, *, with_content: bool) -> None:
@@ -56,4 +55,4 @@ def log_outcome(record: CallRecord, text: str, outcome: Finished | BaseException
             fields["error"] = str(ErrorReason.CANCELLED)
         logger.log(level, StructuredMessage("response", fields))
     if with_content and logger.isEnabledFor(logging.DEBUG):
-        logger.debug(StructuredMessage("response", {"request_id": record.request_id, "text": text}))
+        logger.debug(StructuredMessage("response", {"request_id": record.request_id, "text": shortened(text)}))

@@ -151,7 +151,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": message.text if isinstance(message, StructuredMessage) else shortened(record.getMessage()),
         }
-        values |= {name: value for name, value in fields.items() if name not in values}
+        values |= {name: _cut(value) for name, value in fields.items() if name not in values}
         if lines := _exception_lines(record):
             values["exception"] = "\n".join(lines)
         return json.dumps(values, default=str).replace("\x7f", "\\u007f")
@@ -162,6 +162,13 @@ def shortened(text: str) -> str:
     if len(text) <= MAX_CHARACTERS:
         return text
     return f"{text[:MAX_CHARACTERS]}... ({len(text) - MAX_CHARACTERS} characters more)"
+
+
+def _cut(value: object) -> object:
+    """Returns a value whose texts, and those of a mapping, are no longer than others in the log."""
+    if isinstance(value, Mapping):
+        return {name: _cut(item) for name, item in value.items()}
+    return shortened(value) if isinstance(value, str) else value
 
 
 def _time(record: logging.LogRecord) -> str:

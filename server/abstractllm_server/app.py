@@ -32,7 +32,7 @@ from abstractllm_server.telemetry.audit import Audit
 from abstractllm_server.telemetry.call_log import CallLog
 from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
 from abstractllm_server.telemetry.logs import flush_logs, say, set_log_level, start_logs
-from abstractllm_server.telemetry.observer import CallObserver
+from abstractllm_server.telemetry.observer import CallObserver, CallObservers
 from abstractllm_server.telemetry.switch import start_metrics
 from abstractllm_server.telemetry.traces import start_traces
 from abstractllm_server.transport.connections import Connections, connection_limit, raise_descriptor_limit
@@ -84,7 +84,7 @@ class Server:
             self._connections,
             read_timeout=settings.read_timeout,
             write_timeout=settings.write_timeout,
-            observers=observers,
+            observers=[CallObservers(observers)],
         )
         self.monitor = Monitor(
             settings, registry, lambda: self._health.statuses, None if self.metrics is None else self.metrics.render

@@ -20,6 +20,7 @@ from abstractllm.types import Attempt
 from abstractllm.utils.log_lines import JsonFormatter, TextFormatter
 from abstractllm_server.telemetry.audit import Audit
 from abstractllm_server.telemetry.call_log import CallLog
+from abstractllm_server.telemetry.observer import CallObservers
 
 GENERATE = "/abstractllm_api.v1.GenerationService/Generate"
 SET_CONFIG = "/abstractllm_api.v1.ConfigService/SetConfig"
@@ -179,3 +180,25 @@ def test_strangers_cannot_fill_the_log_and_the_rest_is_counted(
     for _ in range(10_000):
         audit.ended(stranger)
     assert len(caplog.records) == 102
+
+
+class Faulty:
+    """An observer that fails at each call."""
+
+    def started(self, record: CallRecord, metadata: object) -> None:
+        raise ValueError("cannot begin")
+
+    def ended(self, record: CallRecord) -> None:
+        raise ValueError("cannot end")
+
+
+def test_fault_of_one_observer_costs_neither_the_call_nor_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="abstractllm")
+    observers = CallObservers([Faulty(), CallLog()])
+    for _ in range(3):
+        call = record()
+        observers.started(call, ())
+        observers.ended(call)
+    names = [told.name for told in caplog.records if told.levelno >= logging.INFO]
+    assert names == ["abstractllm.server", *["abstractllm.call"] * 3]
+    assert caplog.records[0].getMessage() == "Faulty failed; further faults of it are not told"

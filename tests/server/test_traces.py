@@ -1,6 +1,7 @@
 """Traces: a program's trace goes on in the server, and from there at hosted LLMs and in the local engine."""
 
 import asyncio
+import contextvars
 import hashlib
 import json
 import os
@@ -20,8 +21,11 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from abstractllm.call_record import CallRecord, UpstreamCall
 from abstractllm_client import AbstractLLMError, AsyncRemoteLLM, AuthenticationError, PermissionDeniedError
+from abstractllm_server.telemetry.spans import Traces
 from tests.providers import anthropic_server, fake_http, ollama_server, openai_server
 from tests.providers.fake_http import Exchange
 from tests.server.otlp_collector import Collector, Span, collecting
@@ -32,6 +36,13 @@ GENERATE = "abstractllm_api.v1.GenerationService/Generate"
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 ERROR = 2
 KEY, SECRET = "sk-canary-0123456789", "canary content"
+
+
+MALFORMED = {
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "no state at all",
+    "baggage": "no baggage at all",
+}
 
 
 class Process:
@@ -177,6 +188,22 @@ async def test_each_attempt_of_a_fallback_has_a_span_of_its_own(tmp_path: Path) 
     assert SECRET.encode() not in collector.raw
 
 
+def test_local_answer_after_a_hosted_llm_has_failed_has_its_span() -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter, lambda _: True)
+    failed = UpstreamCall("gpt", "openai", "gpt", error_reason="PROVIDER_UNAVAILABLE")
+    record = CallRecord(operation="chat", method=f"/{GENERATE}", caller="ci", upstream=[failed])
+    contextvars.copy_context().run(traces.started, record, ())
+    now = record.arrived_at
+    record.provider, record.model, record.first_token_at, record.ended_at = "huggingface", "demo", now + 2, now + 3
+    record.prefill, record.decode = 1.0, 1.0
+    traces.ended(record)
+    traces.close()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    assert set(spans) == {GENERATE, "chat demo", "prefill", "decode"}
+    assert spans["decode"].parent == spans["chat demo"].context
+
+
 async def test_call_that_fails_has_a_span_of_an_error(tmp_path: Path) -> None:
     with collecting() as collector:
         async with (
@@ -252,7 +279,7 @@ async def test_probes_and_callers_who_are_not_known_have_no_spans(tmp_path: Path
                 tmp_path, {"echo": {"provider": "scripted"}}, {"tokens": str(tokens)}, **sending_to(collector)
             ) as server,
             AsyncRemoteLLM(server.address, token="good") as known,
-            AsyncRemoteLLM(server.address, token="bad") as stranger,
+            AsyncRemoteLLM(server.address, token="bad", metadata=MALFORMED) as stranger,
         ):
             async with aio.insecure_channel(server.address) as channel:
                 await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -262,6 +289,9 @@ async def test_probes_and_callers_who_are_not_known_have_no_spans(tmp_path: Path
             with pytest.raises(PermissionDeniedError):
                 await known.get_config()
             assert await known.generate("hello") == "hello"
+            loggers = {json.loads(line)["logger"] for line in server.log.read_text().splitlines()}
+    # Nor can they fill the log.
+    assert not any(name.startswith("opentelemetry") for name in loggers)
     calls = [span for span in collector.spans if span.kind == SERVER]
     denied, call = sorted(calls, key=lambda span: span.start)
     assert denied.attributes["error.type"] == "NOT_ALLOWED"
@@ -312,7 +342,7 @@ def test_server_without_traces_does_not_load_the_sdk() -> None:
     [
         ("OTEL_TRACES_EXPORTER", "zipkin", "OTEL_TRACES_EXPORTER"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "OTEL_*"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "OTEL_EXPORTER_OTLP_TIMEOUT"),
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many", "OTEL_*"),
     ],
 )

@@ -92,6 +92,10 @@ def test_long_message_is_cut_and_says_so() -> None:
         line = formatter.format(record("%s", "x" * 10_000_000))
         assert len(line) < 70_000
         assert "(9934464 characters more)" in line
+        fields = {"text": "x" * 10_000_000, "labels": {"key": "x" * 10_000_000}}
+        line = formatter.format(record(StructuredMessage("response", fields)))
+        assert len(line) < 140_000
+        assert "characters more)" in line
 
 
 def test_other_formatters_show_the_values_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -67,6 +68,54 @@ def test_a_variable_that_asks_for_more_is_a_fault(variables: dict[str, str], mon
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=rf"environment variable {list(variables)[-1]} "):
         sends("metrics")
+
+
+BAD = {
+    "OTEL_EXPORTER_OTLP_TIMEOUT": ("soon", "-1", "0", "inf", "nan"),
+    "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": ("10s",),
+    "OTEL_METRIC_EXPORT_INTERVAL": ("each minute", "0", "-5"),
+    "OTEL_METRIC_EXPORT_TIMEOUT": ("none",),
+    "OTEL_EXPORTER_OTLP_COMPRESSION": ("zip",),
+    "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION": ("none",),
+    "OTEL_EXPORTER_OTLP_INSECURE": ("1",),
+    "OTEL_EXPORTER_OTLP_CERTIFICATE": ("/not/there.pem", "/"),
+    "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY": ("/not/there.key",),
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": ("collector", "ftp://c:4317", "http://c:port", "http://:4317", "http://a b"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_garbage_is_refused_at_the_start_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=rf"environment variable {name} must be .* got '{value}'") as caught:
+        start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=True)
+    assert caught.value.field == name
+
+
+def test_what_only_the_sdk_knows_to_be_garbage_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES", "SOMETIMES")
+    with pytest.raises(ConfigurationError, match=r"metrics cannot be started: .* OTEL_\* .*SOMETIMES"):
+        start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=True)
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "OTEL_METRIC_EXPORT_INTERVAL"):
+        monkeypatch.setenv(name, " ")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    metrics = start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=False)
+    assert metrics is not None
+    metrics.close()
+
+
+def test_what_is_not_to_be_sent_can_still_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    metrics = start_metrics(MetricsSettings(), {METHOD}.__contains__, is_scraped=True)
+    assert metrics is not None
+    answered(metrics)
+    assert b"\ngen_ai_server_request_duration_seconds_count" in metrics.render()[0]
+    assert os.environ["OTEL_SDK_DISABLED"] == "true"
 
 
 class _Collector(metrics_service_pb2_grpc.MetricsServiceServicer):

@@ -38,7 +38,7 @@ _REFUSALS = frozenset(
         ErrorReason.SHUTTING_DOWN,
     }
 )
-"""The reasons of calls that were refused, if their answer had not begun."""
+"""The reasons of calls that were refused, if nothing had been done for them."""
 
 
 class CallMetrics:
@@ -81,7 +81,8 @@ class CallMetrics:
         error_type = _error_type(record)
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": record.status}
         self._record("rpc.server.call.duration", record.seconds, attributes | error_type)
-        if error_type.get("error.type") in _REFUSALS and record.first_token_at is None:
+        # What a hosted LLM refuses is not refused by this server.
+        if error_type.get("error.type") in _REFUSALS and record.first_token_at is None and not record.upstream:
             self._add("abstractllm.server.refusals", 1, error_type)
         if record.operation == "chat" and record.provider:
             self._record_answer(record, error_type)

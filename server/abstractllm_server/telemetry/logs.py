@@ -41,10 +41,16 @@ def set_log_level(log_level: str) -> None:
     logging.getLogger("abstractllm").setLevel(log_level.upper())
 
 
+_OF_CALLERS = ("opentelemetry.trace.", "opentelemetry.baggage.", "opentelemetry.propagators.")
+"""Loggers that tell of malformed headers of traces, which every stranger can send: these headers do not count."""
+
+
 def _is_wanted(record: logging.LogRecord) -> bool:
     """Leaves out what other packages tell below warnings: SDKs that are told to debug write keys and content."""
     if record.name == "opentelemetry.util.re":  # it repeats the value, which holds credentials
         record.msg, record.args = "OTEL_EXPORTER_OTLP_HEADERS is malformed: it must be name=value,name=value", None
+    if record.name.startswith(_OF_CALLERS) and record.levelno < logging.ERROR:
+        return False
     return record.levelno >= logging.WARNING or record.name.startswith("abstractllm")
 
 

@@ -23,7 +23,7 @@ from abstractllm_server.settings import MetricsSettings
 from abstractllm_server.telemetry.call_metrics import CallMetrics
 from abstractllm_server.telemetry.instruments import INSTRUMENTS, Instrument, Kind
 from abstractllm_server.telemetry.measurements import MeasurementSource
-from abstractllm_server.telemetry.otel import resource
+from abstractllm_server.telemetry.otel import counting_sdk, resource
 from abstractllm_server.telemetry.process_measurements import process_measurements
 
 __all__ = ["Metrics"]
@@ -63,13 +63,14 @@ class Metrics:
         if exporter is not None:
             # In an interval (`OTEL_METRIC_EXPORT_INTERVAL`), from a thread of its own.
             readers.append(PeriodicExportingMetricReader(exporter, cardinality_limits={Histogram: _MAX_SERIES}))
-        self._provider = MeterProvider(
-            readers,
-            resource(),
-            # An exemplar would cost each record a lookup of the current span.
-            exemplar_filter=AlwaysOffExemplarFilter(),
-            shutdown_on_exit=False,
-        )
+        with counting_sdk():
+            self._provider = MeterProvider(
+                readers,
+                resource(),
+                # An exemplar would cost each record a lookup of the current span.
+                exemplar_filter=AlwaysOffExemplarFilter(),
+                shutdown_on_exit=False,
+            )
         histograms, counters = self._make_instruments()
         self.observer = CallMetrics(histograms, counters, settings, is_method)
         """Is told of each call."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from abstractllm.errors import ConfigurationError
+from abstractllm_server.telemetry.otel_variables import Signal, check_variables
 
 if TYPE_CHECKING:  # importing the SDK takes a fifth of a second
     from opentelemetry.sdk.resources import Resource
 
-__all__ = ["resource", "sends"]
-
-Signal = Literal["metrics", "traces"]
+__all__ = ["counting_sdk", "resource", "sends"]
 
 
 def sends(signal: Signal) -> bool:
@@ -29,7 +30,8 @@ def sends(signal: Signal) -> bool:
     `OTEL_EXPORTER_OTLP_ENDPOINT` or in the signal's own variable. `OTEL_SDK_DISABLED=true` switches off both.
 
     Raises:
-        ConfigurationError: If a variable names an exporter, or a protocol, that there is none of.
+        ConfigurationError: If a variable names an exporter, or a protocol, that there is none of, or says in a way that
+            cannot be how the signal is sent.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
@@ -47,7 +49,22 @@ def sends(signal: Signal) -> bool:
     is_sent = "otlp" in names if os.environ.get(variable, "").strip() else has_address
     if is_sent:
         _check_protocol(f"{own_prefix}_PROTOCOL")
+        check_variables(signal)
     return is_sent
+
+
+@contextmanager
+def counting_sdk() -> Iterator[None]:
+    """Lets the SDK count for who reads metrics here, also where `OTEL_SDK_DISABLED` says that nothing is to be sent.
+
+    It would make instruments that count nothing, and `/metrics` would be empty.
+    """
+    disabled = os.environ.pop("OTEL_SDK_DISABLED", None)
+    try:
+        yield
+    finally:
+        if disabled is not None:
+            os.environ["OTEL_SDK_DISABLED"] = disabled
 
 
 def _check_protocol(variable: str) -> None:

@@ -57,6 +57,8 @@ class Traces:
 
     def __init__(self, exporter: SpanExporter, is_method: Callable[[str], bool]) -> None:
         self._is_method = is_method
+        # A caller's baggage is not passed on to hosted LLMs, nor read.
+        self._headers = propagate.get_global_textmap().fields - {"baggage"}
         self._processor = BatchSpanProcessor(exporter)
         # The exit does not wait for a collector that does not answer: `close` does, for a moment.
         self._provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
@@ -67,8 +69,7 @@ class Traces:
         """Begins a call's span, and makes it the current one of the call's task."""
         if record.method.startswith(_PROBES):
             return
-        headers = {key: value for key, value in metadata if key in propagate.get_global_textmap().fields}
-        # A caller's baggage is not passed on to hosted LLMs.
+        headers = {key: value for key, value in metadata if key in self._headers}
         caller_context = baggage.clear(propagate.extract(headers, context.Context()))
         span = self._tracer.start_span(
             record.method.removeprefix("/") if self._is_method(record.method) else _OTHER_METHOD,
@@ -120,7 +121,8 @@ class Traces:
     def _add_phases(self, parent: Span, record: CallRecord) -> None:
         """Adds the span of a local model's work, and those of waiting, prefill and decode, as far as each has come."""
         ancestor = trace.set_span_in_context(parent)
-        if not record.upstream:
+        # A hosted LLM's spans are those of its calls; another one may have failed before a local one answered.
+        if record.provider not in {upstream.provider for upstream in record.upstream}:
             span = self._tracer.start_span(
                 f"chat {record.model}", ancestor, SpanKind.INTERNAL, start_time=record.arrived_at_ns
             )

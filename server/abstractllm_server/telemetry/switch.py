@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from abstractllm_server.settings import MetricsSettings
 from abstractllm_server.telemetry.otel import sends
+from abstractllm_server.telemetry.otel_variables import naming_variables
 
 if TYPE_CHECKING:  # importing OpenTelemetry's SDK takes a fifth of a second
     from opentelemetry.sdk.metrics.export import MetricExporter
@@ -33,9 +34,10 @@ def start_metrics(settings: MetricsSettings, is_method: Callable[[str], bool], *
     is_sent = sends("metrics")
     if not (is_scraped or is_sent):
         return None
-    from abstractllm_server.telemetry.metrics import Metrics
+    with naming_variables("metrics"):
+        from abstractllm_server.telemetry.metrics import Metrics
 
-    return Metrics(settings, is_method, _otlp_exporter() if is_sent else None)
+        return Metrics(settings, is_method, _otlp_exporter() if is_sent else None)
 
 
 def _otlp_exporter() -> MetricExporter:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from abstractllm.errors import ConfigurationError
 from abstractllm_server.telemetry.otel import sends
+from abstractllm_server.telemetry.otel_variables import naming_variables
 
 if TYPE_CHECKING:  # importing OpenTelemetry's SDK takes a fifth of a second
     from abstractllm_server.telemetry.spans import Traces
@@ -31,13 +31,9 @@ def start_traces(is_method: Callable[[str], bool]) -> Traces | None:
     """
     if not sends("traces"):
         return None
-    try:
+    with naming_variables("traces"):
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         from abstractllm_server.telemetry.spans import Traces
 
         return Traces(OTLPSpanExporter(), is_method)
-    except Exception as error:  # the SDK reads many variables, each in a way of its own
-        raise ConfigurationError(
-            f"traces cannot be sent: one of the environment variables OTEL_* cannot be used: {error!r:.200}"
-        ) from error
