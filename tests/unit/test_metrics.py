@@ -128,8 +128,8 @@ def test_refusals_are_counted_by_reason_and_begin_at_zero(metrics: Metrics) -> N
     # A hosted LLM's refusal of an answer that had begun is no refusal of the server's.
     answered(metrics, status="RESOURCE_EXHAUSTED", error=RateLimitedError("slow down"))
     # Nor is one before that.
-    asked = [UpstreamCall("gpt", "openai", "gpt")]
-    record(metrics, status="RESOURCE_EXHAUSTED", error=RateLimitedError("slow down"), upstream=asked)
+    upstream = [UpstreamCall("gpt", "openai", "gpt")]
+    record(metrics, status="RESOURCE_EXHAUSTED", error=RateLimitedError("slow down"), upstream=upstream)
     values = samples(metrics)
     assert one(values, "abstractllm_server_refusals_total", error_type="OVERLOADED") == 1
     assert one(values, "abstractllm_server_refusals_total", error_type="RATE_LIMITED") == 0

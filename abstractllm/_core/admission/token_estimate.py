@@ -12,7 +12,7 @@ _INITIAL_CHARACTERS, _INITIAL_PROMPT_TOKENS = 400.0, 100.0
 _INITIAL_ENDS, _INITIAL_ANSWER_TOKENS = 0.1, 25.6
 """They count less than the first answer."""
 _LEAST_ENDS = 0.01
-"""Where every answer is cut off, for weeks, none of them tells how long it would have been: that stays a number."""
+"""The least sum of ends: where every answer is cut off for weeks, the expected length stays a number."""
 _MOST_MEANS = 3.0
 """Answers of three times the mean are longer than 95 of 100, if each next token is as likely to be the last."""
 
