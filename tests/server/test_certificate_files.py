@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 from abstractllm.errors import ConfigurationError
+from abstractllm_server.security import tls
+from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.security.certificate_validity import expiry_of
 from abstractllm_server.security.tls import Certificates
+from abstractllm_server.settings import Role, ServerSettings, TlsSettings
 from tests.server.certificates import FUTURE, PAST, Authority, Pair
+from tests.server.test_auth import line
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,43 @@ def test_a_valid_certificate_does_not_give_way_to_one_that_is_not(
     again.reload()
     (after,) = again.measurements()
     assert after.value == expiry_of(newer.certificate.read_text())
+
+
+def test_files_that_are_replaced_by_others_while_they_are_read_again_do_not_come_back(
+    root: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = root.sign("first"), root.sign("second")
+    certificates = Certificates(first.certificate, first.key, None)
+    read = tls._Paths.read
+
+    def read_slowly(paths: tls._Paths) -> tls._Files:
+        files = read(paths)
+        if paths.certificate == first.certificate:
+            certificates.prepare(second.certificate, second.key, None)()
+        return files
+
+    monkeypatch.setattr(tls._Paths, "read", read_slowly)
+    certificates.reload()
+    assert certificates.paths == (second.certificate, second.key)
+
+
+def test_a_reload_takes_nothing_back_that_the_watcher_has_taken_over(root: Authority, tmp_path: Path) -> None:
+    live, tokens = Pair(tmp_path / "live.crt", tmp_path / "live.key"), tmp_path / "tokens"
+    install(root.sign("server"), live)
+    tokens.write_text(line("first", "admin"))
+    paths = {"certificate": live.certificate, "key": live.key}
+    control = AccessControl(ServerSettings(tls=TlsSettings(**paths), tokens=tokens), ())
+    names = TlsSettings(**paths, subjects={"dns:a": Role.ADMIN})
+    change = control.prepare(ServerSettings(tls=names, tokens=tokens))
+    install(newer := root.sign("server", dates=("20240101000000Z", "20480101000000Z"), file="newer"), live)
+    tokens.write_text(line("second", "admin"))
+    for source in control._sources().values():
+        source.reload()
+    change()
+    assert control.tokens is not None
+    assert control.tokens.find("second")
+    (expiry,) = (item.value for item in control.measurements() if item.name.endswith("certificate.expiry"))
+    assert expiry == expiry_of(newer.certificate.read_text())
 
 
 def test_roots_that_go_are_told_and_roots_that_come_are_not(root: Authority, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
 import grpc
 
@@ -89,12 +90,18 @@ class AccessControl:
             ConfigurationError: If a file cannot be used.
         """
         tls = settings.tls
-        tokens = TokenFile(settings.tokens) if settings.tokens else None
-        put_in_force = self._certificates.prepare(*tls.files) if self._certificates and tls else lambda: None
+        path = settings.tokens
+        new_tokens = TokenFile(path) if path is not None and not _reads(self.tokens, [path]) else None
+        put_in_force: Callable[[], None] | None = None
+        if self._certificates is not None and tls is not None and not _reads(self._certificates, tls.files):
+            put_in_force = self._certificates.prepare(*tls.files)
 
         def change() -> None:
-            self.tokens, self._names = tokens, CertificateNames(tls.subjects if tls else {})
-            put_in_force()
+            # Files that stay are kept up to date by the watcher, perhaps since this was prepared.
+            self.tokens = None if path is None else new_tokens or self.tokens
+            self._names = CertificateNames(tls.subjects if tls else {})
+            if put_in_force is not None:
+                put_in_force()
             self._warn(settings)
 
         return change
@@ -165,3 +172,8 @@ class AccessControl:
         """Returns whether the role `inference` is enough for a method."""
         service = method.rpartition("/")[0] + "/"
         return service in OPEN_TO_KNOWN_CALLERS or not self._inference_paths.isdisjoint((method, service))
+
+
+def _reads(source: Reloadable | None, files: Iterable[Path | None]) -> bool:
+    """Returns whether a source reads these files, in this order."""
+    return source is not None and list(source.paths) == [path for path in files if path is not None]

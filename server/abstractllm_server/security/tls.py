@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ class Certificates:
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self.on_roots_removed: Callable[[], None] = lambda: None
         self._needs_client_certificates = client_ca is not None
+        self._changing = threading.Lock()
         self._paths = _Paths(certificate, key, client_ca)
         self._files = self._paths.read()
         self._current = _as_configuration(self._files)
@@ -139,7 +141,12 @@ class Certificates:
             ConfigurationError: If a file cannot be used, or a certificate that is valid would give way to one that has
                 expired, or is not valid yet.
         """
-        self._prepare(self._paths)()
+        paths = self._paths
+        change = self._prepare(paths)
+        with self._changing:
+            # Others may have been put in force while these were read.
+            if self._paths is paths:
+                change()
 
     def prepare(self, certificate: Path, key: Path, client_ca: Path | None) -> Callable[[], None]:
         """Prepares to take other files.
@@ -150,7 +157,13 @@ class Certificates:
         Raises:
             ConfigurationError: As `reload` does.
         """
-        return self._prepare(_Paths(certificate, key, client_ca))
+        change = self._prepare(_Paths(certificate, key, client_ca))
+
+        def put_in_force() -> None:
+            with self._changing:
+                change()
+
+        return put_in_force
 
     def _prepare(self, paths: _Paths) -> Callable[[], None]:
         files = paths.read()
