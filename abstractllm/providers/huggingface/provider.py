@@ -3,74 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from msgspec.structs import asdict
-
-from abstractllm._core import execution, sync_bridge
+from abstractllm._core import sync_bridge
 from abstractllm._core.admission.gate import Passage
 from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import ConfigValues
 from abstractllm.enums import LlmState
-from abstractllm.errors import (
-    AbstractLLMError,
-    GenerationCancelledError,
-    ModelInUseError,
-    ModelNotFoundError,
-    ServerShuttingDownError,
-)
-from abstractllm.interface import AbstractLLMInterface
-from abstractllm.providers.huggingface.config import DEFAULT_CACHE_DIR, HuggingFaceConfig, without_replace
-from abstractllm.providers.huggingface.convert import (
-    RAW_OPTION,
-    as_conversation,
-    as_event,
-    as_finished,
-    as_format,
-    is_piece,
-)
-from abstractllm.providers.huggingface.engine.pool import EnginePool
+from abstractllm.errors import AbstractLLMError, ModelInUseError, ServerShuttingDownError
+from abstractllm.providers.huggingface.answer_events import answer_events
+from abstractllm.providers.huggingface.cached_models import CachedModels
+from abstractllm.providers.huggingface.capabilities import PARAMETERS, capabilities_of
+from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_replace
+from abstractllm.providers.huggingface.convert import as_conversation, as_format
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
 from abstractllm.providers.huggingface.engine.settings import EngineSettings
-from abstractllm.providers.huggingface.hub.cache import cache_size
-from abstractllm.providers.huggingface.hub.model_cache import ModelCache, clear_models, list_models
-from abstractllm.providers.huggingface.protocol.messages import (
-    GPU_BATCH_SIZE,
-    Begun,
-    Counted,
-    Counters,
-    Delta,
-    Done,
-    Load,
-    Sampling,
-)
+from abstractllm.providers.huggingface.protocol.messages import GPU_BATCH_SIZE, Counted, Counters, Sampling
+from abstractllm.providers.huggingface.statistics import statistics_of, sum_of_counters
 from abstractllm.requests import GenerationRequest
 from abstractllm.statistics import EngineStatistics
-from abstractllm.types import (
-    CachedModel,
-    Capabilities,
-    ClearedModels,
-    Event,
-    LoadProgress,
-    PullProgress,
-    ToolCall,
-    ToolResult,
-    UnloadProgress,
-)
+from abstractllm.types import Capabilities, Event, LoadProgress, ToolCall, ToolResult, UnloadProgress
 
 __all__ = ["HuggingFaceProvider"]
 
-_PARAMETERS = Sampling.__struct_fields__
-_EFFORT = "reasoning_effort"
 
-
-class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
+class HuggingFaceProvider(CachedModels):
     """A causal language model from a directory or the Hugging Face hub, run on this machine.
 
     The model is loaded by `load` or by the first request, in another process; this process imports no torch. The
@@ -88,15 +49,8 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         config: The keys of `HuggingFaceConfig`.
     """
 
-    provider = "huggingface"
-    config_type = HuggingFaceConfig
-    DEFAULT_CACHE_DIR = DEFAULT_CACHE_DIR
-    """The folder of the model cache where the configuration names none."""
-
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        self._pool = EnginePool(self._changed)
-        self._cache = ModelCache(self)
         self._checking = WaitingRoom(self.config.admission_limits)
         """The requests that wait for the model to be loaded, before they can be checked."""
 
@@ -115,7 +69,7 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         """
         chosen = request.parameters.set_fields()
         arrival = time.monotonic()
-        sampling = Sampling(**{name: chosen[name] for name in _PARAMETERS if name in chosen})
+        sampling = Sampling(**{name: chosen[name] for name in PARAMETERS if name in chosen})
         engine, pending = self._pool.submit(
             config.engine_settings(chosen["model"]),
             as_conversation(request),
@@ -125,43 +79,12 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
             caller=request.caller,
             deadline=request.deadline,
         )
-        record = request.record
-        begun_at: float | None = None
-        is_done = False
         try:
-            while True:
-                match await pending.next_answer():
-                    case Begun() as begun:
-                        begun_at = time.monotonic()
-                        record.queued = begun_at - arrival
-                        record.input_tokens, record.cached_input_tokens = begun.input_tokens, begun.cached_tokens
-                    case Delta() as delta:
-                        if record.first_token_at is None:
-                            record.first_token_at = time.monotonic()
-                        record.output_tokens = delta.output_tokens
-                        if is_piece(delta):
-                            yield as_event(delta)
-                    case Done(finish_reason="cancelled"):
-                        raise GenerationCancelledError("the request was cancelled")
-                    case Done() as done:
-                        is_done, total = True, time.monotonic() - arrival
-                        record.prefill, record.decode = done.until_first_token, done.since_first_token
-                        if record.prefill is not None and record.decode is not None:
-                            # More exact than the time at which the turn was told, which is at the end of a step.
-                            record.queued = max(0.0, total - record.prefill - record.decode)
-                        yield as_finished(done, record.queued, total)
-                        return
-                    case AbstractLLMError() as error:
-                        raise error
+            async with aclosing(answer_events(pending, request.record, arrival)) as events:
+                async for event in events:
+                    yield event
         finally:
             engine.cancel(pending)
-            if begun_at is None and not is_done:
-                record.queued = time.monotonic() - arrival
-            elif not is_done and begun_at is not None and record.first_token_at is not None:
-                # It ended early: what is known of it is when its messages came.
-                record.prefill = record.first_token_at - begun_at
-                record.decode = time.monotonic() - record.first_token_at
-                record.output_tokens = pending.output_tokens
 
     async def check(
         self, request: GenerationRequest, config: HuggingFaceConfig
@@ -207,36 +130,8 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         While it is not loaded, what depends on its chat template or tokenizer (tools, reasoning effort, formats) counts
         as possible, and what depends on the model (window, device, ...) is unset.
         """
-        known = Capabilities(
-            tools=True,
-            json_object=True,
-            json_schema=True,
-            regex=True,
-            grammar=True,
-            logprobs=True,
-            seed=True,
-            token_counting=True,
-            parameters=(*_PARAMETERS, _EFFORT),
-            provider_options=(RAW_OPTION,),
-        )
         engine = self._pool.find(config.load_settings(model))
-        if engine is None or engine.loaded is None:
-            return known
-        return dataclasses.replace(
-            known,
-            tools=engine.loaded.tools,
-            json_object=engine.loaded.formats,
-            json_schema=engine.loaded.formats,
-            regex=engine.loaded.formats,
-            grammar=engine.loaded.formats,
-            parameters=known.parameters if engine.loaded.effort else _PARAMETERS,
-            system_prompt=engine.loaded.system_prompt,
-            chat=engine.loaded.chat,
-            context_window=engine.loaded.context_window,
-            quantization=engine.loaded.quantization,
-            device=engine.loaded.device,
-            max_concurrent_requests=engine.loaded.slots,
-        )
+        return capabilities_of(engine.loaded if engine else None)
 
     # Configuration.
 
@@ -307,73 +202,6 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         self._pool.reconfigure(before.engine_settings(), after.engine_settings(), listed)
         self._changed()
 
-    # The model cache.
-
-    async def pull(self, model: str | None = None) -> AsyncGenerator[PullProgress, None]:
-        """Downloads the model's files into `cache_dir`, as far as they are not there; see `AbstractLLMInterface.pull`.
-
-        All who want the same at the same time share one download. Of the files only those are fetched that loading the
-        model takes. There is nothing to do for a directory, nor for the demo model.
-
-        Raises:
-            ModelNotFoundError: If `model` is not listed, if the hub has no such model, or if the hub must not be asked
-                and the model is not whole in the cache.
-            ProviderCredentialsError: If the hub asks for a token that may read it.
-            ProviderUnavailableError: If the hub cannot be reached, or the disk is full.
-            RateLimitedError: If the hub asks to slow down.
-            ServerShuttingDownError: If the LLM is closed meanwhile.
-        """
-        config = self.config
-        chosen = execution.choose_model(self, config, model, "model")
-        with self._named(chosen):
-            async with aclosing(self._cache.pull(config.load_settings(chosen))) as reports:
-                async for report in reports:
-                    yield report
-
-    async def cached_models(self) -> list[CachedModel]:
-        """Returns the models in `cache_dir`, sorted by name."""
-        return await asyncio.to_thread(list_models, _expanded(self.config.cache_dir))
-
-    async def clear_cache(self, model: str | None, *, dry_run: bool = False) -> tuple[list[str], int]:
-        """Deletes one model, or all of them if `model` is None, from `cache_dir`.
-
-        Returns:
-            The names of what was (or, in a dry run, would be) deleted, and the bytes that it frees.
-
-        Raises:
-            ModelNotFoundError: If the cache holds no such model.
-            ModelInUseError: If one of them is loaded or being downloaded, by this process or another one; nothing is
-                deleted then.
-        """
-        return await asyncio.to_thread(clear_models, _expanded(self.config.cache_dir), model, dry_run=dry_run)
-
-    @staticmethod
-    def list_cached_models(cache_dir: str | None = None) -> list[CachedModel]:
-        """Returns the models in the local cache, sorted by name; an empty list if there is no cache.
-
-        Args:
-            cache_dir: `DEFAULT_CACHE_DIR` if absent.
-        """
-        return list_models(_expanded(cache_dir))
-
-    @staticmethod
-    def clear_model_cache(model_name: str | None = None, cache_dir: str | None = None) -> ClearedModels:
-        """Deletes one model from the local cache, or all of them; there is nothing to do for one that is not there.
-
-        Args:
-            model_name: A name that `list_cached_models` gives; all models if absent.
-            cache_dir: `DEFAULT_CACHE_DIR` if absent.
-
-        Raises:
-            ModelInUseError: If one of them is loaded or being downloaded, by this process or another one; nothing is
-                deleted then.
-        """
-        try:
-            removed, freed = clear_models(_expanded(cache_dir), model_name)
-        except ModelNotFoundError:
-            return ClearedModels((), 0)
-        return ClearedModels(tuple(removed), freed)
-
     # Loading and unloading.
 
     def share(self, memory: ModelMemory) -> None:
@@ -419,15 +247,6 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         for unload in unloads:
             await asyncio.wrap_future(unload)
         yield UnloadProgress(LlmState.UNLOADED, 0)
-
-    @contextmanager
-    def _named(self, model: str = "") -> Iterator[None]:
-        """Names the LLM in errors, and the model: the configured one if none is given."""
-        try:
-            yield
-        except AbstractLLMError as error:
-            error.fill(provider=self.provider, llm=self.name, model=model or self.config.model)
-            raise
 
     async def close_async(self) -> None:
         """Ends the engine processes; running requests end with a ServerShuttingDownError."""
@@ -481,37 +300,12 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
     @property
     def counters(self) -> Counters:
         """The sums of its engines' counters: for tests and metrics."""
-        all_counters = [asdict(engine.counters) for engine in self._pool.engines]
-        return Counters(**{name: sum(each[name] for each in all_counters) for name in Counters.__struct_fields__})
+        return sum_of_counters(self._pool)
 
     @property
     def engine_statistics(self) -> EngineStatistics:
         """The work of all its engines, and the memory of those that are loaded."""
-        engines, history, counters = self._pool.engines, self._pool.history, self.counters
-        models = [model for engine in engines if (model := engine.loaded) is not None]
-        work = history.work
-        return EngineStatistics(
-            weights_bytes=sum(model.memory_bytes for model in models),
-            kv_cache_bytes=sum(model.cache_bytes for model in models),
-            kv_cache_usage=min(1.0, counters.blocks_in_use / counters.blocks) if counters.blocks else 0.0,
-            batch_size=counters.batch_size if counters.active else 0,
-            steps=int(work["steps"]),
-            step_seconds=work["step_seconds"],
-            prompt_tokens=int(work["prompt_tokens"]),
-            cached_prompt_tokens=int(work["cached_tokens"]),
-            generated_tokens=int(work["generated_tokens"]),
-            evictions=int(work["evictions"]),
-            loads=history.loads,
-            failed_loads=history.failed_loads,
-            load_seconds=history.load_seconds,
-            restarts={"crashed": 0, "frozen": 0} | history.restarts,
-        )
-
-    @property
-    def model_cache_bytes(self) -> Mapping[str, int]:
-        """The bytes of its model cache, by the cache's folder."""
-        folder = _expanded(self.config.cache_dir)
-        return {folder: cache_size(folder)}
+        return statistics_of(self._pool)
 
     @property
     def engine_pid(self) -> int | None:
@@ -519,14 +313,5 @@ class HuggingFaceProvider(AbstractLLMInterface[HuggingFaceConfig]):
         engine = self._pool.find(self.config.load_settings())
         return engine.pid if engine else None
 
-    @property
-    def models_in_use(self) -> list[Load]:
-        """The models that are loaded, or are being loaded."""
-        return self._pool.models_in_use
-
     def _replacement(self, before: HuggingFaceConfig, after: HuggingFaceConfig) -> ModelReplacement:
         return ModelReplacement(self._pool, before.engine_settings(), after.engine_settings())
-
-
-def _expanded(cache_dir: str | None) -> str:
-    return str(Path(cache_dir or DEFAULT_CACHE_DIR).expanduser())
