@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import generation_pb2 as pb
-from abstractllm_server.transport import limits, waiting_calls
+from abstractllm_server.transport import limits, reading_turns, waiting_calls
 from abstractllm_server.transport.open_calls import OpenCalls
 from tests.reliability.http2 import RawConnection, header_block, message
 from tests.server.support import HANG, Serving, collect, failure, failure_of, request, serving
@@ -64,7 +64,7 @@ async def test_of_headers_without_messages_the_oldest_of_the_busiest_connection_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(waiting_calls, "_PENDING", 12)
-    monkeypatch.setattr(waiting_calls, "_PENDING_PER_CONNECTION", 8)
+    monkeypatch.setattr(waiting_calls, "_PENDING_PER_SOURCE", 8)
     async with serving() as served:
         address = served.server.address
         async with await RawConnection.open(address) as good, await RawConnection.open(address) as flood:
@@ -88,7 +88,7 @@ async def test_of_headers_without_messages_the_oldest_of_the_busiest_connection_
 
 
 async def test_watchers_are_bounded_and_the_flood_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_calls, "_PROBES_PER_CONNECTION", 10)
+    monkeypatch.setattr(waiting_calls, "_PROBES_PER_SOURCE", 10)
     async with serving() as served, await RawConnection.open(served.server.address) as flood:
         watch = served.health.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
@@ -103,8 +103,13 @@ async def test_watchers_are_bounded_and_the_flood_pays(monkeypatch: pytest.Monke
         await asyncio.wait_for(stopping, HANG)
 
 
-async def test_slow_messages_are_few_at_a_time_and_quick_ones_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_calls, "_TURNS", {"at_a_time": 2, "slow": 16, "slow_per_connection": 3})
+@pytest.mark.parametrize(("patience", "ousted"), [(HANG, slice(3, 8)), (0.0, slice(5))], ids=["newest", "oldest"])
+async def test_slow_messages_are_few_at_a_time_and_quick_ones_pass(
+    patience: float, ousted: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have been slow for long give way to newer ones; the others do not, or none would ever arrive."""
+    monkeypatch.setattr(reading_turns, "_PATIENCE", patience)
+    monkeypatch.setattr(waiting_calls, "_TURNS", {"at_a_time": 2, "slow": 16, "slow_per_source": 3})
     async with serving() as served, await RawConnection.open(served.server.address) as slow:
         octets = message(bytes(300_000))[:-1]
         streams = [slow.start(header_block(GENERATE)) for _ in range(8)]
@@ -112,8 +117,9 @@ async def test_slow_messages_are_few_at_a_time_and_quick_ones_pass(monkeypatch: 
         answers = await asyncio.gather(*(served.generation.Generate(request(str(index))) for index in range(40)))
         assert [answer.text for answer in answers] == [str(index) for index in range(40)]
         await slow.until_ended(5, HANG)
-        assert [slow.ended[stream]["grpc-status"] for stream in streams[:5]] == [OVERLOADED] * 5
-        assert len(slow.ended) == 5
+        assert {stream: end["grpc-status"] for stream, end in slow.ended.items()} == dict.fromkeys(
+            streams[ousted], OVERLOADED
+        )
         for task in sending:
             task.cancel()
 
@@ -181,7 +187,7 @@ async def test_unread_call_that_came_last_loses_its_connection() -> None:
 
 
 async def test_unread_bytes_are_bounded_and_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_calls, "_UNREAD_PER_CONNECTION", 2_000_000)
+    monkeypatch.setattr(waiting_calls, "_UNREAD_PER_SOURCE", 2_000_000)
     llm = ScriptedProvider({"reply": "x" * 300_000})
     async with serving({"echo": ScriptedProvider(), "long": llm}, write_timeout=HANG) as served:
         async with await RawConnection.open(served.server.address, window=0) as deaf:
@@ -331,7 +337,7 @@ async def test_each_call_is_told_of_once_however_it_ends() -> None:
 
 
 def test_connection_that_has_most_gives_way() -> None:
-    calls = OpenCalls[int](limit=10, limit_per_connection=6)
+    calls = OpenCalls[int](limit=10, limit_per_source=6)
     number = itertools.count()
     assert [calls.add("few", next(number)) for _ in range(2)] == [[], []]
     assert [calls.add("many", next(number)) for _ in range(6)] == [[]] * 6

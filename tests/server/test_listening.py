@@ -14,6 +14,7 @@ from abstractllm.registry import LLMRegistry
 from abstractllm.testing import ScriptedProvider
 from abstractllm_server.app import Server
 from abstractllm_server.settings import ServerSettings
+from abstractllm_server.transport.unix_socket import UnixSocket
 from tests.addresses import has_ipv6
 from tests.server.support import serving
 
@@ -95,6 +96,16 @@ async def test_socket_that_a_killed_server_left_is_taken_over(tmp_path: Path) ->
         left.bind(str(path))
     async with serving(listen=f"unix://{path}") as served:
         await served.works()
+
+
+def test_socket_that_is_closed_twice_closes_nothing_of_others(tmp_path: Path) -> None:
+    """A server that is ended by force after its stop does; the descriptor may be gRPC's by then."""
+    one = UnixSocket(f"unix://{tmp_path / 'llm.sock'}")
+    one.close()
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    one.close()
+    for descriptor in others:
+        os.close(descriptor)
 
 
 def file_at(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every failure ends with the status, the details and the retry advice that the contract's table promises."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from typing import cast
@@ -164,6 +165,7 @@ class _Unlisted(BaseException):
         SystemExit("s3cret in the text"),
         _Unlisted("s3cret in the text"),
         StopIteration("s3cret in the text"),
+        asyncio.CancelledError("s3cret in the text"),
         ExceptionGroup("s3cret in the text", [ValueError("inner")]),
     ],
     ids=lambda error: type(error).__name__,

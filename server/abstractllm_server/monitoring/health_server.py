@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -163,7 +163,6 @@ class HealthServer:
         self._calls = _Calls()
         self._threads = _Threads(self._calls)
         self._connections = Connections(_CONNECTIONS)
-        self._connections_lock = threading.Lock()
         self._stopped = threading.Event()
         self.server = grpc.server(self._threads, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS)
         """The server, which is to be given its port."""
@@ -223,13 +222,11 @@ class HealthServer:
         with self._calls.running(context) as call:
             self._read(call, messages, message)
             peer = context.peer()
-            with self._connections_lock:
-                self._connections.call_began(peer)
+            self._connections.call_began(peer)
             try:
                 yield call, message
             finally:
-                with self._connections_lock, suppress(KeyError):  # its connection was closed, and forgotten
-                    self._connections.call_ended(peer)
+                self._connections.call_ended(peer)
 
     def _read(self, call: _Call, messages: Iterator[bytes], message: Message) -> None:
         data = next(messages, None)

@@ -24,19 +24,17 @@ class GuardedCall:
         task: The task that handles it.
 
     Attributes:
-        connection: The name under which its connection is bounded.
+        source: The name under which what it holds is bounded: its connection, with its caller where that is known.
         request: Its message, once that was read.
         error: The error that the guard ends it with; None as long as it does not.
         unread: The bytes that were written last, and may wait for their reader.
         is_slow: True while its answer has waited for a reader for some time.
         is_first: True if the server had no call before.
         is_probe: True if nobody is asked for credentials for it.
-        reads_slowly: True while its message is arriving slowly.
         is_answered: True once its handler has returned: only grpc's own sending of the end is left.
     """
 
     __slots__ = (
-        "connection",
         "context",
         "error",
         "is_answered",
@@ -44,9 +42,9 @@ class GuardedCall:
         "is_probe",
         "is_slow",
         "method",
-        "reads_slowly",
         "record",
         "request",
+        "source",
         "task",
         "unread",
     )
@@ -58,7 +56,7 @@ class GuardedCall:
         self.context = context
         self.record = record
         self.task = task
-        self.connection = record.peer
+        self.source = record.peer
         self.request: Any = None
         self.error: AbstractLLMError | None = None
         self.unread = 0
@@ -66,7 +64,6 @@ class GuardedCall:
         self.is_slow = False
         self.is_first = False
         self.is_probe = False
-        self.reads_slowly = False
 
     def end(self, error: AbstractLLMError) -> None:
         """Ends the call with an error, wherever it is; the first error counts."""

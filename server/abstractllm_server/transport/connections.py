@@ -6,8 +6,8 @@ import logging
 import resource
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from enum import IntEnum
 
@@ -32,7 +32,10 @@ _GRACE = 10.0
 _DESCRIPTORS_KEPT, _SHARE_KEPT = 64, 0.25
 """Descriptors that connections leave to all else: files, upstreams, engines."""
 _STRIKES, _STRIKE_SECONDS = 6000, 10.0
-"""The weight of the strikes, within that many seconds, for which a connection is closed."""
+"""The weight of the strikes, within that many seconds, for which a connection is closed that brings nothing else."""
+
+_REASONS = ("silent", "outdated", "crowded", "abuse", "unread")
+"""The reasons for which connections are closed."""
 
 
 class Strike(IntEnum):
@@ -57,6 +60,10 @@ class _Use:
         self.running = 0
         self.last = 0.0
 
+    def is_recent(self, now: float) -> bool:
+        """Tells whether the connection brings admitted calls, though perhaps none at the moment."""
+        return self.running > 0 or now - self.last < _STRIKE_SECONDS
+
 
 class Connections:
     """Knows the connections of a server, and closes those that only cost.
@@ -65,7 +72,11 @@ class Connections:
     those without calls, first the ones that never made any; those that were opened before a moment that the server
     names. Every client of gRPC connects again by itself when it has a call to make.
 
-    The methods that tell of calls are the event loop's; all else is done in a thread, which does not wait for the loop.
+    Through a gateway one connection carries the calls of many callers. So none is closed while an admitted call runs on
+    it, but for those that a replaced root of certificates has opened; and calls that bring nothing are held against a
+    connection only if it has brought nothing else for a while.
+
+    The methods that tell of calls may be called by any thread; all else is done in a thread of its own.
 
     Args:
         limit: Connections that may be open.
@@ -80,10 +91,12 @@ class Connections:
         self.limit = limit
         self._ports: frozenset[int] = frozenset()
         self._first_seen: dict[Address, float] = {}
-        self._uses: dict[str, _Use] = {}
+        self._lock = threading.Lock()
+        self._uses: dict[Address | None, _Use] = {}
+        self._condemned: dict[Address | None, str] = {}
+        """The connections that are closed as soon as no admitted call runs on them, and the reasons."""
         self._strikes: dict[str, int] = {}
         self._strikes_since = 0.0
-        self._to_close = deque[tuple[str, str]]()
         self._opened_before = 0.0
         self._memory = MemoryTrimmer()
         self._is_stopping = False
@@ -104,15 +117,17 @@ class Connections:
 
     def call_began(self, peer: str) -> None:
         """Notes that a call was admitted."""
-        use = self._uses.get(peer)
-        if use is None:
-            use = self._uses[peer] = _Use()
-        use.running += 1
+        with self._lock:
+            use = self._uses.get(address := address_of_peer(peer))
+            if use is None:
+                use = self._uses[address] = _Use()
+            use.running += 1
+            use.last = time.monotonic()
 
     def call_ended(self, peer: str) -> None:
         """Notes that an admitted call has ended."""
-        use = self._uses.get(peer)
-        if use is not None:  # the thread may have forgotten the connection just when the call began
+        with self._lock:
+            use = self._uses[address_of_peer(peer)]
             use.running -= 1
             use.last = time.monotonic()
 
@@ -124,11 +139,14 @@ class Connections:
         weight = self._strikes[peer] = self._strikes.get(peer, 0) + strike
         if weight >= _STRIKES:
             del self._strikes[peer]
-            self.close(peer, "abuse")
+            use = self._uses.get(address_of_peer(peer))
+            if use is None or not use.is_recent(now):
+                self.close(peer, "abuse")
 
     def close(self, peer: str, reason: str) -> None:
-        """Closes a connection, at once."""
-        self._to_close.append((peer, reason))
+        """Has a connection closed, as soon as no admitted call runs on it."""
+        with self._lock:
+            self._condemned[address_of_peer(peer)] = reason
         self._wake.set()
 
     def close_opened_before(self, moment: float) -> None:
@@ -142,7 +160,7 @@ class Connections:
     def measurements(self) -> Iterable[Measurement]:
         """Returns the numbers of open and closed connections."""
         yield Measurement("abstractllm.server.connections", len(self._first_seen))
-        closed = dict.fromkeys(("silent", "outdated", "crowded"), 0) | self.closed.copy()
+        closed = dict.fromkeys(_REASONS, 0) | self.closed.copy()
         for reason, count in closed.items():
             yield Measurement("abstractllm.server.connections.closed", count, {"reason": reason})
 
@@ -158,59 +176,71 @@ class Connections:
 
     def _look(self) -> None:
         now = time.monotonic()
-        reasons: dict[Address | None, str] = {}
-        while self._to_close:
-            peer, why = self._to_close.popleft()
-            reasons[address_of_peer(peer)] = why
-        uses = {address_of_peer(peer): use for peer, use in self._uses.copy().items()}
+        with self._lock:
+            condemned = self._condemned.copy()
         open_now = list(connections(self._ports))
         self._first_seen = {one.peer: self._first_seen.get(one.peer, now) for one in open_now}
-        for peer, known in self._uses.copy().items():
-            if not known.running and address_of_peer(peer) not in self._first_seen:
-                self._uses.pop(peer, None)
-        left: list[Connection] = []
+        self._forget_closed(condemned)
+        left = []
         for one in open_now:
-            age, use = now - self._first_seen[one.peer], uses.get(one.peer)
-            if reason := reasons.get(one.peer) or self._reason(one, age, use):
-                self._close(one, reason)
-            else:
+            reason = condemned.get(one.peer) or self._reason(one, now)
+            has_had_time = reason == "outdated" and now - self._opened_before > _GRACE
+            if not reason or not self._close(one, reason, is_forced=has_had_time):
                 left.append(one)
         if (excess := len(left) - int(self.limit * _CROWDED)) > 0:
-            self._make_room(left, uses, excess)
+            self._make_room(left, excess, now)
 
-    def _reason(self, one: Connection, age: float, use: _Use | None) -> str:
+    def _forget_closed(self, condemned: Iterable[Address | None]) -> None:
+        """Forgets what is known of connections that are not open any more."""
+        with self._lock:
+            for address in [one for one, use in self._uses.items() if not use.running and one not in self._first_seen]:
+                del self._uses[address]
+            for address in condemned:
+                if address not in self._first_seen:
+                    del self._condemned[address]
+
+    def _reason(self, one: Connection, now: float) -> str:
         """Returns the reason for which a connection is closed; empty if it may stay."""
-        if one.received == 0 and age > _SILENT_SECONDS:
+        first_seen = self._first_seen[one.peer]
+        if one.received == 0 and now - first_seen > _SILENT_SECONDS:
             return "silent"
-        is_outdated = self._first_seen[one.peer] <= self._opened_before
-        is_free = use is None or not use.running or time.monotonic() - self._opened_before > _GRACE
-        return "outdated" if is_outdated and is_free else ""
+        return "outdated" if first_seen <= self._opened_before else ""
 
-    def _make_room(self, left: Sequence[Connection], uses: Mapping[Address | None, _Use], excess: int) -> None:
+    def _make_room(self, left: Iterable[Connection], excess: int, now: float) -> None:
         """Closes connections without calls: those that never made any, the oldest first, then the longest unused."""
 
         def last_use(one: Connection) -> tuple[float, float]:
-            use = uses.get(one.peer)
+            use = self._uses.get(one.peer)
             return use.last if use else 0.0, self._first_seen[one.peer]
 
-        now = time.monotonic()
-        unused = [
-            one
-            for one in left
-            if not ((use := uses.get(one.peer)) and use.running) and now - self._first_seen[one.peer] > _SHORTEST_STAY
-        ]
-        for one in sorted(unused, key=last_use)[:excess]:
-            self._close(one, "crowded")
+        for one in sorted(left, key=last_use):
+            if excess and now - self._first_seen[one.peer] > _SHORTEST_STAY:
+                excess -= self._close(one, "crowded")
 
-    def _close(self, one: Connection, reason: str) -> None:
-        if shut_down(one):
-            self.closed[reason] += 1
-            logger.log(
-                logging.WARNING if self.closed[reason] == 1 else logging.DEBUG,
-                "closed the connection of %s: %s",
-                ":".join(map(str, one.peer)),
-                reason,
-            )
+    def _close(self, one: Connection, reason: str, *, is_forced: bool = False) -> bool:
+        """Closes a connection, unless an admitted call runs on it.
+
+        Args:
+            one: The connection.
+            reason: The reason, for the metrics and the log.
+            is_forced: True if it is closed in spite of its calls.
+
+        Returns:
+            True if it is closed.
+        """
+        with self._lock:  # no call begins meanwhile
+            use = self._uses.get(one.peer)
+            if (use is not None and use.running and not is_forced) or not shut_down(one):
+                return False
+            self._condemned.pop(one.peer, None)
+        self.closed[reason] += 1
+        logger.log(
+            logging.WARNING if self.closed[reason] == 1 else logging.DEBUG,
+            "closed the connection of %s: %s",
+            ":".join(map(str, one.peer)),
+            reason,
+        )
+        return True
 
 
 def connection_limit(limit: int) -> int:

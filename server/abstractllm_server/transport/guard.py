@@ -242,6 +242,10 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
     async def _fail(self, call: GuardedCall, error: BaseException) -> NoReturn:
         """Ends a call with the status that belongs to an error."""
         self._waiting.forget(call)
+        if isinstance(error, asyncio.CancelledError) and not call.task.cancelling():
+            # Something that the handler waited for was cancelled, not the call: its caller would wait for ever.
+            cause, error = error, RuntimeError("what the call waited for was cancelled")
+            error.__cause__ = cause
         if isinstance(error, aio.InternalError) and call.error is None:
             # grpc takes no message of an answer whose caller has left, or whose deadline has passed, before it says so.
             error = asyncio.CancelledError()
@@ -287,7 +291,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         """Ends a call that takes no status."""
         self._waiting.drop(call)
         if call.is_first or call is self._latest:
-            # grpc itself refers to the first call, and to the one that came last until the next one comes.
+            # grpc itself refers to the first call, and to the one that came last until the next one comes: what waits
+            # to be sent stays until then, or until the connection is closed.
             self._connections.close(call.record.peer, "unread")
 
     def _ended(self, call: GuardedCall, task: asyncio.Task[Any]) -> None:
@@ -304,6 +309,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             self._drop(call)
         elif not record.status:
             record.status = _status_without_error(call)
+        call.request = None  # the guard itself refers to the latest call
         for observer in self._observers:
             observer.ended(record)
 
@@ -335,9 +341,9 @@ async def _wait(calls: Iterable[GuardedCall], seconds: float) -> None:
 def _note_identity(call: GuardedCall, identity: Identity) -> None:
     record = call.record
     record.caller, record.role = identity.caller, identity.role or ""
-    if not record.peer.startswith("ipv"):
-        # All connections to a unix socket have one address: callers with tokens are told apart by those.
-        call.connection = identity.caller
+    if identity.role is not None:
+        # A gateway brings many callers through one connection, and all those of a unix socket have one address.
+        call.source = f"{record.peer} {identity.caller}"
 
 
 def _encoded(call: GuardedCall, response: Any) -> bytes:

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from abstractllm_server.transport.call import GuardedCall
-from abstractllm_server.transport.open_calls import OpenCalls
 from abstractllm_server.transport.phase_timer import PhaseTimer
 
 __all__ = ["ReadingTurns"]
 
 _SLOW_AFTER = 0.25
 """Seconds after which a message counts as slow, and its turn goes to another call."""
+_PATIENCE = 10.0
+"""Seconds for which a slow message does not give way to a newer one: else, where many are slow, none would arrive."""
 
 
 class ReadingTurns:
     """Bounds the messages that are being read, and so the memory that callers can take who hold back the last byte.
 
-    Connections take turns: one with many calls does not keep another waiting.
+    Sources of calls take turns: one with many calls does not keep another waiting.
 
     Args:
         oust: Ends a call whose slow message has to go.
         at_a_time: Messages that are read at a time. Most are there at once, and take no time.
         slow: Slow messages that are read beside the others.
-        slow_per_connection: The same for one connection.
+        slow_per_source: The same for one source.
     """
 
-    def __init__(
-        self, oust: Callable[[GuardedCall], None], *, at_a_time: int, slow: int, slow_per_connection: int
-    ) -> None:
+    def __init__(self, oust: Callable[[GuardedCall], None], *, at_a_time: int, slow: int, slow_per_source: int) -> None:
         self._oust = oust
         self._free = at_a_time
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
-        """Those who wait, by connection; the connection whose turn is next comes first."""
+        """Those who wait, by source; the source whose turn is next comes first."""
         self._quick = PhaseTimer[GuardedCall](_SLOW_AFTER, self._is_slow)
-        self._slow = OpenCalls[GuardedCall](slow, slow_per_connection)
+        self._most_slow, self._most_slow_per_source = slow, slow_per_source
+        self._slow: dict[GuardedCall, float] = {}
+        """The calls whose slow messages are being read, and since when they are slow: the longest first."""
 
     async def take(self, call: GuardedCall) -> None:
         """Waits for a call's turn to read; `give_back` ends it."""
@@ -44,7 +45,7 @@ class ReadingTurns:
             self._free -= 1
         else:
             turn = asyncio.get_running_loop().create_future()
-            self._queues.setdefault(call.connection, deque()).append(turn)
+            self._queues.setdefault(call.source, deque()).append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
@@ -58,24 +59,42 @@ class ReadingTurns:
         if call in self._quick:
             self._quick.stop(call)
             self._next()
-        elif call.reads_slowly:
-            call.reads_slowly = False
-            self._slow.remove(call.connection, call)
+        else:
+            self._slow.pop(call, None)
 
     def _next(self) -> None:
         while self._queues:
-            connection, queue = next(iter(self._queues.items()))
-            del self._queues[connection]
+            source, queue = next(iter(self._queues.items()))
+            del self._queues[source]
             turn = queue.popleft()
             if queue:
-                self._queues[connection] = queue
+                self._queues[source] = queue
             if not turn.done():
                 turn.set_result(None)
                 return
         self._free += 1
 
     def _is_slow(self, call: GuardedCall) -> None:
-        call.reads_slowly = True
         self._next()
-        for ousted in self._slow.add(call.connection, call):
-            self._oust(ousted)
+        now = asyncio.get_running_loop().time()
+        self._slow[call] = now
+        if not (candidates := self._candidates(call.source)):
+            return
+        oldest, newest = candidates[0], candidates[-1]
+        ousted = oldest if now - self._slow[oldest] > _PATIENCE else newest
+        del self._slow[ousted]
+        self._oust(ousted)
+
+    def _candidates(self, source: str) -> list[GuardedCall]:
+        """Returns the slow calls of which one has to go, the oldest first: those of a source with too many, or most.
+
+        Args:
+            source: The source of the newest.
+        """
+        counts = Counter(call.source for call in self._slow)
+        if counts[source] > self._most_slow_per_source:
+            return [call for call in self._slow if call.source == source]
+        if len(self._slow) > self._most_slow:
+            most = max(counts.values())
+            return [call for call in self._slow if counts[call.source] == most]
+        return []

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,7 +41,7 @@ def connections(ports: Collection[int]) -> Iterator[Connection]:
 
     gRPC neither tells which connections it has, nor closes one; the system knows them.
     """
-    for name in _names():
+    for name in _names() if ports else ():
         with suppress(OSError), _borrow(int(name)) as one:
             if one is not None and one.getsockname()[1] in ports:
                 yield Connection(int(name), _address(one.getpeername()), _received(one))
@@ -59,6 +60,7 @@ def shut_down(connection: Connection) -> bool:
     return False
 
 
+@lru_cache(maxsize=8192)
 def address_of_peer(peer: str) -> Address | None:
     """Returns the address in gRPC's name of a connection, as in `ipv4:1.2.3.4:555` or `ipv6:%5B::1%5D:555`."""
     kind, _, rest = peer.partition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import socket
 from pathlib import Path
 
@@ -42,17 +43,14 @@ class UnixSocket:
             raise self._error(f"{self.path} exists and is not a socket")
         lock = self.path.with_name(self.path.name + ".lock")
         try:
-            self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            self._lock = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE), "rb", buffering=0)
         except OSError as error:
             raise self._error(f"{lock}: {error.strerror}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise self._error(f"another server listens on {self.path}") from None
-        if self._is_answered():
-            os.close(self._lock)
-            raise self._error(f"another server listens on {self.path}, though the lock beside it is free")
+            self._take_lock()
+        except BaseException:
+            self._lock.close()
+            raise
 
     def bind(self, server: aio.Server) -> None:
         """Makes a server listen on the socket; only the user and the group may connect.
@@ -60,23 +58,35 @@ class UnixSocket:
         Raises:
             ConfigurationError: If gRPC refuses the path.
         """
-        own_path = self.path.with_name(f".{os.getpid():x}")
+        # Not by the process's number: in containers that share a folder all servers have the same.
+        own_path = self.path.with_name(f".{secrets.token_hex(4)}")
         mask = os.umask(0o777 & ~_MODE)
         try:
             server.add_insecure_port(f"unix:{own_path}")
             own_path.rename(self.path)
         except (RuntimeError, OSError) as error:
-            os.close(self._lock)
+            self._lock.close()
             raise self._too_long() from error
         finally:
             os.umask(mask)
         self._identity = self._file()
 
     def close(self) -> None:
-        """Removes the socket and releases the lock; the lock's file stays, since another server may wait for it."""
-        if self._identity is not None and self._file() == self._identity:
+        """Removes the socket and releases the lock; the lock's file stays, since another server may wait for it.
+
+        It may be called again: by who ends the process by force, say, though it has been stopped.
+        """
+        if not self._lock.closed and self._identity is not None and self._file() == self._identity:
             self.path.unlink(missing_ok=True)
-        os.close(self._lock)
+        self._lock.close()
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._error(f"another server listens on {self.path}") from None
+        if self._is_answered():
+            raise self._error(f"another server listens on {self.path}, though the lock beside it is free")
 
     def _is_answered(self) -> bool:
         """Tells whether a server listens on the path: it takes connections, even if it is too busy for another."""
@@ -85,7 +95,6 @@ class UnixSocket:
             try:
                 return probe.connect_ex(str(self.path)) in (0, errno.EAGAIN, errno.EINPROGRESS)
             except OSError as error:
-                os.close(self._lock)
                 raise self._too_long() from error
 
     def _file(self) -> tuple[int, int] | None:

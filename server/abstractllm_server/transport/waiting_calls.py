@@ -15,15 +15,15 @@ from abstractllm_server.transport.reading_turns import ReadingTurns
 
 __all__ = ["WaitingCalls"]
 
-_PENDING, _PENDING_PER_CONNECTION = 256, 64
+_PENDING, _PENDING_PER_SOURCE = 256, 64
 """Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
-_PROBES, _PROBES_PER_CONNECTION = 256, 128
+_PROBES, _PROBES_PER_SOURCE = 256, 128
 """Calls of those who need no credentials, until they end: checks of health, most of them watching."""
-_TURNS = {"at_a_time": 16, "slow": 16, "slow_per_connection": 8}
+_TURNS = {"at_a_time": 16, "slow": 16, "slow_per_source": 8}
 """Messages that are read at a time. With 16 MiB at most for each, this bounds the memory."""
-_PROBE_TURNS = {"at_a_time": 4, "slow": 4, "slow_per_connection": 2}
+_PROBE_TURNS = {"at_a_time": 4, "slow": 4, "slow_per_source": 2}
 """The same for calls of those who need no credentials: a check of health has a name of a few bytes."""
-_UNREAD, _UNREAD_PER_CONNECTION = 64 << 20, 32 << 20
+_UNREAD, _UNREAD_PER_SOURCE = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
 _CALL_BYTES = 20_000
 """The memory of a call itself."""
@@ -48,9 +48,9 @@ class WaitingCalls:
         self._writes = PhaseTimer[GuardedCall](min(_SLOW, write_timeout), self._write_is_slow)
         self._slow_writes = PhaseTimer[GuardedCall](max(write_timeout - _SLOW, 0.0), self._write_expired)
         self._write_timeout = write_timeout
-        self._pending = OpenCalls[GuardedCall](_PENDING, _PENDING_PER_CONNECTION)
-        self._probes = OpenCalls[GuardedCall](_PROBES, _PROBES_PER_CONNECTION)
-        self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_CONNECTION)
+        self._pending = OpenCalls[GuardedCall](_PENDING, _PENDING_PER_SOURCE)
+        self._probes = OpenCalls[GuardedCall](_PROBES, _PROBES_PER_SOURCE)
+        self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_SOURCE)
         self._turns = ReadingTurns(self._oust_slow, **_TURNS)
         self._probe_turns = ReadingTurns(self._oust_slow, **_PROBE_TURNS)
         self._dropped: set[asyncio.Task[object]] = set()
@@ -84,20 +84,20 @@ class WaitingCalls:
     async def read_begins(self, call: GuardedCall) -> None:
         """Notes that a call begins to wait for a message, and waits for its turn to read it."""
         self._reads.start(call)
-        for ousted in self._pending.add(call.connection, call):
+        for ousted in self._pending.add(call.source, call):
             self._oust(ousted, _too_many("calls whose message has not arrived"))
         await self._turns_of(call).take(call)
 
     def read_ended(self, call: GuardedCall) -> None:
         """Notes that a message has arrived."""
         self._reads.stop(call)
-        self._pending.remove(call.connection, call)
+        self._pending.remove(call.source, call)
         self._turns_of(call).give_back(call)
 
     def probe_begins(self, call: GuardedCall) -> None:
         """Notes a call for which nobody is asked for credentials; it counts until it is forgotten."""
         call.is_probe = True
-        for ousted in self._probes.add(call.connection, call):
+        for ousted in self._probes.add(call.source, call):
             self._oust(ousted, _too_many("calls without credentials"))
 
     def write_begins(self, call: GuardedCall, size: int) -> None:
@@ -114,13 +114,13 @@ class WaitingCalls:
     def _slow_write_ended(self, call: GuardedCall) -> None:
         call.is_slow = False
         self._slow_writes.stop(call)
-        self._unread.remove(call.connection, call)
+        self._unread.remove(call.source, call)
 
     def forget(self, call: GuardedCall) -> None:
         """Notes that a call waits for nothing any more."""
         self.read_ended(call)
         self.write_ended(call)
-        self._probes.remove(call.connection, call)
+        self._probes.remove(call.source, call)
 
     def drop(self, call: GuardedCall) -> None:
         """Ends a call without a status, since its caller takes none, and frees what it holds."""
@@ -151,7 +151,7 @@ class WaitingCalls:
     def _write_is_slow(self, call: GuardedCall) -> None:
         call.is_slow = True
         self._slow_writes.start(call)
-        for ousted in self._unread.add(call.connection, call, call.unread + _CALL_BYTES):
+        for ousted in self._unread.add(call.source, call, call.unread + _CALL_BYTES):
             self._oust(ousted, _too_many("bytes that were not read"))
 
     def _write_expired(self, call: GuardedCall) -> None:
@@ -163,4 +163,4 @@ class WaitingCalls:
 
 
 def _too_many(things: str) -> AbstractLLMError:
-    return OverloadedError(f"too many {things}; the oldest call of the connection that has most was ended")
+    return OverloadedError(f"too many {things}; a call of those who have most was ended")
