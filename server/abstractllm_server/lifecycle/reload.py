@@ -77,6 +77,7 @@ class ConfigurationReloader:
         while True:
             await self._requests.wait()
             self._requests.clear()
+            logger.info("the configuration is read again")  # models that are loaded for it may take minutes
             self._service_manager.reloading()
             outcome = "failure"
             try:
