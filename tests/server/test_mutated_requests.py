@@ -3,7 +3,6 @@
 import asyncio
 import math
 import random
-import struct
 from collections import Counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from grpc import aio
 from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import config_pb2, models_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
+from tests.fuzz.corpus import mutated
 from tests.server.support import HANG, Serving, failure_of, serving
 
 REQUESTS = 4_000
@@ -105,25 +105,6 @@ def value_of(field: Any, chance: random.Random, depth: int) -> Any:
             return chance.choice(whole)
 
 
-def damaged(data: bytes, chance: random.Random) -> bytes:
-    """The bytes as they are, or with some of them changed, cut off, doubled or put in."""
-    damaged_data = bytearray(data)
-    for _ in range(chance.choice([0, 0, 0, 1, 2, 8])):
-        at = chance.randrange(len(damaged_data) + 1)
-        match chance.randrange(5):
-            case 0 if at < len(damaged_data):
-                damaged_data[at] ^= 1 << chance.randrange(8)
-            case 1:
-                del damaged_data[at:]
-            case 2:
-                damaged_data[at:at] = chance.randbytes(chance.randrange(1, 5))
-            case 3:
-                damaged_data[at:at] = damaged_data[: chance.randrange(64)]
-            case _:
-                damaged_data[at : at + 8] = struct.pack("<d", chance.choice([math.nan, math.inf, -1.0]))
-    return bytes(damaged_data)
-
-
 async def test_mutated_requests_end_well_or_are_refused() -> None:
     chance = random.Random(20)
     ended: Counter[tuple[str, str]] = Counter()
@@ -166,7 +147,7 @@ def make(name: str, chance: random.Random) -> tuple[str, bytes]:
                 message.config.Clear()
     if name == "ClearCache":
         message.llm = chance.choice(["echo", "other", "nobody"])
-    return name, damaged(message.SerializeToString(), chance)
+    return name, mutated(message.SerializeToString(), chance)
 
 
 async def outcome(served: Serving, method: str, data: bytes) -> str:

@@ -1,6 +1,5 @@
 """One connection with the calls of many callers, as a gateway brings them: nobody pays for another's."""
 
-import asyncio
 import struct
 from pathlib import Path
 from typing import Any

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from abstractllm_api.v1 import config_pb2, generation_pb2, models_pb2
+from tests.fuzz.corpus import mutated
 from tests.reliability.calls import end_of
 from tests.reliability.figures import Figures, Row, Setting
 from tests.reliability.server_process import echo, serving
@@ -99,29 +100,6 @@ def _seeds() -> list[tuple[str, bytes]]:
     for version in ("v1", "v1alpha"):
         paths[f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"] = question.SerializeToString()
     return list(paths.items())
-
-
-def mutated(seed: bytes, source: random.Random) -> bytes:
-    """Returns a message with up to four changes: bytes flipped, put in, cut out, repeated, or replaced by extremes."""
-    octets = bytearray(seed)
-    for _ in range(source.randint(1, 4)):
-        place = source.randrange(len(octets) + 1)
-        match source.randrange(6):
-            case 0 if octets:
-                octets[place % len(octets)] ^= 1 << source.randrange(8)
-            case 1:
-                octets[place:place] = source.randbytes(source.randint(1, 8))
-            case 2:
-                del octets[place : place + source.randint(1, 8)]
-            case 3:
-                octets[place:place] = octets[place : place + 16] * source.randint(1, 40)
-            case 4:
-                octets[place : place + 1] = source.choice(
-                    (b"\xff" * 10, b"\x00", b"\x80" * 9 + b"\x01", b"\xed\xa0\x80")
-                )
-            case _:
-                octets = octets[:place]
-    return bytes(octets)
 
 
 async def _mutate(
