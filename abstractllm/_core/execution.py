@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import random
 import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Generic, Protocol, TypeVar
 
@@ -18,31 +17,17 @@ from abstractllm._core.accumulator import AnswerAccumulator, fold
 from abstractllm._core.admission.retry_pauses import RetryPauses
 from abstractllm._core.admission.ticket import measure
 from abstractllm._core.capability_check import Named
+from abstractllm._core.deadlines import deadline_of, deadline_on_the_clock, pause, within
 from abstractllm._core.request_log import log_outcome, log_start
 from abstractllm._core.whole_characters import WholeCharacters
 from abstractllm.config import LLMConfig
-from abstractllm.errors import (
-    AbstractLLMError,
-    GenerationTimeoutError,
-    IncompleteStreamError,
-    InternalError,
-    ModelNotFoundError,
-)
+from abstractllm.errors import AbstractLLMError, IncompleteStreamError, InternalError, ModelNotFoundError
 from abstractllm.requests import GenerationRequest
-from abstractllm.types import (
-    Attempt,
-    Completion,
-    Event,
-    Finished,
-    Started,
-)
+from abstractllm.types import Attempt, Completion, Event, Finished, Started
 
 __all__ = ["Answerer", "Executor", "choose_model"]
 
-T = TypeVar("T")
 ConfigT = TypeVar("ConfigT", bound=LLMConfig)
-
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 
 
 class Answerer(Named, Protocol[ConfigT]):
@@ -159,7 +144,7 @@ class _Execution(Generic[ConfigT]):
         self._id = uuid.uuid4().hex
         self._request_id = request.request_id or self._id
         self._request = dataclasses.replace(
-            request, request_id=self._request_id, deadline=_deadline_on_the_clock(self._config, request)
+            request, request_id=self._request_id, deadline=deadline_on_the_clock(self._config, request)
         )
         self._record = request.record
         self._record.llm = self._record.llm or llm.name
@@ -168,7 +153,7 @@ class _Execution(Generic[ConfigT]):
         self._record.labels = request.labels
         self._pauses = pauses
         self._model_field = model_field
-        self._deadline = _deadline(self._config, request)
+        self._deadline = deadline_of(self._config, request)
         self._model = ""
         self._dropped: tuple[str, ...] = ()
         self._failed_attempts: tuple[Attempt, ...] = ()
@@ -207,7 +192,7 @@ class _Execution(Generic[ConfigT]):
         """Prepares the request, and counts its prompt's tokens."""
         self._record.operation = "count_tokens"
         await self._prepare()
-        return await _within(self._deadline, self._llm.count(self._request, self._config))
+        return await within(self._deadline, self._llm.count(self._request, self._config))
 
     async def _prepare(self) -> None:
         """Chooses the model, fills in the configuration's defaults, and checks what the LLM cannot honour."""
@@ -222,7 +207,7 @@ class _Execution(Generic[ConfigT]):
             system_prompt=config.system_prompt if request.system_prompt is None else request.system_prompt,
             provider_options={**config.provider_options, **request.provider_options},
         )
-        self._request, self._dropped = await _within(self._deadline, self._llm.check(request, config))
+        self._request, self._dropped = await within(self._deadline, self._llm.check(request, config))
 
     async def _open_stream(self) -> tuple[AsyncGenerator[Event, None], Event]:
         """Opens the LLM's stream and waits for its first event; until then, and only then, it may try again.
@@ -246,7 +231,7 @@ class _Execution(Generic[ConfigT]):
                     error.attempts = self._failed_attempts
                 if not error.retryable or error.is_billed or error.is_turned_away or tries > retries:
                     raise
-                await _pause(error, tries, self._deadline, self._pauses, measure(self._request)[0])
+                await pause(error, tries, self._deadline, self._pauses, measure(self._request)[0])
             else:
                 self._last_attempt = (self._attempt(),)
                 return events, event
@@ -263,7 +248,7 @@ class _Execution(Generic[ConfigT]):
         if self._ready:
             return self._ready.popleft()
         try:
-            event = await _within(self._deadline, anext(events))
+            event = await within(self._deadline, anext(events))
         except StopAsyncIteration:
             raise IncompleteStreamError("the answer ended without a finish reason") from None
         self._ready.extend(self._characters.add(event))
@@ -356,60 +341,3 @@ def choose_model(llm: Named, config: LLMConfig, model: str | None, field: str) -
             requested=model[:80],
         )
     return model
-
-
-async def _pause(
-    error: AbstractLLMError, tries: int, deadline: float | None, pauses: RetryPauses, request_size: int
-) -> None:
-    """Waits before a retry: exponentially with full jitter, at least as long as the provider asks.
-
-    Raises:
-        AbstractLLMError: The error itself, if the wait would be longer than half a minute or end after the deadline, or
-            if too many requests wait so already. The caller may wait longer than that: the error says how long.
-    """
-    wait = random.uniform(0, min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (tries - 1)))
-    wait = max(wait, error.retry_after or 0.0)
-    is_too_late = deadline is not None and asyncio.get_running_loop().time() + wait >= deadline
-    if is_too_late or wait > _LONGEST_DELAY:
-        raise error
-    with pauses.pause(request_size) as has_room:
-        if not has_room:
-            raise error
-        await asyncio.sleep(wait)
-
-
-def _budget(config: LLMConfig, request: GenerationRequest) -> float | None:
-    """Returns the seconds in which the whole answer must be there; None for no limit."""
-    return min((seconds for seconds in (request.timeout, config.timeout) if seconds is not None), default=None)
-
-
-def _deadline(config: LLMConfig, request: GenerationRequest) -> float | None:
-    """Returns the time, on the event loop's clock, at which the whole answer must be there; None for no limit."""
-    budget = _budget(config, request)
-    return None if budget is None else asyncio.get_running_loop().time() + budget
-
-
-def _deadline_on_the_clock(config: LLMConfig, request: GenerationRequest) -> float | None:
-    """Returns the same on the clock of `time.monotonic`; the fallback that made the request may have an earlier one."""
-    budget = _budget(config, request)
-    deadlines = (request.deadline, None if budget is None else time.monotonic() + budget)
-    return min((deadline for deadline in deadlines if deadline is not None), default=None)
-
-
-async def _within(deadline: float | None, result: Awaitable[T]) -> T:
-    """Waits for a result until the deadline.
-
-    Raises:
-        GenerationTimeoutError: If the deadline passes first.
-        TimeoutError: If the provider itself raises one.
-    """
-    if deadline is None:
-        return await result
-    timeout = asyncio.timeout_at(deadline)
-    try:
-        async with timeout:
-            return await result
-    except TimeoutError as error:
-        if not timeout.expired():
-            raise
-        raise GenerationTimeoutError("the request's deadline passed") from error

@@ -505,6 +505,21 @@ def test_a_callers_tokens_per_minute_are_held_to_and_come_back_with_time(clock: 
     assert upstream.refused[-1][0].caller == "one"
 
 
+def test_a_number_of_tokens_that_is_not_possible_locks_nobody_out(clock: Clock) -> None:
+    admission: Admission[Ticket] = Admission(limits_of(callers={"*": CallerLimits(tokens_per_minute=1000)}))
+
+    def ask() -> Ticket:
+        ticket = Ticket("caller", 100, max_tokens=100)
+        admission.add(ticket, goes_at_once=True)
+        admission.take(ticket)
+        return ticket
+
+    minus_one = 2**32 - 1  # as a server says that keeps it as a number without a sign
+    admission.end(ask(), prompt_tokens=minus_one, answer_tokens=minus_one, is_whole=True)
+    clock.now += 30 * 60
+    assert ask().tokens < 100_000
+
+
 def test_what_a_refused_or_cancelled_request_has_reserved_is_given_back(clock: Clock) -> None:
     budget = CallerLimits(tokens_per_minute=1000)
     admission: Admission[Ticket] = Admission(limits_of(2, {"*": budget}))

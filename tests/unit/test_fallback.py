@@ -120,7 +120,7 @@ async def test_a_wait_is_asked_for_only_if_every_llm_that_may_recover_asks_for_o
 
 async def test_an_llm_does_not_try_again_while_another_stands_by_but_all_are_asked_again(monkeypatch):
     # The wait is a random part of half a second, which could be shorter than what the first LLM asks for.
-    monkeypatch.setattr("abstractllm._core.execution.random.uniform", lambda low, high: high / 10)
+    monkeypatch.setattr("abstractllm._core.deadlines.random.uniform", lambda low, high: high / 10)
     left = [RateLimitedError("slow", retry_after=0.01), ProviderUnavailableError("down")]
 
     def script(request):

@@ -292,8 +292,12 @@ class Admission(Generic[T]):
         queue = self.queue_of(ticket)
         if answer_tokens is None:
             answer_tokens = ticket.answer_tokens if is_whole else 0
+        is_prompt_known = prompt_tokens is not None
+        prompt_tokens, answer_tokens = ticket.believable(
+            ticket.prompt_tokens if prompt_tokens is None else prompt_tokens, answer_tokens
+        )
         # One that failed has used its turn, too.
-        tokens = (ticket.prompt_tokens if prompt_tokens is None else prompt_tokens) + answer_tokens
+        tokens = prompt_tokens + answer_tokens
         queue.end(ticket, tokens)
         self._settle(ticket, tokens)
         if self._is_apart(ticket):
@@ -307,7 +311,8 @@ class Admission(Generic[T]):
             self._returning.leave(ticket.caller, time.monotonic())
         if is_whole and ticket.taken_at is not None:
             self._rate.record_answer(answer_tokens, time.monotonic() - ticket.taken_at, self.places)
-            self._estimate.record(ticket.characters, prompt_tokens, answer_tokens, ticket.max_tokens)
+            known_tokens = prompt_tokens if is_prompt_known else None
+            self._estimate.record(ticket.characters, known_tokens, answer_tokens, ticket.max_tokens)
         self._observe()
 
     def discard(self, ticket: T) -> bool:

@@ -12,6 +12,8 @@ __all__ = ["Ticket", "measure"]
 
 _IMAGE_CHARACTERS = 4096
 """Characters of text that count as much as one image: its tokens do not follow its bytes."""
+_MOST_PROMPT_TOKENS, _MOST_TOKENS_PER_CHARACTER, _MOST_ANSWER_TOKENS = 1 << 14, 4, 1 << 20
+"""More is not believed: tokens of a prompt beside those of its characters, and those of an answer without a limit."""
 
 
 class Ticket:
@@ -67,6 +69,15 @@ class Ticket:
     def tokens(self) -> int:
         """Expected tokens of prompt and answer."""
         return self.prompt_tokens + self.answer_tokens
+
+    def believable(self, prompt_tokens: int, answer_tokens: int) -> tuple[int, int]:
+        """Returns the tokens that it has taken, as far as they are possible.
+
+        A server that says -1 as a number without a sign would else lock the caller out for a month.
+        """
+        most_prompt_tokens = _MOST_PROMPT_TOKENS + _MOST_TOKENS_PER_CHARACTER * self.characters
+        most_answer_tokens = _MOST_ANSWER_TOKENS if self.max_tokens is None else self.max_tokens
+        return min(prompt_tokens, most_prompt_tokens), min(answer_tokens, most_answer_tokens)
 
 
 def measure(request: GenerationRequest) -> tuple[int, int]:
