@@ -24,7 +24,7 @@ from abstractllm.errors import AbstractLLMError, ConfigurationError, InvalidRequ
 from abstractllm.parameters import GENERATION_PARAMETERS, GenerationParameters, parse_parameters
 from abstractllm.validation import OTHER_NAMES, error_from_validation, is_unset, rename_keys
 
-__all__ = ["Bytes", "ConfigModel", "ConfigValues", "LLMConfig", "Seconds"]
+__all__ = ["Bytes", "ConfigModel", "ConfigValues", "LLMConfig", "Seconds", "plain_number"]
 
 REDACTED = "**********"
 _DOUBTFUL_NUMBER = re.compile(r"\s*[-+]?(0[0-9]|[0-9.]*(_|[^\x00-\x7f]))")
@@ -64,6 +64,19 @@ Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(ge=1, le=1 << 60)]
 """A number of bytes; text such as `8GiB` is read too."""
 
 
+def plain_number(value: object) -> object:
+    """Returns a value that is to be a number, unless Python alone takes it for one; see `ConfigModel`.
+
+    Raises:
+        ValueError: If it is true or false, or a text such as 017 or 1_000.
+    """
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    if isinstance(value, str) and _DOUBTFUL_NUMBER.match(value) is not None:
+        raise ValueError("must be a number in plain decimal digits")
+    return value
+
+
 class ConfigModel(BaseModel):
     """The keys of a configuration: none is taken that is not known, and no value that is not of its kind."""
 
@@ -76,11 +89,10 @@ class ConfigModel(BaseModel):
 
         That is true and false (1 and 0), and texts such as 017 (15 where octal), 1_000 and digits of other scripts.
         """
-        is_doubtful = isinstance(value, bool) or (isinstance(value, str) and _DOUBTFUL_NUMBER.match(value) is not None)
-        if is_doubtful and info.field_name is not None:
+        if info.field_name is not None:
             kinds = _kinds(cls.model_fields[info.field_name].annotation)
             if kinds.isdisjoint((bool, str)) and not kinds.isdisjoint((int, float)):
-                raise ValueError("must be a number" + ("" if isinstance(value, bool) else " in plain decimal digits"))
+                return plain_number(value)
         return value
 
 

@@ -87,3 +87,19 @@ def test_a_secret_is_never_shown():
     with pytest.raises(ConfigurationError) as caught:
         KeyedConfig.parse({"api_key": ["sk-canary"]})
     assert "canary" not in repr(caught.value) + str(caught.value.requested)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (True, "must be a number, got True"),
+        ("017", "must be a number in plain decimal digits"),
+        ("1_0", "must be a number in plain decimal digits"),
+        ("\u0663", "must be a number in plain decimal digits"),
+        (1.5, "must be|valid integer"),
+    ],
+)
+def test_a_limit_of_a_caller_is_a_number_that_everybody_reads_alike(value, fault):
+    with pytest.raises(ConfigurationError, match=rf"callers\.\*\.max_running: .*({fault})") as caught:
+        create_llm("openai", model="m", api_key="k", callers={"*": {"max_running": value}})
+    assert caught.value.field == "callers.*.max_running"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from abstractllm._core.admission.limits import AdmissionLimits, CallerLimits
-from abstractllm.config import Bytes, LLMConfig
+from abstractllm.config import Bytes, LLMConfig, plain_number
 
 __all__ = ["AdmissionConfig"]
 
@@ -40,7 +40,10 @@ class AdmissionConfig(LLMConfig):
     max_queue_bytes: Bytes = 128 << 20
     """Bytes that the waiting requests may hold; a request beyond that is refused."""
     callers: Annotated[
-        dict[Annotated[str, Field(min_length=1, max_length=256)], dict[_Limit, int]],
+        dict[
+            Annotated[str, Field(min_length=1, max_length=256)],
+            dict[_Limit, Annotated[int, BeforeValidator(plain_number)]],
+        ],
         Field(max_length=_MOST_CALLERS),
         AfterValidator(_check_callers),
     ] = Field(default_factory=dict)
