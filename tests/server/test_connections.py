@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ import pytest
 from grpc import aio
 
 from abstractllm_api.v1 import generation_pb2_grpc
-from abstractllm_server.transport import connections
+from abstractllm_server.transport import connections, sockets
 from abstractllm_server.transport.connections import connection_limit
 from abstractllm_server.transport.sockets import address_of_peer
 from tests.reliability.http2 import RawConnection, header_block
@@ -143,6 +145,25 @@ def test_connections_leave_descriptors_for_all_else(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(connections.resource, "getrlimit", lambda _, soft=descriptors: (soft, soft))
         assert connection_limit(1000) == most
     assert connection_limit(5) == 1
+
+
+def test_connections_are_seen_though_no_descriptor_is_left() -> None:
+    """Else the keeper could close none just when that is needed most."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        caller = stack.enter_context(socket.create_connection(listener.getsockname()))
+        stack.enter_context(listener.accept()[0])
+        port, last = listener.getsockname()[1], 0
+        highest = max(int(path.name) for path in Path("/dev/fd").iterdir())
+        while last < highest:
+            last = os.open(os.devnull, os.O_RDONLY)
+            stack.callback(os.close, last)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, most))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, most))
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        assert caller.getsockname() in {one.peer for one in sockets.connections({port})}
 
 
 async def test_strangers_who_do_not_shake_hands_cannot_crash_the_server(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse
 
 from abstractllm_server.monitoring.status_board import StatusBoard
-from abstractllm_server.transport.connections import Connections
+from abstractllm_server.transport.connections import Connections, monitoring_limit
 
 __all__ = ["HealthServer"]
 
@@ -33,7 +33,8 @@ _ANSWERING = 32
 _CALLS = 256
 """Calls at a time, those that wait for a thread included; grpc refuses further ones."""
 _CONNECTIONS = 128
-"""Connections; beyond three quarters of it those are closed that have no call with a message."""
+"""Connections, as far as there are descriptors; beyond three quarters of it those are closed that have no call with a
+message."""
 _MESSAGE_BYTES = 4096
 _MESSAGE_TIMEOUT, _READ_TIMEOUT = 3.0, 10.0
 """Seconds for a call's message to come, and for its answer to be taken."""
@@ -46,7 +47,6 @@ _OPTIONS = [
     ("grpc.max_metadata_size", 4096),
     ("grpc.absolute_max_metadata_size", 8192),
     ("grpc.max_concurrent_streams", 32),
-    ("grpc.max_allowed_incoming_connections", _CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", 3_000),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 10_000),
@@ -162,9 +162,10 @@ class HealthServer:
         self._board = board
         self._calls = _Calls()
         self._threads = _Threads(self._calls)
-        self._connections = Connections(_CONNECTIONS)
+        self._connections = Connections(monitoring_limit(_CONNECTIONS))
         self._stopped = threading.Event()
-        self.server = grpc.server(self._threads, options=_OPTIONS, maximum_concurrent_rpcs=_CALLS)
+        options = [*_OPTIONS, ("grpc.max_allowed_incoming_connections", self._connections.limit)]
+        self.server = grpc.server(self._threads, options=options, maximum_concurrent_rpcs=_CALLS)
         """The server, which is to be given its port."""
         # Each as a stream: a handler of a unary call would not be called before the message has come.
         methods = {"Check": self._check, "List": self._list, "Watch": self._watch}

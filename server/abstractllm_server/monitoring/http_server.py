@@ -21,6 +21,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from abstractllm_server.monitoring.status_board import StatusBoard
+from abstractllm_server.transport.connections import monitoring_limit
 
 __all__ = ["HttpServer", "RenderMetrics"]
 
@@ -30,6 +31,7 @@ RenderMetrics = Callable[[str], tuple[bytes, str]]
 """Returns the metrics and their content type, given the value of the header `Accept`; called from any thread."""
 
 _CONNECTIONS = 64
+"""Connections, as far as there are descriptors."""
 _HEAD_BYTES = 8192
 """Bytes of a request's line and headers, at most."""
 _READ_TIMEOUT, _WRITE_TIMEOUT = 5.0, 10.0
@@ -85,6 +87,7 @@ class HttpServer:
         self._end: asyncio.Event | None = None
         self._connections: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
         """The open connections, in the order in which they came, and the tasks that answer them."""
+        self._limit = monitoring_limit(_CONNECTIONS)
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._rendered: dict[str, tuple[float, asyncio.Future[tuple[bytes, str]]]] = {}
 
@@ -121,7 +124,7 @@ class HttpServer:
 
     def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Takes a new connection, for which the oldest may have to make room."""
-        if len(self._connections) >= _CONNECTIONS:
+        if len(self._connections) >= self._limit:
             oldest = next(iter(self._connections))
             self._connections.pop(oldest)
             oldest.transport.abort()

@@ -15,7 +15,7 @@ from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.transport.memory import MemoryTrimmer
 from abstractllm_server.transport.sockets import Address, Connection, address_of_peer, connections, shut_down
 
-__all__ = ["Connections", "Strike", "connection_limit", "raise_descriptor_limit"]
+__all__ = ["Connections", "Strike", "connection_limit", "monitoring_limit", "raise_descriptor_limit"]
 
 logger = logging.getLogger("abstractllm.server")
 
@@ -30,7 +30,9 @@ _SHORTEST_STAY = 0.3
 _GRACE = 10.0
 """Seconds that calls have to end on a connection that is to be closed."""
 _DESCRIPTORS_KEPT, _SHARE_KEPT = 64, 0.25
-"""Descriptors that connections leave to all else: files, upstreams, engines."""
+"""Descriptors that connections leave to all else: files, upstreams, engines, the ports for monitoring."""
+_SHARE_OF_MONITORING = 1 / 16
+"""The share of the descriptors that each port for monitoring may take."""
 _STRIKES, _STRIKE_SECONDS = 6000, 10.0
 """The weight of the strikes, within that many seconds, for which a connection is closed that brings nothing else."""
 
@@ -249,6 +251,14 @@ def connection_limit(limit: int) -> int:
     if descriptors == resource.RLIM_INFINITY:
         return limit
     return max(1, min(limit, descriptors - max(_DESCRIPTORS_KEPT, int(descriptors * _SHARE_KEPT))))
+
+
+def monitoring_limit(limit: int) -> int:
+    """Returns the number of connections that a port for monitoring may have: at most `limit`, and few of all."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return limit
+    return max(1, min(limit, int(descriptors * _SHARE_OF_MONITORING)))
 
 
 def raise_descriptor_limit() -> None:

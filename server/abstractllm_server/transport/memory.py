@@ -33,6 +33,8 @@ class MemoryTrimmer:
     def trim(self) -> None:
         """Gives back what is free, if the process has grown; called again and again, by one thread."""
         size, now = _resident_bytes(), time.monotonic()
+        if not size:
+            return
         if size > self._latest + _GROWTH:
             self._pause, self._next = _SHORTEST_PAUSE, min(self._next, now + _SHORTEST_PAUSE)
         self._smallest = min(self._smallest, size)
@@ -53,5 +55,5 @@ def _malloc_trim() -> Callable[[int], object] | None:
 def _resident_bytes() -> int:
     try:
         return int(_STATM.read_text().split()[1]) * _PAGE_BYTES
-    except OSError:  # not on macOS, whose allocator needs no help
+    except OSError:  # no descriptor is left; or it is macOS, whose allocator needs no help
         return 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,10 +42,10 @@ def connections(ports: Collection[int]) -> Iterator[Connection]:
 
     gRPC neither tells which connections it has, nor closes one; the system knows them.
     """
-    for name in _names() if ports else ():
-        with suppress(OSError), _borrow(int(name)) as one:
+    for descriptor in _descriptors() if ports else ():
+        with suppress(OSError), _borrow(descriptor) as one:
             if one is not None and one.getsockname()[1] in ports:
-                yield Connection(int(name), _address(one.getpeername()), _received(one))
+                yield Connection(descriptor, _address(one.getpeername()), _received(one))
 
 
 def shut_down(connection: Connection) -> bool:
@@ -83,8 +84,12 @@ def _borrow(descriptor: int) -> Iterator[socket.socket | None]:
         one.detach()
 
 
-def _names() -> list[str]:
-    return [path.name for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
+def _descriptors() -> Iterable[int]:
+    """Returns the descriptors that are open; where none is left to read their folder with, all that there may be."""
+    try:
+        return [int(path.name) for path in Path("/dev/fd").iterdir() if path.name.isdigit()]
+    except OSError:
+        return range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _address(name: tuple[object, ...]) -> Address:
