@@ -227,7 +227,6 @@ def run(
         The process's exit status, if the server could not be started.
     """
     start_logs(settings.log_level, settings.log_format)
-    raise_descriptor_limit()
     if path is not None:
         warn_of_file(path)
     are_ours = signals is None
@@ -237,6 +236,7 @@ def run(
     signals.before_forced_end(end_child_processes)
     signals.before_forced_end(flush_logs)
     try:
+        raise_descriptor_limit()
         registry = LLMRegistry.from_config(
             settings.llms, settings.default, max_loaded=settings.max_loaded, memory_budget=settings.memory_budget
         )

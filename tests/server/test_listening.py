@@ -50,9 +50,14 @@ async def test_port_is_free_again_after_the_stop() -> None:
         await served.works()
 
 
-async def test_address_of_another_machine_refuses() -> None:
-    with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1:0"):
-        await server("192.0.2.1:0").start()
+@pytest.mark.parametrize("key", ["listen", "health", "monitoring"])
+@pytest.mark.parametrize(("host", "reason"), [("192.0.2.1", "assign"), ("no.such.host.invalid", "")])
+async def test_address_that_this_machine_does_not_have_refuses_and_tells_why(key: str, host: str, reason: str) -> None:
+    addresses = {"listen": "127.0.0.1:0", key: f"{host}:1"}
+    settings = ServerSettings(llms={"echo": {}}, insecure=True, **addresses)
+    with pytest.raises(ConfigurationError, match=rf"{key}: cannot listen on {host}:1; .*{reason}") as caught:
+        await Server(LLMRegistry({"echo": ScriptedProvider()}), settings).start()
+    assert "in use" not in caught.value.message
 
 
 @pytest.mark.parametrize("form", ["unix://{}", "unix:{}"])

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from enum import IntEnum
 
+from abstractllm.errors import ConfigurationError
 from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.transport.memory import MemoryTrimmer
 from abstractllm_server.transport.sockets import Address, Connection, address_of_peer, connections, shut_down
@@ -262,8 +263,18 @@ def monitoring_limit(limit: int) -> int:
 
 
 def raise_descriptor_limit() -> None:
-    """Takes as many descriptors as the system allows this process: connections need one each."""
+    """Takes as many descriptors as the system allows this process: connections need one each.
+
+    Raises:
+        ConfigurationError: If there are too few for anything else: without one, gRPC ends the process.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):  # macOS refuses what exceeds its own maximum
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    if soft != resource.RLIM_INFINITY and soft <= _DESCRIPTORS_KEPT:
+        raise ConfigurationError(
+            f"this process may have {soft} file descriptors, and needs more than {_DESCRIPTORS_KEPT}; `ulimit -n` and "
+            "LimitNOFILE of systemd raise the limit"
+        )

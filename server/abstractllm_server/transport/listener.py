@@ -92,7 +92,11 @@ class Listener:
             assert isinstance(self._server, aio.Server)
             return self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
-            raise self._error(f"is {address} in use?") from error
+            fault = _bind_error(host, port)
+            in_use = f"is {address} in use?"
+            raise self._error(
+                in_use if fault is None or fault.errno == errno.EADDRINUSE else str(fault.strerror)
+            ) from error
 
     def _error(self, reason: str) -> ConfigurationError:
         return ConfigurationError(
@@ -111,7 +115,7 @@ def _addresses(host: str) -> list[str]:
     try:
         infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        return [host]  # gRPC says what is wrong with it
+        return [host]  # its first use tells what is wrong with it
     addresses = dict.fromkeys(str(info[4][0]) for info in infos)
     return [address for address in addresses if _exists(address)] or [host]
 
@@ -132,10 +136,11 @@ def _exists(host: str) -> bool:
 
 
 def _is_in_use(host: str, port: int) -> bool:
-    return _bind_error(host, port) == errno.EADDRINUSE
+    fault = _bind_error(host, port)
+    return fault is not None and fault.errno == errno.EADDRINUSE
 
 
-def _bind_error(host: str, port: int) -> int | None:
+def _bind_error(host: str, port: int) -> OSError | None:
     """Returns the error that listening on an address would meet; None if it is free."""
     is_v6 = ":" in host
     try:
@@ -145,7 +150,7 @@ def _bind_error(host: str, port: int) -> int | None:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((host, port))
     except OSError as error:
-        return error.errno
+        return error
     return None
 
 
