@@ -3,15 +3,19 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from abstractllm.errors import ModelNotFoundError
+from abstractllm.errors import InvalidRequestError, ModelNotFoundError
 from abstractllm.testing import ScriptedProvider
 from abstractllm.types import Capabilities
 from abstractllm_api.v1 import config_pb2, models_pb2
 from abstractllm_api.v1 import generation_pb2 as pb
+from abstractllm_server.convert.ceilings import check_ceilings
+from abstractllm_server.convert.wire_format import check_field_count
+from tests.reliability.server_process import serving as process_serving
 from tests.server.support import HANG, Serving, collect, failure, request, serving
 
 P = pb.GenerationParameters
@@ -297,3 +301,42 @@ async def test_crowded_list_is_refused_without_holding_up_others(served: Serving
     error, _ = await asyncio.gather(failure(call(data)), served.works())
     assert (error.reason, error.fields) == ("INVALID_REQUEST", [field])
     assert time.monotonic() - began < HANG
+
+
+FURTHER = {
+    "labels": (b"\x5a\x00" * MANY, "labels"),
+    "options": (_field(9, _field(1, b"") * MANY), "provider_options"),
+    "unknown fields": (b"\x98\x7d\x01" * MANY, "unknown fields"),
+    "texts of parts": (_field(3, _field(1, _field(2, b"\x0a\x00" * MANY))), "chat.messages"),
+}
+
+
+@pytest.mark.parametrize(("data", "field"), [*CROWDED.values(), *FURTHER.values()], ids=[*CROWDED, *FURTHER])
+def test_crowded_message_is_refused_before_it_is_decoded(data: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequestError, match="200000 fields") as refusal:
+        check_field_count(data, pb.GenerateRequest.DESCRIPTOR)
+    assert refusal.value.field == field
+    # What is cut off or no message at all is left to the decoder.
+    check_field_count(data[:100_000] + b"\x80" * 100_000, pb.GenerateRequest.DESCRIPTOR)
+    check_field_count(b"\xff" * 100_000, pb.GenerateRequest.DESCRIPTOR)
+
+
+def test_message_that_makes_use_of_all_ceilings_is_let_through() -> None:
+    message = pb.GenerateRequest(chat=pb.Chat(), labels={str(number): "x" for number in range(32)})
+    for number in range(4096):
+        parts = [pb.Part(tool_call={"id": "1", "name": "f", "arguments_json": "{}"}, provider_state=b"s")] * 2
+        message.chat.messages.add(role=1 + number % 4, parts=parts)
+    message.provider_options.update({"list": [None] * 60_000})
+    message.tools.extend([pb.Tool(name="f", description="d", parameters_json_schema="{}")] * 128)
+    check_ceilings(message)
+    check_field_count(message.SerializeToString(), pb.GenerateRequest.DESCRIPTOR)
+
+
+async def test_crowded_message_takes_little_memory(tmp_path: Path) -> None:
+    async with process_serving(tmp_path) as server, server.channel([("grpc.max_send_message_length", -1)]) as channel:
+        before = server.rss
+        server.reset_peak()
+        call = channel.unary_unary("/abstractllm_api.v1.GenerationService/Generate")
+        error = await failure(call(b"\x3a\x00" * (7 << 20)))
+        assert error.fields == ["tools"]
+        assert server.peak - before < 150

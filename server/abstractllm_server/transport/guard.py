@@ -28,6 +28,7 @@ from abstractllm.errors import (
 from abstractllm.field_limits import FIELD_LIMITS
 from abstractllm_server.convert.ceilings import check_ceilings
 from abstractllm_server.convert.errors import status_of
+from abstractllm_server.convert.wire_format import check_field_count
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.security.identity import Identity, MethodForbiddenError
 from abstractllm_server.telemetry.current import set_current_record
@@ -226,7 +227,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         if not isinstance(data, bytes):  # the end of the call's messages
             return None
         call.record.request_bytes += len(data)
-        assert call.method.decode is not None
+        assert call.method.decode is not None and call.method.request is not None
+        check_field_count(data, call.method.request)
         try:
             request = call.request = call.method.decode(data)
         except Exception:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
+
 __all__ = ["Method", "MethodTable"]
 
 
@@ -17,6 +19,7 @@ class Method:
         path: `/package.Service/Method`.
         handle: The servicer's method; None if there is no such method.
         decode: Reads a request.
+        request: The type of its requests.
         encode: Writes an answer.
         streams_requests: True if a call brings any number of requests.
         streams_responses: True if a call is answered by any number of messages.
@@ -25,6 +28,7 @@ class Method:
     path: str
     handle: Callable[..., Any] | None = None
     decode: Callable[[bytes], Any] | None = None
+    request: Descriptor | None = None
     encode: Callable[[Any], bytes] | None = None
     streams_requests: bool = False
     streams_responses: bool = False
@@ -49,6 +53,7 @@ class MethodTable(dict[str, Method]):
                 path,
                 handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
                 handler.request_deserializer,
+                handler.request_deserializer.__self__.DESCRIPTOR,  # it is the method FromString of the message's class
                 handler.response_serializer,
                 handler.request_streaming,
                 handler.response_streaming,
