@@ -145,7 +145,7 @@ class JsonFormatter(logging.Formatter):
         """Returns the line of a record, without a line end."""
         message = record.msg
         fields = message.fields if isinstance(message, StructuredMessage) else {}
-        values = {
+        values: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
