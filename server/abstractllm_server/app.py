@@ -20,6 +20,7 @@ from abstractllm_server.lifecycle.background_loads import BackgroundLoads, log_s
 from abstractllm_server.lifecycle.reload import ConfigurationReloader, Preparation
 from abstractllm_server.lifecycle.service_manager import ServiceManager
 from abstractllm_server.lifecycle.signals import CLOSING_SECONDS, ProcessSignals
+from abstractllm_server.lifecycle.standard_descriptors import open_standard_descriptors
 from abstractllm_server.lifecycle.supervision import Supervisor
 from abstractllm_server.monitoring.monitor import Monitor
 from abstractllm_server.security.access_control import AccessControl
@@ -226,6 +227,7 @@ def run(
     Returns:
         The process's exit status, if the server could not be started.
     """
+    open_standard_descriptors()
     start_logs(settings.log_level, settings.log_format)
     if path is not None:
         warn_of_file(path)

@@ -143,6 +143,21 @@ async def test_server_without_a_standard_error_serves(tmp_path: Path, closed: st
         assert await asyncio.wait_for(process.wait(), HANG) == 0
 
 
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+async def test_command_that_is_started_without_standard_descriptors_hears_signals(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    """The pipe of the signals had the number of one, until the log took its place."""
+    serve = f"[sys.executable, '-m', 'abstractllm_cli', 'serve', '--config', {str(tmp_path / 'llms.yaml')!r}]"
+    close = "; ".join(f"os.close({descriptor})" for descriptor in closed)
+    program = f"import os, sys\n{close}\nos.execv(sys.executable, {serve})\n"
+    async with started(tmp_path, program, subprocess.DEVNULL) as (process, generation):
+        assert (await generation.Generate(request("hello"), timeout=HANG)).text == "hello"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), HANG) == 0
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_fault_of_the_start_is_told_as_it_was_before(tmp_path: Path, form: str) -> None:
     file = tmp_path / "llms.yaml"

@@ -15,6 +15,7 @@ from enum import Enum, auto
 from typing import Any, NoReturn
 
 from abstractllm_server.lifecycle.stack_dump import log_stacks
+from abstractllm_server.lifecycle.standard_descriptors import open_standard_descriptors
 
 __all__ = ["CLOSING_SECONDS", "Action", "ProcessSignals", "actions"]
 
@@ -111,6 +112,7 @@ class ProcessSignals:
 
     def install(self) -> None:
         """Sets what signals do from now on; called in the main thread, as early as can be."""
+        open_standard_descriptors()
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
