@@ -64,6 +64,10 @@ def _text(text: str) -> bytes:
     return length + bytes((rest,)) + octets
 
 
+_LONGEST_DRAIN = 5.0
+"""Seconds."""
+
+
 class RawConnection:
     """One HTTP/2 connection, from the side of the caller.
 
@@ -150,9 +154,11 @@ class RawConnection:
             await self._writer.drain()
 
     async def drain(self) -> None:
-        """Waits until the server has taken what was written, or has closed the connection."""
-        with suppress(ConnectionError):
-            await self._writer.drain()
+        """Waits until the server has taken what was written, or has closed the connection, for a while."""
+        # The system may keep a connection that the server has closed half open, and say nothing.
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(_LONGEST_DRAIN):
+                await self._writer.drain()
 
     async def until_ended(self, count: int, timeout: float) -> int:
         """Waits until so many streams have ended, or the connection has; returns the number of those that ended."""

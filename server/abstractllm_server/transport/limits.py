@@ -11,7 +11,7 @@ MAX_MESSAGE_BYTES = MESSAGE_BYTES
 
 _CONCURRENT_STREAMS = 128
 """Calls on one connection, beside those that the LLMs run and queue: further ones wait in the client."""
-_PENDING_CALLS, _MOST_PENDING_CALLS = 10_000, 12_000
+_PENDING_CALLS, _MOST_PENDING_CALLS = 20_000, 24_000
 """Calls whose headers have arrived and that nothing has looked at yet. Each takes 15 kB in grpc; beyond the first
 number grpc ends some, beyond the second all, as a bare CANCELLED."""
 _HANDSHAKE_MS = 10_000
