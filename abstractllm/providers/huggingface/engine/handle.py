@@ -15,7 +15,13 @@ from abstractllm._core.admission.token_budgets import TokenBudgets
 from abstractllm._core.forks import forget_in_forked_child
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.enums import LlmState
-from abstractllm.errors import GenerationCancelledError, InvalidRequestError, ModelInUseError
+from abstractllm.errors import (
+    GenerationCancelledError,
+    InvalidRequestError,
+    ModelInUseError,
+    OverloadedError,
+    RateLimitedError,
+)
 from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
 from abstractllm.providers.huggingface.engine.history import History
 from abstractllm.providers.huggingface.engine.pending_request import PendingRequest
@@ -204,7 +210,12 @@ class Engine:
             raise InvalidRequestError(f"prompt: {error}", field="prompt") from error
         with self._state.lock:
             self._require_open()
-            self._queue.add(pending, self.loaded)
+            try:
+                self._queue.add(pending, self.loaded)
+            except (OverloadedError, RateLimitedError):
+                # Where nobody may wait, a model would else never be loaded, and everybody be refused for ever.
+                self._supervisor.start()
+                raise
             self._state.last_used = time.monotonic()
             self._supervisor.start()
             self._supervisor.dispatch()
@@ -226,6 +237,12 @@ class Engine:
             self._supervisor.patience = limits.patience
 
     # Loading and unloading.
+
+    def begin_loading(self) -> None:
+        """Starts loading if need be; nobody waits for it."""
+        with self._state.lock:
+            self._require_open()
+            self._supervisor.start()
 
     async def progress(self) -> AsyncGenerator[LoadProgress, None]:
         """Starts loading if need be, and follows it; the last state is READY. Leaving it does not stop the load.
