@@ -6,6 +6,8 @@ from collections import Counter
 from contextlib import aclosing
 from typing import Any
 
+import pytest
+
 from abstractllm import AbstractLLMError, ErrorReason, OverloadedError, RateLimitedError, TextDelta, create_llm
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.requests import make_request
@@ -190,3 +192,10 @@ async def test_requests_that_wait_for_what_ollama_says_of_the_model_are_bounded(
         assert not late.done()
         await end([*tasks, late], server)
         assert (llm.queued, llm.running) == (0, 0)
+
+
+@pytest.mark.parametrize("limits", [{"max_queue": 0}, {"callers": {"*": {"max_queue": 0}}}], ids=["all", "callers"])
+async def test_an_ollama_server_before_which_nobody_may_wait_is_asked_all_the_same(limits: dict[str, Any]):
+    says = ollama_server.says(ollama_server.answer("yes"))
+    async with ollama_server.asking(says, **limits) as (llm, _):
+        assert await ask(llm) == "yes"

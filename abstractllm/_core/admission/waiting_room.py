@@ -19,6 +19,8 @@ R = TypeVar("R")
 class WaitingRoom:
     """Bounds the requests that wait for the same thing, and their bytes, as if they waited for their turn.
 
+    One is let in whatever the limits: where nobody may wait, what all need to know would never become known.
+
     Args:
         limits: The limits of what waits, and of callers.
     """
@@ -53,7 +55,8 @@ class WaitingRoom:
         """
         try:
             with self._lock:
-                displaced = self._admission.add(passage, goes_at_once=False, is_serving=False)
+                is_first = not self._admission.waiting
+                displaced = self._admission.add(passage, goes_at_once=is_first, is_serving=False)
         except BaseException:
             work.close()
             raise

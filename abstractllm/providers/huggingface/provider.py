@@ -14,13 +14,7 @@ from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import ConfigValues
 from abstractllm.enums import LlmState
-from abstractllm.errors import (
-    AbstractLLMError,
-    ModelInUseError,
-    OverloadedError,
-    RateLimitedError,
-    ServerShuttingDownError,
-)
+from abstractllm.errors import AbstractLLMError, ModelInUseError, ServerShuttingDownError
 from abstractllm.providers.huggingface.answer_events import answer_events
 from abstractllm.providers.huggingface.cached_models import CachedModels
 from abstractllm.providers.huggingface.capabilities import PARAMETERS, capabilities_of
@@ -106,11 +100,7 @@ class HuggingFaceProvider(CachedModels):
             settings = config.engine_settings(request.parameters.model or "")
             engine = self._pool.find(settings.load_settings)
             if engine is None or engine.loaded is None:
-                try:
-                    await self._checking.during(Passage.of(request), self._load_model(settings))
-                except (OverloadedError, RateLimitedError):
-                    self._pool.get(settings).begin_loading()  # as for a request without tools
-                    raise
+                await self._checking.during(Passage.of(request), self._load_model(settings))
         return await super().check(request, config)
 
     async def _load_model(self, settings: EngineSettings) -> None:

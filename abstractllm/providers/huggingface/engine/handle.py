@@ -238,12 +238,6 @@ class Engine:
 
     # Loading and unloading.
 
-    def begin_loading(self) -> None:
-        """Starts loading if need be; nobody waits for it."""
-        with self._state.lock:
-            self._require_open()
-            self._supervisor.start()
-
     async def progress(self) -> AsyncGenerator[LoadProgress, None]:
         """Starts loading if need be, and follows it; the last state is READY. Leaving it does not stop the load.
 
