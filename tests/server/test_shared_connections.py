@@ -1,5 +1,6 @@
 """One connection with the calls of many callers, as a gateway brings them: nobody pays for another's."""
 
+import asyncio
 import struct
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,12 @@ async def test_calls_without_a_message_make_place_for_their_own_caller_s_alone(
         await gateway.send(patient, message(pb.GenerateRequest(prompt="hello").SerializeToString()))
         await until(lambda: patient in gateway.ended)
         assert gateway.ended[patient]["grpc-status"] == "0"
+
+
+async def test_burst_of_long_prompts_through_one_connection_is_answered_whole() -> None:
+    async with serving() as served:
+        prompt = "x" * 100_000
+        answers = await asyncio.gather(
+            *(served.generation.CountTokens(pb.CountTokensRequest(prompt=prompt)) for _ in range(800))
+        )
+        assert {answer.input_tokens for answer in answers} == {1}

@@ -10,11 +10,17 @@ __all__ = ["PhaseTimer"]
 
 Item = TypeVar("Item", bound=Hashable)
 
+_LATE = 0.1
+"""Seconds by which the timer may be late before the event loop counts as held up."""
+_SECOND_LOOK = 0.05
+"""Seconds that a loop which was held up has to see what came meanwhile."""
+
 
 class PhaseTimer(Generic[Item]):
     """Watches items that are in a phase, and reports those that stay in it too long.
 
-    One timer serves all of them: one for each message would cost more than the message.
+    One timer serves all of them: one for each message would cost more than the message. An event loop that was held up
+    looks first at what came meanwhile: its own lateness is nobody else's.
 
     Args:
         seconds: The time limit of the phase.
@@ -27,6 +33,7 @@ class PhaseTimer(Generic[Item]):
         self._starts: dict[Item, float] = {}
         """The items in the phase, and since when: the longest first."""
         self._timer: asyncio.TimerHandle | None = None
+        self._is_second_look = False
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -47,8 +54,15 @@ class PhaseTimer(Generic[Item]):
 
     def _look(self) -> None:
         """Reports the items that have been too long, and sets the timer for the next that will have."""
-        self._timer = None
         loop = asyncio.get_running_loop()
+        assert self._timer is not None
+        is_late = loop.time() - self._timer.when() > _LATE
+        self._timer = None
+        if is_late and not self._is_second_look:
+            self._is_second_look = True
+            self._timer = loop.call_later(_SECOND_LOOK, self._look)
+            return
+        self._is_second_look = False
         latest = loop.time() - self.seconds
         while self._starts:
             item, since = next(iter(self._starts.items()))

@@ -15,7 +15,7 @@ from abstractllm_server.transport.reading_turns import ReadingTurns
 
 __all__ = ["WaitingCalls"]
 
-_PENDING, _PENDING_PER_SOURCE = 256, 64
+_PENDING, _PENDING_PER_SOURCE = 256, 192
 """Calls whose headers have arrived and whose message has not. Each takes about 20 kB, most of it in grpc."""
 _PROBES, _PROBES_PER_SOURCE = 256, 128
 """Calls of those who need no credentials, until they end: checks of health, most of them watching."""
