@@ -351,6 +351,7 @@ def test_variable_that_asks_for_what_there_is_not_is_refused_at_the_start(
 ) -> None:
     done = refused_start(tmp_path, **{variable: value})
     assert named in done.stderr and value in done.stderr
+    assert "llms.yaml" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: NOT_CONFIGURED: ")
     assert "Traceback" not in done.stderr
 

@@ -67,6 +67,8 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
 
 def locate(error: ConfigurationError, path: Path | None) -> ConfigurationError:
     """Returns an error with the file and the line of its key, for faults that show when the settings are used."""
+    if error.field and error.field.isupper():  # a variable of the environment
+        return error
     # A pipe cannot be read twice.
     return at_line(error, path, line_of(error, read_yaml(path).lines) if path and path.is_file() else None)
 

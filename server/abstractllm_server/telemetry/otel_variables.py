@@ -51,7 +51,8 @@ def naming_variables(signal: Signal) -> Iterator[None]:
         raise
     except Exception as error:  # the SDK reads many variables, each in a way of its own
         raise ConfigurationError(
-            f"{signal} cannot be started: one of the environment variables OTEL_* cannot be used: {error!r:.200}"
+            f"{signal} cannot be started: one of the environment variables OTEL_* cannot be used: {error!r:.200}",
+            field="OTEL_*",
         ) from error
 
 
