@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -22,10 +21,11 @@ _BEGIN, _END = (
     "<!-- End of the figures. -->",
 )
 _LINE = re.compile(r"\| (?P<numbers>[0-9, ]+) \| .* \|")
+_HEADING = re.compile(r"^### Rows? (?P<numbers>[0-9, ]+): .*\n", re.MULTILINE)
 
 
 class Results:
-    """The lines of the table, by row.
+    """The lines of the table, and the lists of figures below it, by row.
 
     Args:
         page: The page whose lines are kept until a row is measured anew.
@@ -34,30 +34,38 @@ class Results:
     def __init__(self, page: Path) -> None:
         text = page.read_text("utf-8") if page.exists() else ""
         inside = text.partition(_BEGIN)[2].partition(_END)[0]
-        lines = (line for line in inside.splitlines() if _LINE.fullmatch(line))
-        self._lines = {_LINE.fullmatch(line)["numbers"]: line for line in lines}  # type: ignore[index]
+        self._lines = {match["numbers"]: match[0] for match in map(_LINE.fullmatch, inside.splitlines()) if match}
+        headings = list(_HEADING.finditer(inside))
+        ends = [heading.start() for heading in headings[1:]] + [len(inside)]
+        self._lists = {
+            heading["numbers"]: inside[heading.start() : end].strip()
+            for heading, end in zip(headings, ends, strict=True)
+        }
 
     def put(self, row: Row, outcome: Outcome, *, small: bool) -> None:
-        """Replaces the line of a row."""
+        """Replaces the line and the list of a row."""
         numbers = ", ".join(map(str, row.numbers))
         flags = f"--rows {','.join(map(str, row.numbers))}" + (" --small" if small else "")
-        shown = "; ".join(f"{figure}" if figure.passed else f"**{figure}**" for figure in outcome.figures)
-        today = datetime.now(UTC).strftime("%Y-%m-%d")
-        cells = (
-            numbers,
-            row.title,
-            row.pass_mark,
-            shown.replace("|", "\\|").replace("\n", " "),
-            "pass" if outcome.passed else "**missed**",
-            f"{today}, `{flags}`",
-        )
+        missed = [figure for figure in outcome.figures if not figure.passed]
+        result = "; ".join(f"**{figure}**" for figure in missed) if missed else "pass"
+        cells = (numbers, row.title, row.pass_mark, result.replace("|", "\\|").replace("\n", " "))
         self._lines[numbers] = f"| {' | '.join(cells)} |"
+        today = datetime.now(UTC).strftime("%Y-%m-%d")
+        heading = f"### Row{'s' if len(row.numbers) > 1 else ''} {numbers}: {row.title}"
+        figures = (f"- {figure}" if figure.passed else f"- **{figure}**" for figure in outcome.figures)
+        shown = "\n".join(figure.replace("\n", " ") for figure in figures)
+        self._lists[numbers] = f"{heading}\n\n{today}, `{flags}`\n\n{shown}"
 
-    def table(self) -> str:
-        """Returns the table in Markdown."""
-        head = "| row | situation | pass mark | measured | | date, flags |\n|---|---|---|---|---|---|\n"
-        lines = sorted(self._lines.items(), key=lambda item: json.loads(f"[{item[0]}]"))
-        return head + "\n".join(line for _, line in lines) + "\n"
+    def text(self) -> str:
+        """Returns the table, and the figures of each row, in Markdown."""
+        head = "| row | situation | pass mark | result |\n|---|---|---|---|\n"
+        table = "\n".join(self._lines[numbers] for numbers in sorted(self._lines, key=_order))
+        lists = "\n\n".join(self._lists[numbers] for numbers in sorted(self._lists, key=_order))
+        return f"{head}{table}\n\n## All figures\n\n{lists}\n"
+
+
+def _order(numbers: str) -> list[int]:
+    return [int(number) for number in numbers.split(",")]
 
 
 def write_page(page: Path, results: Results) -> None:
@@ -71,7 +79,7 @@ def write_page(page: Path, results: Results) -> None:
         raise ValueError(f"{page} lacks the marks of the table")
     before, _, rest = text.partition(_BEGIN)
     after = rest.partition(_END)[2]
-    page.write_text(f"{before}{_BEGIN}\n{_machine()}\n\n{results.table()}{_END}{after}", "utf-8")
+    page.write_text(f"{before}{_BEGIN}\n{_machine()}\n\n{results.text()}{_END}{after}", "utf-8")
 
 
 def _machine() -> str:

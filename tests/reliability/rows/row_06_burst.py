@@ -36,7 +36,7 @@ async def measure(setting: Setting) -> Figures:
 async def _judge(figures: Figures, name: str, prober: GoodCaller) -> None:
     met = await prober.stop()
     figures.equal(f"{name}, not SERVING", met.errors, {})
-    figures.at_most(f"{name}, p99 of {met.calls}", met.percentile(0.99), 100, "ms")
+    figures.at_most(f"{name}, p99 of {met.calls} calls", met.percentile(0.99), 100, "ms")
 
 
 async def _bare(figures: Figures, server: ServerProcess, calls: int) -> None:

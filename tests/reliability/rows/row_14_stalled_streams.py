@@ -54,7 +54,7 @@ async def measure(setting: Setting) -> Figures:
                 for connection in opened:
                     await connection.close()
             figures.equal(f"{name}: errors of another caller", met.errors, {})
-            figures.at_most(f"{name}: its p99 of {met.calls}", met.percentile(0.99), max(2 * usual, _FLOOR), "ms")
+            figures.at_most(f"{name}: its p99 of {met.calls} calls", met.percentile(0.99), max(2 * usual, _FLOOR), "ms")
             figures.inform(f"{name}: its slowest call, as the streams begin", met.percentile(1), "ms")
     return figures
 
