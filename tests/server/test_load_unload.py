@@ -158,7 +158,9 @@ async def test_closing_ends_a_load(directory: Path, stage: str) -> None:
         assert (await failure(all_of(load(served)))).reason == "SHUTTING_DOWN"
 
 
-async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(directory: Path, tmp_path: Path) -> None:
+async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with local(tmp_path / "nowhere") as (served, llm):
         error = await failure(all_of(load(served)))
         assert (error.code.name, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
@@ -166,6 +168,8 @@ async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(directory:
         assert (error.metadata["llm"], error.metadata["provider"]) == ("local", "huggingface")
         assert llm.state[0] == "failed"
         assert names(await all_of(unload(served)))[-1] == "UNLOADED"
+    assert "there is no directory" in caplog.text
+    assert "Traceback" not in caplog.text
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{", "utf-8")
     async with local(tmp_path / "broken") as (served, llm):

@@ -221,6 +221,23 @@ def test_tokens_names_and_timeouts_come_into_force_at_once(tmp_path: Path) -> No
         assert "takes effect when" not in server.log
 
 
+def test_a_model_that_cannot_be_loaded_is_told_with_its_llm(tmp_path: Path) -> None:
+    program = """
+import contextlib
+from abstractllm.errors import ModelLoadError
+from abstractllm.testing import ScriptedProvider
+@contextlib.asynccontextmanager
+async def prepared_for(self, config, *, replace):
+    raise ModelLoadError("there is no memory", llm=self.name)
+    yield
+ScriptedProvider.prepared_for = prepared_for
+"""
+    with server_process(tmp_path, LLMS, program=program + MAIN) as server:
+        rewrite(server, "llms:\n  echo: {provider: scripted, reply: other}\n")
+        reload(server, REFUSED)
+        assert "nothing has changed: llms.echo: there is no memory" in server.log
+
+
 def test_signal_to_stop_while_a_reload_loads_a_model_ends_both(tmp_path: Path) -> None:
     program = """
 import asyncio, contextlib

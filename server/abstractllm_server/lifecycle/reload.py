@@ -87,7 +87,8 @@ class ConfigurationReloader:
                 for fault in faults_of(error):
                     logger.error("the configuration is not taken over, nothing has changed: %s", fault.message)
             except AbstractLLMError as error:
-                logger.error("the configuration is not taken over, nothing has changed: %s", error.message)
+                place = f"llms.{error.llm}: " if error.llm else ""
+                logger.error("the configuration is not taken over, nothing has changed: %s%s", place, error.message)
             except Exception:
                 logger.exception("the configuration is not taken over, nothing has changed")
             self.outcomes[outcome] += 1

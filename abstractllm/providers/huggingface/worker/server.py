@@ -87,7 +87,8 @@ class Worker:
             model = _load(settings, self._report_loading)
             engine = self._start_batching(model, settings)
         except AbstractLLMError as error:
-            traceback.print_exc()
+            if error.__cause__ is not None:  # what is refused here by itself is told by its message
+                traceback.print_exc()
             self.send(LoadFailed(error.reason, error.message, error.field))
             threading.Event().wait(_CLOSE_SECONDS)
             return
