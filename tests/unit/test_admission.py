@@ -260,7 +260,8 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
     chance = random.Random(5)
     refused = 0
     for _ in range(30):
-        queue, process, model = queue_of(12), Process(), loaded(chance.choice([1, 4]))
+        byte_limit = chance.choice([UNBOUNDED, 4000])
+        queue, process, model = queue_of(12, byte_limit), Process(), loaded(chance.choice([1, 4]))
         requests: dict[int, PendingRequest] = {}
         over = 0
         at_work: set[int] = set()
@@ -268,7 +269,8 @@ async def test_whatever_comes_in_is_let_go_of_once(clock: Callable[[float], None
             clock(chance.random())
             match chance.randrange(6):
                 case 0 | 1 | 2:
-                    new = pending(number, f"caller {chance.randrange(4)}", count=chance.random() < 0.2)
+                    text = "x" * chance.choice([5, 500, 3000])
+                    new = pending(number, f"caller {chance.randrange(4)}", text, count=chance.random() < 0.2)
                     try:
                         queue.add(new, model)
                         requests[number] = new
