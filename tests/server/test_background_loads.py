@@ -112,7 +112,7 @@ async def test_one_that_takes_the_name_of_one_that_pauses_is_loaded_too(monkeypa
         await until(lambda: loads == ["local"])
 
 
-async def test_a_reload_tries_one_that_has_failed_though_its_keys_are_the_same() -> None:
+async def test_a_reload_loads_what_has_failed_and_what_preload_names_anew_though_no_llm_has_changed() -> None:
     registry = LLMRegistry({"local": ScriptedProvider(), "other": ScriptedProvider()})
     settings = ServerSettings(llms={name: {"provider": "scripted"} for name in ("local", "other")})
     loads: list[str] = []
@@ -124,6 +124,13 @@ async def test_a_reload_tries_one_that_has_failed_though_its_keys_are_the_same()
         reloader.request()
         await until(lambda wanted=count: reloader.outcomes["success"] == wanted)  # type: ignore[misc]
     assert loads == ["local"]
+    settings = settings.model_copy(update={"preload": ("other", "local")})
+    for llm in registry:
+        llm._become(LlmState.UNLOADED, "")
+    for count in (3, 4):  # the second time nothing is new
+        reloader.request()
+        await until(lambda wanted=count: reloader.outcomes["success"] == wanted)  # type: ignore[misc]
+    assert loads == ["local", "other"]
     task.cancel()
     await registry.close()
 

@@ -25,8 +25,7 @@ Preparation = Callable[[ServerSettings], Callable[[], None]]
 """Prepares the change of a key, which may fail, and returns the function that makes it, which may not."""
 
 _KEYS_OF_LLMS = ("llms", "default", "max_loaded", "memory_budget")
-_KEYS_OF_THE_START = ("preload",)
-"""Keys that are read again, and mean something when LLMs are added."""
+_KEYS_OF_LOADS = ("preload",)
 _KEYS_WITH_A_VALUE = ("tls.client_ca",)
 """Keys of which another value can be taken over, but neither the first nor none."""
 
@@ -43,7 +42,8 @@ class ConfigurationReloader:
         registry: The LLMs.
         preparations: The keys, beside those of the LLMs, that can change while the server runs.
         service_manager: Is told.
-        load_llms: Begins to load LLMs, by their names: those of `preload` that were added or changed, or have failed.
+        load_llms: Begins to load LLMs, by their names: those of `preload` that are new there, were changed, or have
+            failed.
 
     Attributes:
         settings: The settings in force.
@@ -132,6 +132,7 @@ class ConfigurationReloader:
 
             return change_others
 
+        wanted_before = before.preload if before.preload is not None else (self._registry.default,)
         await prepare_others()  # for its faults: loading models may take long
         difference = await self._registry.apply(
             after.llms,
@@ -141,16 +142,18 @@ class ConfigurationReloader:
             prepare_others=prepare_others,
         )
         self._tell(difference, changed, fixed)
-        wanted = (self._registry.default,) if after.preload is None else after.preload
-        new = (*difference.added, *difference.changed)
+        wanted = after.preload if after.preload is not None else (self._registry.default,)
+        unchanged = set(wanted_before) - {*difference.added, *difference.changed}
         # What kept one from being loaded may lie outside the file, and be mended by now.
-        self._load_llms([name for name in wanted if name in new or self._registry[name].state[0] is LlmState.FAILED])
+        self._load_llms(
+            [name for name in wanted if name not in unchanged or self._registry[name].state[0] is LlmState.FAILED]
+        )
 
     def _is_fixed(self, key: str, before: ServerSettings, after: ServerSettings) -> bool:
         """Returns whether a change of a key takes a restart."""
         if key in _KEYS_WITH_A_VALUE and None in (_value(before, key), _value(after, key)):
             return True
-        return key not in (*self._preparations, *_KEYS_OF_LLMS, *_KEYS_OF_THE_START)
+        return key not in (*self._preparations, *_KEYS_OF_LLMS, *_KEYS_OF_LOADS)
 
     def _tell(self, difference: Difference, changed: list[str], fixed: list[str]) -> None:
         keys = ", ".join(key for key in changed if key not in (*fixed, "llms"))
