@@ -273,6 +273,13 @@ def test_a_label_that_cannot_stand_in_the_file_is_refused(file: Path, label: str
     assert not file.exists()
 
 
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="not a regular file"):
+        TokenEditor(pipe).create(Role.ADMIN)
+    assert pipe.is_fifo()
+
+
 @pytest.mark.parametrize("name", ["", "nobody", "twin", digest_of("one")[:7]])
 def test_a_name_that_is_of_no_token_or_of_several_is_refused(file: Path, name: str) -> None:
     text = line("one", "admin", "twin") + line("two", "admin", "twin")
@@ -311,8 +318,8 @@ def test_the_command_names_a_file_that_is_not_there(file: Path, arguments: tuple
     assert f"'{file}' does not exist" in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize("expires", ["2020-01-01", "soon", "-1d", "0d", "0x1d", ""])
+@pytest.mark.parametrize("expires", ["2020-01-01", "soon", "-1d", "0d", "0x1d", "9999-12-31T23:59-14:00", ""])
 def test_the_command_refuses_an_expiry_that_is_none(file: Path, expires: str) -> None:
     done = command("create", "--file", file, "--role", "admin", f"--expires={expires}")
-    assert (done.returncode, file.exists()) == (2, False)
+    assert (done.returncode, file.exists()) == (2, False), done.stderr
     assert "Traceback" not in done.stderr

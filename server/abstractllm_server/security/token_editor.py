@@ -14,6 +14,7 @@ from pathlib import Path
 from abstractllm.errors import ConfigurationError
 from abstractllm_server.security.token_entries import ENCODING, NO_TOKENS, TokenEntry, digest_of, read_entries
 from abstractllm_server.settings import Role
+from abstractllm_server.settings.bounded_files import read_file
 
 __all__ = ["TokenEditor"]
 
@@ -43,7 +44,7 @@ class TokenEditor:
             ConfigurationError: If a line is wrong.
         """
         try:
-            text = self._file.read_text(ENCODING)
+            text = read_file(self._file).decode(ENCODING)
         except FileNotFoundError:
             return ()
         except (OSError, UnicodeDecodeError):

@@ -140,7 +140,8 @@ def _parse_time(text: str | None) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        # In UTC, which must be within the years that there are: it is written so.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
     except (ValueError, OverflowError):
         raise ValueError("the time of the expiry must be as 2027-01-31 or 2027-01-31T12:00:00Z") from None
 
