@@ -17,7 +17,8 @@ from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server.transport import connections, sockets
 from abstractllm_server.transport.connections import connection_limit
 from abstractllm_server.transport.sockets import address_of_peer
-from tests.reliability.http2 import RawConnection, header_block
+from tests.reliability.http2 import RawConnection, frame, header_block
+from tests.reliability.server_process import free_port
 from tests.reliability.server_process import serving as process_serving
 from tests.reliability.tokens import TOKEN, token_file
 from tests.server.certificates import Authority
@@ -181,3 +182,15 @@ async def test_strangers_who_do_not_shake_hands_cannot_crash_the_server(tmp_path
                 await asyncio.sleep(0.2)
         assert await server.is_healthy()
         assert server.process.returncode is None
+
+
+async def test_strangers_at_the_ports_for_monitoring_leave_descriptors_to_callers(tmp_path: Path) -> None:
+    ports = {name: f"127.0.0.1:{free_port()}" for name in ("monitoring", "health")}
+    async with process_serving(tmp_path, descriptors=256, **ports) as server, contextlib.AsyncExitStack() as stack:
+        for address in (server.address, *ports.values()):
+            for stranger in await stack.enter_async_context(silent(address, 150)):
+                with contextlib.suppress(ConnectionError):
+                    stranger.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        for _ in range(3):
+            assert await server.becomes_healthy(timeout=HANG) < HANG / 2
+            await asyncio.sleep(0.2)
