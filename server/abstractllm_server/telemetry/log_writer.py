@@ -112,12 +112,13 @@ class LogWriter:
 
     def _run(self) -> None:
         while True:
-            batch = self._next_batch()
-            records = sum(not isinstance(item, threading.Event) for _, item in batch)
+            batch: list[tuple[int, Item]] = []
             is_written = False
             # Whatever a record holds, and even without memory, the thread goes on.
             with contextlib.suppress(Exception):
+                self._take_next(batch)
                 is_written = self._write_lines([self._line(item) for _, item in batch])
+            records = sum(not isinstance(item, threading.Event) for _, item in batch)
             with self._lock:
                 self._waiting_bytes -= sum(size for size, _ in batch)
                 if not is_written:
@@ -138,16 +139,14 @@ class LogWriter:
             self._told_at = time.monotonic()
         return is_written
 
-    def _next_batch(self) -> list[tuple[int, Item]]:
-        """Waits for what is to be written next; an empty batch if there are only dropped records to tell of."""
-        batch: list[tuple[int, Item]] = []
+    def _take_next(self, batch: list[tuple[int, Item]]) -> None:
+        """Waits for what is to be written next, and adds it to a batch; nothing if there are only dropped records."""
         with contextlib.suppress(queue.Empty):
             batch.append(self._queue.get(timeout=_NOTE_INTERVAL if self._dropped > self._told else None))
             size = batch[0][0]
             while size < _BATCH_BYTES:
                 batch.append(self._queue.get_nowait())
                 size += batch[-1][0]
-        return batch
 
     def _line(self, item: Item) -> str:
         if isinstance(item, threading.Event):
