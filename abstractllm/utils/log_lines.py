@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JsonFormatter", "StructuredMessage", "TextFormatter", "escape", "shortened"]
+__all__ = ["MAX_CHARACTERS", "JsonFormatter", "StructuredMessage", "TextFormatter", "escape", "shortened"]
 
 MAX_CHARACTERS = 65_536
 """Characters of one message, field or traceback; the rest is left out, and its length told."""

@@ -113,6 +113,19 @@ def test_traceback_is_written_without_holding_its_frames(log: Log) -> None:
     assert lines[-2] == b"  | ValueError: no good"
 
 
+def test_exception_that_repeats_a_whole_request_is_cut_and_not_lost(log: Log) -> None:
+    try:
+        raise ValueError("forged\n2026-01-01T00:00:00.000Z INFO " + "x" * 20_000_000)
+    except ValueError:
+        log.logger.exception("the call failed")
+    lines = log.lines()
+    assert lines[0].endswith(b"ERROR abstractllm.test the call failed")
+    assert any(b"test_exception_that_repeats" in line for line in lines)
+    assert all(line.startswith(b"  | ") for line in lines[1:-1])
+    assert sum(map(len, lines)) < 100_000
+    assert log.writer.dropped == 0
+
+
 class Unprintable:
     def __str__(self) -> str:
         raise RuntimeError("cannot be shown")

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 
-from abstractllm.utils.log_lines import StructuredMessage, shortened
+from abstractllm.utils.log_lines import MAX_CHARACTERS, StructuredMessage, shortened
 
 __all__ = ["AUDIT_LOGGER", "LogWriter", "QueueHandler"]
 
@@ -228,8 +228,14 @@ def _detached(record: logging.LogRecord) -> tuple[logging.LogRecord, int]:
     if record.exc_info and record.exc_info[0] is not None:
         # Without its frames and without reading the sources, which the writer does.
         trace = traceback.TracebackException(*record.exc_info, lookup_lines=False, compact=True)
-        size += sum(map(len, trace.format_exception_only())) + _TRACE_BYTES
-        copied.__dict__["trace"] = trace
+        size += _TRACE_BYTES
+        if (length := sum(map(len, trace.format_exception_only()))) > MAX_CHARACTERS:
+            # An exception may say what it failed at, as a whole: it must not wait so, nor be dropped for its size.
+            copied.exc_text = shortened("".join(trace.format()))
+            size += len(copied.exc_text)
+        else:
+            copied.__dict__["trace"] = trace
+            size += length
     return copied, size
 
 
