@@ -10,6 +10,9 @@ from abstractllm.errors import ConfigurationError
 
 __all__ = ["check_port_address", "is_local"]
 
+_NAME = re.compile("[A-Za-z0-9_.-]+")
+"""The name of a host, or an address of IPv4."""
+
 
 def is_local(listen: str) -> bool:
     """Returns whether only this machine can connect to an address.
@@ -49,8 +52,17 @@ def check_port_address(address: str, key: str) -> None:
 def _host(address: str) -> str | None:
     """Returns the host of `HOST:PORT` or `[IPV6]:PORT`; None if an address has another form."""
     host, separator, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    is_valid_host = host not in ("", "unix") and (bracketed or ":" not in host)
+    is_valid_host = host != "unix" and (_NAME.fullmatch(host) or _is_bracketed_ipv6(host))
     if not separator or not is_valid_host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         return None
     return host
+
+
+def _is_bracketed_ipv6(host: str) -> bool:
+    if not (host.startswith("[") and host.endswith("]") and host.isascii() and host.isprintable()):
+        return False
+    try:
+        ipaddress.IPv6Address(host[1:-1])
+    except ValueError:
+        return False
+    return True
