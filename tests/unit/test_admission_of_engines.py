@@ -75,6 +75,19 @@ async def test_limits_of_callers_hold_for_a_local_model_too(llm: HuggingFaceProv
     assert [await ask(llm, "rich"), await ask(llm, "rich")] == ["ok", "RATE_LIMITED"]
 
 
+async def test_who_waits_for_a_limit_goes_on_as_soon_as_that_is_gone(llm: HuggingFaceProvider) -> None:
+    llm.set_config(callers={"one": {"max_running": 1}})
+    running = asyncio.create_task(ask(llm, "one", max_tokens=100_000))
+    await until(lambda: llm.counters.running)
+    waiting = asyncio.create_task(ask(llm, "one"))
+    await until(lambda: llm.queued_bytes)
+    llm.set_config(callers={})
+    assert llm.queued_bytes == 0  # the engine has it
+    running.cancel()
+    assert await waiting == "ok"
+    await asyncio.wait([running])
+
+
 async def test_engine_for_which_there_is_no_thread_fails_its_requests_and_is_tried_again(
     llm: HuggingFaceProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -235,6 +235,7 @@ class Engine:
             self._queue.configure(limits.admission)
             self._supervisor.set_keep_alive(limits.keep_alive)
             self._supervisor.patience = limits.patience
+            self._supervisor.dispatch()  # some may wait for a limit that is gone
 
     # Loading and unloading.
 
