@@ -250,6 +250,20 @@ def test_a_disk_that_hangs_holds_up_no_metric(metrics: Metrics) -> None:
     wait_until(lambda: samples(metrics).get("abstractllm_model_cache_size_bytes") == [({}, 700.0)])
 
 
+def test_an_llm_that_fails_takes_none_of_the_others_along(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(ScriptedProvider):
+        @property
+        def queued(self) -> int:
+            raise RuntimeError("no number")
+
+    metrics.add_source(LlmMeasurements(LLMRegistry({"bad": Failing(), "good": ScriptedProvider()})))
+    for _ in range(2):
+        values = samples(metrics)
+        assert [labels["abstractllm_llm"] for labels, _ in values["abstractllm_llm_ready"]] == ["good"]
+        assert "abstractllm_model_cache_size_bytes" in values
+    assert [record.getMessage() for record in caplog.records] == ["the metrics of LLM bad cannot be read"]
+
+
 def test_a_source_that_fails_takes_none_of_the_others_along(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
     metrics.add_source(lambda: [Measurement("abstractllm.server.connections", 3)])
     metrics.add_source(lambda: 1 / 0)  # type: ignore[arg-type, return-value]

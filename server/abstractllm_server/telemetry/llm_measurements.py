@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from abstractllm.statistics import EngineStatistics
 from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["LlmMeasurements"]
+
+logger = logging.getLogger("abstractllm.server")
 
 _LOOKUP_PATIENCE = 0.5
 """Seconds that a scrape waits for the sizes of model caches; else it tells those of the last time."""
@@ -29,6 +32,8 @@ class LlmMeasurements:
 
     def __init__(self, registry: LLMRegistry) -> None:
         self._registry = registry
+        self._faulty: set[str] = set()
+        """The names of the LLMs whose latest measurements failed."""
         self._cache_bytes: int | None = None
         self._lookup: threading.Thread | None = None
         self._next_lookup = 0.0
@@ -36,7 +41,15 @@ class LlmMeasurements:
     def __call__(self) -> Iterator[Measurement]:
         """Yields the measurements of each LLM, and those of all together."""
         for llm in tuple(self._registry):
-            yield from _of_llm(llm)
+            try:
+                measurements = tuple(_of_llm(llm))
+            except Exception:  # another package's provider may fail here, and is not to take the others along
+                if llm.name not in self._faulty:
+                    self._faulty.add(llm.name)
+                    logger.exception("the metrics of LLM %s cannot be read", llm.name)
+            else:
+                self._faulty.discard(llm.name)
+                yield from measurements
         if (size := self._model_cache_bytes()) is not None:
             yield Measurement("abstractllm.model_cache.size", size)
 
