@@ -71,12 +71,21 @@ def engine_alone(folder: Path, threads: int, sampled: bool) -> Iterator[System]:
 
 
 @contextmanager
-def ours(folder: Path, threads: int, **options: Any) -> Iterator[System]:
+def ours(
+    folder: Path,
+    threads: int,
+    *,
+    server_keys: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Iterator[System]:
     """Starts our server and its engine process, which are called over gRPC.
 
     Args:
         folder: The model.
         threads: CPU threads of torch.
+        server_keys: Further keys of the server's configuration.
+        environment: Variables of the server's environment.
         **options: Further keys of the LLM's configuration.
     """
     file, log = folder / "llms.yaml", folder / "server.log"
@@ -88,10 +97,13 @@ def ours(folder: Path, threads: int, **options: Any) -> Iterator[System]:
         "max_queue": 1000,
         **options,
     }
-    file.write_text(json.dumps({"listen": "127.0.0.1:0", "log_level": "info", "llms": {"local": llm}}))
+    settings = {"listen": "127.0.0.1:0", "log_level": "info", **(server_keys or {}), "llms": {"local": llm}}
+    file.write_text(json.dumps(settings))
     command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", str(file)]
-    with _server(command, log, {}) as server:
-        address = _announced(server, log, r"listening on (\S+)")
+    with _server(command, log, environment or {}) as server:
+        address = str(settings["listen"])
+        if address.endswith(":0"):
+            address = _announced(server, log, r"listening on (\S+)")
         with grpc.insecure_channel(address) as channel:
             _wait_until_serving(HealthStub(channel), server, log)
         process = Process("benchmarks.serving.client_grpc", address, log=folder / "client_grpc.log")

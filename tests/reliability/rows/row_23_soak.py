@@ -168,7 +168,8 @@ async def _crash(soak: Soak) -> None:
         assert caller.stdout is not None
         with suppress(TimeoutError):
             await asyncio.wait_for(caller.stdout.readline(), 15)
-        caller.kill()
+        with suppress(ProcessLookupError):  # an answer that ended badly has ended it
+            caller.kill()
         await caller.wait()
         soak.events["callers crashed"] += 1
 
