@@ -70,7 +70,7 @@ def _crowded_field(data: bytes, kind: Descriptor) -> str | None:
     """Returns the name of the field that there is most of, of a message with too many; None of any other."""
     counts: dict[str, int] = {}
     position, end, fields = 0, len(data), _fields(kind, "", has_names=True)
-    outer = []
+    outer: list[tuple[int, dict[int, _Field]]] = []
     for _ in range(_MOST_FIELDS + 1):
         while position >= end:
             if not outer:

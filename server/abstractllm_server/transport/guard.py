@@ -246,8 +246,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         self._waiting.forget(call)
         if isinstance(error, asyncio.CancelledError) and not call.task.cancelling():
             # Something that the handler waited for was cancelled, not the call: its caller would wait for ever.
-            cause, error = error, RuntimeError("what the call waited for was cancelled")
-            error.__cause__ = cause
+            failure = RuntimeError("what the call waited for was cancelled")
+            failure.__cause__, error = error, failure
         if isinstance(error, aio.InternalError) and call.error is None:
             # grpc takes no message of an answer whose caller has left, or whose deadline has passed, before it says so.
             error = asyncio.CancelledError()
