@@ -247,8 +247,6 @@ def run(
         say(f"error: {error.reason}: {locate(error, path).message}")
         if are_ours:
             signals.restore()
-    else:
-        signals.end(0)
     return 2
 
 
@@ -290,3 +288,5 @@ async def _run(
     manager.stopping(signals.seconds_left + CLOSING_SECONDS)
     logger.info("stopping: up to %.1f seconds for %d running calls", signals.seconds_left, server.running)
     await server.stop(signals.seconds_left)
+    # Here, not behind the loop's end, which waits for every thread that something was given to, and one may hang.
+    signals.end(0)
