@@ -112,6 +112,23 @@ async def test_one_that_takes_the_name_of_one_that_pauses_is_loaded_too(monkeypa
         await until(lambda: loads == ["local"])
 
 
+async def test_the_load_of_one_that_is_removed_meanwhile_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    begun, removed = asyncio.Event(), asyncio.Event()
+
+    class Slow(Failing):
+        async def load(self) -> None:
+            begun.set()
+            await removed.wait()
+            raise ModelLoadError("the model is closed")
+
+    async with serving({"local": Slow(), "stays": ScriptedProvider()}) as served:
+        await begun.wait()
+        await served.registry.apply({"stays": {"provider": "scripted"}})
+        removed.set()
+        await until(lambda: not served.server._loads._tasks)
+    assert "cannot be loaded" not in caplog.text
+
+
 async def test_a_reload_loads_what_has_failed_and_what_preload_names_anew_though_no_llm_has_changed() -> None:
     registry = LLMRegistry({"local": ScriptedProvider(), "other": ScriptedProvider()})
     settings = ServerSettings(llms={name: {"provider": "scripted"} for name in ("local", "other")})

@@ -110,6 +110,8 @@ class BackgroundLoads:
             await llm.load()
             log_state(llm)
         except AbstractLLMError as error:
+            if llm not in list(self._registry):
+                return True  # it was removed, which ended its load
             logger.error("LLM %s (%s, %s) cannot be loaded: %s", llm.name, llm.provider, llm.config.model, error)
             if not isinstance(error, _FOR_GOOD):
                 return False
