@@ -13,8 +13,8 @@ from abstractllm._core.model_memory import ModelMemory
 from abstractllm.errors import AbstractLLMError, EngineCrashedError, ModelLoadError, ServerShuttingDownError
 from abstractllm.providers.huggingface.engine.admission_queue import AdmissionQueue
 from abstractllm.providers.huggingface.engine.idle_timer import IdleTimer
-from abstractllm.providers.huggingface.engine.memory_estimate import expected_bytes
 from abstractllm.providers.huggingface.engine.pending_request import as_error
+from abstractllm.providers.huggingface.engine.resident import EngineResident
 from abstractllm.providers.huggingface.engine.state import EngineState, Lifecycle, Tenure
 from abstractllm.providers.huggingface.protocol.channel import encode
 from abstractllm.providers.huggingface.protocol.child_process import EngineProcess, describe_exit
@@ -57,7 +57,7 @@ class _ProcessEnd:
     """The reason why loading failed, where that is known."""
 
 
-class EngineSupervisor:
+class EngineSupervisor(EngineResident):
     """Keeps the process of one engine running while it is wanted, and gives it the requests that wait.
 
     The process starts as soon as there is memory for it. When it ends unasked, the requests it was working on fail with
@@ -80,24 +80,18 @@ class EngineSupervisor:
     def __init__(
         self, name: str, load_settings: Load, state: EngineState, queue: AdmissionQueue, memory: ModelMemory
     ) -> None:
-        self.name = name
+        super().__init__(name, load_settings, state, queue)
         self.memory = memory
         """The memory that the next start takes its share of."""
-        self.beside: EngineSupervisor | None = None
-        """The supervisor of a model that stays loaded while this one's is loading, which then replaces it."""
         self.wait_reason = ""
         """The reason why it waits for memory, if not just for other models."""
         self.patience = Patience()
         """The bounds on what the process may be waited for."""
-        self._load_settings = load_settings
-        self._state = state
-        self._queue = queue
         self._idle_timer = IdleTimer(state.lock, lambda: state.last_used if self.is_idle else None, self.stop)
         self._turn_timer = TurnTimer(self._dispatch_later)
         self._process: EngineProcess | None = None
         self._process_memory = memory
         """The memory that the process has its share of."""
-        self._known_bytes: int | None = None
         self._watchdog: Watchdog | None = None
         """The watchdog of the process."""
         self._is_unresponsive = False
@@ -121,60 +115,6 @@ class EngineSupervisor:
         """Seconds since the process last gave a sign of life; 0 while there is none."""
         watchdog = self._watchdog
         return watchdog.silence if watchdog else 0.0
-
-    # For the memory that models share.
-
-    @property
-    def is_idle(self) -> bool:
-        """True while a model is loaded, has no request, and is to stay."""
-        is_ready = self._state.lifecycle is Lifecycle.READY and self._state.tenure is Tenure.OPEN
-        return is_ready and self._queue.is_empty
-
-    @property
-    def is_leaving(self) -> bool:
-        """True once the process is to end as soon as it can."""
-        return self._state.is_leaving
-
-    @property
-    def is_stopping(self) -> bool:
-        """True while the process is being ended, or is not to be started after all."""
-        return self._state.lifecycle is Lifecycle.STOPPING
-
-    @property
-    def last_used(self) -> float:
-        """The time of the last request, on the monotonic clock."""
-        return self._state.last_used
-
-    @property
-    def loaded_at(self) -> float | None:
-        """The time at which the model became ready, on the monotonic clock; None while it is not loaded."""
-        model = self._state.model
-        return model.loaded_at if model else None
-
-    @property
-    def load_seconds(self) -> float:
-        """Seconds that loading the model took; 0 while it is not loaded."""
-        model = self._state.model
-        return model.load_seconds if model else 0.0
-
-    def measure(self) -> int:
-        """Returns the bytes that the model takes or, before it was ever loaded, is expected to take."""
-        return self._known_bytes if self._known_bytes is not None else expected_bytes(self._load_settings)
-
-    def request_eviction(self, drain: bool) -> None:
-        """Ends the process if it is idle.
-
-        Args:
-            drain: End it even if it is not idle: after the requests that it works on.
-        """
-        with self._state.lock:
-            if not (drain or self.is_idle):
-                return
-            if self._state.lifecycle is Lifecycle.LOADING:
-                self.stop()
-            elif self._state.lifecycle is Lifecycle.READY:
-                self._state.drain()
-            self.reconcile()
 
     # For the engine, which holds the lock in all of these.
 
