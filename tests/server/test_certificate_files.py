@@ -11,7 +11,7 @@ from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.security.certificate_validity import expiry_of
 from abstractllm_server.security.tls import Certificates
 from abstractllm_server.settings import Role, ServerSettings, TlsSettings
-from tests.server.certificates import FUTURE, PAST, Authority, Pair
+from tests.server.certificates import FUTURE, PAST, Authority, Pair, openssl
 from tests.server.test_auth import line
 
 
@@ -45,6 +45,25 @@ def test_a_valid_certificate_does_not_give_way_to_one_that_is_not(
     again.reload()
     (after,) = again.measurements()
     assert after.value == expiry_of(newer.certificate.read_text())
+
+
+@pytest.mark.parametrize(
+    "kind", [("ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"), ("ed448",)], ids=lambda kind: kind[-1]
+)
+def test_a_key_that_grpc_does_not_know_is_refused_and_the_earlier_one_stays(
+    root: Authority, tmp_path: Path, kind: tuple[str, ...]
+) -> None:
+    live = Pair(tmp_path / "live.crt", tmp_path / "live.key")
+    install(root.sign("server"), live)
+    certificates = Certificates(live.certificate, live.key, None)
+    (before,) = certificates.measurements()
+    other = Pair(tmp_path / "other.crt", tmp_path / "other.key")
+    subject = ("-subj", "/CN=server", "-days", "1")
+    openssl("req", "-x509", *subject, "-newkey", *kind, "-nodes", "-keyout", other.key, "-out", other.certificate)
+    install(other, live)
+    with pytest.raises(ConfigurationError, match="of a kind that gRPC does not know"):
+        certificates.reload()
+    assert list(certificates.measurements()) == [before]
 
 
 def test_files_that_are_replaced_by_others_while_they_are_read_again_do_not_come_back(

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from abstractllm_server.telemetry.measurements import Measurement
 __all__ = ["Certificates"]
 
 logger = logging.getLogger("abstractllm.server")
+
+_TRIAL_SECONDS = 5.0
+"""Seconds that the server of a trial may take to end; it takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,12 @@ class _Paths:
                 raise self._client_ca_error(error) from error
         if files != self._read_bytes():
             raise ConfigurationError(f"tls: {self.certificate} changes while it is read", field="tls.certificate")
+        if not _is_taken_by_grpc(files):
+            raise ConfigurationError(
+                f"tls: the certificate {self.certificate} and the key {self.key} are of a kind that gRPC does not know; it "
+                "knows RSA, the curves P-256, P-384 and P-521 by their names, and Ed25519",
+                field="tls.certificate",
+            )
         self._warn(files)
         return files
 
@@ -215,6 +225,27 @@ def _as_configuration(files: _Files) -> grpc.ServerCertificateConfiguration:
     configuration = grpc.ssl_server_certificate_configuration([pair], root_certificates=files.roots)
     assert configuration is not None  # as grpc's types would have it
     return configuration
+
+
+def _is_taken_by_grpc(files: _Files) -> bool:
+    """Tries whether gRPC, whose library of TLS knows fewer kinds of keys than Python's, can serve with files.
+
+    Of a server that runs it would be heard on standard error alone: it goes on with the earlier ones.
+    """
+    pair = (files.key, files.certificate)
+    trial = grpc.server(futures.ThreadPoolExecutor(max_workers=1), maximum_concurrent_rpcs=0)
+    try:
+        trial.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    except RuntimeError:
+        try:
+            trial.add_insecure_port("127.0.0.1:0")
+        except RuntimeError:  # for a reason of another kind, such as a want of descriptors
+            return True
+        return False
+    finally:
+        trial.start()  # it lets go of its port only once it has been started
+        trial.stop(None).wait(_TRIAL_SECONDS)
+    return True
 
 
 def _no_password() -> str:
