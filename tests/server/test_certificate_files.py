@@ -61,7 +61,7 @@ def test_a_key_that_grpc_does_not_know_is_refused_and_the_earlier_one_stays(
     subject = ("-subj", "/CN=server", "-days", "1")
     openssl("req", "-x509", *subject, "-newkey", *kind, "-nodes", "-keyout", other.key, "-out", other.certificate)
     install(other, live)
-    with pytest.raises(ConfigurationError, match="of a kind that gRPC does not know"):
+    with pytest.raises(ConfigurationError, match="of a kind unknown to gRPC"):
         certificates.reload()
     assert list(certificates.measurements()) == [before]
 

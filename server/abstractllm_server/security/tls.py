@@ -82,8 +82,8 @@ class _Paths:
             raise ConfigurationError(f"tls: {self.certificate} changes while it is read", field="tls.certificate")
         if not _is_taken_by_grpc(files):
             raise ConfigurationError(
-                f"tls: the certificate {self.certificate} and the key {self.key} are of a kind that gRPC does not know; it "
-                "knows RSA, the curves P-256, P-384 and P-521 by their names, and Ed25519",
+                f"tls: the certificate {self.certificate} and the key {self.key} are of a kind unknown to gRPC; "
+                "RSA, the curves P-256, P-384 and P-521 by their names, and Ed25519 are known",
                 field="tls.certificate",
             )
         self._warn(files)
