@@ -42,6 +42,8 @@ def test_nothing_is_imported_where_metrics_are_off() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, True),
         ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4317"}, True),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4317"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "c:4317"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "unix:///run/collector.sock"}, True),
         ({"OTEL_METRICS_EXPORTER": "otlp"}, True),
         ({"OTEL_METRICS_EXPORTER": "prometheus"}, False),
         ({"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, False),

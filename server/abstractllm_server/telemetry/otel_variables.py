@@ -86,10 +86,10 @@ def _is_number(value: str, kind: Callable[[str], float]) -> bool:
 
 
 def _is_address(value: str) -> bool:
-    """Returns True for the address of a gRPC server; without a scheme it is `HOST:PORT`, or one of gRPC's own."""
+    """Returns True for the address of a gRPC server: a URL, `HOST:PORT`, or what gRPC names by `unix:` or `dns:`."""
     if any(character.isspace() for character in value):
         return False
-    if "://" not in value:
+    if "://" not in value or value.startswith(("unix:", "dns:")):
         return ":" in value
     try:
         url = urlsplit(value)
