@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -23,10 +21,9 @@ import yaml
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from abstractllm.providers.huggingface.protocol.launcher import launch_command
 from tests.reliability.figures import MEBIBYTE
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
 """Seconds after which a server that does not answer counts as hanging: a busy machine is slow."""
@@ -230,23 +227,21 @@ async def serving(
     file = folder / "llms.yaml"
     file.write_text(yaml.dump(config, Dumper=_Plain, sort_keys=False))
 
-    def prepare() -> None:
-        # A measurement that is killed leaves no server behind.
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if descriptors is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
+    # A measurement that is killed leaves no server behind. No `preexec_fn` sees to that: with one, gRPC's handlers of a
+    # fork run in the child before its program, and one in a hundred dies there: "epoll_wait: Bad file descriptor".
+    program, *arguments = command(file)[2:]
+    launched = launch_command(program, *arguments, at_parents_end=signal.SIGKILL)
+    if descriptors is not None:
+        launched = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(descriptors), *launched]
     with (folder / "stdout.log").open("wb") as stdout, (folder / "stderr.log").open("wb") as stderr:
         process = subprocess.Popen(
-            command(file),
+            launched,
             cwd=ROOT,
             env=environment(**(variables or {})),
             stdin=subprocess.DEVNULL,
             stdout=outputs[0] if outputs else stdout,
             stderr=outputs[1] if outputs else stderr,
             start_new_session=True,
-            preexec_fn=prepare,
         )
     server = ServerProcess(address, process, folder, config, credentials)
     below: list[psutil.Process] = []
