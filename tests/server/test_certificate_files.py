@@ -66,6 +66,18 @@ def test_a_key_that_grpc_does_not_know_is_refused_and_the_earlier_one_stays(
     assert list(certificates.measurements()) == [before]
 
 
+def test_roots_without_a_certificate_are_refused(root: Authority, tmp_path: Path) -> None:
+    pair, settings, revoked = root.sign("server"), tmp_path / "ca.cnf", tmp_path / "revoked"
+    (tmp_path / "index").touch()
+    settings.write_text(
+        f"[ca]\ndefault_ca=own\n[own]\ndatabase={tmp_path}/index\ndefault_md=sha256\ndefault_crl_days=1\n"
+    )
+    signer = ("-keyfile", root.pair.key, "-cert", root.pair.certificate)
+    openssl("ca", "-config", settings, "-gencrl", *signer, "-out", revoked)
+    with pytest.raises(ConfigurationError, match=f"{revoked} holds no certificate"):
+        Certificates(pair.certificate, pair.key, revoked)
+
+
 def test_files_that_are_replaced_by_others_while_they_are_read_again_do_not_come_back(
     root: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

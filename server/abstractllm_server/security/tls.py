@@ -80,12 +80,14 @@ class _Paths:
                 raise self._client_ca_error(error) from error
         if files != self._read_bytes():
             raise ConfigurationError(f"tls: {self.certificate} changes while it is read", field="tls.certificate")
-        if not _is_taken_by_grpc(files):
+        if not _is_taken_by_grpc(files, None):
             raise ConfigurationError(
                 f"tls: the certificate {self.certificate} and the key {self.key} are of a kind unknown to gRPC; "
                 "RSA, the curves P-256, P-384 and P-521 by their names, and Ed25519 are known",
                 field="tls.certificate",
             )
+        if files.roots is not None and not _is_taken_by_grpc(files, files.roots):
+            raise ConfigurationError(f"tls: {self.client_ca} holds no certificate", field="tls.client_ca")
         self._warn(files)
         return files
 
@@ -227,7 +229,7 @@ def _as_configuration(files: _Files) -> grpc.ServerCertificateConfiguration:
     return configuration
 
 
-def _is_taken_by_grpc(files: _Files) -> bool:
+def _is_taken_by_grpc(files: _Files, roots: bytes | None) -> bool:
     """Tries whether gRPC, whose library of TLS knows fewer kinds of keys than Python's, can serve with files.
 
     Of a server that runs it would be heard on standard error alone: it goes on with the earlier ones.
@@ -235,7 +237,7 @@ def _is_taken_by_grpc(files: _Files) -> bool:
     pair = (files.key, files.certificate)
     trial = grpc.server(futures.ThreadPoolExecutor(max_workers=1), maximum_concurrent_rpcs=0)
     try:
-        trial.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        trial.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair], roots, roots is not None))
     except RuntimeError:
         try:
             trial.add_insecure_port("127.0.0.1:0")
