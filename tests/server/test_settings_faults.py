@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from abstractllm.errors import ConfigurationError
-from abstractllm_server.settings import ServerSettings, faults_of, load_settings
+from abstractllm_server.settings import ServerSettings, faults_of, load_settings, locate
 
 
 @pytest.fixture
@@ -330,6 +330,13 @@ def test_a_reference_in_a_key_is_named_and_not_taken_literally(
     (fault,) = faults(file, f"llms:\n  {line}\n")
     assert fault.startswith(f"2: {path}: ")
     assert "not in a key" in fault
+
+
+def test_a_fault_that_shows_later_is_told_though_the_file_has_changed_since(file: Path) -> None:
+    fault = ConfigurationError("listen: cannot listen", field="listen")
+    for text, place in [("x: 1\nlisten: a\n", f"{file}:2: "), ("[", f"{file}: "), (None, f"{file}: ")]:
+        file.unlink() if text is None else file.write_text(text)
+        assert locate(fault, file).message == f"{place}listen: cannot listen"
 
 
 def test_a_file_without_end_is_refused_and_a_pipe_is_read(tmp_path: Path) -> None:

@@ -69,8 +69,13 @@ def locate(error: ConfigurationError, path: Path | None) -> ConfigurationError:
     """Returns an error with the file and the line of its key, for faults that show when the settings are used."""
     if error.field and error.field.isupper():  # a variable of the environment
         return error
-    # A pipe cannot be read twice.
-    return at_line(error, path, line_of(error, read_yaml(path).lines) if path and path.is_file() else None)
+    if path is None or not path.is_file():  # a pipe cannot be read twice
+        return at_line(error, path, None)
+    try:
+        lines = read_yaml(path).lines
+    except ConfigurationError:  # it has been changed since
+        lines = {}
+    return at_line(error, path, line_of(error, lines))
 
 
 def _top(field: str) -> str:
