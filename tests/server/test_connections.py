@@ -15,7 +15,7 @@ from grpc import aio
 
 from abstractllm_api.v1 import generation_pb2_grpc
 from abstractllm_server.transport import connections, sockets
-from abstractllm_server.transport.connections import connection_limit
+from abstractllm_server.transport.connections import Connections, connection_limit
 from abstractllm_server.transport.sockets import address_of_peer
 from tests.reliability.http2 import RawConnection, frame, header_block
 from tests.reliability.server_process import free_port
@@ -23,7 +23,7 @@ from tests.reliability.server_process import serving as process_serving
 from tests.reliability.tokens import TOKEN, token_file
 from tests.server.certificates import Authority
 from tests.server.support import HANG, Serving, request, serving
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 GENERATE = "/abstractllm_api.v1.GenerationService/Generate"
 
@@ -138,6 +138,23 @@ async def test_outdated_connections_are_closed_when_their_calls_have_ended() -> 
 )
 def test_name_of_a_connection_is_understood(peer: str, address: tuple[str, int] | None) -> None:
     assert address_of_peer(peer) == address
+
+
+def test_very_many_connections_take_a_small_part_of_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def look(_: Connections) -> None:
+        looks.append(time.monotonic())
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            pass
+
+    monkeypatch.setattr(Connections, "_look", look)
+    keeper = Connections(10)
+    keeper.start({1})
+    wait_until(lambda: len(looks) == 2)
+    keeper.stop()
+    assert looks[1] - looks[0] > 1
 
 
 def test_connections_leave_descriptors_for_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
