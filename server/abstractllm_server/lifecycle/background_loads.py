@@ -45,7 +45,7 @@ class BackgroundLoads:
         self._hopeless: set[str] = set()
         """Those that another attempt would not load."""
         self._tasks: dict[AbstractLLMInterface[Any], asyncio.Task[None]] = {}
-        self._calls: dict[AbstractLLMInterface[Any], asyncio.Event] = {}
+        self._at_once: dict[AbstractLLMInterface[Any], asyncio.Event] = {}
         """Set where an LLM with a task is to be loaded without a further pause."""
 
     def begin(self, names: Iterable[str]) -> None:
@@ -58,7 +58,7 @@ class BackgroundLoads:
             self._hopeless.discard(name)
             llm = self._registry[name]
             if llm in self._tasks:
-                self._calls[llm].set()
+                self._at_once[llm].set()
             else:
                 self._start(llm, 0.0)
 
@@ -69,12 +69,16 @@ class BackgroundLoads:
             task.cancel()
 
     def _start(self, llm: AbstractLLMInterface[Any], pause: float) -> None:
-        self._calls[llm] = asyncio.Event()
-        self._tasks[llm] = task = asyncio.create_task(self._load(llm, pause, self._calls[llm]), name=f"load {llm.name}")
-        task.add_done_callback(lambda _: self._forget(llm))
+        self._at_once[llm] = asyncio.Event()
+        self._tasks[llm] = task = asyncio.create_task(
+            self._load(llm, pause, self._at_once[llm]), name=f"load {llm.name}"
+        )
+        task.add_done_callback(lambda _: self._ended(llm))
 
-    def _forget(self, llm: AbstractLLMInterface[Any]) -> None:
-        del self._tasks[llm], self._calls[llm]
+    def _ended(self, llm: AbstractLLMInterface[Any]) -> None:
+        del self._tasks[llm]
+        if self._at_once.pop(llm).is_set() and not self._is_stopped:  # between its last step and this
+            self._start(llm, 0.0)
 
     def _changed(self) -> None:
         """Looks for LLMs that have failed; called from any thread."""
@@ -90,17 +94,17 @@ class BackgroundLoads:
             if is_wanted and llm.state[0] is LlmState.FAILED:
                 self._start(llm, _FIRST_PAUSE)
 
-    async def _load(self, llm: AbstractLLMInterface[Any], pause: float, call: asyncio.Event) -> None:
+    async def _load(self, llm: AbstractLLMInterface[Any], pause: float, at_once: asyncio.Event) -> None:
         while True:
             if pause:
                 try:
-                    await asyncio.wait_for(call.wait(), pause)
+                    await asyncio.wait_for(at_once.wait(), pause)
                     pause = 0.0
                 except TimeoutError:
                     if llm.state[0] is not LlmState.FAILED or llm not in list(self._registry):
                         return
-            call.clear()
-            if await self._attempt(llm) and not call.is_set():
+            at_once.clear()
+            if await self._attempt(llm) and not at_once.is_set():
                 return
             pause = min(_LONGEST_PAUSE, 2 * pause) if pause else _FIRST_PAUSE
 
