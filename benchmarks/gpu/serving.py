@@ -21,7 +21,7 @@ def measure_server(shape: str, device: str, clients: Sequence[int], prompt: int,
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build_model(folder, SHAPES[shape].options, device)
-        options = {"max_batch_size": max(clients), "device_map": "cpu" if device == "cpu" else "cuda:0"}
+        options: dict[str, Any] = {"max_batch_size": max(clients), "device_map": "cpu" if device == "cpu" else "cuda:0"}
         with ours(folder, 1 if device == "cpu" else 8, **options) as system:
             system.run(Workload(2, prompt_tokens=16, new_tokens=8))  # a warm-up
             for place, count in enumerate(clients):
