@@ -73,6 +73,9 @@ class CallRecord:
     """The time at which the call began."""
     arrived_at_ns: int = field(default_factory=time.time_ns)
     """The same on the calendar's clock, in nanoseconds since 1970."""
+    checking: float | None = None
+    """The duration of waiting for what the request's check must know, such as the abilities of a model that is loaded
+    first."""
     queued: float | None = None
     """The duration of waiting for a turn."""
     prefill: float | None = None
@@ -114,6 +117,12 @@ class CallRecord:
         """The duration from the call's begin to the first piece of the answer."""
         return None if self.first_token_at is None else self.first_token_at - self.arrived_at
 
+    @property
+    def waited(self) -> float | None:
+        """The duration of all waiting before the answer."""
+        durations = [duration for duration in (self.checking, self.queued) if duration is not None]
+        return sum(durations) if durations else None
+
     def begin_try(self) -> None:
         """Forgets what an earlier try has left behind that came to nothing: its counts and its times."""
         self.input_tokens = self.output_tokens = self.cached_input_tokens = self.reasoning_tokens = None
@@ -136,7 +145,7 @@ class CallRecord:
             "cached_input_tokens": self.cached_input_tokens,
             "reasoning_tokens": self.reasoning_tokens,
             "attempts": len(self.attempts) if len(self.attempts) > 1 else None,
-            "queued": _rounded(self.queued),
+            "queued": _rounded(self.waited),
             "prefill": _rounded(self.prefill),
             "decode": _rounded(self.decode),
             "first_token": _rounded(self.time_to_first_token),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from abstractllm import AbstractLLMError, Tool
+from abstractllm import AbstractLLMError, GenerationTimeoutError, Tool
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.protocol.child_process import EngineProcess
 from abstractllm.requests import make_request
@@ -50,6 +50,13 @@ async def test_requests_that_cannot_be_checked_before_the_model_is_loaded_are_bo
         task.cancel()
     await asyncio.wait([one, *tasks])
     assert llm.queued == 0
+
+
+async def test_request_that_waits_to_be_checked_has_waited(llm: HuggingFaceProvider) -> None:
+    request = make_request("Hi", tools=[Tool("f")], timeout=0.3)
+    with pytest.raises(GenerationTimeoutError):
+        await llm.run_to_end(request)
+    assert 0.2 < request.record.facts()["queued"] < 60
 
 
 async def test_request_that_cannot_meet_its_deadline_never_reaches_the_engine(llm: HuggingFaceProvider) -> None:

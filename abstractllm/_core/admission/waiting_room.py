@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from abstractllm._core.admission.admission import Admission
 from abstractllm._core.admission.gate import Passage
 from abstractllm._core.admission.limits import AdmissionLimits
+from abstractllm.requests import GenerationRequest
 
 __all__ = ["WaitingRoom"]
 
@@ -43,8 +45,8 @@ class WaitingRoom:
         """Changes the limits, from now on."""
         self._admission.limits = limits
 
-    async def during(self, passage: Passage, work: Coroutine[Any, Any, R]) -> R:
-        """Keeps a request here as long as a piece of work takes.
+    async def during(self, request: GenerationRequest, work: Coroutine[Any, Any, R]) -> R:
+        """Keeps a request here as long as a piece of work takes, and notes that time in its record.
 
         Returns:
             The result of the work.
@@ -54,6 +56,7 @@ class WaitingRoom:
             RateLimitedError: If its caller has too many waiting.
         """
         try:
+            passage = Passage.of(request)
             with self._lock:
                 is_first = not self._admission.waiting
                 displaced = self._admission.add(passage, goes_at_once=is_first, is_serving=False)
@@ -62,6 +65,7 @@ class WaitingRoom:
             raise
         for other, error in displaced:
             other.refuse(error)
+        began = time.monotonic()
         task, refusal = asyncio.ensure_future(work), asyncio.ensure_future(passage.wait())
         try:
             await asyncio.wait((task, refusal), return_when=asyncio.FIRST_COMPLETED)
@@ -69,6 +73,7 @@ class WaitingRoom:
                 await refusal
             return await task
         finally:
+            request.record.checking = time.monotonic() - began
             with self._lock:
                 self._admission.discard(passage)
             for future in (task, refusal):

@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from abstractllm._core import sync_bridge
-from abstractllm._core.admission.gate import Passage
 from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm._core.model_memory import ModelMemory
 from abstractllm.config import ConfigValues
@@ -100,7 +99,7 @@ class HuggingFaceProvider(CachedModels):
             settings = config.engine_settings(request.parameters.model or "")
             engine = self._pool.find(settings.load_settings)
             if engine is None or engine.loaded is None:
-                await self._checking.during(Passage.of(request), self._load_model(settings))
+                await self._checking.during(request, self._load_model(settings))
         return await super().check(request, config)
 
     async def _load_model(self, settings: EngineSettings) -> None:

@@ -12,7 +12,6 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from abstractllm._core import execution
-from abstractllm._core.admission.gate import Passage
 from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm.errors import (
     AbstractLLMError,
@@ -89,7 +88,7 @@ class OllamaProvider(HostedProvider[OllamaConfig, "AsyncClient"]):
         checks = super().check(request, config)
         if self._known_facts(config, request.parameters.model or "") is not None:
             return await checks
-        return await self._checking.during(Passage.of(request), checks)
+        return await self._checking.during(request, checks)
 
     @property
     def queued(self) -> int:

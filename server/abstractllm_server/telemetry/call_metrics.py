@@ -109,7 +109,7 @@ class CallMetrics:
         if not error_type:
             self._record("gen_ai.server.time_to_first_token", record.time_to_first_token, attributes)
             self._record("gen_ai.server.time_per_output_token", _time_per_output_token(record), attributes)
-        self._record("abstractllm.server.queue.duration", record.queued, attributes)
+        self._record("abstractllm.server.queue.duration", record.waited, attributes)
         self._record("abstractllm.server.prefill.duration", record.prefill, attributes)
         self._record("abstractllm.server.decode.duration", record.decode, attributes)
         for kind, tokens in (("input", record.input_tokens), ("output", record.output_tokens)):

@@ -46,7 +46,7 @@ RECORDED = (
         "abstractllm.server.queue.duration",
         Kind.HISTOGRAM,
         "s",
-        "Time that a request waited for its turn.",
+        "Time that a request waited for its turn, or for its model to be loaded.",
         _SERVED,
         _OPERATION_SECONDS,
     ),
