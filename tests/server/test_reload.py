@@ -157,9 +157,14 @@ def test_sd_notify_tells_the_service_manager_of_the_servers_life(tmp_path: Path)
             while data := manager.recv(4096):
                 messages.append(data.decode())
 
-        threading.Thread(target=read, daemon=True).start()
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
-        with server_process(tmp_path, LLMS, environment=environment) as server:
+        with contextlib.ExitStack() as stack:
+            # A thread that still reads would read from whatever gets the descriptor next.
+            stack.callback(reader.join)
+            stack.callback(manager.sendto, b"", str(tmp_path / "notify"))
+            server = stack.enter_context(server_process(tmp_path, LLMS, environment=environment))
             wait_until(lambda: messages.count("WATCHDOG=1") >= 2)
             assert messages[0].startswith("READY=1\nSTATUS=listening on unix:")
             reload(server)
