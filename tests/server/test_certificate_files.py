@@ -27,7 +27,7 @@ def install(pair: Pair, live: Pair) -> None:
 
 @pytest.mark.parametrize(("dates", "fault"), [(PAST, "has expired"), (FUTURE, "is not valid yet")])
 def test_a_valid_certificate_does_not_give_way_to_one_that_is_not(
-    root: Authority, tmp_path: Path, dates: tuple[str, str], fault: str
+    root: Authority, tmp_path: Path, dates: tuple[str, str], fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     live, other = Pair(tmp_path / "live.crt", tmp_path / "live.key"), root.sign("server", dates=dates, file="other")
     install(root.sign("server", file="valid"), live)
@@ -37,8 +37,10 @@ def test_a_valid_certificate_does_not_give_way_to_one_that_is_not(
     with pytest.raises(ConfigurationError, match=fault):
         certificates.reload()
     assert list(certificates.measurements()) == [before]
+    assert fault not in caplog.text  # it is tried again every ten seconds
     # One that starts with it has no better one.
     again = Certificates(live.certificate, live.key, None)
+    assert fault in caplog.text
     again.reload()
     newer = root.sign("server", file="newer")
     install(newer, live)

@@ -343,7 +343,8 @@ def test_a_file_without_end_is_refused_and_a_pipe_is_read(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match="larger than"):
         load_settings(Path("/dev/zero"), {})
     os.mkfifo(pipe := tmp_path / "pipe")
-    threading.Thread(target=pipe.write_text, args=("grace: 3\nllms: {a: {provider: scripted}}\n",)).start()
+    text = "grace: 3\nllms: {a: {provider: scripted}}\n"
+    threading.Thread(target=pipe.write_text, args=(text,), daemon=True).start()
     assert load_settings(pipe, {}).grace == 3
 
 

@@ -88,7 +88,6 @@ class _Paths:
             )
         if files.roots is not None and not _is_taken_by_grpc(files, files.roots):
             raise ConfigurationError(f"tls: {self.client_ca} holds no certificate", field="tls.client_ca")
-        self._warn(files)
         return files
 
     def _read_bytes(self) -> _Files:
@@ -107,7 +106,8 @@ class _Paths:
     def _client_ca_error(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"tls: {self.client_ca} cannot be used: {error}", field="tls.client_ca")
 
-    def _warn(self, files: _Files) -> None:
+    def warn(self, files: _Files) -> None:
+        """Warns of what is wrong with files that are used all the same."""
         if fault := files.time_fault:
             logger.warning("%s %s: callers will refuse it", self.certificate, fault)
         if is_readable_by_all(self.key):
@@ -139,6 +139,7 @@ class Certificates:
         self._changing = threading.Lock()
         self._paths = _Paths(certificate, key, client_ca)
         self._files = self._paths.read()
+        self._paths.warn(self._files)
         self._current = _as_configuration(self._files)
 
     @property
@@ -181,6 +182,7 @@ class Certificates:
         files = paths.read()
         if (fault := files.time_fault) and not self._files.time_fault:
             raise ConfigurationError(f"tls: {paths.certificate} {fault}", field="tls.certificate")
+        paths.warn(files)
         current = _as_configuration(files)
 
         def change() -> None:
