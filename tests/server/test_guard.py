@@ -20,6 +20,7 @@ from tests.server.support import HANG, Serving, collect, failure, failure_of, re
 from tests.waiting import until
 
 GENERATE = "/abstractllm_api.v1.GenerationService/Generate"
+COUNT = "/abstractllm_api.v1.GenerationService/CountTokens"
 STREAM = "/abstractllm_api.v1.GenerationService/StreamGenerate"
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -116,12 +117,32 @@ async def test_slow_messages_are_few_at_a_time_and_quick_ones_pass(
         sending = [asyncio.create_task(slow.send(stream, octets, ends=False)) for stream in streams]
         answers = await asyncio.gather(*(served.generation.Generate(request(str(index))) for index in range(40)))
         assert [answer.text for answer in answers] == [str(index) for index in range(40)]
-        await slow.until_ended(5, HANG)
+        while len(slow.ended) < 5:
+            await served.works()
         assert {stream: end["grpc-status"] for stream, end in slow.ended.items()} == dict.fromkeys(
             streams[ousted], OVERLOADED
         )
         for task in sending:
             task.cancel()
+
+
+async def test_slow_messages_of_one_caller_wait_for_each_other_while_nobody_else_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a batch of long prompts over a slow line is."""
+    monkeypatch.setattr(waiting_calls, "_TURNS", {"at_a_time": 2, "slow": 4, "slow_per_source": 3})
+    octets = message(pb.CountTokensRequest(prompt="x" * 300_000).SerializeToString())
+    async with serving() as served, await RawConnection.open(served.server.address) as slow:
+        streams = [slow.start(header_block(COUNT)) for _ in range(8)]
+
+        async def send(stream: int) -> None:
+            await slow.send(stream, octets[:-1], ends=False)
+            await asyncio.sleep(0.7)
+            await slow.send(stream, octets[-1:])
+
+        await asyncio.gather(*(send(stream) for stream in streams))
+        await slow.until_ended(8, HANG)
+        assert [slow.ended[stream]["grpc-status"] for stream in streams] == ["0"] * 8
 
 
 async def test_those_who_need_no_credentials_have_few_messages_in_memory_and_others_their_turn() -> None:

@@ -64,10 +64,13 @@ class PhaseTimer(Generic[Item]):
             return
         self._is_second_look = False
         latest = loop.time() - self.seconds
-        while self._starts:
-            item, since = next(iter(self._starts.items()))
+        expired = []
+        for item, since in self._starts.items():
             if since > latest:
                 self._timer = loop.call_later(since - latest, self._look)
-                return
+                break
+            expired.append(item)
+        for item in expired:
             del self._starts[item]
+        for item in expired:
             self._expired(item)
