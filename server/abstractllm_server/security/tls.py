@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import grpc
@@ -231,6 +232,7 @@ def _as_configuration(files: _Files) -> grpc.ServerCertificateConfiguration:
     return configuration
 
 
+@lru_cache(maxsize=4)  # gRPC writes to standard error at each trial, and what is refused is tried again and again
 def _is_taken_by_grpc(files: _Files, roots: bytes | None) -> bool:
     """Tries whether gRPC, whose library of TLS knows fewer kinds of keys than Python's, can serve with files.
 
