@@ -84,7 +84,7 @@ class _Paths:
         if not _is_taken_by_grpc(files, None):
             raise ConfigurationError(
                 f"tls: the certificate {self.certificate} and the key {self.key} are of a kind unknown to gRPC; "
-                "RSA, the curves P-256, P-384 and P-521 by their names, and Ed25519 are known",
+                "RSA, and the curves P-256 and P-384 by their names, are known to every client, too",
                 field="tls.certificate",
             )
         if files.roots is not None and not _is_taken_by_grpc(files, files.roots):
