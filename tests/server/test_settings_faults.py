@@ -133,11 +133,11 @@ def test_the_command_checks_a_configuration_and_its_files_without_serving_it(fil
 
 def test_a_process_with_too_few_descriptors_is_refused_and_does_not_crash(file: Path) -> None:
     file.write_text("listen: 127.0.0.1:0\nllms:\n  a: {provider: scripted}\n")
-    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20)); import abstractllm_cli.__main__"
+    program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)); import abstractllm_cli.__main__"
     command = [sys.executable, "-c", program, "serve", "--config", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "may have 20 file descriptors, and needs more than 64" in done.stderr
+    assert "may have 48 file descriptors, and needs more than 64" in done.stderr
 
 
 def test_faults_without_end_are_cut(file: Path) -> None:
