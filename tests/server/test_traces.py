@@ -196,12 +196,13 @@ def test_local_answer_after_a_hosted_llm_has_failed_has_its_span() -> None:
     contextvars.copy_context().run(traces.started, record, ())
     now = record.arrived_at
     record.provider, record.model, record.first_token_at, record.ended_at = "huggingface", "demo", now + 2, now + 3
-    record.prefill, record.decode = 1.0, 1.0
+    record.prefill, record.decode = 1.0, 1.1  # as the engine measures it, which noted the first token a moment before
     traces.ended(record)
     traces.close()
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert set(spans) == {GENERATE, "chat demo", "prefill", "decode"}
     assert spans["decode"].parent == spans["chat demo"].context
+    assert spans["decode"].end_time == spans["chat demo"].end_time == spans[GENERATE].end_time
 
 
 async def test_call_that_fails_has_a_span_of_an_error(tmp_path: Path) -> None:

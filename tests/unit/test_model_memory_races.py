@@ -28,9 +28,11 @@ ALLOWED = (
     errors.GenerationCancelledError,
     errors.GenerationTimeoutError,
     errors.ModelInUseError,
+    errors.OverloadedError,
     errors.ServerShuttingDownError,
 )
-"""The errors that a call may end in; the last only once the LLM is closed."""
+"""The errors that a call may end in: OVERLOADED where its turn comes just before its deadline, the last only once the LLM
+is closed."""
 
 
 @pytest.fixture(autouse=True)

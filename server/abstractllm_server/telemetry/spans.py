@@ -170,7 +170,9 @@ def _phases(record: CallRecord) -> dict[str, tuple[float, float]]:
             turn = max(record.arrived_at, record.first_token_at - record.prefill)
             phases["prefill"] = (turn, record.first_token_at)
         if record.decode is not None:
-            phases["decode"] = (record.first_token_at, record.first_token_at + record.decode)
+            # It was measured in the engine; the first token was noted here a moment after it was there.
+            ended = record.first_token_at + record.decode
+            phases["decode"] = (record.first_token_at, min(ended, record.ended_at or ended))
     if record.queued is not None:
         phases = {"queue": (max(record.arrived_at, turn - record.queued), turn), **phases}
     return phases
