@@ -31,8 +31,8 @@ ALLOWED = (
     errors.OverloadedError,
     errors.ServerShuttingDownError,
 )
-"""The errors that a call may end in: OVERLOADED where its turn comes just before its deadline, the last only once the LLM
-is closed."""
+"""The errors that a call may end in: OVERLOADED where its turn comes just before its deadline, and the last only once
+the LLM is closed."""
 
 
 @pytest.fixture(autouse=True)
