@@ -4,6 +4,7 @@ A target returns a word for what became of the bytes; whatever else it raises is
 """
 
 import asyncio
+import atexit
 import contextlib
 import os
 import tempfile
@@ -127,6 +128,7 @@ TARGETS: dict[str, Callable[[bytes], str]] = {
 }
 
 _loop = asyncio.new_event_loop()
+atexit.register(_loop.close)
 _shared: dict[str, Any] = {}
 
 
