@@ -188,7 +188,8 @@ class LLMConfig(ConfigModel):
         flat = {name: nested.pop(name) for name in names if name in nested and name != "model"}
         if flat or parameters:
             try:
-                nested["parameters"] = rename_keys({**parameters, **flat})
+                renamed = rename_keys({**parameters, **flat})
+                nested["parameters"] = {name: _typed(name, value) for name, value in renamed.items()}
             except InvalidRequestError as error:
                 raise _as_configuration_error(error) from None
         return nested
@@ -220,6 +221,18 @@ class LLMConfig(ConfigModel):
     def known_keys(cls) -> list[str]:
         """Returns every key that a configuration of this kind may hold, in alphabetical order."""
         return sorted({*cls.model_fields, *GENERATION_PARAMETERS, *OTHER_NAMES})
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Returns a text as the number that it is, where a generation parameter is one: variables hold nothing but text."""
+    field = GenerationParameters.model_fields.get(name)
+    if not isinstance(value, str) or field is None:
+        return value
+    kinds = _kinds(field.annotation)
+    for kind, pattern in ((int, r"[-+]?[0-9]+"), (float, r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")):
+        if kind in kinds and re.fullmatch(pattern, value) and _DOUBTFUL_NUMBER.match(value) is None:
+            return kind(value)
+    return value
 
 
 def _as_configuration_error(error: AbstractLLMError) -> ConfigurationError:

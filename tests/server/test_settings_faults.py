@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from abstractllm.errors import ConfigurationError
+from abstractllm.registry import LLMRegistry
 from abstractllm_server.settings import ServerSettings, faults_of, load_settings, locate
 
 
@@ -277,6 +278,35 @@ def test_references_to_variables(file: Path, text: str, value: str, monkeypatch:
     monkeypatch.delenv("UNSET", raising=False)
     llms = read(file, f"llms:\n  a: {{provider: scripted, reply: '{text}'}}\n").llms
     assert llms["a"]["reply"] == value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [("temperature", "0.5", 0.5), ("top_p", "1e-1", 0.1), ("max_tokens", "12", 12), ("seed", "-7", -7)],
+)
+@pytest.mark.parametrize("place", ["{}", "parameters:\n      {}"])
+def test_variables_hold_numbers_of_generation_parameters_too(
+    file: Path, key: str, text: str, value: float, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X", text)
+    settings = read(file, f"llms:\n  a:\n    provider: scripted\n    {place.format(f'{key}: ${{X}}')}\n")
+    registry = LLMRegistry.from_config(settings.llms)
+    assert registry.configured("a").parameters.set_fields()[key] == value
+
+
+@pytest.mark.parametrize("text", ["012", "1_000", "0x10", "many", "1.5", ""])
+def test_a_variable_that_is_no_number_is_named(file: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("X", text)
+    told = faults(file, "llms:\n  a:\n    provider: scripted\n    max_tokens: '${X}'\n    timeout: no\n")
+    assert len(told) == 2
+    assert "max_tokens" in told[0]
+
+
+def test_faults_of_parameters_in_both_places_are_told_once_each(file: Path) -> None:
+    told = faults(
+        file, "llms:\n  a:\n    provider: scripted\n    max_tokens: x\n    parameters:\n      top_p: y\n      seed: z\n"
+    )
+    assert [fault.partition(":")[0] for fault in told] == ["4", "6", "7"]
 
 
 @pytest.mark.parametrize("text", ["${X", "${}", "${X-y}", "${X:y}", "${1}", "${X }", "${UNSET:-${X}}", "${X:?no}"])

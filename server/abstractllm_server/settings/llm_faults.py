@@ -62,7 +62,7 @@ class _Line:
         """
         rest = (fault.field or "").removeprefix(path)
         steps = tuple(int(index) if index else key for key, index in _STEP.findall(rest))
-        if steps[:1] == ("parameters",) and "parameters" not in self.values:
+        if steps[:1] == ("parameters",) and len(self._present(steps)) < 2 <= len(steps):
             steps = steps[1:]  # it stands beside the other keys
         if steps in self._gone:  # required, and missing since it was left out
             self.values = dict(_HARMLESS)
