@@ -17,7 +17,6 @@ from tests.server.test_cli import run, serve
 TOKEN, READER = "admin-token-71c2", "reader-token-0b93"
 
 
-
 @dataclass(frozen=True)
 class Files:
     """The files of the servers and the callers."""
