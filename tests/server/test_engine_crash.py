@@ -67,3 +67,23 @@ async def test_killed_engine_is_told_to_its_callers_alone_and_serves_again_by_it
     check = health_pb2.HealthCheckRequest(service="llm/local")
     assert (await served.health.Check(check)).status == health_pb2.HealthCheckResponse.SERVING
     assert served.llm.engine_pid != pid
+
+
+async def test_engine_that_is_killed_again_while_it_starts_again_is_no_model_that_cannot_be_loaded(
+    served: Local,
+) -> None:
+    await served.comes_to_rest()
+    first = served.llm.engine_pid
+    assert first is not None
+    running = asyncio.create_task(failure(served.generation.Generate(ask())))
+    await until(lambda: served.counters.running == 1)
+    os.kill(first, signal.SIGKILL)
+    assert (await running).reason == "ENGINE_CRASHED"
+    await until(lambda: served.llm.engine_pid not in (None, first))
+    waiting = asyncio.create_task(collect(served.generation.StreamGenerate(ask(max_tokens=3))))
+    await asyncio.sleep(0.1)  # it waits for the model, which takes seconds to load
+    second = served.llm.engine_pid
+    assert second is not None
+    os.kill(second, signal.SIGKILL)
+    events = await asyncio.wait_for(waiting, PATIENCE)
+    assert events[-1].finished.usage.output_tokens == 3

@@ -1,6 +1,7 @@
 """The guard around every call: what waits for its caller is bounded, ended in time, and never anybody else's harm."""
 
 import asyncio
+import gc
 import itertools
 from collections import Counter
 from typing import Any
@@ -196,6 +197,40 @@ async def test_answers_that_nobody_reads_end_and_are_freed(method: str) -> None:
             assert len(deaf.ended) == 30 or deaf.is_closed
             await until(lambda: served.server.running == 0)
         await served.works()
+
+
+async def test_nothing_is_left_of_streams_whose_first_message_nobody_reads() -> None:
+    """grpc would keep a status that it does not take, since it sends the headers with the first message."""
+
+    def left() -> int:
+        gc.collect()
+        return sum(type(thing).__name__ == "CallbackWrapper" for thing in gc.get_objects())
+
+    llm = ScriptedProvider({"reply": "x" * 300_000})
+    async with serving({"echo": ScriptedProvider(), "long": llm}, write_timeout=0.5) as served:
+        await served.works()
+        before = left()
+        async with await RawConnection.open(served.server.address, window=0) as deaf:
+            for _ in range(60):
+                deaf.unary(header_block(STREAM), request(llm="long").SerializeToString())
+            await deaf.until_ended(60, HANG)
+            await until(lambda: served.server.running == 0)
+        await served.works()
+        await until(lambda: left() < before + 20)
+
+
+async def test_drain_ends_a_stream_with_its_status_after_the_message_that_is_being_read() -> None:
+    llm = ScriptedProvider({"script": [{"text": "x" * 3_000_000}, {"delay": 3000}]})
+    async with serving({"long": llm}) as served:
+        stream = served.generation.StreamGenerate(request())
+        await until(lambda: served.server._guard._waiting.writers)
+        stopping = asyncio.create_task(served.server.stop(0.05))
+        await until(lambda: any(call.error for call in served.server._guard._running))
+        with pytest.raises(aio.AioRpcError) as caught:
+            async for _ in stream:
+                pass
+        assert failure_of(caught.value).reason == "SHUTTING_DOWN"
+        await asyncio.wait_for(stopping, HANG)
 
 
 async def test_unread_call_that_came_last_loses_its_connection() -> None:

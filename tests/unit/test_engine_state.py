@@ -44,7 +44,12 @@ PATHS = {
 """The transitions that lead to each stage."""
 ALLOWED = {
     Lifecycle.UNLOADED: {"start": Lifecycle.LOADING},
-    Lifecycle.LOADING: {"ready": Lifecycle.READY, "stop": Lifecycle.STOPPING, "fail": Lifecycle.FAILED},
+    Lifecycle.LOADING: {
+        "ready": Lifecycle.READY,
+        "stop": Lifecycle.STOPPING,
+        "fail": Lifecycle.FAILED,
+        "crash": Lifecycle.LOADING,
+    },
     Lifecycle.READY: {"drain": Lifecycle.DRAINING, "stop": Lifecycle.STOPPING, "crash": Lifecycle.LOADING},
     Lifecycle.DRAINING: {"stop": Lifecycle.STOPPING, "crash": Lifecycle.LOADING},
     Lifecycle.STOPPING: {"end": Lifecycle.UNLOADED},

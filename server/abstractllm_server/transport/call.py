@@ -28,6 +28,8 @@ class GuardedCall:
         request: Its message, once that was read.
         error: The error that the guard ends it with; None as long as it does not.
         unread: The bytes that were written last, and may wait for their reader.
+        is_writing: True while grpc has a message of its answer, or its end, that was not taken yet.
+        has_begun: True once a message of its answer was taken.
         is_slow: True while its answer has waited for a reader for some time.
         is_first: True if the server had no call before.
         is_probe: True if nobody is asked for credentials for it.
@@ -35,12 +37,15 @@ class GuardedCall:
     """
 
     __slots__ = (
+        "_is_cancelled",
         "context",
         "error",
+        "has_begun",
         "is_answered",
         "is_first",
         "is_probe",
         "is_slow",
+        "is_writing",
         "method",
         "record",
         "request",
@@ -62,11 +67,29 @@ class GuardedCall:
         self.unread = 0
         self.is_answered = False
         self.is_slow = False
+        self.is_writing = False
+        self.has_begun = False
         self.is_first = False
         self.is_probe = False
+        self._is_cancelled = False
 
     def end(self, error: AbstractLLMError) -> None:
-        """Ends the call with an error, wherever it is; the first error counts."""
+        """Ends the call with an error, wherever it is; the first error counts.
+
+        The error comes after the message that is being sent, if there is one. An answer that is whole stays that.
+        """
+        if self.error is None and not self.is_answered:
+            self.error = error
+            if not self.is_writing:
+                self._cancel()
+
+    def break_off(self, error: AbstractLLMError) -> None:
+        """Ends the call at once, since it only costs: without a status, where grpc takes none."""
         if self.error is None:
             self.error = error
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if not self._is_cancelled:
+            self._is_cancelled = True
             self.task.cancel()

@@ -172,6 +172,9 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
                 waiting.write_begins(call, len(data))
                 await context.write(data)
                 waiting.write_ended(call)
+                call.has_begun = True
+                if call.error is not None:
+                    raise call.error
         call.is_answered = True
         waiting.write_begins(call, 0)
 
@@ -243,6 +246,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
 
     async def _fail(self, call: GuardedCall, error: BaseException) -> NoReturn:
         """Ends a call with the status that belongs to an error."""
+        takes_status = call.has_begun or not call.is_writing
         self._waiting.forget(call)
         if isinstance(error, asyncio.CancelledError) and not call.task.cancelling():
             # Something that the handler waited for was cancelled, not the call: its caller would wait for ever.
@@ -278,13 +282,18 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         record.error, record.status = error, status.code.name
         call.request = request = None
         _forget_variables(error)
+        if not takes_status:
+            # Nothing that was sent has left yet, and grpc would send the headers again, which is an error that costs it
+            # memory for ever.
+            self._drop(call)
+            raise asyncio.CancelledError from None
         try:
             await abort(call.context, status)
         except (aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as failure:
-            # The status was not taken in time; or grpc takes none, since nothing that was sent before has left yet.
-            # Where the guard has not ended the call, grpc takes none since the caller has left meanwhile.
+            # The status was not taken in time. Where the guard has not ended the call, grpc takes none since the caller
+            # has left meanwhile.
             if call.error is not None or isinstance(failure, TimeoutError):
                 self._drop(call)
             raise asyncio.CancelledError from None

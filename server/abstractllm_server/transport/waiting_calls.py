@@ -103,10 +103,12 @@ class WaitingCalls:
     def write_begins(self, call: GuardedCall, size: int) -> None:
         """Notes that a call begins to send a message of so many bytes, or, with none, its end."""
         call.unread = size
+        call.is_writing = True
         self._writes.start(call)
 
     def write_ended(self, call: GuardedCall) -> None:
         """Notes that a message was taken."""
+        call.is_writing = False
         self._writes.stop(call)
         if call.is_slow:
             self._slow_write_ended(call)
@@ -134,7 +136,7 @@ class WaitingCalls:
 
     def _oust(self, call: GuardedCall, error: AbstractLLMError) -> None:
         self._connections.strike(call.record.peer, Strike.USELESS)
-        call.end(error)
+        call.break_off(error)
 
     def _turns_of(self, call: GuardedCall) -> ReadingTurns:
         return self._probe_turns if call.is_probe else self._turns

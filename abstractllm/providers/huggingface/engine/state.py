@@ -179,7 +179,7 @@ class EngineState:
             reason: The reason, for those who look at the state.
             kind: The kind of the end, in one word, by which such ends are counted.
         """
-        self._move(Lifecycle.LOADING, origins=(Lifecycle.READY, Lifecycle.DRAINING))
+        self._move(Lifecycle.LOADING, origins=(Lifecycle.LOADING, Lifecycle.READY, Lifecycle.DRAINING))
         self._forget_model()
         self.crashes += 1
         self.history.restarts[kind] += 1

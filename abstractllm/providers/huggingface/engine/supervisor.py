@@ -40,6 +40,8 @@ logger = logging.getLogger("abstractllm.engine")
 
 _LONGEST_PAUSE = 30.0
 """Seconds between two starts of an engine that keeps crashing."""
+_MOST_FAILED_RESTARTS = 5
+"""Crashes without an answer between them, after which a process that dies while it loads means a model that cannot."""
 
 
 class EngineClosedError(ServerShuttingDownError):
@@ -308,7 +310,9 @@ class EngineSupervisor(EngineResident):
         if end.process:
             end.process.log_output(logging.ERROR)
         description = timeout or describe_exit(end.status)
-        if self._state.model:
+        # It has loaded before: that it died without a word while it was started again says nothing of the model.
+        is_restart = 0 < self._state.crashes < _MOST_FAILED_RESTARTS and end.failure is None
+        if self._state.model or is_restart:
             return self._after_crash(description, kind="frozen" if timeout else "crashed")
         self._after_failed_load(end, description)
         return None
