@@ -225,7 +225,7 @@ async def test_drain_ends_a_stream_with_its_status_after_the_message_that_is_bei
         stream = served.generation.StreamGenerate(request())
         await until(lambda: served.server._guard._waiting.writers)
         stopping = asyncio.create_task(served.server.stop(0.05))
-        await until(lambda: any(call.error for call in served.server._guard._running))
+        await until(lambda: all(call.error for call in served.server._guard._running))
         with pytest.raises(aio.AioRpcError) as caught:
             async for _ in stream:
                 pass

@@ -1,6 +1,7 @@
 """Strangers who connect to a server with TLS cannot fill its log."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -23,7 +24,8 @@ def test_failed_handshakes_cannot_fill_the_log_and_are_counted(tmp_path: Path) -
         "llms:\n  echo: {provider: scripted}\n"
     )
     command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", file]
-    with log.open("wb") as output, subprocess.Popen(command, stderr=output) as server:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
+    with log.open("wb") as output, subprocess.Popen(command, stderr=output, env=environment) as server:
         try:
             wait_until(lambda: server.poll() is not None or "listening on" in log.read_text())
             match = re.search(r"listening on \S+:(\d+)", log.read_text())

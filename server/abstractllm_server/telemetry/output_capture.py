@@ -81,7 +81,8 @@ def _keep_last_words(error: int | None) -> None:
 def _read(readable: int) -> None:
     """Logs the lines that arrive in a pipe, for ever."""
     # Every stranger who connects can cause some of gRPC's, such as that a handshake failed.
-    limit = None if any(os.environ.get(name) for name in ("GRPC_TRACE", "GRPC_VERBOSITY")) else RateLimit()
+    is_traced = os.environ.get("GRPC_TRACE") or os.environ.get("GRPC_VERBOSITY", "").lower() in ("debug", "info")
+    limit = None if is_traced else RateLimit()
     rest = b""
     while data := os.read(readable, 65_536):
         *lines, rest = (rest + data).split(b"\n")
