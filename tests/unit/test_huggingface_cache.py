@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,6 +171,23 @@ def test_model_in_use_is_not_deleted(tmp_path: Path) -> None:
             cache.clear(str(tmp_path), target, used_by=used_by)
     assert names(tmp_path) == ["org/one", "org/two"]
     assert cache.clear(str(tmp_path), "org/two", used_by=used_by)[0] == ["org/two"]
+
+
+def test_a_model_that_somebody_else_deletes_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("org/one", "org/two"):
+        add_model(tmp_path, name)
+    measure = cache._freed
+
+    def measure_and_lose(root: Path, paths: Any) -> int:
+        freed = measure(root, paths)
+        shutil.rmtree(tmp_path / "models--org--one")
+        return freed
+
+    monkeypatch.setattr(cache, "_freed", measure_and_lose)
+    assert cache.clear(str(tmp_path), None)[0] == ["org/two"]
+    assert names(tmp_path) == []
 
 
 def share(root: Path, model: str, digest: str, size: int) -> None:

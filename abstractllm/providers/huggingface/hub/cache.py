@@ -83,8 +83,12 @@ def clear(
             chosen = {name: path for name, path in sorted(chosen.items()) if path.is_dir()}
             freed = _freed(root, chosen.values())
             if not dry_run:
-                for path in chosen.values():
-                    path.rename(root / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}")
+                for name, path in tuple(chosen.items()):
+                    try:
+                        path.rename(root / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}")
+                    except FileNotFoundError:  # somebody who takes no locks has deleted it
+                        del chosen[name]
+                        continue
                     shutil.rmtree(root / LOCKS / path.name, ignore_errors=True)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
