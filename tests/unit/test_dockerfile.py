@@ -162,6 +162,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     shutil.rmtree(folder)  # several gigabytes
 
 
+def run_check(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs the image's health check."""
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.timeout(1200)
 def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: Image) -> None:
     entry = [image.in_folder(word) for word in last("ENTRYPOINT").words]
@@ -187,14 +192,8 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
         assert health[-1] in last("ENV").value
         monitoring = re.search(r"monitoring on http://(\S+)", printed)
         assert monitoring is not None
-        checked = subprocess.run(
-            [*health[:-1], monitoring[1]],
-            env=image.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        check = [*health[:-1], monitoring[1]]
+        checked = run_check(check, image.environment)
         assert checked.returncode == 0, checked.stderr
 
         answered = subprocess.run(
@@ -212,15 +211,7 @@ def test_install_steps_make_a_server_that_is_healthy_and_ends_on_sigterm(image: 
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=60)
         assert server.returncode == 0
-        unhealthy = subprocess.run(
-            [*health[:-1], monitoring[1]],
-            env=image.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert unhealthy.returncode != 0
+        assert run_check(check, image.environment).returncode != 0
     finally:
         if server.poll() is None:
             server.kill()
