@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
 run) extras="anthropic,huggingface,ollama,openai,server" ;;
-test) extras="anthropic,dev,huggingface,ollama,openai,server" ;;
+test) extras="anthropic,dev,huggingface,ollama,openai,ray,server" ;;
 *)
     echo "usage: sh tools/setup_environment.sh run|test" >&2
     exit 2
