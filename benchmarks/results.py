@@ -1,0 +1,360 @@
+"""The one form in which every benchmark gives its figures: a table on the terminal, and JSON for the report.
+
+A program builds its parser, and hands it to `run` with a function that measures:
+
+    def measure(options: argparse.Namespace) -> Results:
+        return Results([figure("Time", "to the first token", "ms", [12.1, 12.9, 11.8])])
+
+    if __name__ == "__main__":
+        sys.exit(run(parser, measure))
+
+`--json FILE` writes what `Results.to_json` returns:
+
+    {"figures": [{"table": "Time", "name": "to the first token", "unit": "ms", "value": 12.1, "low": 11.8,
+                  "high": 12.9, "runs": 3, "ratio": {"to": "the SDK alone", "value": 1.1, "low": 1.0, "high": 1.2},
+                  "target": {"of": "ratio", "most": 1.5}, "series": "ours", "at": 64}],
+     "versions": {"grpcio": "1.85.1"}, "notes": ["..."], "command": "python -m benchmarks.start"}
+
+`ratio`, `target`, `series` and `at` may be absent. The report (`python -m benchmarks`) shows a line for each figure,
+under the heading of its table, and draws the plots that `benchmarks.parts` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import shlex
+import signal
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "Figure",
+    "FormError",
+    "Ratio",
+    "Results",
+    "Target",
+    "figure",
+    "number",
+    "read_results",
+    "run",
+    "table_rows",
+    "versions",
+]
+
+_CLOSE_TO_ZERO = 1e-12
+
+
+class FormError(ValueError):
+    """Results that do not have the form; the message names the place and the value."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A figure over another one of the same run: the median of the runs' ratios, and their range."""
+
+    to: str
+    """The thing that it is compared with."""
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound that a figure, or its ratio, should keep."""
+
+    least: float | None = None
+    most: float | None = None
+    of: str = "value"
+    """`value` or `ratio`."""
+
+    def __str__(self) -> str:
+        """Returns the bound in words."""
+        return f"at least {number(self.least)}" if self.least is not None else f"at most {number(self.most or 0.0)}"
+
+    def is_met_by(self, one: Figure) -> bool:
+        """Returns True if a figure is within the bound."""
+        value = one.ratio.value if self.of == "ratio" and one.ratio else one.value
+        return value >= self.least if self.least is not None else value <= (self.most or 0.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure: the median of the runs, and their range."""
+
+    table: str
+    """The heading of the table that it stands in."""
+    name: str
+    unit: str
+    """Such as `ms`, `tokens/s` or `MiB`; empty for a plain number."""
+    value: float
+    low: float
+    high: float
+    runs: int = 1
+    ratio: Ratio | None = None
+    target: Target | None = None
+    series: str = ""
+    """The line of a plot that it is a point of."""
+    at: float | None = None
+    """Its place on the horizontal axis of that plot."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The figures of one program."""
+
+    figures: Sequence[Figure]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the packages and programs that the figures depend on."""
+    notes: Sequence[str] = ()
+    """Sentences that a reader of the figures needs."""
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the results as JSON has them."""
+        return {
+            "figures": [_without_none(dataclasses.asdict(one)) for one in self.figures],
+            "versions": dict(self.versions),
+            "notes": list(self.notes),
+            "command": self.command,
+        }
+
+
+def figure(
+    table: str,
+    name: str,
+    unit: str,
+    values: Sequence[float],
+    *,
+    over: Sequence[float] | None = None,
+    to: str = "",
+    target: Target | None = None,
+    series: str = "",
+    at: float | None = None,
+) -> Figure:
+    """Returns the figure of some runs.
+
+    Args:
+        table: The heading of its table.
+        name: Its name.
+        unit: The unit of the values.
+        values: The value of each run.
+        over: The value of something else in each of the same runs; the ratios are taken run by run.
+        to: The name of that.
+        target: A bound.
+        series: The line of a plot that it is a point of.
+        at: Its place on the horizontal axis of that plot.
+
+    Raises:
+        ValueError: If there is no value, or not as many others.
+    """
+    if not values:
+        raise ValueError(f"no run gave a value of {name!r}")
+    ratio = None
+    if over is not None:
+        if len(over) != len(values):
+            raise ValueError(f"{name!r} has {len(values)} runs, and what it is compared with {len(over)}")
+        ratios = [value / max(other, _CLOSE_TO_ZERO) for value, other in zip(values, over, strict=True)]
+        ratio = Ratio(to, statistics.median(ratios), min(ratios), max(ratios))
+    median = statistics.median(values)
+    return Figure(table, name, unit, median, min(values), max(values), len(values), ratio, target, series, at)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of installed packages; those that are not installed are left out."""
+    known = {}
+    for package in packages:
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return known
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    measure: Callable[[argparse.Namespace], Results],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Runs a benchmark's command line: measures, prints the tables, and writes the file of `--json`.
+
+    SIGTERM ends the program as an exception does, so that it ends what it has started.
+
+    Returns:
+        The exit status: 0 once there are figures, whether targets are met or not.
+    """
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    results = dataclasses.replace(measure(options), command=_command(parser.prog, arguments))
+    for title in dict.fromkeys(one.table for one in results.figures):
+        print(f"\n{title}\n")
+        print(_aligned(table_rows([one for one in results.figures if one.table == title])))
+    for note in results.notes:
+        print(f"\n{note}")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results.to_json(), indent=2) + "\n", "utf-8")
+    return 0
+
+
+def _command(prog: str, arguments: Sequence[str]) -> str:
+    """Returns the command without where it writes to."""
+    words, skip = [], False
+    for word in arguments:
+        if not skip and word != "--json" and not word.startswith("--json="):
+            words.append(word)
+        skip = word == "--json"
+    return shlex.join([*"python -m".split(), prog, *words])
+
+
+def read_results(data: Any) -> Results:
+    """Returns the results that JSON has.
+
+    Raises:
+        FormError: If they do not have the form.
+    """
+    values = _keys("results", data, dataclasses.fields(Results))
+    if not isinstance(figures := values.get("figures"), list) or not figures:
+        raise FormError(f"figures: a list with at least one figure is needed, got {_short(figures)}")
+    named = [_read_figure(f"figures[{place}]", one) for place, one in enumerate(figures)]
+    seen: set[tuple[str, str]] = set()
+    for one in named:
+        if (one.table, one.name) in seen:
+            raise FormError(f"figures: {one.name!r} stands twice in the table {one.table!r}")
+        seen.add((one.table, one.name))
+    known, notes, command = values.get("versions", {}), values.get("notes", []), values.get("command", "")
+    if not isinstance(known, dict) or not all(isinstance(one, str) for one in known.values()):
+        raise FormError(f"versions: names and versions are needed, got {_short(known)}")
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise FormError(f"notes: a list of texts is needed, got {_short(notes)}")
+    if not isinstance(command, str):
+        raise FormError(f"command: a text is needed, got {_short(command)}")
+    return Results(named, known, notes, command)
+
+
+def _read_figure(place: str, data: Any) -> Figure:
+    values = _keys(place, data, dataclasses.fields(Figure))
+    for key in ("table", "name"):
+        if not isinstance(values.get(key), str) or not values[key]:
+            raise FormError(f"{place}.{key}: a text is needed, got {_short(values.get(key))}")
+    for key in ("unit", "series"):
+        if not isinstance(values.get(key, ""), str):
+            raise FormError(f"{place}.{key}: a text is needed, got {_short(values[key])}")
+    value = _real(f"{place}.value", values.get("value"))
+    low = _real(f"{place}.low", values.get("low", value))
+    high = _real(f"{place}.high", values.get("high", value))
+    if not low <= value <= high:
+        raise FormError(f"{place}: the value {value} is not within its range, {low} to {high}")
+    runs = values.get("runs", 1)
+    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 1:
+        raise FormError(f"{place}.runs: a number of at least 1 is needed, got {_short(runs)}")
+    at = values.get("at")
+    return Figure(
+        values["table"],
+        values["name"],
+        values.get("unit", ""),
+        value,
+        low,
+        high,
+        runs,
+        _read_ratio(f"{place}.ratio", values["ratio"]) if values.get("ratio") is not None else None,
+        _read_target(f"{place}.target", values["target"]) if values.get("target") is not None else None,
+        values.get("series", ""),
+        None if at is None else _real(f"{place}.at", at),
+    )
+
+
+def _read_ratio(place: str, data: Any) -> Ratio:
+    values = _keys(place, data, dataclasses.fields(Ratio))
+    if not isinstance(values.get("to"), str) or not values["to"]:
+        raise FormError(f"{place}.to: a text is needed, got {_short(values.get('to'))}")
+    value = _real(f"{place}.value", values.get("value"))
+    low, high = (_real(f"{place}.{key}", values.get(key, value)) for key in ("low", "high"))
+    if not low <= value <= high:
+        raise FormError(f"{place}: the value {value} is not within its range, {low} to {high}")
+    return Ratio(values["to"], value, low, high)
+
+
+def _read_target(place: str, data: Any) -> Target:
+    values = _keys(place, data, dataclasses.fields(Target))
+    least, most = (
+        None if values.get(key) is None else _real(f"{place}.{key}", values[key]) for key in ("least", "most")
+    )
+    if (least is None) == (most is None):
+        raise FormError(f"{place}: either least or most is needed, got {_short(data)}")
+    if values.get("of", "value") not in ("value", "ratio"):
+        raise FormError(f"{place}.of: value or ratio is needed, got {_short(values['of'])}")
+    return Target(least, most, values.get("of", "value"))
+
+
+def _keys(place: str, data: Any, fields: Sequence[dataclasses.Field[Any]]) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise FormError(f"{place}: an object is needed, got {_short(data)}")
+    if unknown := sorted(data.keys() - {one.name for one in fields}):
+        raise FormError(f"{place}: there is no {', '.join(unknown)}; known are {', '.join(one.name for one in fields)}")
+    return data
+
+
+def _real(place: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise FormError(f"{place}: a number is needed, got {_short(value)}")
+    return float(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: _without_none(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != ""}
+
+
+def number(value: float) -> str:
+    """Returns a number with about three digits that count."""
+    size = abs(value)
+    if size >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
+def table_rows(figures: Sequence[Figure]) -> list[list[str]]:
+    """Returns the head and the lines of a table; columns that would be empty are left out."""
+    rows = [["", "measured", "range", "ratio", "target"]]
+    for one in figures:
+        span = f"{number(one.low)} to {number(one.high)}" if one.runs > 1 else ""
+        rows.append([one.name, f"{number(one.value)} {one.unit}".strip(), span, _ratio_cell(one), _target_cell(one)])
+    kept = [place for place in range(5) if place < 2 or any(row[place] for row in rows[1:])]
+    return [[row[place] for place in kept] for row in rows]
+
+
+def _ratio_cell(one: Figure) -> str:
+    if one.ratio is None:
+        return ""
+    span = f" ({one.ratio.low:.2f} to {one.ratio.high:.2f})" if one.runs > 1 else ""
+    return f"{one.ratio.value:.2f} of {one.ratio.to}{span}"
+
+
+def _target_cell(one: Figure) -> str:
+    if one.target is None:
+        return ""
+    measured = "ratio " if one.target.of == "ratio" else ""
+    return f"{measured}{one.target}: {'met' if one.target.is_met_by(one) else 'missed'}"
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
