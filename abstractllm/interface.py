@@ -198,6 +198,11 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
         return 0
 
     @property
+    def max_running(self) -> int:
+        """Requests that it answers at a time at most; 0 where it sets no bound of its own."""
+        return 0
+
+    @property
     def device(self) -> str:
         """The device that the model is on: `cpu`, `cuda:0`; empty for a hosted one."""
         return ""

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from abstractllm.errors import ConfigurationError
 from abstractllm.registry import LLMRegistry, end_child_processes
 from abstractllm.types import LlmState
+from abstractllm_server.convert.load_reports import LOAD_SERVICE
 from abstractllm_server.lifecycle.background_loads import BackgroundLoads, log_state
 from abstractllm_server.lifecycle.reload import ConfigurationReloader, Preparation
 from abstractllm_server.lifecycle.service_manager import ServiceManager
@@ -25,8 +26,15 @@ from abstractllm_server.lifecycle.supervision import Supervisor
 from abstractllm_server.monitoring.monitor import Monitor
 from abstractllm_server.security.access_control import AccessControl
 from abstractllm_server.security.warnings import warn_of_file
-from abstractllm_server.services.contract import add_services, admin_paths, paths_open_to_inference, service_names
+from abstractllm_server.services.contract import (
+    add_services,
+    admin_paths,
+    generation_paths,
+    paths_open_to_inference,
+    service_names,
+)
 from abstractllm_server.services.health import Health
+from abstractllm_server.services.load_reports import LoadReports, add_load_reports
 from abstractllm_server.services.reflection import add_reflection
 from abstractllm_server.settings import ServerSettings, TlsSettings, load_settings, locate
 from abstractllm_server.telemetry.audit import Audit
@@ -34,6 +42,7 @@ from abstractllm_server.telemetry.call_log import CallLog
 from abstractllm_server.telemetry.llm_measurements import LlmMeasurements
 from abstractllm_server.telemetry.logs import flush_logs, say, set_log_level, start_logs
 from abstractllm_server.telemetry.observer import CallObserver, CallObservers
+from abstractllm_server.telemetry.server_load import ServerLoad
 from abstractllm_server.telemetry.switch import start_metrics
 from abstractllm_server.telemetry.traces import start_traces
 from abstractllm_server.transport.connections import Connections, connection_limit, raise_descriptor_limit
@@ -78,6 +87,11 @@ class Server:
             observers.insert(0, self.metrics.observer)
         if self._traces is not None:
             observers.insert(0, self._traces)
+        self._reports: LoadReports | None = None
+        if settings.load_reports.trailers or settings.load_reports.stream:
+            load = ServerLoad(registry, list(generation_paths()))
+            self._reports = LoadReports(load, settings.load_reports.interval)
+            observers.append(load)
         self.supervisor = Supervisor()
         self._connections = Connections(connection_limit(settings.max_connections))
         self._guard = Guard(
@@ -86,6 +100,7 @@ class Server:
             read_timeout=settings.read_timeout,
             write_timeout=settings.write_timeout,
             observers=[CallObservers(observers)],
+            trailers=self._reports.trailers if self._reports and settings.load_reports.trailers else None,
         )
         self.monitor = Monitor(
             settings, registry, lambda: self._health.statuses, None if self.metrics is None else self.metrics.render
@@ -107,7 +122,9 @@ class Server:
         preload = self._settings.preload
         names = [self._registry.default] if preload is None else list(preload)
         capacity = sum(llm.capacity for llm in self._registry)
-        self._grpc = aio.server(options=server_options(capacity, self._connections.limit))
+        self._grpc = aio.server(
+            options=server_options(capacity, self._connections.limit, self._settings.max_connection_age)
+        )
         self._grpc.add_generic_rpc_handlers((self._guard,))
         self._health = Health(self._registry, set(names))
         self._add_services()
@@ -143,9 +160,12 @@ class Server:
         methods = self._guard.methods
         add_services(methods, self._registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        own = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        if self._reports is not None and self._settings.load_reports.stream:
+            add_load_reports(self._reports, methods)
+            own.append(LOAD_SERVICE)
         if self._settings.reflection:
-            health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-            add_reflection([*service_names(), health], methods)
+            add_reflection([*service_names(), *own], methods)
 
     @property
     def preparations(self) -> Mapping[str, Preparation]:

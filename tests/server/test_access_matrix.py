@@ -21,6 +21,7 @@ OPEN_TO_KNOWN_CALLERS = {
     "/grpc.health.v1.Health/List",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics",
 }
 MALFORMED = [
     "",

@@ -227,6 +227,11 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
         """Requests that run, and that may wait, at most."""
         return self.config.max_concurrent_requests + self.config.max_queue
 
+    @property
+    def max_running(self) -> int:
+        """Requests that run at a time at most."""
+        return self.config.max_concurrent_requests
+
     async def close_async(self) -> None:
         """Closes all connections; running requests end with an error."""
         await self._clients.close()

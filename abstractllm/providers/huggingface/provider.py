@@ -21,7 +21,13 @@ from abstractllm.providers.huggingface.config import HuggingFaceConfig, without_
 from abstractllm.providers.huggingface.convert import as_conversation, as_format
 from abstractllm.providers.huggingface.engine.replacement import ModelReplacement
 from abstractllm.providers.huggingface.engine.settings import EngineSettings
-from abstractllm.providers.huggingface.protocol.messages import GPU_BATCH_SIZE, Counted, Counters, Sampling
+from abstractllm.providers.huggingface.protocol.messages import (
+    CPU_BATCH_SIZE,
+    GPU_BATCH_SIZE,
+    Counted,
+    Counters,
+    Sampling,
+)
 from abstractllm.providers.huggingface.statistics import statistics_of, sum_of_counters
 from abstractllm.requests import GenerationRequest
 from abstractllm.statistics import EngineStatistics
@@ -283,6 +289,13 @@ class HuggingFaceProvider(CachedModels):
     def capacity(self) -> int:
         """Requests that the configured model runs, and lets wait, at most."""
         return self.config.max_queue + (self.config.max_batch_size or GPU_BATCH_SIZE)
+
+    @property
+    def max_running(self) -> int:
+        """Requests of the configured model that its process answers at a time at most."""
+        if self.config.max_batch_size is not None:
+            return self.config.max_batch_size
+        return CPU_BATCH_SIZE if self.device in ("", "cpu") else GPU_BATCH_SIZE
 
     @property
     def device(self) -> str:

@@ -13,7 +13,7 @@ from abstractllm_server.security.certificate_names import CertificateNames, chec
 from abstractllm_server.security.credentials import TokenFile
 from abstractllm_server.security.file_watcher import FileWatcher, Reloadable
 from abstractllm_server.security.identity import Identity, MethodForbiddenError
-from abstractllm_server.security.roles import OPEN_TO_ALL, OPEN_TO_KNOWN_CALLERS
+from abstractllm_server.security.roles import LOAD_STREAM, OPEN_TO_ALL, OPEN_TO_KNOWN_CALLERS
 from abstractllm_server.security.tls import Certificates
 from abstractllm_server.security.warnings import access_warnings
 from abstractllm_server.settings import Role, ServerSettings
@@ -51,6 +51,7 @@ class AccessControl:
         self._certificates = Certificates(*tls.files) if tls else None
         self._names = CertificateNames(tls.subjects if tls else {})
         self._inference_paths = frozenset(inference_paths)
+        self._open_paths = OPEN_TO_ALL | (LOAD_STREAM if settings.load_reports.without_credentials else frozenset())
         self.reads_certificates = tls is not None and tls.client_ca is not None
         self._warn(settings)
 
@@ -140,7 +141,7 @@ class AccessControl:
             AuthenticationError: If the caller is not known.
             PermissionDeniedError: If they may not call the method.
         """
-        if method in OPEN_TO_ALL or not (self.tokens or self._names):
+        if method in self._open_paths or not (self.tokens or self._names):
             return Identity(peer, None)
         if self.reads_certificates:
             check_validity(auth_context)

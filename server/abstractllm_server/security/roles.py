@@ -9,16 +9,20 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from abstractllm_server.settings import Role
 
-__all__ = ["OPEN_TO_ALL", "OPEN_TO_KNOWN_CALLERS", "inference_paths", "open_to_inference"]
+__all__ = ["LOAD_STREAM", "OPEN_TO_ALL", "OPEN_TO_KNOWN_CALLERS", "inference_paths", "open_to_inference"]
 
 OPEN_TO_ALL = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """The methods that need no credentials, since probes bring none. `List`, which names every LLM, is not one of them."""
+
+LOAD_STREAM = frozenset({"/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"})
+"""The method that tells the server's load; it needs credentials unless the configuration says otherwise."""
 
 OPEN_TO_KNOWN_CALLERS = frozenset(
     {
         "/grpc.health.v1.Health/",
         "/grpc.reflection.v1.ServerReflection/",
         "/grpc.reflection.v1alpha.ServerReflection/",
+        "/xds.service.orca.v3.OpenRcaService/",
     }
 )
 """The services of gRPC itself that every known caller may call."""

@@ -21,7 +21,7 @@ from abstractllm_server.services.config import ConfigServicer
 from abstractllm_server.services.generation import GenerationServicer
 from abstractllm_server.services.models import ModelServicer
 
-__all__ = ["add_services", "admin_paths", "paths_open_to_inference", "service_names"]
+__all__ = ["add_services", "admin_paths", "generation_paths", "paths_open_to_inference", "service_names"]
 
 Registration = Callable[[Any, Any], None]
 
@@ -42,6 +42,12 @@ def add_services(server: Any, registry: LLMRegistry) -> None:
 def service_names() -> list[str]:
     """Returns the full names of the services."""
     return [_service_of(file).full_name for file, _, _ in _SERVICES]
+
+
+def generation_paths() -> Iterator[str]:
+    """Yields the methods (`/SERVICE/METHOD`) that generate."""
+    service = _service_of(generation_pb2.DESCRIPTOR)
+    yield from (f"/{service.full_name}/{name}" for name in ("Generate", "StreamGenerate"))
 
 
 def paths_open_to_inference() -> Iterator[str]:

@@ -15,7 +15,7 @@ from abstractllm.config import Bytes, ConfigModel, Seconds
 from abstractllm.errors import ConfigurationError
 from abstractllm_server.settings.addresses import check_port_address, is_local
 
-__all__ = ["MetricsSettings", "Role", "ServerSettings", "TlsSettings"]
+__all__ = ["LoadReportSettings", "MetricsSettings", "Role", "ServerSettings", "TlsSettings"]
 
 _KIND_OF_NAME = re.compile(r"(cn|dns|uri|email|ip)\s*[:=]", re.IGNORECASE)
 _LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -57,6 +57,19 @@ class MetricsSettings(ConfigModel):
     """Makes the caller's name an attribute of metrics."""
 
 
+class LoadReportSettings(ConfigModel):
+    """The ways in which a server tells its callers how much it has to do, for those of them who balance."""
+
+    trailers: bool = True
+    """Sends the load with the end of each call."""
+    stream: bool = True
+    """Answers `xds.service.orca.v3.OpenRcaService`, which sends the load over and over."""
+    without_credentials: bool = False
+    """Lets everybody have that stream: gRPC's balancers bring no token of their own for it."""
+    interval: Annotated[Seconds, Field(ge=0.1, le=3600)] = 1.0
+    """Seconds between two reports of a stream, at least."""
+
+
 class ServerSettings(ConfigModel):
     """The settings of a server; their names are the keys of the configuration file."""
 
@@ -82,6 +95,9 @@ class ServerSettings(ConfigModel):
     """Seconds that running requests have to end after SIGTERM."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Connections that may be open, if there are file descriptors for them; unused ones make room for new ones."""
+    max_connection_age: Annotated[Seconds, Field(ge=1)] | None = None
+    """Seconds after which a caller is asked to connect anew, more or less a tenth; calls that run go on until they
+    end. No limit if absent."""
     read_timeout: Annotated[Seconds, Field(le=3600)] = 20.0
     """Seconds that the message of a call may take to arrive; then the call ends with TIMEOUT."""
     write_timeout: Annotated[Seconds, Field(le=3600)] = 30.0
@@ -98,6 +114,7 @@ class ServerSettings(ConfigModel):
     loop_timeout: Annotated[Seconds, Field(ge=0.5, le=3600)] = 5.0
     """Seconds that the event loop may be blocked; then the ports for monitoring say that the server is not alive."""
     metrics: MetricsSettings = MetricsSettings()
+    load_reports: LoadReportSettings = LoadReportSettings()
 
     def check(self) -> None:
         """Checks the rules that concern several keys.

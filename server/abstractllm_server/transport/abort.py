@@ -19,8 +19,15 @@ _WATCHER = "_schedule_rpc_coro"
 """The name of grpc's coroutine that starts a call's task, and then waits for the end of the call."""
 
 
-async def abort(context: aio.ServicerContext[Any, Any], status: Status) -> NoReturn:
+async def abort(
+    context: aio.ServicerContext[Any, Any], status: Status, trailers: tuple[tuple[str, str | bytes], ...] = ()
+) -> NoReturn:
     """Ends a call with a status.
+
+    Args:
+        context: gRPC's handle of the call.
+        status: The status.
+        trailers: Trailers beside those of the status.
 
     Raises:
         grpc.aio.AbortError: Once the status is sent, so that the handler ends.
@@ -28,7 +35,7 @@ async def abort(context: aio.ServicerContext[Any, Any], status: Status) -> NoRet
     """
     # Where the caller does not read, the status waits behind what was written before: for a while, not for ever.
     async with asyncio.timeout(_SENDING_TIMEOUT):
-        await context.abort(status.code, status.message, status.trailers)
+        await context.abort(status.code, status.message, status.trailers + trailers)
     raise AssertionError("unreachable")
 
 

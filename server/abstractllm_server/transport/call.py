@@ -32,6 +32,7 @@ class GuardedCall:
         has_begun: True once a message of its answer was taken.
         is_slow: True while its answer has waited for a reader for some time.
         is_first: True if the server had no call before.
+        is_known: True once its caller may make it: by their credentials, or since nobody is asked for any.
         is_probe: True if nobody is asked for credentials for it.
         is_answered: True once its handler has returned: only grpc's own sending of the end is left.
     """
@@ -43,6 +44,7 @@ class GuardedCall:
         "has_begun",
         "is_answered",
         "is_first",
+        "is_known",
         "is_probe",
         "is_slow",
         "is_writing",
@@ -70,6 +72,7 @@ class GuardedCall:
         self.is_writing = False
         self.has_begun = False
         self.is_first = False
+        self.is_known = False
         self.is_probe = False
         self._is_cancelled = False
 

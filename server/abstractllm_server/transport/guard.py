@@ -47,8 +47,10 @@ logger = logging.getLogger("abstractllm.server")
 
 _CANCELLATION_TIMEOUT = 0.5
 """Seconds that calls may take to end once they are cancelled."""
-_ALWAYS_ANSWERED = ("/grpc.health.", "/grpc.reflection.")
-"""Services that keep answering while the server drains."""
+_ALWAYS_ANSWERED = ("/grpc.health.", "/grpc.reflection.", "/xds.service.orca.")
+"""Services of gRPC itself, which keep answering while the server drains, and whose calls it does not wait for."""
+
+MakeTrailers = Callable[[CallRecord], tuple[tuple[str, str | bytes], ...]]
 
 
 class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its stubs alone
@@ -64,6 +66,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         read_timeout: Seconds that a message may take to arrive.
         write_timeout: Seconds that an answer, or one message of a stream, may wait for its reader.
         observers: Told of each call.
+        trailers: Makes the trailers that every answer of the contract's services ends with, errors included, just
+            before it ends; none if absent.
 
     Attributes:
         methods: The methods of all services; unknown ones are refused.
@@ -77,8 +81,10 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         read_timeout: float,
         write_timeout: float,
         observers: Sequence[CallObserver] = (),
+        trailers: MakeTrailers | None = None,
     ) -> None:
         self.methods = MethodTable()
+        self._make_trailers = trailers
         self._access = access
         self._observers = tuple(observers)
         self._connections = connections
@@ -159,6 +165,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
     async def _answer_once(self, call: GuardedCall) -> bytes:
         handle, request = await self._admit(call)
         response = _encoded(call, await handle(request, call.context))
+        if trailers := self._trailers(call):
+            call.context.set_trailing_metadata(trailers)
         call.is_answered = True
         self._waiting.write_begins(call, len(response))
         return response
@@ -175,6 +183,8 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
                 call.has_begun = True
                 if call.error is not None:
                     raise call.error
+        if trailers := self._trailers(call):
+            context.set_trailing_metadata(trailers)
         call.is_answered = True
         waiting.write_begins(call, 0)
 
@@ -188,6 +198,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             AbstractLLMError: If it is refused.
         """
         identity = self._authenticate(call)
+        call.is_known = True
         method = call.method
         if method.handle is None:
             raise UnsupportedFeatureError(f"there is no method {method.path[:200]}")
@@ -288,7 +299,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             self._drop(call)
             raise asyncio.CancelledError from None
         try:
-            await abort(call.context, status)
+            await abort(call.context, status, self._trailers(call))
         except (aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as failure:
@@ -297,6 +308,13 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             if call.error is not None or isinstance(failure, TimeoutError):
                 self._drop(call)
             raise asyncio.CancelledError from None
+
+    def _trailers(self, call: GuardedCall) -> tuple[tuple[str, str | bytes], ...]:
+        """Returns what the end of a call tells its caller about the server: nothing, unless it is known who that is."""
+        is_of_contract = call.method.handle is not None and not call.method.path.startswith(_ALWAYS_ANSWERED)
+        if self._make_trailers is None or not call.is_known or not is_of_contract:
+            return ()
+        return self._make_trailers(call.record)
 
     def _drop(self, call: GuardedCall) -> None:
         """Ends a call that takes no status."""

@@ -21,15 +21,18 @@ _KEEPALIVE_MS = 10_000
 _PING_TIMEOUT_MS = 8_000
 
 
-def server_options(capacity: int, connections: int) -> list[tuple[str, int]]:
+def server_options(capacity: int, connections: int, max_age: float | None = None) -> list[tuple[str, int]]:
     """Returns the channel arguments of the server (https://grpc.github.io/grpc/core/group__grpc__arg__keys.html).
 
     Args:
         capacity: Requests that the LLMs run and queue at most. A connection may have more calls than that: otherwise
             the surplus would wait in the clients, which would never hear OVERLOADED.
         connections: Connections that may be open; further ones are closed as soon as they are made.
+        max_age: Seconds, more or less a tenth, after which a connection takes no more calls; it closes when those that
+            it has are over, for gRPC's own grace has no end. Absent, it may last for ever.
     """
     return [
+        *([("grpc.max_connection_age_ms", int(max_age * 1000))] if max_age is not None else ()),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", _CONCURRENT_STREAMS + capacity),

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct, msgpack
 
 __all__ = [
+    "CPU_BATCH_SIZE",
     "CPU_CACHE_BYTES",
     "GPU_BATCH_SIZE",
     "LOADING",
@@ -50,6 +51,8 @@ __all__ = [
 
 CPU_CACHE_BYTES = 512 * 2**20
 """Bytes that an engine takes for keys and values on a CPU where `Load.kv_cache_bytes` is unset, if there are enough."""
+CPU_BATCH_SIZE = 64
+"""The requests that a CPU answers at a time, unless the configuration says otherwise."""
 GPU_BATCH_SIZE = 256
 """The most requests that an engine answers at a time on a GPU where `Load.max_batch_size` is unset; a CPU has fewer."""
 LOADING = "the loading of the model"

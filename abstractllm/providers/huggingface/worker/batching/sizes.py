@@ -13,13 +13,13 @@ from transformers.generation.continuous_batching.utils import find_head_dim, fin
 
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.machine import memory_left
-from abstractllm.providers.huggingface.protocol.messages import CPU_CACHE_BYTES, GPU_BATCH_SIZE
+from abstractllm.providers.huggingface.protocol.messages import CPU_BATCH_SIZE, CPU_CACHE_BYTES, GPU_BATCH_SIZE
 from abstractllm.providers.huggingface.worker.batching.attention import is_flash
 from abstractllm.providers.huggingface.worker.batching.scheduling import SCHEDULER
 
 __all__ = ["DEFAULT_BATCH_SIZE", "batching_config", "default_cache_bytes", "free_bytes"]
 
-DEFAULT_BATCH_SIZE = {"cpu": 64, "cuda": GPU_BATCH_SIZE}
+DEFAULT_BATCH_SIZE = {"cpu": CPU_BATCH_SIZE, "cuda": GPU_BATCH_SIZE}
 """The most requests in a batch, by device."""
 
 _PAGE = 16
