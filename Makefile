@@ -6,14 +6,15 @@ MAKEFLAGS += --no-builtin-rules
 PORT ?= 50051
 SOAK_SECONDS ?= 1800
 VERSION_TAG := 0.1.0
-IMAGE ?= abstractllm:$(VERSION_TAG)$(if $(filter cuda,$(BASE)),-cuda)
-BASE ?= cpu
+IMAGE ?= abstractllm:$(VERSION_TAG)$(if $(filter-out cpu,$(VARIANT)),-$(VARIANT))
+VARIANT ?= cpu
+VARIANTS ?= cpu cuda slim
 PYTHON_VERSION ?= 3.12
 
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint types contracts generate checkgenerate bench docs image bump
+.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +39,7 @@ soak: .venv/.installed ## Mixed load with crashing callers, kills, freezes and r
 interop: .venv/.installed ## Every client against the same servers: prints language x behaviour, fails on a hole
 	CI=true $(BIN)/python -m pytest -q tests/interop
 
-check: lint types contracts checkgenerate test ## Lint, types, import contracts, buf, generated code, every test
+check: lint types contracts checkgenerate checklocks test ## Lint, types, import contracts, buf, generated code, every test
 
 lint: .venv/.installed ## Format and lint: Python, the .proto files and their compatibility, the Dockerfile
 	$(BIN)/ruff format --check .
@@ -74,8 +75,20 @@ gpu-bundle: .venv/.installed ## Collect tests/gpu and benchmarks.gpu, with what 
 bump: .venv/.installed ## Change the version everywhere, before a release (VERSION=X.Y.Z)
 	@$(BIN)/python tools/bump.py "$(VERSION)"
 
-image: ## Build the container image (BASE=cpu or cuda)
-	docker build --build-arg BASE=$(BASE) --tag $(IMAGE) .
+image: ## Build a container image (VARIANT=cpu, cuda or slim)
+	@case "$(VARIANT)" in cpu|cuda|slim) ;; *) echo "VARIANT is cpu, cuda or slim, not $(VARIANT)" >&2; exit 2;; esac
+	docker build --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION_TAG) \
+	    --build-arg REVISION=$$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	    --tag $(IMAGE) .
+
+image-rehearsal: .venv/.installed ## Run each image's steps without Docker, and tell sizes and times (VARIANTS="cpu cuda slim")
+	$(BIN)/python -m tests.deploy.rehearse $(VARIANTS)
+
+locks: .venv/.installed ## Resolve the images' locks anew, after a change of constraints.txt or of an extra
+	$(BIN)/python -m tools.images.locks
+
+checklocks: .venv/.installed ## Fail where the images' locks do not follow from constraints.txt and pyproject.toml
+	$(BIN)/python -m tools.images.locks --check
 
 .venv/.installed-run: $(PINS)
 	@sh tools/setup_environment.sh run
