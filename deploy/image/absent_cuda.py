@@ -2,7 +2,7 @@
 
 The builds of PyTorch on the package index are linked against CUDA's libraries, 2.7 GB of them, and cannot be imported
 without. On a machine without a GPU none of their functions is called. In the image `cpu` they are not installed; in the
-place of each stands a library of a few kilobytes with the functions that PyTorch's own libraries refer to. A call of one
+place of each stands a library of a few kilobytes with the functions that PyTorch's libraries refer to. A call of one
 returns 1, which in all of CUDA's interfaces is an error ("not initialized"), so whoever calls it is told.
 
 It needs readelf, nm, as and ld, the package binutils of every distribution. PyTorch's own files stay as they are.

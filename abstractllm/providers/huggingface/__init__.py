@@ -1,6 +1,7 @@
 """Local models through Hugging Face transformers, each in an engine process of its own."""
 
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.huggingface.missing import missing_package
 
 try:
     from abstractllm.providers.huggingface.config import HuggingFaceConfig
@@ -8,8 +9,6 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "msgspec":
         raise
-    raise ConfigurationError(
-        "the package msgspec is not installed; local models need: pip install 'abstractllm-grpc[huggingface]'"
-    ) from error
+    raise ConfigurationError(missing_package(error.name)) from error
 
 __all__ = ["HuggingFaceConfig", "HuggingFaceProvider"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from abstractllm.errors import AbstractLLMError, ConfigurationError
 from abstractllm.providers.huggingface.hub.layout import no_directory_error
+from abstractllm.providers.huggingface.missing import missing_package
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import (
     LOADING,
@@ -264,9 +265,7 @@ def _load(settings: Load, report: ReportProgress) -> LoadedModel:
         # Importing torch takes seconds, during which the reader already watches the channel.
         from abstractllm.providers.huggingface.worker.loading import load_model
     except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the package {error.name} is not installed; local models need: pip install 'abstractllm-grpc[huggingface]'"
-        ) from error
+        raise ConfigurationError(missing_package(error.name)) from error
     return load_model(settings, report)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from abstractllm.errors import ErrorReason
 from abstractllm.providers.huggingface.hub.downloader.messages import Pull, Pulled, PullFailed, Report, ToDownloader
+from abstractllm.providers.huggingface.missing import missing_package
 from abstractllm.providers.huggingface.protocol.channel import Channel, encode
 from abstractllm.providers.huggingface.protocol.messages import Pong
 from abstractllm.providers.huggingface.protocol.signals import settle_signals
@@ -52,10 +53,7 @@ def _outcome(pull: Pull, report: Callable[[Report], None]) -> Pulled | PullFaile
         from abstractllm.providers.huggingface.hub.downloader.download import Download
         from abstractllm.providers.huggingface.hub.downloader.failures import as_library_error
     except ModuleNotFoundError as error:
-        extra = "pip install 'abstractllm-grpc[huggingface]'"
-        return PullFailed(
-            ErrorReason.NOT_CONFIGURED, f"the package {error.name} is not installed; local models need: {extra}"
-        )
+        return PullFailed(ErrorReason.NOT_CONFIGURED, missing_package(error.name))
     try:
         return Pulled(Download(pull, report).run())
     except Exception as error:
