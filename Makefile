@@ -14,7 +14,7 @@ PYTHON_VERSION ?= 3.12
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks
+.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ demo: .venv/.installed-run ## As run, then exit
 	@$(BIN)/python tools/demo.py --port $(PORT) --exit
 
 test: .venv/.installed ## Set up and run every test
+	@$(BIN)/python -m tools.helm >/dev/null
 	$(BIN)/python -m pytest --numprocesses 2
 
 abuse: .venv/.installed ## Attack and fail a server in every way of docs/reliability.md, and write the figures there (40 minutes)
@@ -41,12 +42,16 @@ interop: .venv/.installed ## Every client against the same servers: prints langu
 
 check: lint types contracts checkgenerate checklocks test ## Lint, types, import contracts, buf, generated code, every test
 
-lint: .venv/.installed ## Format and lint: Python, the .proto files and their compatibility, the Dockerfile
+lint: .venv/.installed ## Format and lint: Python, the .proto files and their compatibility, the Dockerfile, the charts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against proto/released/0.1.0.binpb
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m tools.charts
+
+charts: .venv/.installed ## Lint, render and pack the Helm charts, with a helm that is built once; write the tests' golden renderings
+	$(BIN)/python -m tools.charts --write
 
 types: .venv/.installed ## mypy, strict
 	$(BIN)/mypy

@@ -213,10 +213,10 @@ def emit_all(descriptors: Path, check: bool) -> list[str]:
     """
     stale = write_or_compare(contract_files(descriptors), check)
     # The library, whose configurations these read, has the parameters by now, and so has their page.
-    from tools import limits_page, metrics_page
+    from tools import chart_files, limits_page, metrics_page
 
     texts = {**model_parameter.emit(read_table(descriptors)), **config_values.emit()}
-    texts |= {**limits_page.emit(ROOT), **metrics_page.emit(ROOT)}
+    texts |= {**limits_page.emit(ROOT), **metrics_page.emit(ROOT), **chart_files.emit(ROOT)}
     return stale + write_or_compare(texts, check)
 
 

@@ -1,0 +1,223 @@
+{{/* Refuses values that contradict each other, or that the server would refuse; tells all of them at once. */}}
+{{- define "abstractllm.check" -}}
+{{- $faults := list -}}
+{{- range list "llms" "access" "image" "models" "service" "sidecar" -}}
+{{- $faults = concat $faults (include (printf "abstractllm.check.%s" .) $ | fromJsonArray) -}}
+{{- end -}}
+{{- if $faults -}}
+{{- fail (printf "\n\nthe values cannot be used:\n  - %s\n" (join "\n  - " $faults)) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "abstractllm.check.llms" -}}
+{{- $faults := list -}}
+{{- $llms := include "abstractllm.llms" . | fromJson -}}
+{{- $names := keys $llms | sortAlpha -}}
+{{- if and (gt (len $names) 1) (not .Values.default) -}}
+{{- $faults = append $faults (printf "default: say which of %s is meant by an empty name; Helm does not keep their order" (join ", " $names)) -}}
+{{- end -}}
+{{- if and .Values.default (not (has .Values.default $names)) -}}
+{{- $faults = append $faults (printf "default: no LLM is named %q; there are %s" .Values.default (join ", " $names)) -}}
+{{- end -}}
+{{- range $name := .Values.preload -}}
+{{- if not (has $name $names) -}}
+{{- $faults = append $faults (printf "preload: no LLM is named %q; there are %s" $name (join ", " $names)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $llm := $llms -}}
+{{- if not (kindIs "map" $llm) -}}
+{{- $faults = append $faults (printf "llms.%s: must be a table of keys, as {provider: openai, model: gpt-5.4-mini}" $name) -}}
+{{- else if not $llm.provider -}}
+{{- $faults = append $faults (printf "llms.%s.provider: is missing" $name) -}}
+{{- else -}}
+{{- range $key := list "api_key" "token" -}}
+{{- $value := get $llm $key -}}
+{{- if and $value (not (contains "${" (toString $value))) -}}
+{{- $faults = append $faults (printf "llms.%s.%s: everybody who may read ConfigMaps would read it; put it into providerKeys, and write ${VARIABLE}" $name $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $.Values.image.variant "slim") (eq (toString $llm.provider) "huggingface") -}}
+{{- $faults = append $faults (printf "image.variant: slim has no PyTorch, which llms.%s (provider huggingface) needs; take cpu or cuda" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.providerKeys.existingSecret .Values.providerKeys.values -}}
+{{- $faults = append $faults "providerKeys: set existingSecret or values, not both" -}}
+{{- end -}}
+{{- if not (or .Values.providerKeys.existingSecret .Values.extraEnvFrom) -}}
+{{- $known := keys .Values.providerKeys.values -}}
+{{- range .Values.extraEnv -}}
+{{- $known = append $known .name -}}
+{{- end -}}
+{{- $text := toJson (dict "llms" $llms "server" .Values.server) | replace "$$" "" -}}
+{{- range regexFindAll "\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" $text -1 | uniq -}}
+{{- $variable := . | trimPrefix "${" | trimSuffix "}" -}}
+{{- if not (has $variable $known) -}}
+{{- $faults = append $faults (printf "llms: ${%s} is set by nothing; set providerKeys.existingSecret, providerKeys.values.%s or extraEnv" $variable $variable) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $faults }}
+{{- end }}
+
+{{- define "abstractllm.check.access" -}}
+{{- $faults := list -}}
+{{- $auth := .Values.auth -}}
+{{- $tls := .Values.tls -}}
+{{- $hasTokens := or $auth.tokens.existingSecret $auth.tokens.file -}}
+{{- $hasTls := or $tls.existingSecret $tls.certManager.enabled -}}
+{{- if and $auth.tokens.existingSecret $auth.tokens.file -}}
+{{- $faults = append $faults "auth.tokens: set existingSecret or file, not both" -}}
+{{- end -}}
+{{- if and $auth.tokens.file (not (regexMatch "(?m)^\\s*([0-9a-fA-F]{64}\\s+(inference|admin)\\b|none\\s*$)" $auth.tokens.file)) -}}
+{{- $faults = append $faults "auth.tokens.file: has no line as `abstractllm token create --file` writes it: a SHA-256 and a role" -}}
+{{- end -}}
+{{- if and $tls.existingSecret $tls.certManager.enabled -}}
+{{- $faults = append $faults "tls: set existingSecret or certManager.enabled, not both" -}}
+{{- end -}}
+{{- if and $tls.certManager.enabled (not $tls.certManager.issuerRef.name) -}}
+{{- $faults = append $faults "tls.certManager.issuerRef: name the issuer: {kind: ClusterIssuer, name: ...}" -}}
+{{- end -}}
+{{- if eq .Values.form "service" -}}
+{{- if not (or $auth.insecure $hasTokens $tls.clientCA.existingSecret) -}}
+{{- $faults = append $faults "auth: say who may call: auth.tokens.existingSecret or auth.tokens.file, tls.clientCA.existingSecret, or auth.insecure: true, with which everybody who reaches the service may do everything" -}}
+{{- end -}}
+{{- if and $auth.insecure (or $hasTokens $tls.clientCA.existingSecret) -}}
+{{- $faults = append $faults "auth.insecure: contradicts the credentials that are asked for; leave one of the two out" -}}
+{{- end -}}
+{{- if and $tls.clientCA.existingSecret (not $hasTls) -}}
+{{- $faults = append $faults "tls.clientCA: callers bring certificates only over TLS; set tls.existingSecret or tls.certManager" -}}
+{{- end -}}
+{{- if and $tls.clientCA.existingSecret (not $tls.subjects) (not $hasTokens) -}}
+{{- $faults = append $faults "tls.clientCA: callers need roles; set tls.subjects for their certificates, or auth.tokens" -}}
+{{- end -}}
+{{- if and $tls.subjects (not $tls.clientCA.existingSecret) -}}
+{{- $faults = append $faults "tls.subjects: callers bring certificates only if tls.clientCA.existingSecret is set" -}}
+{{- end -}}
+{{- else -}}
+{{- if $auth.insecure -}}
+{{- $faults = append $faults "auth.insecure: a sidecar's unix socket needs no credentials; leave it out" -}}
+{{- end -}}
+{{- if or $hasTls $tls.clientCA.existingSecret $tls.subjects -}}
+{{- $faults = append $faults "tls: a unix socket cannot have TLS; leave it out for a sidecar" -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $faults }}
+{{- end }}
+
+{{- define "abstractllm.check.image" -}}
+{{- $faults := list -}}
+{{- $count := .Values.gpu.count | int -}}
+{{- if and (eq .Values.image.variant "cuda") (eq $count 0) -}}
+{{- $faults = append $faults "gpu.count: is 0, and image.variant cuda needs one or more; or take the variant cpu" -}}
+{{- end -}}
+{{- if and (ne .Values.image.variant "cuda") (gt $count 0) -}}
+{{- $faults = append $faults (printf "gpu.count: is %d, and image.variant %s uses none; take cuda" $count .Values.image.variant) -}}
+{{- end -}}
+{{- range $kind, $resources := .Values.resources -}}
+{{- if and (kindIs "map" $resources) (hasKey $resources $.Values.gpu.resource) -}}
+{{- $faults = append $faults (printf "resources.%s: %s is set by gpu.count" $kind $.Values.gpu.resource) -}}
+{{- end -}}
+{{- end -}}
+{{- $ports := list (.Values.ports.grpc | int) (.Values.ports.health | int) (.Values.ports.monitoring | int) -}}
+{{- if ne (len ($ports | uniq)) 3 -}}
+{{- $faults = append $faults (printf "ports: grpc, health and monitoring need three ports, not %d, %d and %d" (index $ports 0) (index $ports 1) (index $ports 2)) -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name (list "ABSTRACTLLM_HEALTH" "ABSTRACTLLM_MONITORING" "HOME") -}}
+{{- $faults = append $faults (printf "extraEnv: %s is set by this chart" .name) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $faults }}
+{{- end }}
+
+{{- define "abstractllm.check.models" -}}
+{{- $faults := list -}}
+{{- $cache := .Values.models.cache -}}
+{{- if and $cache.existingClaim $cache.size -}}
+{{- $faults = append $faults "models.cache: set existingClaim or size, not both" -}}
+{{- end -}}
+{{- if and $cache.sizeLimit (or $cache.existingClaim $cache.size) -}}
+{{- $faults = append $faults "models.cache.sizeLimit: is of an emptyDir, and the cache is on a claim" -}}
+{{- end -}}
+{{- if and (include "abstractllm.claimOfOneNode" .) (eq .Values.form "service") -}}
+{{- if or .Values.autoscaling.enabled (gt (default 1 .Values.replicas | int) 1) -}}
+{{- $faults = append $faults (printf "models.cache.accessModes: several pods cannot share a claim of %s; take ReadWriteMany, or one replica" (join ", " $cache.accessModes)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.models.image.reference (semverCompare "<1.31-0" .Capabilities.KubeVersion.Version) -}}
+{{- $faults = append $faults (printf "models.image: needs Kubernetes 1.35, or 1.31 with the feature gate ImageVolume; this is %s" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{ toJson $faults }}
+{{- end }}
+
+{{- define "abstractllm.check.service" -}}
+{{- $faults := list -}}
+{{- if eq .Values.form "service" -}}
+{{- $drain := .Values.drain -}}
+{{- $needed := add $drain.preStopSeconds $drain.graceSeconds 2 -}}
+{{- if not (kindIs "invalid" $drain.terminationGracePeriodSeconds) -}}
+{{- if lt ($drain.terminationGracePeriodSeconds | int) ($needed | int) -}}
+{{- $faults = append $faults (printf "drain.terminationGracePeriodSeconds: is %d, and preStopSeconds (%d), graceSeconds (%d) and two need %d; answers would be cut off" ($drain.terminationGracePeriodSeconds | int) ($drain.preStopSeconds | int) ($drain.graceSeconds | int) $needed) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.autoscaling -}}
+{{- if .enabled -}}
+{{- if not (kindIs "invalid" $.Values.replicas) -}}
+{{- $faults = append $faults "replicas: is the autoscaler's business; leave it out, or autoscaling.enabled" -}}
+{{- end -}}
+{{- if gt (.minReplicas | int) (.maxReplicas | int) -}}
+{{- $faults = append $faults (printf "autoscaling.minReplicas: is %d, more than maxReplicas, %d" (.minReplicas | int) (.maxReplicas | int)) -}}
+{{- end -}}
+{{- if not $.Values.monitoring.enabled -}}
+{{- $faults = append $faults "autoscaling: the metric of the waiting requests is read from the monitoring port; set monitoring.enabled" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.podDisruptionBudget -}}
+{{- if and .enabled (not (kindIs "invalid" .minAvailable)) -}}
+{{- if not (kindIs "invalid" .maxUnavailable) -}}
+{{- $faults = append $faults "podDisruptionBudget: set minAvailable or maxUnavailable, not both" -}}
+{{- end -}}
+{{- $pods := ternary $.Values.autoscaling.minReplicas (ternary 1 $.Values.replicas (kindIs "invalid" $.Values.replicas)) $.Values.autoscaling.enabled | int -}}
+{{- if or (eq (toString .minAvailable) "100%") (and (not (kindIs "string" .minAvailable)) (ge (.minAvailable | int) $pods)) -}}
+{{- $faults = append $faults (printf "podDisruptionBudget.minAvailable: is %v of %d, so that no pod could ever be evicted and no node drained" .minAvailable $pods) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.monitoring.enabled) -}}
+{{- $faults = append $faults "monitoring.serviceMonitor: there is nothing to scrape; set monitoring.enabled" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled .Values.monitoring.serviceMonitor.enabled (not .Values.networkPolicy.scrapers) -}}
+{{- $faults = append $faults "networkPolicy.scrapers: lets nobody in, so that Prometheus could not scrape what monitoring.serviceMonitor tells it to; name its pods" -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $faults }}
+{{- end }}
+
+{{- define "abstractllm.check.sidecar" -}}
+{{- $faults := list -}}
+{{- if eq .Values.form "sidecar" -}}
+{{- if not (kindIs "invalid" .Values.replicas) -}}
+{{- $faults = append $faults "replicas: a sidecar has those of its pod" -}}
+{{- end -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- $faults = append $faults "autoscaling: a sidecar is scaled with its pod" -}}
+{{- end -}}
+{{- if .Values.networkPolicy.enabled -}}
+{{- $faults = append $faults "networkPolicy: is of the pods that the sidecar is in, which another chart makes" -}}
+{{- end -}}
+{{- range $name := list "serviceMonitor" "prometheusRule" "dashboard" -}}
+{{- if (get $.Values.monitoring $name).enabled -}}
+{{- $faults = append $faults (printf "monitoring.%s: is of the shared service; for the pods of another chart take a PodMonitor of its own" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq .Values.sidecar.probes "exec") (eq .Values.sidecar.waitFor "ready") -}}
+{{- $faults = append $faults "sidecar.waitFor: the image's check asks only if the server is alive; take sidecar.probes grpc, or waitFor alive" -}}
+{{- end -}}
+{{- if gt (len (include "abstractllm.socket" .)) 100 -}}
+{{- $faults = append $faults "sidecar.folder: is too long; the path of a unix socket may have about 100 characters" -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $faults }}
+{{- end }}

@@ -1,0 +1,143 @@
+{{/* What both forms have in common: everything of the container but its name, its probes and its hooks. */}}
+{{- define "abstractllm.container" -}}
+image: {{ include "abstractllm.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args: [serve, --config, /etc/abstractllm/config/llms.yaml]
+env:
+  {{- /* Also for users of other numbers, for whom the image has no home. */}}
+  - {name: HOME, value: /home/abstractllm}
+  {{- if eq .Values.image.variant "cuda" }}
+  - {name: TRITON_CACHE_DIR, value: /home/abstractllm/.cache/triton}
+  {{- end }}
+  {{- if .Values.models.offline }}
+  - {name: HF_HUB_OFFLINE, value: "1"}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $keys := .Values.providerKeys }}
+{{- if or $keys.existingSecret $keys.values .Values.extraEnvFrom }}
+envFrom:
+  {{- if $keys.existingSecret }}
+  - secretRef: {name: {{ $keys.existingSecret }}}
+  {{- else if $keys.values }}
+  - secretRef: {name: {{ include "abstractllm.fullname" . }}-provider-keys}
+  {{- end }}
+  {{- with .Values.extraEnvFrom }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- $ports := include "abstractllm.containerPorts" . | trim }}
+{{- if $ports }}
+ports:
+  {{- $ports | nindent 2 }}
+{{- end }}
+resources:
+  {{- include "abstractllm.resources" . | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+volumeMounts:
+  {{- include "abstractllm.mounts" . | nindent 2 }}
+{{- end }}
+
+{{- define "abstractllm.containerPorts" -}}
+{{- $sidecar := eq .Values.form "sidecar" -}}
+{{- $prefix := ternary "llm-" "" $sidecar -}}
+{{- if not $sidecar }}
+- {name: grpc, containerPort: {{ .Values.ports.grpc | int }}}
+{{- end }}
+{{- if include "abstractllm.asksHealthPort" . }}
+- {name: {{ $prefix }}health, containerPort: {{ .Values.ports.health | int }}}
+{{- end }}
+{{- if .Values.monitoring.enabled }}
+- {name: {{ $prefix }}monitoring, containerPort: {{ .Values.ports.monitoring | int }}}
+{{- end }}
+{{- end }}
+
+{{- define "abstractllm.resources" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- if .Values.gpu.count -}}
+{{- $limits := merge (dict .Values.gpu.resource (.Values.gpu.count | int)) (default (dict) $resources.limits) -}}
+{{- $_ := set $resources "limits" $limits -}}
+{{- end -}}
+{{ toYaml $resources }}
+{{- end }}
+
+{{- define "abstractllm.mounts" -}}
+{{- $prefix := include "abstractllm.volume" . -}}
+- {name: {{ $prefix }}config, mountPath: /etc/abstractllm/config, readOnly: true}
+{{- if include "abstractllm.tokensSecret" . }}
+- {name: {{ $prefix }}tokens, mountPath: /etc/abstractllm/tokens, readOnly: true}
+{{- end }}
+{{- if include "abstractllm.tlsSecret" . }}
+- {name: {{ $prefix }}tls, mountPath: /etc/abstractllm/tls, readOnly: true}
+{{- if .Values.tls.clientCA.existingSecret }}
+- {name: {{ $prefix }}client-ca, mountPath: /etc/abstractllm/client-ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- if eq .Values.form "sidecar" }}
+- {name: {{ $prefix }}socket, mountPath: {{ .Values.sidecar.folder }}}
+{{- end }}
+- {name: {{ $prefix }}tmp, mountPath: /tmp}
+- {name: {{ $prefix }}cache, mountPath: /home/abstractllm/.cache}
+{{- if include "abstractllm.cacheClaim" . }}
+- {name: {{ $prefix }}models, mountPath: /home/abstractllm/.cache/abstractllm}
+{{- end }}
+{{- with .Values.models.image }}
+{{- if .reference }}
+- name: {{ $prefix }}model-image
+  mountPath: {{ .mountPath }}
+  readOnly: true
+  {{- with .subPath }}
+  subPath: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "abstractllm.volumes" -}}
+{{- $prefix := include "abstractllm.volume" . -}}
+- name: {{ $prefix }}config
+  configMap: {name: {{ include "abstractllm.fullname" . }}-config}
+{{- with include "abstractllm.tokensSecret" . }}
+- name: {{ $prefix }}tokens
+  {{- /* In a pod without the group of these files; they hold hashes alone. */}}
+  secret: {secretName: {{ . }}, defaultMode: {{ ternary "0444" "0440" (eq $.Values.form "sidecar") }}}
+{{- end }}
+{{- if include "abstractllm.tlsSecret" . }}
+- name: {{ $prefix }}tls
+  secret: {secretName: {{ include "abstractllm.tlsSecret" . }}, defaultMode: 0440}
+{{- with .Values.tls.clientCA.existingSecret }}
+- name: {{ $prefix }}client-ca
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- if eq .Values.form "sidecar" }}
+- name: {{ $prefix }}socket
+  emptyDir: {}
+{{- end }}
+- name: {{ $prefix }}tmp
+  emptyDir: {}
+- name: {{ $prefix }}cache
+  {{- if and .Values.models.cache.sizeLimit (not (include "abstractllm.cacheClaim" .)) }}
+  emptyDir: {sizeLimit: {{ .Values.models.cache.sizeLimit }}}
+  {{- else }}
+  emptyDir: {}
+  {{- end }}
+{{- with include "abstractllm.cacheClaim" . }}
+- name: {{ $prefix }}models
+  persistentVolumeClaim: {claimName: {{ . }}}
+{{- end }}
+{{- with .Values.models.image }}
+{{- if .reference }}
+- name: {{ $prefix }}model-image
+  image: {reference: {{ .reference | quote }}, pullPolicy: {{ .pullPolicy }}}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
