@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from tests.deploy.helm import custom_resources
-from tests.deploy.helm.rendering import documents, pod_templates
-from tools.charts import CHARTS, GOLDEN, Charts, value_files
+from tests.deploy.helm.rendering import Document, documents, only, pod_templates
+from tests.promql import parse
+from tests.unit.test_alert_rules import known_labels
+from tools.charts import CHARTS, GOLDEN, VALUES, Charts, value_files
 
 pytestmark = pytest.mark.timeout(1200)  # the first test may have to build Helm
 
@@ -21,11 +23,13 @@ VERSIONS = ("1.30", "1.33", "1.35", "1.37")
 FILES = value_files()
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    return documents((GOLDEN / file.name).read_text("utf-8"))
+@pytest.fixture(params=FILES, ids=lambda file: file.stem)
+def rendering(charts: Charts, request: pytest.FixtureRequest) -> list[Document]:
+    """The documents of each file of values."""
+    return documents(charts.rendered(request.param))
 
 
-def faults(document: dict[str, Any], version: str) -> None:
+def check(document: Document, version: str) -> None:
     """Fails where a document is not as a schema says, or has a key that the schema does not know."""
     if document["apiVersion"] in custom_resources.GROUPS:
         custom_resources.check(document)
@@ -43,13 +47,12 @@ def test_a_rendering_is_as_it_was(charts: Charts, file: Path) -> None:
     assert charts.golden(file) == (GOLDEN / file.name).read_text("utf-8"), "python -m tools.charts --write"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_rendering_is_valid_for_each_version_of_kubernetes(file: Path) -> None:
-    for document in read(file):
+def test_a_rendering_is_valid_for_each_version_of_kubernetes(rendering: list[Document]) -> None:
+    for document in rendering:
         for version in VERSIONS:
             if "model-image" in json.dumps(document) and version == "1.30":
                 continue  # the chart refuses it there
-            faults(document, version)
+            check(document, version)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +62,10 @@ def test_a_rendering_is_valid_for_each_version_of_kubernetes(file: Path) -> None
         {"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b", "prots": []}]}}}},
     ],
 )
-def test_a_fault_in_a_rendering_is_noticed(change: dict[str, Any]) -> None:
-    (deployment,) = (document for document in read(FILES[0]) if document["kind"] == "Deployment")
+def test_a_fault_in_a_rendering_is_noticed(charts: Charts, change: Document) -> None:
+    deployment = only(documents(charts.rendered(FILES[0])), "Deployment")
     with pytest.raises(kubernetes_validate.ValidationError):
-        faults({**deployment, "spec": {**deployment["spec"], **change["spec"]}}, VERSIONS[-1])
+        check({**deployment, "spec": {**deployment["spec"], **change["spec"]}}, VERSIONS[-1])
 
 
 def test_a_fault_in_a_custom_resource_is_noticed() -> None:
@@ -73,7 +76,7 @@ def test_a_fault_in_a_custom_resource_is_noticed() -> None:
         "spec": {"selector": {}, "endpoints": [{"port": "a", "intreval": "15s"}]},
     }
     with pytest.raises(Exception, match="intreval"):
-        faults(document, VERSIONS[-1])
+        check(document, VERSIONS[-1])
 
 
 def test_the_chart_refuses_a_cluster_that_is_too_old(charts: Charts) -> None:
@@ -82,9 +85,8 @@ def test_the_chart_refuses_a_cluster_that_is_too_old(charts: Charts) -> None:
     assert yaml.safe_load((CHARTS / "abstractllm/Chart.yaml").read_text())["kubeVersion"] == f">={VERSIONS[0]}.0-0"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_every_container_has_no_rights(file: Path) -> None:
-    pods = [pod for _, pod in pod_templates(read(file))]
+def test_every_container_has_no_rights(rendering: list[Document]) -> None:
+    pods = [pod for _, pod in pod_templates(rendering)]
     assert pods
     for pod in pods:
         assert pod["automountServiceAccountToken"] is False
@@ -96,10 +98,8 @@ def test_every_container_has_no_rights(file: Path) -> None:
             assert context["capabilities"] == {"drop": ["ALL"]} and not context["allowPrivilegeEscalation"]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_what_a_pod_mounts_is_there_and_selectors_select_it(file: Path) -> None:
-    texts = read(file)
-    for owner, pod in pod_templates(texts):
+def test_what_a_pod_mounts_is_there_and_selectors_select_it(rendering: list[Document]) -> None:
+    for owner, pod in pod_templates(rendering):
         volumes = [volume["name"] for volume in pod["volumes"]]
         assert len(volumes) == len(set(volumes))
         for container in [*pod.get("initContainers", ()), *pod["containers"]]:
@@ -111,8 +111,36 @@ def test_what_a_pod_mounts_is_there_and_selectors_select_it(file: Path) -> None:
         labels = owner["spec"]["template"]["metadata"]["labels"]
         if owner["kind"] == "Deployment":
             assert owner["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    for text in texts:
+    for text in rendering:
         if text["kind"] == "Service":
-            ((_, pod),) = pod_templates(texts)
+            ((_, pod),) = pod_templates(rendering)
             names = {port["name"] for port in pod["containers"][0]["ports"]}
             assert {port["targetPort"] for port in text["spec"]["ports"]} <= names
+
+
+def test_alerts_and_dashboard_are_those_of_their_folders(charts: Charts, repository: Path) -> None:
+    texts = documents(charts.rendered(VALUES / "monitoring.yaml"))
+    alerts = yaml.safe_load((repository / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
+    assert only(texts, "PrometheusRule")["spec"] == alerts
+    dashboard = (repository / "deploy/grafana/abstractllm.json").read_text("utf-8")
+    assert json.loads(only(texts, "ConfigMap", "-dashboard")["data"]["abstractllm.json"]) == json.loads(dashboard)
+    # The job that the alerts look for.
+    (endpoint,) = only(texts, "ServiceMonitor")["spec"]["endpoints"]
+    (relabeling,) = endpoint["relabelings"]
+    jobs = {name for rule in alerts["groups"][0]["rules"] for name in re.findall(r'job="([^"]*)"', rule["expr"])}
+    assert jobs == {relabeling["replacement"]} and relabeling["targetLabel"] == "job"
+
+
+def test_the_autoscaler_reads_the_metric_of_the_adapter(charts: Charts, repository: Path) -> None:
+    adapter = yaml.safe_load((repository / "deploy/kubernetes/prometheus-adapter.yaml").read_text("utf-8"))
+    (rule,) = adapter["rules"]["custom"]
+    metric, *_ = only(documents(charts.rendered(VALUES / "autoscaling.yaml")), "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ]
+    assert metric["pods"]["metric"] == {"name": rule["name"]["as"]}
+    # As the adapter puts it together for the pods of a namespace.
+    query = rule["metricsQuery"].replace("<<.Series>>", re.match(r"\w+", rule["seriesQuery"])[0])  # type: ignore[index]
+    query = query.replace("<<.LabelMatchers>>", 'namespace="a",pod=~"b"').replace("<<.GroupBy>>", "pod")
+    for text in (query, rule["seriesQuery"]):
+        for name, labels in parse(text).selectors:
+            assert labels <= known_labels()[name] | {"namespace", "pod"}
