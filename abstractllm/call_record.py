@@ -69,6 +69,8 @@ class CallRecord:
     provider: str = ""
     model: str = ""
     """The model that answers, as the LLM's configuration names it."""
+    replica: str = ""
+    """The replica that answers, of an LLM that has several."""
     arrived_at: float = field(default_factory=time.monotonic)
     """The time at which the call began."""
     arrived_at_ns: int = field(default_factory=time.time_ns)
@@ -138,6 +140,7 @@ class CallRecord:
             "llm": self.llm,
             "provider": self.provider,
             "model": self.model,
+            "replica": self.replica,
             "finish_reason": self.finish_reason,
             "error": str(self.error.reason) if self.error else "",
             "input_tokens": self.input_tokens,

@@ -20,6 +20,7 @@ _PROVIDERS = {
     "huggingface": "abstractllm.providers.huggingface:HuggingFaceProvider",
     "ollama": "abstractllm.providers.ollama:OllamaProvider",
     "openai": "abstractllm.providers.openai:OpenAIProvider",
+    "ray": "abstractllm.providers.ray:RayProvider",
     "scripted": "abstractllm.testing:ScriptedProvider",
 }
 

@@ -18,7 +18,7 @@ from abstractllm.enums import ModelCapability, ModelParameter
 from abstractllm.errors import UnsupportedFeatureError
 from abstractllm.llm import LLM
 from abstractllm.requests import GenerationRequest
-from abstractllm.statistics import EngineStatistics
+from abstractllm.statistics import EngineStatistics, ReplicaStatistics
 from abstractllm.types import (
     CachedModel,
     Capabilities,
@@ -226,6 +226,11 @@ class AbstractLLMInterface(LLM, Generic[ConfigT]):
     def engine_statistics(self) -> EngineStatistics | None:
         """The work and the memory of its engines; None for an LLM that does not run on this machine."""
         return None
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatistics]:
+        """The replicas of an LLM that runs in several processes, by name; their engines are in none of the above."""
+        return ()
 
     @property
     def model_cache_bytes(self) -> Mapping[str, int]:

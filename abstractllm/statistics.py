@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["EngineStatistics"]
+from abstractllm.enums import LlmState
+
+__all__ = ["EngineStatistics", "ReplicaStatistics"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +43,20 @@ class EngineStatistics:
     """Seconds that the loads that succeeded took together."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """Ends of processes that nobody asked for, by reason: `crashed`, `frozen`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaStatistics:
+    """One replica of an LLM that runs in several processes, on this machine or on others."""
+
+    name: str
+    state: LlmState
+    running: int = 0
+    """Requests that it answers now, whichever server they came from."""
+    queued: int = 0
+    """Requests that wait in it for their turn."""
+    queued_bytes: int = 0
+    """Bytes that these hold."""
+    is_responsive: bool = True
+    engine: EngineStatistics | None = None
+    """The work of its engines since it was started; None where it has none, as that of a hosted LLM."""

@@ -19,6 +19,7 @@ _PARTS = (
     ("Each call to a hosted LLM", ("gen_ai.client.",)),
     ("Each call of any method", ("rpc.", "abstractllm.server.refusals", "abstractllm.server.calls.active")),
     ("LLMs, now", ("abstractllm.llm.",)),
+    ("Replicas, now", ("abstractllm.replica.",)),
     ("Local models", ("abstractllm.engine.", "abstractllm.model_cache.")),
     ("The server", ("abstractllm.server.", "abstractllm.process.", "process.")),
 )

@@ -30,6 +30,7 @@ ATTRIBUTES: Mapping[str, str] = MappingProxyType(
         "server.port": "its port",
         "cpu.mode": "`user` or `system`",
         "abstractllm.llm": "the name of the LLM that was meant",
+        "abstractllm.replica": "the name of the replica; only of LLMs that have [replicas](providers/ray.md)",
         "abstractllm.caller": "the caller's name; only with `metrics.callers`",
         "abstractllm.state": "`running` or `waiting`",
         "abstractllm.kind": "`weights` or `kv_cache`",

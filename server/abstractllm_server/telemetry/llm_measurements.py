@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from abstractllm.enums import LlmState
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.registry import LLMRegistry
-from abstractllm.statistics import EngineStatistics
+from abstractllm.statistics import EngineStatistics, ReplicaStatistics
 from abstractllm_server.telemetry.measurements import Measurement
 
 __all__ = ["LlmMeasurements"]
@@ -82,6 +82,17 @@ def _of_llm(llm: AbstractLLMInterface) -> Iterator[Measurement]:
     yield Measurement("abstractllm.llm.waiting.size", llm.queued_bytes, name)
     if (statistics := llm.engine_statistics) is not None:
         yield from _of_engines(statistics, name)
+    for replica in llm.replicas:
+        yield from _of_replica(replica, name | {"abstractllm.replica": replica.name})
+
+
+def _of_replica(replica: ReplicaStatistics, name: dict[str, str]) -> Iterator[Measurement]:
+    can_answer = replica.state in (LlmState.READY, LlmState.UNLOADED) and replica.is_responsive
+    yield Measurement("abstractllm.replica.ready", int(can_answer), name)
+    yield Measurement("abstractllm.replica.requests", replica.running, name | {"state": "running"})
+    yield Measurement("abstractllm.replica.requests", replica.queued, name | {"state": "waiting"})
+    if replica.engine is not None:
+        yield from _of_engines(replica.engine, name)
 
 
 def _of_engines(statistics: EngineStatistics, name: dict[str, str]) -> Iterator[Measurement]:

@@ -110,6 +110,7 @@ class Traces:
             "network.peer.address": record.peer,
             "abstractllm.caller": record.caller,
             "abstractllm.llm": record.llm,
+            "abstractllm.replica": record.replica or None,
             "abstractllm.request_id": record.request_id,
         }
         for key, value in list(record.labels.items())[:_MOST_LABELS]:

@@ -1,0 +1,181 @@
+"""This process's place in a Ray cluster: there is one for all LLMs, as Ray has it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from abstractllm._core.forks import forget_in_forked_child
+from abstractllm.errors import ConfigurationError, ProviderUnavailableError
+
+if TYPE_CHECKING:
+    from abstractllm.providers.ray.config import ReplicaKeys
+
+__all__ = ["Cluster", "cluster", "import_serve", "resolved_address"]
+
+LOCAL = "local"
+_SIGACTION_BYTES = 512
+"""More than a `struct sigaction` has on any platform."""
+
+
+def resolved_address(address: str | None) -> str:
+    """Returns the cluster that is meant: the configured one, else the environment's, else one of this process's own."""
+    return address or os.environ.get("RAY_ADDRESS", "").strip() or LOCAL
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Ray's own modules warn of while they are imported and started: it is not the user's to mend."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, ResourceWarning, UserWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps the process's own way of taking SIGTERM.
+
+    Ray puts a handler in front of it that writes a stack trace and sets an alarm, which would end a server in the midst
+    of its drain. Only the C library can put it back from another thread than the main one.
+    """
+    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(_SIGACTION_BYTES)
+    is_known = libc.sigaction(int(signal.SIGTERM), None, before) == 0
+    try:
+        yield
+    finally:
+        if is_known:
+            libc.sigaction(int(signal.SIGTERM), before, None)
+
+
+def import_serve() -> tuple[Any, Any]:
+    """Returns the modules `ray` and `ray.serve`; importing them takes seconds.
+
+    Raises:
+        ConfigurationError: If they are not installed.
+    """
+    # Ray would tell its makers of the cluster.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        with _quiet():
+            import ray
+            from ray import serve
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "ray":
+            raise
+        raise ConfigurationError(
+            "the package ray is not installed; LLMs on Ray Serve need: pip install 'abstractllm-grpc[ray]'"
+        ) from error
+    # One line for each connection and deployment, on the standard error, in a form of its own.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return ray, serve
+
+
+class Cluster:
+    """The connection to Ray. It is made for the first LLM that needs it and given up with the last one.
+
+    A Ray that the program has connected to by itself is used as it is, and left alone at the end.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+        forget_in_forked_child(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._address = ""
+        self._is_ours = False
+        # A Ray that is started here is ended by the kernel with the thread that has started it: this one stays.
+        self._thread: ThreadPoolExecutor | None = None
+
+    def forget(self) -> None:
+        """Called in a forked child: the connection is its parent's."""
+        self._reset()
+
+    @property
+    def is_local(self) -> bool:
+        """True if the Ray ends with this process."""
+        return self._is_ours and self._address == LOCAL
+
+    def join(self, keys: ReplicaKeys) -> None:
+        """Connects to the cluster, if no other LLM has, and starts Ray Serve there if it does not run.
+
+        Raises:
+            ConfigurationError: If Ray is not installed, or the process is connected to another cluster.
+            ProviderUnavailableError: If the cluster cannot be reached.
+        """
+        address = resolved_address(keys.ray_address)
+        with self._lock:
+            if self._users and self._is_ours and address != self._address:
+                raise ConfigurationError(
+                    f"ray_address: all LLMs of a process are on one cluster, and it is connected to {self._address}",
+                    field="ray_address",
+                    limit=self._address,
+                    requested=address,
+                )
+            self._in_thread(lambda: self._connect(address, keys))
+            self._users += 1
+
+    def leave(self) -> None:
+        """Gives the connection up, if no other LLM needs it."""
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._is_ours:
+                self._in_thread(_disconnect)
+                self._is_ours = False
+
+    def _in_thread(self, act: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "ray")
+        self._thread.submit(act).result()
+
+    def _connect(self, address: str, keys: ReplicaKeys) -> None:
+        ray, serve = import_serve()
+        options: dict[str, Any] = {}
+        if address == LOCAL:
+            options = {
+                "num_cpus": keys.ray_cpus,
+                "object_store_memory": keys.ray_object_store,
+                "include_dashboard": False,
+            }
+        try:
+            with _quiet():
+                if not ray.is_initialized():
+                    self._is_ours, self._address = True, address
+                    with _own_sigterm():
+                        ray.init(
+                            address=address,
+                            configure_logging=False,
+                            log_to_driver=False,
+                            namespace="abstractllm",
+                            **options,
+                        )
+                serve.start(proxy_location="Disabled")
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                if self._is_ours and not self._users:
+                    ray.shutdown()
+            words = " ".join(str(error).split())[:300]
+            raise ProviderUnavailableError(
+                f"Ray at {address!r} cannot be reached: {type(error).__name__}: {words}", retry_after=5.0
+            ) from error
+
+
+def _disconnect() -> None:
+    ray, _ = import_serve()
+    with _quiet():
+        ray.shutdown()
+
+
+cluster = Cluster()
+"""The connection of this process."""

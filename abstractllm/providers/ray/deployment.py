@@ -1,0 +1,174 @@
+"""The deployment of an LLM's replicas in Ray Serve: made, looked at, ended."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from abstractllm.errors import AbstractLLMError, ModelLoadError
+from abstractllm.providers.ray.cluster import import_serve
+from abstractllm.providers.ray.config import ReplicaKeys, most_running, served_class
+from abstractllm.providers.ray.errors import missing
+from abstractllm.providers.ray.load_failures import error_in
+from abstractllm.providers.ray.plain import plain_values
+
+__all__ = ["DEPLOYMENT", "ApplicationState", "Definition", "application_of", "delete", "deploy", "find", "handle_of"]
+
+DEPLOYMENT = "llm"
+"""The name of the deployment in its application."""
+_STARTS = 3
+"""Times that a replica's start is tried before the deployment counts as failed."""
+_HEALTH_PERIOD, _HEALTH_TIMEOUT = 2.0, 30.0
+_METRICS_INTERVAL = 1.0
+"""Seconds between two reports of the number of requests, on which autoscaling acts."""
+_KEYS_OF_SERVERS = ("application", "delete_on_stop", "deploy", "deploy_timeout", "max_waiting", "ray_address")
+"""Keys that differ from one server to another, and are not the deployment's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A deployment as a configuration describes it."""
+
+    llm: str
+    """The LLM's name."""
+    keys: ReplicaKeys
+    values: Mapping[str, Any]
+    """The keys of the LLM that each replica is."""
+
+    @property
+    def application(self) -> str:
+        """The name of its application in Ray Serve."""
+        return self.keys.application or f"abstractllm-{self.llm}"
+
+    @property
+    def digest(self) -> str:
+        """Tells deployments apart that need other replicas; the LLM's own keys can change in those that there are."""
+        keys = frozenset(ReplicaKeys.model_fields) - {*_KEYS_OF_SERVERS, "ray_cpus", "ray_object_store"}
+        told = {"package": _package_version(), "serves": self.keys.serves} | plain_values(self.keys, keys)
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationState:
+    """The state of an application, as Ray Serve's controller tells it."""
+
+    status: str
+    """`RUNNING`, `DEPLOYING`, `DEPLOY_FAILED`, `UNHEALTHY`, `DELETING`; empty where there is none of its name."""
+    message: str = ""
+    running: int = 0
+    """Replicas that run."""
+    starting: int = 0
+
+    @property
+    def is_failed(self) -> bool:
+        """True if it does not become well by itself."""
+        return self.status == "DEPLOY_FAILED"
+
+    def error(self, application: str) -> AbstractLLMError:
+        """Returns the reason why it does not run."""
+        if not self.status:
+            return missing(application, "the server that is to deploy it has not done so, or it was deleted")
+        if (error := error_in(self.message)) is not None:
+            return error
+        words = " ".join(self.message.split())[-400:]
+        if self.is_failed:
+            return ModelLoadError(f"the replicas of application {application!r} cannot start: {words}")
+        return missing(application, f"it is {self.status.lower()}: {words}")
+
+
+def application_of(definition: Definition, version: tuple[int, int]) -> Any:
+    """Returns the application, as `serve.run` takes it.
+
+    Args:
+        definition: The deployment.
+        version: The version that its LLM's configuration begins with.
+    """
+    from abstractllm.providers.ray.replica import Replica
+
+    _, serve = import_serve()
+    keys = definition.keys
+    llm = served_class(keys.serves)(definition.values)
+    limit = most_running(keys, llm)
+    options: dict[str, Any] = {
+        "name": DEPLOYMENT,
+        "max_ongoing_requests": limit,
+        "max_queued_requests": keys.max_waiting,
+        "graceful_shutdown_timeout_s": keys.drain_timeout,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "health_check_period_s": _HEALTH_PERIOD,
+        "health_check_timeout_s": _HEALTH_TIMEOUT,
+        "max_constructor_retry_count": _STARTS,
+        "ray_actor_options": _actor_options(keys),
+    }
+    if keys.autoscaling is None:
+        options["num_replicas"] = keys.replicas
+    else:
+        scaling = keys.autoscaling
+        options["autoscaling_config"] = {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": scaling.target_running,
+            "upscale_delay_s": scaling.upscale_delay,
+            "downscale_delay_s": scaling.downscale_delay,
+            "metrics_interval_s": _METRICS_INTERVAL,
+            "look_back_period_s": max(2 * _METRICS_INTERVAL, min(scaling.upscale_delay, 30.0)),
+        }
+    setup = {
+        "name": definition.llm,
+        "serves": keys.serves,
+        "values": dict(definition.values),
+        "version": version,
+        "digest": definition.digest,
+    }
+    return serve.deployment(Replica).options(**options).bind(setup)
+
+
+def _package_version() -> str:
+    try:
+        return importlib.metadata.version("abstractllm-grpc")
+    except importlib.metadata.PackageNotFoundError:  # it runs from a folder
+        return ""
+
+
+def _actor_options(keys: ReplicaKeys) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_cpus": keys.num_cpus, "num_gpus": keys.num_gpus}
+    optional: dict[str, Any] = {"memory": keys.memory, "accelerator_type": keys.accelerator_type}
+    optional |= {"resources": dict(keys.resources) or None, "runtime_env": dict(keys.runtime_env) or None}
+    return options | {name: value for name, value in optional.items() if value is not None}
+
+
+def deploy(definition: Definition, version: tuple[int, int]) -> None:
+    """Makes, or replaces, an application, and does not wait until it runs."""
+    _, serve = import_serve()
+    target = serve.RunTarget(target=application_of(definition, version), name=definition.application, route_prefix=None)
+    serve.run_many([target], wait_for_ingress_deployment_creation=True, wait_for_applications_running=False)
+
+
+def find(application: str) -> ApplicationState:
+    """Asks the controller for the state of an application."""
+    _, serve = import_serve()
+    overview = serve.status().applications.get(application)
+    if overview is None:
+        return ApplicationState("")
+    words, running, starting = [overview.message], 0, 0
+    for deployment in overview.deployments.values():
+        words.append(deployment.message)
+        running += deployment.replica_states.get("RUNNING", 0)
+        starting += deployment.replica_states.get("STARTING", 0)
+    return ApplicationState(str(overview.status.value), " ".join(filter(None, words)), running, starting)
+
+
+def delete(application: str) -> None:
+    """Ends an application, its replicas and their models."""
+    _, serve = import_serve()
+    serve.delete(application, _blocking=False)
+
+
+def handle_of(application: str) -> Any:
+    """Returns the handle through which replicas are asked."""
+    _, serve = import_serve()
+    return serve.get_deployment_handle(DEPLOYMENT, application)

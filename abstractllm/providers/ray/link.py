@@ -1,0 +1,275 @@
+"""The link of an LLM to its deployment: connects, deploys, and watches the replicas from a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from abstractllm.enums import LlmState
+from abstractllm.errors import ServerShuttingDownError
+from abstractllm.providers.ray.cluster import cluster
+from abstractllm.providers.ray.deployment import ApplicationState, Definition, delete, deploy, find, handle_of
+from abstractllm.providers.ray.errors import missing, translate
+from abstractllm.providers.ray.plain import decode
+from abstractllm.providers.ray.settings import Settings, Version
+
+__all__ = ["DeploymentLink", "Report"]
+
+logger = logging.getLogger("abstractllm.ray")
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the replicas; with many of them it grows, as each is asked."""
+_REPLICAS_A_SECOND = 100
+_DEPLOYING_INTERVAL = 0.2
+_REPORT_TIMEOUT = 5.0
+_STOPPING_TIMEOUT = 10.0
+_TROUBLES = 3
+"""Looks in a row that must fail before Ray counts as gone: its controller may just be starting again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A replica, as it tells of itself."""
+
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name that Ray Serve has given to it."""
+        return str(self.facts["replica"])
+
+    @property
+    def version(self) -> Version:
+        """The version of its configuration."""
+        first, second = self.facts["version"]
+        return first, second
+
+
+class DeploymentLink:
+    """The way to a deployment's replicas.
+
+    Args:
+        define: Returns the deployment as the configuration has it now.
+        settings: The LLM's configuration, as servers and replicas agree on it.
+        on_change: Called, from a thread, whenever the state may have changed.
+    """
+
+    def __init__(self, define: Callable[[], Definition], settings: Settings, on_change: Callable[[], None]) -> None:
+        self._define = define
+        self._settings = settings
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._attempt: Future[None] | None = None
+        """The latest attempt at connecting and deploying; it has succeeded while the replicas are watched."""
+        self._end = threading.Event()
+        """Set when the thread that watches is to end: the LLM is closed, or is deployed anew."""
+        self._wakeup = threading.Event()
+        self._has_joined = self._has_deployed = self._is_closed = False
+        self._state: tuple[LlmState, str] = (LlmState.UNLOADED, "")
+        self._application = ""
+        self._handle: Any = None
+        self.reports: tuple[Report, ...] = ()
+        """What each replica that runs has told of itself last."""
+        self.starting = 0
+        """Replicas that do not run yet."""
+
+    @property
+    def state(self) -> tuple[LlmState, str]:
+        """The state of the deployment, and the reason where not all is well."""
+        return self._state
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nobody has needed the deployment yet."""
+        return self._attempt is None
+
+    @property
+    def handle(self) -> Any:
+        """The handle of the deployment; None while there is none."""
+        return self._handle
+
+    def ensure(self) -> Future[None]:
+        """Returns the attempt that makes the deployment available: the one that runs or has succeeded, else a new one.
+
+        Any number of callers follow one attempt, which none of them ends by leaving.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ServerShuttingDownError("the LLM is closed")
+            if self._attempt is None or (self._attempt.done() and self._state[0] is LlmState.FAILED):
+                self._leave_watch()
+                self._attempt = Future()
+                thread = threading.Thread(
+                    target=self._run, args=(self._attempt, self._end), name=f"ray {self._define().llm}", daemon=True
+                )
+                thread.start()
+            return self._attempt
+
+    def renew(self) -> None:
+        """Has the deployment made anew, since the configuration describes another one; its replicas change in turns."""
+        with self._lock:
+            if self._attempt is None or self._is_closed:
+                return
+            self._leave_watch()
+            self._attempt = None
+        self.ensure()
+
+    def _leave_watch(self) -> None:
+        """Has the thread end that watches now; the next one gets an event of its own."""
+        self._end.set()
+        self._wakeup.set()
+        self._end = threading.Event()
+
+    def close(self) -> None:
+        """Stops watching, ends the replicas if that is configured, and leaves the cluster."""
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+            attempt, self._attempt = self._attempt, None
+            self._leave_watch()
+        if was_closed:
+            return
+        if attempt is not None and not attempt.done():
+            with contextlib.suppress(Exception):
+                attempt.result(_STOPPING_TIMEOUT)
+        if self._has_deployed and self._define().keys.delete_on_stop and not cluster.is_local:
+            with contextlib.suppress(Exception):
+                delete(self._application)
+        self._handle, self.reports = None, ()
+        if self._has_joined:
+            self._has_joined = False
+            cluster.leave()
+
+    def look(self) -> None:
+        """Looks at the replicas now, from the thread that calls; nothing happens while there are none."""
+        if self._handle is not None:
+            with contextlib.suppress(Exception):
+                definition = self._define()
+                self._look(definition, find(definition.application))
+
+    def look_soon(self) -> None:
+        """Has the thread that watches look at once."""
+        self._wakeup.set()
+
+    # In the thread.
+
+    def _run(self, attempt: Future[None], end: threading.Event) -> None:
+        definition = self._define()
+        try:
+            self._become(LlmState.LOADING, "connecting to Ray")
+            if not self._has_joined:
+                cluster.join(definition.keys)
+                self._has_joined = True
+            self._application = definition.application
+            self._open(definition, end)
+        except Exception as error:
+            failure = translate(error)
+            self._become(LlmState.FAILED, failure.message)
+            attempt.set_exception(failure)
+            return
+        attempt.set_result(None)
+        self._watch(definition, end)
+
+    def _open(self, definition: Definition, end: threading.Event) -> None:
+        """Deploys, or finds, the application, and waits until a replica answers."""
+        state = find(definition.application)
+        if definition.keys.deploy:
+            is_there = state.status in ("RUNNING", "DEPLOYING", "UNHEALTHY") and self._fits(definition)
+            if not is_there:
+                self._become(LlmState.LOADING, "deploying")
+                deploy(definition, self._settings.begin())
+                logger.info("LLM %s: deployed as application %s of Ray Serve", definition.llm, definition.application)
+            self._has_deployed = True
+        began = time.monotonic()
+        while True:
+            state = find(definition.application)
+            if state.status == "RUNNING":
+                break
+            if not state.status or state.is_failed:
+                raise state.error(definition.application)
+            total = state.running + state.starting
+            self.starting = state.starting
+            words = f"replicas that run: {state.running} of {total}" if total else "waiting for room in the cluster"
+            self._become(LlmState.LOADING, words)
+            if time.monotonic() - began > definition.keys.deploy_timeout:
+                raise missing(definition.application, f"deploy_timeout is over; {state.message}")
+            if end.wait(_DEPLOYING_INTERVAL):
+                raise ServerShuttingDownError("the LLM was closed, or is deployed anew")
+        self._handle = handle_of(definition.application)
+        self._look(definition, state)
+        if definition.keys.deploy:
+            self._settings.bring_file()
+
+    def _fits(self, definition: Definition) -> bool:
+        """Returns True if replicas of this very deployment run already: another server has deployed it."""
+        try:
+            self._handle = handle_of(definition.application)
+            reports = self._ask_all(time.monotonic() + _REPORT_TIMEOUT)
+        except Exception:  # of a deployment that has no replica, or others than ours
+            return False
+        if not reports or any(report.facts["digest"] != definition.digest for report in reports):
+            return False
+        self._settings.hear(reports)
+        return True
+
+    def _watch(self, definition: Definition, end: threading.Event) -> None:
+        troubles = 0
+        while not end.is_set():
+            self._wakeup.wait(max(_LOOK_INTERVAL, len(self.reports) / _REPLICAS_A_SECOND))
+            self._wakeup.clear()
+            if end.is_set():
+                return
+            try:
+                self._look(definition, find(definition.application))
+                troubles = 0
+            except Exception as error:
+                troubles += 1
+                if troubles >= _TROUBLES and not end.is_set():
+                    self.reports = ()
+                    self._become(LlmState.FAILED, translate(error).message)
+
+    def _look(self, definition: Definition, state: ApplicationState) -> None:
+        """Looks at the application and its replicas, and brings those up to date that are behind."""
+        if not state.status or (state.is_failed and not state.running):
+            self.reports = ()
+            self._become(LlmState.FAILED, state.error(definition.application).message)
+            return
+        self.reports = tuple(self._ask_all(time.monotonic() + _REPORT_TIMEOUT)) if state.running else ()
+        self.starting = state.starting
+        self._settings.hear(self.reports)
+        self._settings.tell(self._handle, self.reports)
+        self._become(*self._judge(definition))
+
+    def _ask_all(self, until: float) -> list[Report]:
+        response = self._handle.broadcast("report", list(self._settings.version))
+        answers = response.results(timeout_s=max(0.1, until - time.monotonic()), return_exceptions=True)
+        # One that has died meanwhile is just not there.
+        results = [answer["result"] for answer in answers if isinstance(answer, dict) and "result" in answer]
+        reports = [Report(decode(result)) for result in results]
+        return sorted(reports, key=lambda report: report.name)
+
+    def _judge(self, definition: Definition) -> tuple[LlmState, str]:
+        """Returns the state that follows from those of the replicas."""
+        keys = definition.keys
+        states = [LlmState(report.facts["state"]) for report in self.reports]
+        wanted = keys.replicas if keys.autoscaling is None else keys.autoscaling.min_replicas
+        words = "" if len(states) >= wanted else f"replicas that run: {len(states)} of {wanted}"
+        if not states:
+            if wanted == 0:
+                return LlmState.UNLOADED, "no replica runs; the next request starts one"
+            return LlmState.LOADING, words or "no replica runs"
+        for state in (LlmState.READY, LlmState.UNLOADED, LlmState.LOADING):
+            if state in states:
+                reasons = {report.facts["reason"] for report in self.reports if report.facts["reason"]}
+                return state, "; ".join(filter(None, [words, *sorted(reasons)]))
+        return LlmState.FAILED, "; ".join(sorted({report.facts["reason"] for report in self.reports}))
+
+    def _become(self, state: LlmState, reason: str) -> None:
+        if self._state != (state, reason):
+            self._state = (state, reason)
+            self._on_change()
