@@ -56,7 +56,7 @@ RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=pip,target=/
     && python3 -m venv --without-pip /opt/abstractllm \
     && /opt/build/bin/pip --python /opt/abstractllm/bin/python install --require-hashes --no-deps --only-binary :all: \
         -r "deploy/image/locks/${VARIANT}.txt"
-# Our own two distributions, built from the sources, and bytecode, which the server could not write.
+# Our own two distributions, built from the sources.
 COPY pyproject.toml README.md LICENSE ./
 COPY clients/python clients/python
 COPY abstractllm abstractllm
@@ -65,8 +65,9 @@ COPY cli cli
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /opt/build/wheels ./clients/python . \
     && /opt/build/bin/pip --python /opt/abstractllm/bin/python install --no-index --no-deps /opt/build/wheels/*.whl \
     && if [ "${VARIANT}" = cpu ]; then \
-        python3 deploy/image/absent_cuda.py /opt/abstractllm/lib/python3.*/site-packages; fi \
-    && /opt/abstractllm/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/abstractllm/lib
+        python3 deploy/image/absent_cuda.py /opt/abstractllm/lib/python3.*/site-packages; fi
+# Bytecode, which the server could not write.
+RUN /opt/abstractllm/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/abstractllm/lib
 
 # hadolint ignore=DL3006
 FROM ${VARIANT}
@@ -88,15 +89,19 @@ COPY deploy/image/healthcheck.py /opt/abstractllm/healthcheck.py
 COPY deploy/image/llms/${VARIANT}.yaml /etc/abstractllm/llms.yaml
 # The ports for monitoring, on the loopback address. Those who probe or scrape from outside of the container set
 # `--monitoring 0.0.0.0:9464` and `--health 0.0.0.0:50052`, or the keys of the same names; the check below needs port 9464.
-ENV PATH=/opt/abstractllm/bin:$PATH HOME=/home/abstractllm PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    ABSTRACTLLM_MONITORING=127.0.0.1:9464 ABSTRACTLLM_HEALTH=127.0.0.1:50052 \
+ENV PATH=/opt/abstractllm/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    ABSTRACTLLM_MONITORING=127.0.0.1:9464 ABSTRACTLLM_HEALTH=127.0.0.1:50052
+# PyTorch cannot be imported without a folder for temporary files, nor by a user whom nobody knows; both for `--read-only`
+# and for `--user` with any number.
+ENV HOME=/home/abstractllm USER=abstractllm TMPDIR=/home/abstractllm/.cache/abstractllm \
     HF_HOME=/home/abstractllm/.cache/abstractllm/huggingface \
+    TORCHINDUCTOR_CACHE_DIR=/home/abstractllm/.cache/abstractllm/torchinductor \
     TRITON_CACHE_DIR=/home/abstractllm/.cache/abstractllm/triton \
     CUDA_CACHE_PATH=/home/abstractllm/.cache/abstractllm/cuda
 USER 10001:10001
 WORKDIR /home/abstractllm
 
-# Downloaded models, and what is compiled for the GPU.
+# Downloaded models, what is compiled for the GPU, temporary files.
 VOLUME ["/home/abstractllm/.cache/abstractllm"]
 
 # By default the server listens on the loopback address, without credentials: to the other containers of its pod, and

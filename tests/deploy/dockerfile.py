@@ -63,12 +63,12 @@ def argument(name: str) -> str:
 
 def stage(name: str, variant: str = "") -> list[Step]:
     """The instructions of one stage; with `${VARIANT}` replaced if one is named."""
-    found = [step for step in STEPS if step.stage == name and step.keyword != "FROM"]
-    return [Step(step.stage, step.keyword, step.value.replace("${VARIANT}", variant or "${VARIANT}")) for step in found]
+    steps = [step for step in STEPS if step.stage == name and step.keyword != "FROM"]
+    return [Step(step.stage, step.keyword, step.value.replace("${VARIANT}", variant or "${VARIANT}")) for step in steps]
 
 
 def base(name: str) -> str:
-    """What a stage is built from; the last one has the empty name."""
+    """The image that a stage is built from; the last one has the empty name."""
     return next(step.value.partition(" AS ")[0] for step in STEPS if step.keyword == "FROM" and step.stage == name)
 
 
@@ -80,6 +80,6 @@ def last(keyword: str, variant: str = "") -> Step:
 
 
 def environment(variant: str) -> dict[str, str]:
-    """What ENV sets in the finished image: that of the base stage, then that of the last one."""
-    found = [step for step in stage(variant) if step.keyword == "ENV"] + [last("ENV")]
-    return {name: value for step in found for name, value in step.assignments.items()}
+    """The variables that ENV sets in the finished image: that of the base stage, then that of the last one."""
+    steps = [step for name in (variant, "") for step in stage(name) if step.keyword == "ENV"]
+    return {name: value for step in steps for name, value in step.assignments.items()}

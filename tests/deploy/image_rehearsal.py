@@ -15,10 +15,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
+
+import psutil
+from packaging.utils import canonicalize_name
 
 from tests.deploy.dockerfile import ROOT, environment, last, stage
 from tests.waiting import wait_until
+from tools.images.locks import read
+from tools.images.variants import IMAGES
 
 START_SECONDS = 90.0
 USER = last("USER").value.partition(":")[0]
@@ -26,7 +32,7 @@ NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-
 
 
 def namespaces_work() -> bool:
-    """Whether this machine lets a test make namespaces, as root may in most places."""
+    """Tells whether this machine lets a test make namespaces, as root may in most places."""
     if shutil.which("unshare") is None or shutil.which("setpriv") is None:
         return False
     tried = subprocess.run([*NAMESPACES, "mount", "-o", "remount,bind,ro", "/"], capture_output=True, check=False)
@@ -101,6 +107,39 @@ class Rehearsal:
                 self.run(step.value)
         self.copy_last_files()
 
+    def install_linked(self) -> None:
+        """As `install`, but links what comes from an index to the environment of the tests, which has its versions.
+
+        Bytecode is not compiled anew: each file has that of the environment of the tests.
+        """
+        _, own, _ = [step for step in stage("build", self.variant) if step.keyword == "RUN"]
+        pip = Path(self.in_folder("/opt/build/bin/pip"))
+        pip.parent.mkdir(parents=True)
+        pip.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n', "utf-8")
+        pip.chmod(0o755)
+        self.run("python3 -m venv --without-pip /opt/abstractllm")
+        names = {entry.name for entry in read(next(image for image in IMAGES if image.name == self.variant))}
+        for distribution in distributions():
+            if canonicalize_name(distribution.name) in names:
+                self._link(distribution)
+        for step in stage("build", self.variant):
+            if step.keyword == "COPY":
+                self.copy(step.value.split())
+        self.run(own.value)
+        self.copy_last_files()
+
+    def _link(self, distribution: Distribution) -> None:
+        """Links the files of a distribution, apart from its commands."""
+        for file in distribution.files or ():
+            if ".." not in file.parts:
+                source, target = Path(str(distribution.locate_file(file))), self.site_packages / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not target.exists() and source.exists():
+                    try:
+                        target.hardlink_to(source)
+                    except OSError:  # on another file system
+                        shutil.copy(source, target)
+
     def copy_last_files(self) -> None:
         """COPY of the last stage: what comes from the repository, and not from the stage before."""
         for step in stage("", self.variant):
@@ -140,7 +179,7 @@ class Rehearsal:
     def health_check(self, address: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """HEALTHCHECK, of another address than the image's, with further variables in its environment."""
         check = [self.in_folder(word) for word in json.loads(last("HEALTHCHECK").value.partition(" CMD ")[2])]
-        assert check[-1] in last("ENV").value
+        assert check[-1] == environment(self.variant)["ABSTRACTLLM_MONITORING"]
         return subprocess.run(
             [*check[:-1], address],
             env=self.running | variables,
@@ -209,8 +248,17 @@ class RunningImage:
 
     @property
     def log(self) -> str:
-        """What it has printed."""
+        """All that it has printed."""
         return self._log.read_text("utf-8")
+
+    @property
+    def zombies(self) -> list[int]:
+        """The processes below the server that have ended and that nobody has taken in."""
+        return [
+            process.pid
+            for process in psutil.Process(self.server).children(recursive=True)
+            if process.status() == psutil.STATUS_ZOMBIE
+        ]
 
     @property
     def server(self) -> int:

@@ -59,8 +59,10 @@ def test_all_that_is_written_is_in_the_volume() -> None:
     [volume] = last("VOLUME").words
     assert volume == f"{home}/.cache/abstractllm"
     assert environment("cpu")["HOME"] == home
-    written = {"HF_HOME", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"}
-    assert all(environment("cuda")[name].startswith(f"{volume}/") for name in written)
+    for name in ("TMPDIR", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
+        assert environment("cuda")[name].startswith(volume)
+    # A folder for temporary files must be there; a volume that is mounted is empty.
+    assert environment("cuda")["TMPDIR"] == volume
 
 
 def test_server_is_process_one_and_is_ended_by_sigterm() -> None:

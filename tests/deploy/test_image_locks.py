@@ -62,9 +62,9 @@ def test_what_is_missing_or_too_much_is_told(tmp_path: Path, monkeypatch: pytest
     version = pins()["numpy"]
     faults = planted(tmp_path, monkeypatch, f"\nopenai=={pins()['openai']} ", f"\nnumpy=={version} ")
     assert {fault.partition(": ")[2] for fault in faults} == {
-        f"{what} on {machine}"
+        f"{fault} on {machine}"
         for machine in MACHINES
-        for what in ("openai is missing, which is needed", "numpy is not needed")
+        for fault in ("openai is missing, which is needed", "numpy is not needed")
     }
 
 

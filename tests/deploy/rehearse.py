@@ -1,0 +1,93 @@
+"""Runs the steps of each image without Docker, and tells what they take: `make image-rehearsal VARIANTS="slim cpu cuda"`.
+
+Everything is downloaded that an image installs, gigabytes for `cuda`; a folder for temporary files holds it, and is
+deleted at the end. The interpreter of an image is this one, unless one of the image's own version is there. The system's
+packages are those of this machine: apt-get is not run.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from abstractllm_client import RemoteLLM
+from tests.deploy.dockerfile import VARIANTS
+from tests.deploy.image_rehearsal import Rehearsal, namespaces_work
+from tools.images.variants import IMAGES
+
+
+def interpreter(version: str) -> str:
+    """Returns a Python of a version, or the one that runs this."""
+    candidates = [
+        shutil.which(f"python{version}") or "",
+        *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")),
+    ]
+    for candidate in filter(None, candidates):
+        tried = subprocess.run([candidate, "-c", "import ensurepip, venv"], capture_output=True, check=False)
+        if tried.returncode == 0:
+            return candidate
+    return sys.executable
+
+
+def size(folder: Path) -> int:
+    """Returns the bytes that the files of a folder have, links to the same file counted once."""
+    return sum({status.st_ino: status.st_size for status in (path.lstat() for path in folder.rglob("*"))}.values())
+
+
+def rehearse(variant: str, folder: Path) -> None:
+    """Installs an image into a folder, starts it, asks it, and ends it."""
+    version = next(image.python for image in IMAGES if image.name == variant)
+    python = interpreter(version)
+    label = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    begun = time.monotonic()
+    image = Rehearsal(variant, folder, python)
+    image.install()
+    installed = time.monotonic()
+    print(
+        f"{variant}: installed with {label} in {installed - begun:.0f} s: {size(image.bin.parent) / 1e6:,.0f} MB",
+        flush=True,
+    )
+    for part in sorted(image.site_packages.iterdir(), key=size, reverse=True)[:5]:
+        print(f"    {size(part) / 1e6:>7,.0f} MB  {part.name}")
+    confined = namespaces_work()
+    running = image.start(confined=confined, OPENAI_API_KEY="sk-none")
+    try:
+        listening = time.monotonic()
+        if variant != "slim":
+            with RemoteLLM(running.address) as llm:
+                answer = str(llm.generate("What is the capital of France?", temperature=0, timeout=300))
+            assert "Paris" in answer, answer
+        answered = time.monotonic()
+        assert image.health_check(running.monitoring).returncode == 0
+        status = running.terminate()
+    finally:
+        running.kill()
+    assert status == 0, running.log
+    how = "as process 1, read-only" if confined else "as a process of this machine"
+    print(f"{variant}: ran {how}: listening after {listening - installed:.1f} s, first answer after ", end="")
+    print(
+        f"{answered - installed:.1f} s, SIGTERM: exit 0" if variant != "slim" else "none without a key, SIGTERM: exit 0"
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="Run the steps of the images without Docker.")
+    parser.add_argument("variants", nargs="*", default=[*VARIANTS], help=f"of {', '.join(VARIANTS)}; all if absent")
+    chosen = parser.parse_args().variants
+    if unknown := set(chosen) - set(VARIANTS):
+        parser.error(f"no such image: {', '.join(sorted(unknown))}")
+    for variant in chosen:
+        folder = Path(tempfile.mkdtemp(prefix="image-"))
+        folder.chmod(0o755)
+        try:
+            rehearse(variant, folder)
+        finally:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
