@@ -124,8 +124,8 @@
 {{- $faults = append $faults (printf "ports: grpc, health and monitoring need three ports, not %d, %d and %d" (index $ports 0) (index $ports 1) (index $ports 2)) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
-{{- if has .name (list "ABSTRACTLLM_HEALTH" "ABSTRACTLLM_MONITORING" "HOME") -}}
-{{- $faults = append $faults (printf "extraEnv: %s is set by this chart" .name) -}}
+{{- if has .name (list "ABSTRACTLLM_HEALTH" "ABSTRACTLLM_MONITORING") -}}
+{{- $faults = append $faults (printf "extraEnv: %s has no effect, since this chart sets the address" .name) -}}
 {{- end -}}
 {{- end -}}
 {{ toJson $faults }}

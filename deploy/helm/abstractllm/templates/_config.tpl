@@ -40,6 +40,10 @@ unix://{{ include "abstractllm.socket" . }}
 {{- else -}}
 {{- $_ := set $config "health" nil -}}
 {{- end -}}
+{{- /* Callers who resolve the service's name learn of new pods when they connect anew. */}}
+{{- if and (eq .Values.form "service") (not (hasKey $config "max_connection_age")) -}}
+{{- $_ := set $config "max_connection_age" "5m" -}}
+{{- end -}}
 {{- $_ := set $config "grace" (printf "%ds" (.Values.drain.graceSeconds | int)) -}}
 {{- $_ := set $config "default" (default (first (keys $llms)) .Values.default) -}}
 {{- if not (kindIs "invalid" .Values.preload) -}}

@@ -3,18 +3,15 @@
 image: {{ include "abstractllm.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve, --config, /etc/abstractllm/config/llms.yaml]
+{{- if or .Values.models.offline .Values.extraEnv }}
 env:
-  {{- /* Also for users of other numbers, for whom the image has no home. */}}
-  - {name: HOME, value: /home/abstractllm}
-  {{- if eq .Values.image.variant "cuda" }}
-  - {name: TRITON_CACHE_DIR, value: /home/abstractllm/.cache/triton}
-  {{- end }}
   {{- if .Values.models.offline }}
   - {name: HF_HUB_OFFLINE, value: "1"}
   {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
 {{- $keys := .Values.providerKeys }}
 {{- if or $keys.existingSecret $keys.values .Values.extraEnvFrom }}
 envFrom:
@@ -79,10 +76,8 @@ volumeMounts:
 - {name: {{ $prefix }}socket, mountPath: {{ .Values.sidecar.folder }}}
 {{- end }}
 - {name: {{ $prefix }}tmp, mountPath: /tmp}
-- {name: {{ $prefix }}cache, mountPath: /home/abstractllm/.cache}
-{{- if include "abstractllm.cacheClaim" . }}
-- {name: {{ $prefix }}models, mountPath: /home/abstractllm/.cache/abstractllm}
-{{- end }}
+{{- /* Models, and what is compiled for the GPU: all that the image writes beside /tmp. */}}
+- {name: {{ $prefix }}cache, mountPath: /home/abstractllm/.cache/abstractllm}
 {{- with .Values.models.image }}
 {{- if .reference }}
 - name: {{ $prefix }}model-image
@@ -122,15 +117,13 @@ volumeMounts:
 - name: {{ $prefix }}tmp
   emptyDir: {}
 - name: {{ $prefix }}cache
-  {{- if and .Values.models.cache.sizeLimit (not (include "abstractllm.cacheClaim" .)) }}
+  {{- if include "abstractllm.cacheClaim" . }}
+  persistentVolumeClaim: {claimName: {{ include "abstractllm.cacheClaim" . }}}
+  {{- else if .Values.models.cache.sizeLimit }}
   emptyDir: {sizeLimit: {{ .Values.models.cache.sizeLimit }}}
   {{- else }}
   emptyDir: {}
   {{- end }}
-{{- with include "abstractllm.cacheClaim" . }}
-- name: {{ $prefix }}models
-  persistentVolumeClaim: {claimName: {{ . }}}
-{{- end }}
 {{- with .Values.models.image }}
 {{- if .reference }}
 - name: {{ $prefix }}model-image
