@@ -14,7 +14,7 @@ PYTHON_VERSION ?= 3.12
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks
+.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks release
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,14 +65,17 @@ generate: .venv/.installed ## Write everything that follows from proto/ or a tab
 checkgenerate: .venv/.installed ## Fail where anything of that differs from what it follows from
 	$(BIN)/python -m tools.generate --check
 
-bench: .venv/.installed-run ## Tokens per second and time to first token through gRPC, with the demo model
-	@$(BIN)/python -m benchmarks.generation --port $(PORT)
+bench: .venv/.installed ## Measure everything in under 30 minutes and write docs/benchmarks.md (PARTS=server,engine: these alone)
+	@$(BIN)/python -m benchmarks --parts "$(PARTS)"
 
 docs: .venv/.installed ## Write the Python reference to build/docs
 	$(BIN)/pdoc --docformat google --output-directory build/docs abstractllm abstractllm_client '!abstractllm.providers.huggingface.worker'
 
 packages: .venv/.installed ## Build what is published into dist/: Python, Java, npm, a Go module proxy
 	$(BIN)/python tools/packages.py
+
+release: .venv/.installed ## As packages, with bills of materials, provenance and digests, from a clean checkout (IMAGES=1)
+	$(BIN)/python -m tools.release $(if $(IMAGES),--images)
 
 gpu-bundle: .venv/.installed ## Collect tests/gpu and benchmarks.gpu, with what they need, for a CUDA machine without network (PYTHON_VERSION=3.12)
 	@$(BIN)/python tools/gpu_bundle.py --python $(PYTHON_VERSION)

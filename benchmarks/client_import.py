@@ -7,13 +7,15 @@ be seen. The first process of each module compiles its files and is not counted.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 
+from benchmarks.results import Results, Target, figure, positive, run, versions
+
 TARGET = 0.25
 """Seconds that `import abstractllm_client` may take."""
-MODULES = ("grpc", "abstractllm_client")
+CLIENT = "abstractllm_client"
+MODULES = ("grpc", CLIENT)
 MEASURE = "import time; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
 
 
@@ -23,28 +25,33 @@ def seconds(module: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def main() -> int:
-    """Runs the command line.
-
-    Returns:
-        The exit status: 1 where the target is missed.
-    """
-    parser = argparse.ArgumentParser(description="Measure the import of the Python client.")
-    parser.add_argument("--rounds", type=int, default=15, help="processes for each module")
-    rounds = parser.parse_args().rounds
-    if rounds < 1:
-        parser.error(f"--rounds must be at least 1, got {rounds}")
+def measure(options: argparse.Namespace) -> Results:
+    """Imports each module in turn, in every round."""
     for module in MODULES:
         seconds(module)
-    times_by_module: dict[str, list[float]] = {module: [] for module in MODULES}
-    for _ in range(rounds):
+    times: dict[str, list[float]] = {module: [] for module in MODULES}
+    for _ in range(options.rounds):
         for module in MODULES:
-            times_by_module[module].append(seconds(module))
-    for module, times in times_by_module.items():
-        print(f"{module:20} median {statistics.median(times):.3f} s, least {min(times):.3f} s, most {max(times):.3f} s")
-    met = statistics.median(times_by_module["abstractllm_client"]) < TARGET
-    print(f"{'target':20} median under {TARGET} s: {'met' if met else 'missed'}")
-    return 0 if met else 1
+            times[module].append(seconds(module))
+    table = "Import in a fresh process"
+    return Results(
+        [
+            figure(table, MODULES[0], "s", times[MODULES[0]]),
+            figure(
+                table, CLIENT, "s", times[CLIENT], over=times[MODULES[0]], to=MODULES[0], target=Target(most=TARGET)
+            ),
+        ],
+        versions("abstractllm-client", "grpcio", "protobuf"),
+    )
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.client_import", description="Measure the import of the Python client."
+    )
+    parser.add_argument("--rounds", type=positive, default=15, help="processes for each module (15)")
+    return run(parser, measure)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Throughput of each language's client: many streams at once over one connection, of a server without a model.
 
-    .venv/bin/python -m benchmarks.clients [--streams 64] [--rounds 5] [--markdown]
+    .venv/bin/python -m benchmarks.clients [--streams 64] [--rounds 5]
 
 The server's LLM is scripted: it says each prompt back word by word, at once, so that the figures tell of clients and
 server alone. Each client is the runner of the interop suite in a process of its own, and runs the behaviour `many`. The
@@ -11,21 +11,23 @@ from __future__ import annotations
 
 import argparse
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from benchmarks.processes import cpu_seconds, our_server
+from benchmarks.results import Figure, Results, figure, positive, run, versions
 from tests.clients.toolchains import missing
 from tests.interop.languages import LANGUAGES, ROOT
 from tests.interop.runner import Runner
+
+TITLES = {"python": "Python (`AsyncRemoteLLM`)", "go": "Go", "java": "Java", "node": "Node"}
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,6 @@ class Round:
     """CPU time of the client for a piece, in microseconds."""
     server_us: float
     """CPU time of the server for a piece, in microseconds."""
-
-
-@contextmanager
-def scripted_server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """Starts a server whose LLM `echo` says what it is told; yields the server's address and its process."""
-    config, log = folder / "llms.yaml", folder / "server.log"
-    config.write_text("llms:\n  echo: {provider: scripted}\nlisten: 127.0.0.1:0\n", "utf-8")
-    command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", str(config)]
-    with log.open("w") as output, subprocess.Popen(command, stderr=output) as server:
-        try:
-            while not (announcement := re.search(r"listening on (\S+)", log.read_text("utf-8"))):
-                if server.poll() is not None:
-                    raise RuntimeError(log.read_text("utf-8"))
-                time.sleep(0.1)
-            yield announcement[1], psutil.Process(server.pid)
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """Returns the CPU time that a process has taken so far."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def measure(runner: Runner, server: psutil.Process, address: str, streams: int, answers: int, words: int) -> Round:
@@ -86,68 +64,73 @@ def measure(runner: Runner, server: psutil.Process, address: str, streams: int, 
     )
 
 
-def table(rounds: dict[str, list[Round]], markdown: bool) -> list[str]:
-    """Returns the lines of the table: a head, and the medians of each client."""
-    heads = ("client", "pieces/s", "of the first", "first piece, ms", "client CPU, us", "server CPU, us")
-    rows: list[tuple[str, ...]] = [heads]
-    if markdown:
-        rows.append(tuple("---" for _ in heads))
+def figures(rounds: dict[str, list[Round]]) -> list[Figure]:
+    """Returns the figures of all clients, each over the first one's."""
     first = next(iter(rounds))
-    for name, runs in rounds.items():
-        ratio = statistics.median(
-            run.pieces_per_second / first_run.pieces_per_second
-            for run, first_run in zip(runs, rounds[first], strict=True)
-        )
-        rows.append(
-            (
-                name,
-                f"{statistics.median(run.pieces_per_second for run in runs):,.0f}",
-                f"{ratio:.2f}",
-                f"{statistics.median(run.first_piece_ms for run in runs):.0f}",
-                f"{statistics.median(run.client_us for run in runs):.0f}",
-                f"{statistics.median(run.server_us for run in runs):.0f}",
-            )
-        )
-    if markdown:
-        return [f"| {' | '.join(row)} |" for row in rows]
-    return ["".join(f"{word:>18}" for word in row) for row in rows]
+    lines = []
+    for table, unit, field in (
+        ("Pieces a second", "pieces/s", "pieces_per_second"),
+        ("First piece", "ms", "first_piece_ms"),
+        ("CPU of the client for a piece", "us", "client_us"),
+        ("CPU of the server for a piece", "us", "server_us"),
+    ):
+        values = {name: [float(getattr(one, field)) for one in runs] for name, runs in rounds.items()}
+        for name, runs in values.items():
+            over = None if name == first else values[first]
+            lines.append(figure(table, TITLES[name], unit, runs, over=over, to=TITLES[first]))
+    return lines
 
 
-def main() -> int:
-    """Runs the command line.
+def measure_all(options: argparse.Namespace) -> Results:
+    """Runs every client whose tools are there, in turns.
 
-    Returns:
-        The exit status.
+    Raises:
+        RuntimeError: If an answer was wrong.
     """
-    parser = argparse.ArgumentParser(description="Measure the throughput of each language's client.")
-    parser.add_argument("--streams", type=int, default=64, help="streams at once (64)")
-    parser.add_argument("--answers", type=int, default=2, help="answers of each stream (2)")
-    parser.add_argument("--words", type=int, default=200, help="pieces of each answer (200)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each client is run (5)")
-    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    arguments = parser.parse_args()
     rounds: dict[str, list[Round]] = {}
+    notes = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        address, server = stack.enter_context(scripted_server(folder))
+        address, server = stack.enter_context(our_server(folder / "server", {"echo": {"provider": "scripted"}}))
         runners: dict[str, Runner] = {}
         for name, language in LANGUAGES.items():
             if lacking := missing(name):
-                print(f"{name} is left out: {', '.join(lacking)} not found", file=sys.stderr)
+                notes.append(f"{TITLES[name]} was not measured: {', '.join(lacking)} not found.")
                 continue
             (folder / name).mkdir()
             runners[name] = Runner(language.build(folder / name), ROOT, folder / name / "log")
             stack.callback(runners[name].stop)
-        load = (arguments.streams, arguments.answers, arguments.words)
+        load = (options.streams, options.answers, options.words)
         for name, runner in runners.items():
             measure(runner, server, address, *load)  # warms up what is compiled while it runs
             rounds[name] = []
         names = list(runners)
-        for index in range(arguments.rounds):
+        for index in range(options.rounds):
             for name in names[index % len(names) :] + names[: index % len(names)]:
                 rounds[name].append(measure(runners[name], server, address, *load))
-    print("\n".join(table(rounds, arguments.markdown)))
-    return 0
+    known = versions("abstractllm-client", "grpcio", "protobuf") | dict(_tools(rounds))
+    return Results(figures(rounds), known, notes)
+
+
+def _tools(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yields the versions of the languages' tools."""
+    for name, command in (("go", ["go", "version"]), ("java", ["java", "-version"]), ("node", ["node", "--version"])):
+        if name in names:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if number := re.search(r"\d+(?:\.\d+)+", done.stdout + done.stderr):
+                yield name, number[0]
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.clients", description="Measure the throughput of each language's client."
+    )
+    parser.add_argument("--streams", type=positive, default=64, help="streams at once (64)")
+    parser.add_argument("--answers", type=positive, default=2, help="answers of each stream (2)")
+    parser.add_argument("--words", type=positive, default=200, help="pieces of each answer (200)")
+    parser.add_argument("--rounds", type=positive, default=5, help="how often each client is run (5)")
+    return run(parser, measure_all)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measures generation through gRPC: time to first token and output tokens per second, by number of callers.
 
-    make bench
+    .venv/bin/python -m benchmarks.generation                      # a server with the demo model is started
     .venv/bin/python -m benchmarks.generation --address HOST:PORT --callers 1 4 16
 
 Without an address it starts a server with the demo model, and stops it at the end. The figures hold for this machine
@@ -9,13 +9,14 @@ and this model alone; compare them with figures of the same machine only.
 
 import argparse
 import asyncio
-import statistics
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 
 from abstractllm_client import AsyncRemoteLLM, Finished, TextDelta
+from benchmarks.results import Figure, Results, figure, positive, run, versions
 from tools.demo import serving
 
 PROMPT = "Tell me a story about a cat."
@@ -42,8 +43,8 @@ async def answer(llm: AsyncRemoteLLM, max_tokens: int) -> Measurement:
     return Measurement(first_token, output_tokens)
 
 
-async def measure(address: str, callers: int, answers: int, max_tokens: int) -> str:
-    """Lets `callers` callers stream `answers` answers each, all at once; returns a line of the table."""
+async def measure(address: str, callers: int, answers: int, max_tokens: int) -> list[Figure]:
+    """Lets `callers` callers stream `answers` answers each, all at once."""
     async with AsyncRemoteLLM(address) as llm:
         await answer(llm, max_tokens=4)
 
@@ -54,26 +55,35 @@ async def measure(address: str, callers: int, answers: int, max_tokens: int) -> 
         by_caller = await asyncio.gather(*(caller() for _ in range(callers)))
         seconds = time.perf_counter() - start
     measurements = list(chain.from_iterable(by_caller))
-    first = statistics.median(measurement.first_token for measurement in measurements) * 1000
     rate = sum(measurement.output_tokens for measurement in measurements) / seconds
-    return f"{callers:>7} {len(measurements):>8} {first:>21.0f} {rate:>22.0f}"
+    name = f"{callers} caller{'s' * (callers > 1)}"
+    first_tokens = [1000 * measurement.first_token for measurement in measurements]
+    return [figure("Output tokens a second", name, "tokens/s", [rate]), figure("First token", name, "ms", first_tokens)]
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def measure_all(options: argparse.Namespace) -> Results:
+    """Measures each number of callers."""
+    server = nullcontext((None, options.address)) if options.address else serving(options.port)
+    figures: list[Figure] = []
+    with server as (_, address):
+        for callers in options.callers:
+            figures += asyncio.run(measure(address, callers, options.answers, options.max_tokens))
+    figures.sort(key=lambda one: one.unit == "ms")
+    return Results(figures, versions("abstractllm-grpc", "grpcio", "torch", "transformers"))
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.generation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--address", help="a running server; without it one is started with the demo model")
     parser.add_argument("--port", type=int, default=50051, help="port of the server that is started")
-    parser.add_argument("--callers", type=int, nargs="+", default=[1, 4, 16], help="numbers of callers")
-    parser.add_argument("--answers", type=int, default=4, help="answers for each caller")
-    parser.add_argument("--max-tokens", type=int, default=64, help="length of an answer")
-    arguments = parser.parse_args()
-    server = nullcontext((None, arguments.address)) if arguments.address else serving(arguments.port)
-    with server as (_, address):
-        print("callers  answers  first token (ms, p50)  output tokens / second")
-        for callers in arguments.callers:
-            print(asyncio.run(measure(address, callers, arguments.answers, arguments.max_tokens)), flush=True)
+    parser.add_argument("--callers", type=positive, nargs="+", default=[1, 4, 16], help="numbers of callers")
+    parser.add_argument("--answers", type=positive, default=4, help="answers for each caller")
+    parser.add_argument("--max-tokens", type=positive, default=64, help="length of an answer")
+    return run(parser, measure_all)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

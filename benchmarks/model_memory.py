@@ -6,21 +6,25 @@ A server with the demo model is started; each round loads it, has it answer once
 over the server and its descendants, read after the first rounds (`--warm-up`), in which caches fill, and after the last
 one: with the model unloaded, and with it loaded. `rss` is resident memory. `anonymous` is the part of it that belongs
 to no file, where the system tells. `pss` counts memory that is shared with other processes in part: on a machine where
-such processes come and go, it says little. The last line says whether resident and anonymous memory are within 2 %.
+such processes come and go, it says little. Resident and anonymous memory should be within 2 % of the start.
 """
 
 import argparse
 import sys
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import psutil
 
 from abstractllm_client import RemoteLLM
+from benchmarks.results import Figure, Results, Target, figure, positive, run, versions
 from tools.demo import serving
 
 LIMIT = 1.02
 """The most that memory may grow to, as a multiple of the start."""
+MEMORY = {"rss": "resident memory", "anonymous": "memory of no file", "pss": "memory, what is shared in parts"}
+"""The names of the fields that are bytes."""
+BOUNDED = ("rss", "anonymous")
 
 
 @dataclass(frozen=True)
@@ -68,39 +72,50 @@ def one_round(llm: RemoteLLM, root: psutil.Process) -> tuple[Holdings, Holdings]
     return loaded, holdings(root)
 
 
-def show(title: str, start: Holdings, end: Holdings) -> float:
-    """Prints a line for each figure; returns the greater ratio of resident and anonymous memory."""
-    print(f"\n{title:<12} {'start':>14} {'end':>14} {'end / start':>12}")
-    for field, before, after in zip(fields(Holdings), astuple(start), astuple(end), strict=True):
-        print(f"{field.name:<12} {before:>14,} {after:>14,} {_ratio(before, after):>12.4f}")
-    return max(_ratio(start.rss, end.rss), _ratio(start.anonymous, end.anonymous))
+def figures(title: str, start: Holdings, end: Holdings) -> list[Figure]:
+    """Returns a figure for each resource at the end, over that at the start."""
+    lines = []
+    for field in fields(Holdings):
+        before, after = float(getattr(start, field.name)), float(getattr(end, field.name))
+        if not before and not after:
+            continue  # this system does not tell
+        size, unit = (2**20, "MiB") if field.name in MEMORY else (1, "")
+        target = Target(most=LIMIT, of="ratio") if field.name in BOUNDED else None
+        name = MEMORY.get(field.name, field.name)
+        lines.append(figure(title, name, unit, [after / size], over=[before / size], to="the start", target=target))
+    return lines
 
 
-def _ratio(before: int, after: int) -> float:
-    return after / before if before else 1.0
-
-
-def main() -> None:
-    """Runs the rounds and prints the figures; exit code 1 if memory has grown by more than 2 %."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loads", type=int, default=200, help="rounds after the warm-up (default: 200)")
-    parser.add_argument("--warm-up", type=int, default=5, help="rounds before the start is measured (default: 5)")
-    parser.add_argument("--port", type=int, default=50061, help="port on 127.0.0.1 (default: 50061)")
-    arguments = parser.parse_args()
-    if arguments.loads < 1 or arguments.warm_up < 1:
-        parser.error("--loads and --warm-up must be at least 1")
-    with serving(arguments.port) as (server, address), RemoteLLM(address) as llm:
+def measure(options: argparse.Namespace) -> Results:
+    """Loads and unloads again and again."""
+    with serving(options.port) as (server, address), RemoteLLM(address) as llm:
         root = psutil.Process(server.pid)
-        for _ in range(arguments.warm_up):
+        for _ in range(options.warm_up):
             start_loaded, start = one_round(llm, root)
-        for index in range(arguments.loads):
+        for index in range(options.loads):
             loaded, unloaded = one_round(llm, root)
             if (index + 1) % 10 == 0:
                 print(f"{index + 1:>5} loads: {unloaded.rss / 2**20:.1f} MiB unloaded", flush=True)
-    grown = max(show("unloaded", start, unloaded), show("loaded", start_loaded, loaded))
-    print(f"\nmemory after {arguments.loads} loads and unloads: at most {grown:.4f} of the start (limit {LIMIT})")
-    sys.exit(grown > LIMIT)
+    after = f"after {options.loads} more loads and unloads"
+    return Results(
+        [
+            *figures(f"Without a model, {after}", start, unloaded),
+            *figures(f"With the model, {after}", start_loaded, loaded),
+        ],
+        versions("abstractllm-grpc", "grpcio", "torch", "transformers"),
+    )
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.model_memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--loads", type=positive, default=200, help="rounds after the warm-up (200)")
+    parser.add_argument("--warm-up", type=positive, default=5, help="rounds before the start is measured (5)")
+    parser.add_argument("--port", type=int, default=50061, help="port on 127.0.0.1 (50061)")
+    return run(parser, measure)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

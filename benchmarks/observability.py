@@ -1,6 +1,6 @@
 """The cost of observing: streaming throughput with metrics, traces and logs all switched on, over that with none.
 
-    .venv/bin/python -m benchmarks.observability [--rounds 7] [--clients 64] [--markdown]
+    .venv/bin/python -m benchmarks.observability [--rounds 7] [--clients 64]
 
 Two servers of the same model run from the start to the end, and are measured in turn, each round in the other order.
 The one has no more than its log at `warning`; the other writes a JSON line for each call, sends the spans of all calls
@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import free_port
+from benchmarks.results import Figure, Results, Target, figure, positive, run, versions
 from benchmarks.serving.model import build_model
 from benchmarks.serving.systems import ROOT, System, ours
 from benchmarks.serving.workload import Figures, Workload
@@ -59,22 +59,19 @@ print(Traces.spans, flush=True)
 """
 
 
-def main() -> None:
-    """Measures, and prints the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--answers", type=int, default=4, help="of each client in a round")
-    parser.add_argument("--tokens", type=int, default=32, help="of each answer")
-    parser.add_argument("--markdown", action="store_true")
-    options = parser.parse_args()
+def measure(options: argparse.Namespace) -> Results:
+    """Measures both servers in turn.
+
+    Raises:
+        RuntimeError: If spans are missing.
+    """
     workload = Workload(options.clients, options.answers, new_tokens=options.tokens)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         off = stack.enter_context(
-            _server(Path(folder, "off"), {"log_level": "warning", "listen": f"127.0.0.1:{_free_port()}"}, {})
+            _server(Path(folder, "off"), {"log_level": "warning", "listen": f"127.0.0.1:{free_port()}"}, {})
         )
         port, spans = stack.enter_context(_collector())
-        monitoring = f"127.0.0.1:{_free_port()}"
+        monitoring = f"127.0.0.1:{free_port()}"
         keys = {"log_format": "json", "monitoring": monitoring, "metrics": {"callers": True}}
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
@@ -86,7 +83,21 @@ def main() -> None:
         pairs = _measure(off, on, workload, options.rounds)
         if (sent := spans()) < options.rounds * options.clients * options.answers:
             raise RuntimeError(f"the collector got {sent} spans")
-    _print(pairs, markdown=options.markdown)
+    return Results(
+        list(_figures(pairs, options)), versions("abstractllm-grpc", "grpcio", "opentelemetry-sdk", "prometheus_client")
+    )
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.observability", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--clients", type=positive, default=64)
+    parser.add_argument("--answers", type=positive, default=4, help="of each client in a round")
+    parser.add_argument("--tokens", type=positive, default=32, help="of each answer")
+    return run(parser, measure)
 
 
 def _measure(off: System, on: System, workload: Workload, rounds: int) -> list[tuple[Figures, Figures]]:
@@ -102,27 +113,24 @@ def _measure(off: System, on: System, workload: Workload, rounds: int) -> list[t
     return pairs
 
 
-def _print(pairs: list[tuple[Figures, Figures]], *, markdown: bool) -> None:
-    ratios = {
-        "tokens a second": [on.tokens_per_second / off.tokens_per_second for off, on in pairs],
-        "first token": [(on.first_token_ms or 0) / (off.first_token_ms or 1) for off, on in pairs],
-        "CPU of the server for a token": [
-            (on.cpu_ms_per_token or 0) / (off.cpu_ms_per_token or 1) for off, on in pairs
-        ],
-    }
-    if markdown:
-        print("| all switched on / nothing | median | range |\n|---|---|---|")
-    for name, values in ratios.items():
-        median, low, high = statistics.median(values), min(values), max(values)
-        line = (name, f"{median:.3f}", f"{low:.3f} to {high:.3f}")
-        print(f"| {' | '.join(line)} |" if markdown else f"{line[0]:32} {line[1]}  ({line[2]})")
+def _figures(pairs: list[tuple[Figures, Figures]], options: argparse.Namespace) -> Iterator[Figure]:
+    table = f"{options.clients} clients, answers of {options.tokens} tokens"
+    for name, unit, field, target in (
+        ("tokens a second", "tokens/s", "tokens_per_second", Target(least=0.95, of="ratio")),
+        ("first token", "ms", "first_token_ms", None),
+        ("CPU of the server for a token", "ms", "cpu_ms_per_token", None),
+    ):
+        off = [float(getattr(one, field) or 0.0) for one, _ in pairs]
+        on = [float(getattr(one, field) or 0.0) for _, one in pairs]
+        yield figure(table, f"{name}, nothing observed", unit, off)
+        yield figure(table, f"{name}, everything observed", unit, on, over=off, to="nothing observed", target=target)
 
 
 @contextmanager
 def _server(folder: Path, keys: dict[str, Any], environment: dict[str, str]) -> Iterator[System]:
     build_model(folder)
     # Neither log says in plain words where the server listens.
-    keys = {"listen": f"127.0.0.1:{_free_port()}", **keys}
+    keys = {"listen": f"127.0.0.1:{free_port()}", **keys}
     with ours(folder, threads=1, server_keys=keys, environment=environment) as system:
         yield system
 
@@ -169,11 +177,5 @@ def _reading(url: str) -> Iterator[None]:
         thread.join()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

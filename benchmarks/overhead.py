@@ -11,8 +11,7 @@ its environment is made, with pip, where there is none yet.
 import argparse
 import asyncio
 import json
-import re
-import socket
+import os
 import statistics
 import subprocess
 import sys
@@ -26,10 +25,13 @@ from typing import Any
 
 import psutil
 
+from benchmarks.processes import cpu_seconds, free_port, our_server, running
+from benchmarks.results import Figure, Results, figure, positive, run, versions
 from benchmarks.upstream import CHUNKS, USAGE
 
 LITELLM = "litellm[proxy]==1.106.2"
 WAYS = ("sdk", "server", "litellm")
+TITLES = {"sdk": "the SDK alone", "server": "our server", "litellm": "LiteLLM"}
 KEY = f"sk-{0x5EED:064x}"
 """The key of every server and client; LiteLLM refuses to start with a short one, and without any."""
 Call = Callable[[], Awaitable[None]]
@@ -120,167 +122,132 @@ async def measure(way: str, address: str, streaming: bool, clients: int, seconds
 
 
 @contextmanager
-def process(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Runs a process, and ends it at the end."""
-    running = subprocess.Popen(command, text=True, **options)
-    try:
-        yield running
-    finally:
-        running.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            running.wait(20)
-        running.kill()
-        running.wait()
-
-
-@contextmanager
 def upstream() -> Iterator[str]:
     """Runs the stand-in for a provider; yields its base URL."""
-    with process(sys.executable, "-m", "benchmarks.upstream", stdout=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        yield f"http://127.0.0.1:{int(running.stdout.readline())}/v1"
+    with running(sys.executable, "-m", "benchmarks.upstream", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
 
 
 @contextmanager
-def our_server(folder: Path, base_url: str) -> Iterator[tuple[str, int]]:
-    """Runs our server; yields its address and process id."""
-    file = folder / "llms.yaml"
-    line = {"provider": "openai", "model": "m", "base_url": base_url, "api_key": KEY}
-    settings = {"listen": "127.0.0.1:0", "log_level": "info", "llms": {"gpt": line}}
-    file.write_text(json.dumps(settings))
-    command = str(Path(sys.executable).with_name("abstractllm"))
-    # Into a file: a pipe that nobody reads fills up, and then the server waits.
-    with (
-        (folder / "server.log").open("w") as log,
-        process(command, "serve", "--config", str(file), stderr=log) as running,
-    ):
-        while not (announcement := re.search(r"listening on (\S+)", (folder / "server.log").read_text())):
-            if running.poll() is not None:
-                sys.exit(f"the server did not start:\n{(folder / 'server.log').read_text()[-2000:]}")
-            time.sleep(0.1)
-        yield announcement[1], running.pid
+def litellm(folder: Path, environment: Path, base_url: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Runs LiteLLM's proxy; yields its base URL and its process.
 
-
-@contextmanager
-def litellm(folder: Path, environment: Path, base_url: str) -> Iterator[tuple[str, int]]:
-    """Runs LiteLLM's proxy; yields its base URL and process id."""
-    program = environment / "bin/litellm"
-    if not program.exists():
-        print(f"Installing {LITELLM} into {environment}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-        subprocess.run([str(environment / "bin/pip"), "install", "--quiet", LITELLM], check=True)
+    Raises:
+        RuntimeError: If it does not start.
+    """
     file = folder / "litellm.yaml"
     parameters = {"model": "openai/m", "api_base": base_url, "api_key": KEY}
     models = [{"model_name": "m", "litellm_params": parameters}]
     file.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": KEY}}))
     port = free_port()
-    arguments = (str(program), "--config", str(file), "--host", "127.0.0.1", "--port", str(port))
+    arguments = (str(environment / "bin/litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(port))
+    # It must not ask a public address for its table of prices.
+    offline = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     log = (folder / "litellm.log").open("w")
-    with log, process(*arguments, stdout=log, stderr=log) as running:
+    with log, running(*arguments, stdout=log, stderr=log, env=offline) as process:
         for _ in range(240):
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness"):
                 break
-            if running.poll() is not None:
-                sys.exit(f"LiteLLM did not start:\n{(folder / 'litellm.log').read_text()[-2000:]}")
+            if process.poll() is not None:
+                raise RuntimeError(f"LiteLLM did not start:\n{(folder / 'litellm.log').read_text()[-2000:]}")
             time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1", running.pid
+        yield f"http://127.0.0.1:{port}/v1", psutil.Process(process.pid)
 
 
-def free_port() -> int:
-    """Returns a port that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def cpu_seconds(pid: int | None) -> float:
-    """Returns the CPU time of a process and its children so far."""
-    if pid is None:
-        return 0.0
-    root = psutil.Process(pid)
-    return sum(sum(member.cpu_times()[:2]) for member in (root, *root.children(recursive=True)))
+def install_litellm(environment: Path) -> None:
+    """Installs LiteLLM's proxy once into an environment of its own."""
+    if not (environment / "bin/litellm").exists():
+        print(f"Installing {LITELLM} into {environment}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        subprocess.run([str(environment / "bin/pip"), "install", "--quiet", LITELLM], check=True)
 
 
 def caller(way: str, address: str, streaming: bool, clients: int, seconds: float) -> dict[str, float]:
-    """Measures in a process of its own; returns what `measure` does."""
+    """Measures in a process of its own; returns what `measure` does.
+
+    Raises:
+        RuntimeError: If a call failed.
+    """
     arguments = [sys.executable, "-m", "benchmarks.overhead", "--caller", way, "--address", address]
     arguments += ["--clients", str(clients), "--seconds", str(seconds), *["--streaming"] * streaming]
     completed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if completed.returncode != 0:
-        sys.exit(f"calling {way} failed:\n{completed.stderr[-3000:]}")
+        raise RuntimeError(f"calling {way} failed:\n{completed.stderr[-3000:]}")
     result: dict[str, float] = json.loads(completed.stdout)
     return result
 
 
-def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every way, in turns; the medians over the rounds."""
+def compare(options: argparse.Namespace) -> Results:
+    """Measures every way, in turns."""
+    if options.litellm:
+        install_litellm(options.litellm)
+    runs: dict[tuple[bool, int, str], list[dict[str, float]]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         base_url = stack.enter_context(upstream())
-        places: dict[str, tuple[str, int | None]] = {"sdk": (base_url, None)}
-        places["server"] = stack.enter_context(our_server(folder, base_url))
+        places: dict[str, tuple[str, psutil.Process | None]] = {"sdk": (base_url, None)}
+        line = {"provider": "openai", "model": "m", "base_url": base_url, "api_key": KEY}
+        places["server"] = stack.enter_context(our_server(folder / "server", {"gpt": line}))
         if options.litellm:
             places["litellm"] = stack.enter_context(litellm(folder, options.litellm, base_url))
-        rows = []
-        for streaming in (False, True):
-            for clients in options.clients:
-                rounds: dict[str, list[dict[str, float]]] = {way: [] for way in places}
-                for _ in range(options.rounds):
-                    for way, (address, pid) in places.items():
-                        before = cpu_seconds(pid)
-                        figures = caller(way, address, streaming, clients, options.seconds)
+        for _ in range(options.rounds):
+            for streaming in (False, True):
+                for clients in options.clients:
+                    for way, (address, process) in places.items():
+                        before = cpu_seconds(process)
+                        result = caller(way, address, streaming, clients, options.seconds)
                         # A third as many calls again warmed up.
-                        figures["server_cpu_ms"] = (cpu_seconds(pid) - before) / figures["calls"] * 1000 * 3 / 4
-                        rounds[way].append(figures)
-                for way, all_figures in rounds.items():
-                    medians = {
-                        key: statistics.median(figures[key] for figures in all_figures) for key in all_figures[0]
-                    }
-                    rows.append({"way": way, "streaming": streaming, "clients": clients, **medians})
-        return rows
+                        result["server_cpu_ms"] = (cpu_seconds(process) - before) / result["calls"] * 1000 * 3 / 4
+                        runs.setdefault((streaming, clients, way), []).append(result)
+    peer = {"litellm": LITELLM.partition("==")[2]} if options.litellm else {}
+    return Results(figures(runs), versions("abstractllm-grpc", "grpcio", "openai", "httpx2") | peer)
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Prints the table, in Markdown."""
-    print("| | clients | way | calls/s | of the SDK | median, ms | added, ms | CPU of a call, ms |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        alone = next(
-            other
-            for other in rows
-            if other["way"] == "sdk" and all(other[key] == row[key] for key in ("streaming", "clients"))
-        )
-        kind = f"streaming {CHUNKS} pieces" if row["streaming"] else "unary"
-        share = row["calls_per_second"] / alone["calls_per_second"]
-        added = row["median_ms"] - alone["median_ms"]
-        cpu = row["server_cpu_ms"] if row["way"] != "sdk" else row["caller_cpu_ms"]
-        print(
-            f"| {kind} | {row['clients']} | {row['way']} | {row['calls_per_second']:.0f} | {share:.2f} "
-            f"| {row['median_ms']:.2f} | {added:.2f} | {cpu:.2f} |"
-        )
+def figures(runs: dict[tuple[bool, int, str], list[dict[str, float]]]) -> list[Figure]:
+    """Returns the figures of all ways, each over the SDK alone."""
+    lines = []
+    for table, unit, key in (
+        ("Calls a second", "calls/s", "calls_per_second"),
+        ("Time of the median call", "ms", "median_ms"),
+    ):
+        for streaming, clients in dict.fromkeys((streaming, clients) for streaming, clients, _ in runs):
+            for way in (way for way in WAYS if (streaming, clients, way) in runs):
+                over = [one[key] for one in runs[streaming, clients, "sdk"]] if way != "sdk" else None
+                values = [one[key] for one in runs[streaming, clients, way]]
+                lines.append(
+                    figure(table, _title(way, streaming, clients), unit, values, over=over, to="the SDK alone")
+                )
+    for streaming, clients, way in runs:
+        if way != "sdk":
+            values = [one["server_cpu_ms"] for one in runs[streaming, clients, way]]
+            lines.append(figure("CPU of a call, without its caller's", _title(way, streaming, clients), "ms", values))
+    return lines
 
 
-def main() -> None:
-    """Runs the comparison and prints the table; with `--caller` only the caller's part."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 64])
+def _title(way: str, streaming: bool, clients: int) -> str:
+    return f"{TITLES[way]}, {f'{CHUNKS} streamed pieces' if streaming else 'unary'}, {clients} at a time"
+
+
+def main() -> int:
+    """Runs the command line; with `--caller` only the caller's part."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.overhead", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clients", type=positive, nargs="+", default=[1, 64])
     parser.add_argument("--seconds", type=float, default=3.0, help="of one measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--litellm", type=Path, help="the environment of LiteLLM; made where there is none")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--caller", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--streaming", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()
     if options.caller:
         measurement = measure(options.caller, options.address, options.streaming, options.clients[0], options.seconds)
         print(json.dumps(asyncio.run(measurement)))
-        return
-    rows = compare(options)
-    show(rows)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+        return 0
+    return run(parser, compare)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

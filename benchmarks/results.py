@@ -43,6 +43,7 @@ __all__ = [
     "Target",
     "figure",
     "number",
+    "positive",
     "read_results",
     "run",
     "table_rows",
@@ -166,6 +167,21 @@ def figure(
         ratio = Ratio(to, statistics.median(ratios), min(ratios), max(ratios))
     median = statistics.median(values)
     return Figure(table, name, unit, median, min(values), max(values), len(values), ratio, target, series, at)
+
+
+def positive(text: str) -> int:
+    """Returns the whole number of a command line, which is at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is not.
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, got {text!r}")
+    return value
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -343,7 +359,7 @@ def _ratio_cell(one: Figure) -> str:
     if one.ratio is None:
         return ""
     span = f" ({one.ratio.low:.2f} to {one.ratio.high:.2f})" if one.runs > 1 else ""
-    return f"{one.ratio.value:.2f} of {one.ratio.to}{span}"
+    return f"{one.ratio.value:.2f} x {one.ratio.to}{span}"
 
 
 def _target_cell(one: Figure) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
+from benchmarks.results import Results, figure, positive, run, versions
 
 _VOCABULARY = 320
 _MIXED: list[dict[str, Any]] = [
@@ -64,17 +66,24 @@ def _state(seed: int) -> SamplingState:
     return SamplingState(settings, seed, top_logprobs=0 if seed % 40 == 0 else None)
 
 
-def main() -> None:
-    """Samples, and prints the number of tokens and the time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=10_000_000)
-    parser.add_argument("--batch", type=int, default=4000)
-    arguments = parser.parse_args()
+def measure(options: argparse.Namespace) -> Results:
+    """Samples, and measures the time."""
     began = time.perf_counter()
-    sampled = sample_many(arguments.tokens, arguments.batch)
-    seconds = time.perf_counter() - began
-    print(f"{sampled} tokens in {seconds:.0f} s, all allowed")
+    sampled = sample_many(options.tokens, options.batch)
+    rate = sampled / (time.perf_counter() - began)
+    notes = [f"{sampled:,} tokens were sampled, all of them possible."]
+    return Results([figure("Sampling", "mixed settings", "tokens/s", [rate])], versions("torch"), notes)
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.sampled_tokens", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tokens", type=positive, default=10_000_000)
+    parser.add_argument("--batch", type=positive, default=4000)
+    return run(parser, measure)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from abstractllm_client import RemoteLLM
+from benchmarks.results import Results, Target, figure, positive, run, versions
 
 _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 120.0
@@ -68,20 +68,27 @@ def _until_serving(health: health_pb2_grpc.HealthStub, service: str, start: floa
     return time.perf_counter() - start
 
 
-def main() -> int:
-    """Runs the command line.
-
-    Returns:
-        The exit status.
-    """
-    parser = argparse.ArgumentParser(description="Measure how long the server takes to start.")
-    parser.add_argument("--times", type=int, default=5, help="how often it is started (5)")
-    times = parser.parse_args().times
+def measure(options: argparse.Namespace) -> Results:
+    """Starts the server some times."""
     with tempfile.TemporaryDirectory() as folder:
-        starts = [start_once(Path(folder)) for _ in range(times)]
-    for name, values in zip(("health answer", "ready", "first token"), zip(*starts, strict=True), strict=True):
-        print(f"{name:14} median {statistics.median(values):6.2f} s, most {max(values):6.2f} s")
-    return 0
+        starts = [start_once(Path(folder)) for _ in range(options.times)]
+    live, ready, first_token = (list(values) for values in zip(*starts, strict=True))
+    table = "Start of the server"
+    return Results(
+        [
+            figure(table, "to the health answer", "s", live, target=Target(most=1.0)),
+            figure(table, "to readiness", "s", ready),
+            figure(table, "to the demo model's first token", "s", first_token, target=Target(most=10.0)),
+        ],
+        versions("abstractllm-grpc", "grpcio", "torch", "transformers"),
+    )
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.start", description="Measure how long the server takes to start.")
+    parser.add_argument("--times", type=positive, default=5, help="how often it is started (5)")
+    return run(parser, measure)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     .venv/bin/python -m benchmarks.serving                              # all of it, under ten minutes
     .venv/bin/python -m benchmarks.serving --quick                      # fewer repetitions, under two minutes
-    .venv/bin/python -m benchmarks.serving --markdown --json FILE --plot FILE
 
 The peer is `transformers serve --continuous-batching`. Each system, and each client, is a process of its own. Only the
 ratios within one run on a quiet machine say something; see `benchmarks/README.md`.
@@ -12,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks.results import Results as Report
+from benchmarks.results import positive, versions
+from benchmarks.results import run as run_program
 from benchmarks.serving.cases import ALONE, ALONE_SAMPLED, OURS, PEER, Case, Results, cases
 from benchmarks.serving.model import build_model
-from benchmarks.serving.report import figures_table, machine, save_json, save_plot, show, targets_table
+from benchmarks.serving.report import figures
 from benchmarks.serving.systems import System, engine_alone, install_peer, ours, peer
 from benchmarks.serving.workload import SHORT
 
@@ -38,10 +40,18 @@ def systems(folder: Path, threads: int) -> Iterator[dict[str, System]]:
         }
 
 
-def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int) -> Results:
-    """Runs everything in turn, `repetitions` times, after a short warm-up that does not count."""
+def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int, seconds: float) -> Results:
+    """Runs everything in turn, `repetitions` times, after a short warm-up that does not count.
+
+    No repetition is begun, but for the first, that would hardly be over within the seconds.
+    """
     results = Results()
+    began = time.monotonic()
     for repetition in range(repetitions + 1):
+        passed = time.monotonic() - began
+        if repetition > 1 and passed + passed / repetition > seconds:
+            print(f"No time is left for repetition {repetition}", file=sys.stderr, flush=True)
+            break
         for place, case in enumerate(chosen):
             if repetition % case.every:
                 continue
@@ -57,38 +67,30 @@ def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int
     return results
 
 
-def main() -> None:
-    """Runs everything and shows the tables."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="one repetition of fewer cases")
-    parser.add_argument(
-        "--repetitions", type=int, help="how often everything is run (5), long prompts in every second one"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each engine (1)")
-    parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw the figures into this file (.png, .svg)")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what was started is ended
-    repetitions = options.repetitions or (1 if options.quick else 5)
-    about = machine()
+def compare(options: argparse.Namespace) -> Report:
+    """Runs everything."""
     chosen = cases(options.quick)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build_model(folder)
         with systems(folder, options.threads) as started:
-            results = measure(chosen, started, repetitions)
-    about["load_average_after"] = machine()["load_average"]
-    print(", ".join(f"{key} {value}" for key, value in about.items()), end="\n\n")
-    print(show(figures_table(chosen, results), options.markdown), end="\n\n")
-    print(show(targets_table(results), options.markdown))
-    if options.json:
-        save_json(options.json, about, results)
-    if options.plot:
-        save_plot(options.plot, chosen, results)
+            results = measure(chosen, started, options.repetitions or (1 if options.quick else 5), options.seconds)
+    return Report(figures(chosen, results), versions("abstractllm-grpc", "torch", "transformers", "grpcio", "aiohttp"))
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="one repetition of fewer cases")
+    parser.add_argument(
+        "--repetitions", type=positive, help="how often everything is run (5), long prompts in every second one"
+    )
+    parser.add_argument("--seconds", type=positive, default=900, help="begin no repetition that would end later (900)")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads of each engine (1)")
+    return run_program(parser, compare)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +9,8 @@ from benchmarks.serving.workload import Figures, Workload
 
 __all__ = ["ALONE", "ALONE_SAMPLED", "OURS", "PEER", "TARGETS", "Case", "Results", "Run", "Target", "cases"]
 
-ALONE, ALONE_SAMPLED, OURS, PEER = "engine alone", "engine alone, its own sampling", "ours", "peer"
+ALONE, ALONE_SAMPLED, OURS = "engine alone", "engine alone, its own sampling", "ours"
+PEER = "transformers serve"
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,6 @@ class Results:
         """Adds the figures of one run."""
         self.figures.setdefault((case.title, run.title), []).append(figures)
 
-    def median(self, case: str, run: str, value: Callable[[Figures], float | None]) -> float | None:
-        """Returns the median of a figure over the repetitions, or `None` without a measurement."""
-        values = [number for figures in self.figures.get((case, run), ()) if (number := value(figures)) is not None]
-        return statistics.median(values) if values else None
-
     def ratios(self, case: str, one: str, other: str, value: Callable[[Figures], float | None]) -> list[float]:
         """Returns a figure of one run over that of another, repetition by repetition."""
         pairs = zip(self.figures.get((case, one), ()), self.figures.get((case, other), ()), strict=False)
@@ -93,15 +88,6 @@ class Target:
     value: Callable[[Figures], float | None]
     least: float | None = None
     most: float | None = None
-
-    @property
-    def bound(self) -> str:
-        """The bound in words."""
-        return f"at least {self.least}" if self.least is not None else f"at most {self.most}"
-
-    def is_met_by(self, ratio: float) -> bool:
-        """Returns whether a ratio is within the bound."""
-        return ratio >= self.least if self.least is not None else ratio <= (self.most or 0.0)
 
 
 def _rate(figures: Figures) -> float | None:

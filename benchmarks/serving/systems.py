@@ -22,7 +22,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from benchmarks.serving.workload import Figures, Process, Workload
 
-__all__ = ["BLOCKS", "System", "engine_alone", "install_peer", "ours", "peer"]
+__all__ = ["BLOCKS", "System", "engine_alone", "in_process", "install_peer", "ours", "peer"]
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = 2048
@@ -68,6 +68,14 @@ def engine_alone(folder: Path, threads: int, sampled: bool) -> Iterator[System]:
     process = Process("benchmarks.serving.alone", *arguments, log=log, environment=_threads(threads))
     with contextlib.closing(process):
         yield System(process)
+
+
+@contextmanager
+def in_process(folder: Path, threads: int) -> Iterator[System]:
+    """Starts a process that calls the Python library, with the model in its engine process, and no server."""
+    process = Process("benchmarks.serving.client_library", str(folder), str(threads), log=folder / "client_library.log")
+    with contextlib.closing(process):
+        yield System(process, process.pid)
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""The policies by which clients, or a front before the replicas, choose the replica of a request."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from benchmarks.simulation.replica import Replica
+
+__all__ = ["POLICIES", "Policy"]
+
+_LEAST_WEIGHT_SHARE = 0.01
+
+
+class Policy(Protocol):
+    """A way to choose; each client has an instance of its own, and knows of its own requests alone."""
+
+    refresh_seconds: float
+    """Seconds between two looks at the replicas' reports; 0 for none."""
+
+    def choose(self) -> Replica:
+        """Returns the replica of the next request."""
+
+    def end(self, replica: Replica) -> None:
+        """Takes note of the end of a request that it has sent."""
+
+    def refresh(self, seconds: float) -> None:
+        """Takes the replicas' reports."""
+
+
+class RoundRobin:
+    """One replica after another, beginning anywhere: gRPC's `round_robin`."""
+
+    refresh_seconds = 0.0
+
+    def __init__(self, replicas: Sequence[Replica], numbers: random.Random) -> None:
+        self._replicas = list(replicas)
+        numbers.shuffle(self._replicas)
+        self._next = 0
+
+    def choose(self) -> Replica:
+        """Returns the next one."""
+        replica = self._replicas[self._next]
+        self._next = (self._next + 1) % len(self._replicas)
+        return replica
+
+    def end(self, replica: Replica) -> None:
+        """Needs no note."""
+
+    def refresh(self, seconds: float) -> None:
+        """Needs no reports."""
+
+
+class RandomChoice:
+    """Any replica, each as likely: many clients with few calls each come to this."""
+
+    refresh_seconds = 0.0
+
+    def __init__(self, replicas: Sequence[Replica], numbers: random.Random) -> None:
+        self._replicas, self._numbers = list(replicas), numbers
+
+    def choose(self) -> Replica:
+        """Returns one of them."""
+        return self._numbers.choice(self._replicas)
+
+    def end(self, replica: Replica) -> None:
+        """Needs no note."""
+
+    def refresh(self, seconds: float) -> None:
+        """Needs no reports."""
+
+
+class LeastLoaded:
+    """The replica that has fewest of this client's requests: gRPC's `least_request`, with all replicas looked at."""
+
+    refresh_seconds = 0.0
+
+    def __init__(self, replicas: Sequence[Replica], numbers: random.Random) -> None:
+        self._numbers = numbers
+        self._counts = {replica.number: 0 for replica in replicas}
+        self._by_count: dict[int, list[Replica]] = {0: list(replicas)}
+        self._places = {replica.number: place for place, replica in enumerate(replicas)}
+        self._least = 0
+
+    def choose(self) -> Replica:
+        """Returns one of those with the fewest."""
+        while not self._by_count.get(self._least):
+            self._least += 1
+        replica = self._numbers.choice(self._by_count[self._least])
+        self._move(replica, 1)
+        return replica
+
+    def end(self, replica: Replica) -> None:
+        """Counts one less."""
+        self._move(replica, -1)
+        self._least = min(self._least, self._counts[replica.number])
+
+    def refresh(self, seconds: float) -> None:
+        """Needs no reports."""
+
+    def _move(self, replica: Replica, change: int) -> None:
+        count = self._counts[replica.number]
+        peers, place = self._by_count[count], self._places[replica.number]
+        last = peers.pop()
+        if last is not replica:
+            peers[place] = last
+            self._places[last.number] = place
+        others = self._by_count.setdefault(count + change, [])
+        self._places[replica.number] = len(others)
+        others.append(replica)
+        self._counts[replica.number] = count + change
+
+
+class Weighted:
+    """Turns weighted by the replicas' reports: gRPC's `weighted_round_robin` with ORCA.
+
+    A weight is the rate of ended requests over the utilization, which is what a replica has, running and waiting, over
+    its places; reports are as old as the time between two looks at them. Without a report a replica counts as the mean.
+    """
+
+    refresh_seconds = 1.0
+
+    def __init__(self, replicas: Sequence[Replica], numbers: random.Random) -> None:
+        self._replicas = list(replicas)
+        self._weights = [1.0] * len(self._replicas)
+        self._answered = [0] * len(self._replicas)
+        self._turns = [(numbers.random(), place) for place in range(len(self._replicas))]
+        heapq.heapify(self._turns)
+
+    def choose(self) -> Replica:
+        """Returns the one whose turn is next."""
+        turn, place = self._turns[0]
+        heapq.heapreplace(self._turns, (turn + 1 / self._weights[place], place))
+        return self._replicas[place]
+
+    def end(self, replica: Replica) -> None:
+        """Needs no note."""
+
+    def refresh(self, seconds: float) -> None:
+        """Computes the weights anew."""
+        reported: list[float | None] = []
+        for place, replica in enumerate(self._replicas):
+            rate = (replica.answered - self._answered[place]) / seconds
+            self._answered[place] = replica.answered
+            utilization = replica.load / replica.limits.places
+            reported.append(rate / utilization if rate > 0 and utilization > 0 else None)
+        known = [weight for weight in reported if weight is not None]
+        if not known:
+            return
+        mean = sum(known) / len(known)
+        # Smoothed, as one report says little: two requests may have ended in it, or none.
+        self._weights = [
+            0.7 * old + 0.3 * max(mean if new is None else new, mean * _LEAST_WEIGHT_SHARE) / mean
+            for old, new in zip(self._weights, reported, strict=True)
+        ]
+
+
+POLICIES: dict[str, Callable[[Sequence[Replica], random.Random], Policy]] = {
+    "round-robin": RoundRobin,
+    "least-loaded": LeastLoaded,
+    "weighted": Weighted,
+    "random": RandomChoice,
+}
+"""The policies by their names."""
