@@ -10,6 +10,7 @@ Everything is built from what git tracks, or from what the language's own tool c
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +39,13 @@ def version() -> str:
     return declaration[1]
 
 
+def build_time() -> str:
+    """Returns the time that archives are dated with: SOURCE_DATE_EPOCH where it is set, as a release does, else now."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    time = datetime.fromtimestamp(int(seconds), UTC) if seconds else datetime.now(UTC)
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def run(*command: str, folder: Path) -> None:
     """Runs a tool, and shows its output only where it fails.
 
@@ -61,7 +69,8 @@ def python(output: Path) -> None:
 def java(output: Path) -> None:
     """Builds the Maven artefacts, and adds the POM that goes with them."""
     client = ROOT / "clients/java"
-    run("mvn", "--batch-mode", "--no-transfer-progress", "-DskipTests", "clean", "package", folder=client)
+    date = f"-Dproject.build.outputTimestamp={build_time()}"
+    run("mvn", "--batch-mode", "--no-transfer-progress", "-DskipTests", date, "clean", "package", folder=client)
     name = f"abstractllm-client-{version()}"
     for kind in ("", "-sources", "-javadoc"):
         shutil.copy(client / "target" / f"{name}{kind}.jar", output)
@@ -94,10 +103,12 @@ def go(output: Path) -> None:
     versions.mkdir(parents=True)
     with zipfile.ZipFile(versions / f"{tag}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in tracked(client):
-            archive.write(client / name, f"{GO_MODULE}@{tag}/{name}")
+            # One date for all: the same files make the same archive.
+            entry = zipfile.ZipInfo(f"{GO_MODULE}@{tag}/{name}", (1980, 1, 1, 0, 0, 0))
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, (client / name).read_bytes())
     shutil.copy(client / "go.mod", versions / f"{tag}.mod")
-    time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    (versions / f"{tag}.info").write_text(json.dumps({"Version": tag, "Time": time}), "utf-8")
+    (versions / f"{tag}.info").write_text(json.dumps({"Version": tag, "Time": build_time()}), "utf-8")
     (versions / "list").write_text(f"{tag}\n", "utf-8")
 
 

@@ -60,11 +60,11 @@ def parse(text: str, origin: str) -> list[Locked]:
         if not line or line.startswith("#"):
             continue
         first, *options = line.split(" --hash=")
-        match = _REQUIREMENT.fullmatch(first)
-        hashes = [_HASH.fullmatch(f"--hash={option}") for option in options]
-        if match is None or not hashes or None in hashes:
+        head = _REQUIREMENT.fullmatch(first)
+        matches = [_HASH.fullmatch(f"--hash={option}") for option in options]
+        if head is None or not matches or None in matches:
             raise ValueError(f"{origin}: {line[:80]!r} is not name==version with sha256 hashes")
-        locked.append(Locked(match[1], match[2], match[3] or "", tuple(found[1] for found in hashes if found)))
+        locked.append(Locked(head[1], head[2], head[3] or "", tuple(match[1] for match in matches if match)))
     return locked
 
 

@@ -1,4 +1,4 @@
-"""What each container image holds; the steps that make it are in the Dockerfile."""
+"""The content of each container image; the steps that make it are in the Dockerfile."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ IMAGES = (
     Variant("cuda", "3.12", (*HOSTED, "huggingface")),
 )
 BUILD = Variant("build", "3.11", tools=("pip", "setuptools"))
-"""What installs the rest, and builds our own distributions; it stays out of the images."""
+"""The tools that install the rest, and build our own distributions; they stay out of the images."""
 ALL = (*IMAGES, BUILD)
 
 
