@@ -20,7 +20,12 @@ from tests.fake_hub import TOKEN, FakeHub, serving_hub
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
-_TOGETHER = {"tests/behaviour": "behaviour", "tests/clients": "clients", "tests/interop": "clients"}
+_TOGETHER = {
+    "tests/behaviour": "behaviour",
+    "tests/clients": "clients",
+    "tests/interop": "clients",
+    "tests/ray": "ray",
+}
 """Folders whose tests share servers, or what the clients' tools build."""
 
 

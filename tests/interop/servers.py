@@ -62,13 +62,29 @@ class World:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(HANG)
 
     async def _start(self) -> None:
+        llms = self._make_llms()
+        registry = LLMRegistry(llms)
+        self.addresses["plain"] = await self._serve(registry, preload=["local"])
+        # A socket's path has at most a hundred bytes or so.
+        short = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="interop")))
+        self.addresses["unix"] = await self._serve(self._make_echo(), listen=f"unix://{short / 'socket'}")
+        await self._serve_guarded()
+        self._restarted = await self._begin(self._make_echo(), {})
+        self._stack.push_async_callback(lambda: self._restarted.stop(0))
+        self.addresses["restarted"] = self._restarted.address
+        self.recorder = Recorder()
+        self.addresses["recorder"] = await self._stack.enter_async_context(self.recorder.serving())
+        await asyncio.wait_for(llms["local"].load(), HANG)
+
+    def _make_llms(self) -> dict[str, AbstractLLMInterface[Any]]:
+        """Makes the LLMs of the server `plain`, and what the checks look at."""
+        self.cache = self.folder / "cache"
         self.echo, self.mirror = ScriptedProvider(), ScriptedProvider(script=mirror)
         self.flaky = ScriptedProvider(script=self._fail_at_first)
         self.local = HuggingFaceProvider({"model": "demo", "threads": 1})
         self.spare = HuggingFaceProvider({"model": "demo", "threads": 1})
-        self.cache = self.folder / "cache"
         self.hub = HuggingFaceProvider({"model": HUB_MODEL, "cache_dir": str(self.cache)})
-        llms: dict[str, AbstractLLMInterface[Any]] = {
+        return {
             "echo": self.echo,
             "mirror": self.mirror,
             "flaky": self.flaky,
@@ -77,18 +93,10 @@ class World:
             "hub": self.hub,
             "settings": ScriptedProvider({"temperature": 0.5, "system_prompt": "Be brief."}),
         }
-        registry = LLMRegistry(llms)
-        self.addresses["plain"] = await self._serve(registry, preload=["local"])
-        # A socket's path has at most a hundred bytes or so.
-        short = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="interop")))
-        self.addresses["unix"] = await self._serve(scripted(), listen=f"unix://{short / 'socket'}")
-        await self._serve_guarded()
-        self._restarted = await self._begin(scripted(), {})
-        self._stack.push_async_callback(lambda: self._restarted.stop(0))
-        self.addresses["restarted"] = self._restarted.address
-        self.recorder = Recorder()
-        self.addresses["recorder"] = await self._stack.enter_async_context(self.recorder.serving())
-        await asyncio.wait_for(self.local.load(), HANG)
+
+    def _make_echo(self) -> LLMRegistry:
+        """Makes a registry with one LLM that says what it is told."""
+        return LLMRegistry({"echo": ScriptedProvider()})
 
     async def _begin(self, registry: LLMRegistry, settings: dict[str, Any]) -> Server:
         settings = {"listen": "127.0.0.1:0", "llms": {llm.name: {} for llm in registry}} | settings
@@ -119,7 +127,7 @@ class World:
             "tokens": {"tls": files, "tokens": tokens},
         }
         for name, settings in guards.items():
-            address = await self._serve(scripted(), **settings)
+            address = await self._serve(self._make_echo(), **settings)
             self.addresses[name] = f"localhost:{address.rpartition(':')[2]}"
         client = root.sign("backend")
         self.addresses |= {
@@ -137,7 +145,7 @@ class World:
 
         async def begin() -> None:
             await asyncio.sleep(seconds)
-            self._restarted = await self._begin(scripted(), {"listen": self.addresses["restarted"]})
+            self._restarted = await self._begin(self._make_echo(), {"listen": self.addresses["restarted"]})
 
         self._beginning = asyncio.create_task(begin())
 
@@ -151,11 +159,6 @@ class World:
 
 
 ROLES = {ADMIN: "admin", USER: "inference"}
-
-
-def scripted() -> LLMRegistry:
-    """A registry with one LLM that says what it is told."""
-    return LLMRegistry({"echo": ScriptedProvider()})
 
 
 def mirror(request: GenerationRequest) -> Iterable[Step]:

@@ -97,6 +97,8 @@ class ReplicaKeys(ConfigModel):
     """Requests that a replica is given at a time, those that wait in it included; all that its LLM takes, if absent."""
     max_waiting: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     """Requests of one server that may wait while every replica has `max_running`; one more is refused."""
+    load_at_start: bool = True
+    """Load the model when a replica starts, before it gets requests; else its first request does."""
     drain_timeout: Annotated[Seconds, Field(ge=1)] = 600.0
     """Seconds that a replica that is to end may take for the requests that it has."""
     deploy_timeout: Annotated[Seconds, Field(ge=1)] = 1800.0

@@ -123,6 +123,7 @@ def application_of(definition: Definition, version: tuple[int, int]) -> Any:
         "values": dict(definition.values),
         "version": version,
         "digest": definition.digest,
+        "load": keys.load_at_start,
     }
     return serve.deployment(Replica).options(**options).bind(setup)
 

@@ -50,12 +50,14 @@ def encode(value: Any) -> Any:
         case enum.Enum():
             return {_KIND: type(value).__name__, "value": value.value}
         case GenerationParameters():
-            return {_KIND: "GenerationParameters", "fields": encode(value.set_fields())}
+            fields = {name: encode(item) for name, item in value.set_fields().items()}
+            return {_KIND: "GenerationParameters", "fields": fields}
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = {
                 field.name: encode(item)
                 for field in dataclasses.fields(value)
-                if field.name not in _LOCAL_FIELDS and (item := getattr(value, field.name)) is not None
+                if field.name not in _LOCAL_FIELDS
+                and ((item := getattr(value, field.name)) is not None or field.default is not None)
             }
             return {_KIND: type(value).__name__, "fields": fields}
         case Mapping():
@@ -84,18 +86,18 @@ def decode(data: Any) -> Any:
     if not name:
         return {decode(key): _in_mapping(decode(item)) for key, item in data["items"]}
     if name == "GenerationParameters":
-        fields = decode(data["fields"])
+        known = GenerationParameters.model_fields
         # They were checked where the request was made.
         return GenerationParameters.model_construct(
-            **{name: value for name, value in fields.items() if name in GenerationParameters.model_fields}
+            **{name: decode(item) for name, item in data["fields"].items() if name in known}
         )
     kind = _CLASSES.get(name)
     if kind is None:
         raise ValueError(f"{name!r:.80} is no value of this version of the library")
     if issubclass(kind, enum.Enum):
         return kind(data["value"])
-    known = {field.name for field in dataclasses.fields(kind) if field.init}
-    return kind(**{name: decode(item) for name, item in data["fields"].items() if name in known})
+    names = {field.name for field in dataclasses.fields(kind) if field.init}
+    return kind(**{name: decode(item) for name, item in data["fields"].items() if name in names})
 
 
 def _in_mapping(value: Any) -> Any:

@@ -64,7 +64,7 @@ class Replica:
 
     Args:
         setup: `name` (the LLM's), `serves` (its provider), `values` (its keys), `version` (that of these, as a pair of
-            numbers), `digest` (of the deployment).
+            numbers), `digest` (of the deployment), `load` (whether to load the model at once).
     """
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
@@ -78,6 +78,8 @@ class Replica:
         self._keys = frozenset(self._kind.config_type.model_fields)
         self._base = self._values = plain_values(self._llm.config, self._keys)
         self._changing: asyncio.Lock | None = None
+        if not setup["load"]:
+            return
         try:
             sync_bridge.call(self._llm.load)
         except Exception as error:
