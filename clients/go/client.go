@@ -28,7 +28,7 @@ type RemoteLLM struct {
 // name. The error is an ErrConfiguration where the address, the token or a certificate is malformed, and an
 // ErrInvalidRequest where a default cannot be sent.
 func NewRemoteLLM(address string, options ...Option) (*RemoteLLM, error) {
-	settings := &settings{messageLimit: MessageLimit}
+	settings := &settings{messageLimit: MessageLimit, loadBalancing: "round_robin"}
 	for _, option := range options {
 		option(settings)
 	}

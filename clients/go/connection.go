@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -16,10 +18,17 @@ import (
 // MessageLimit is the most bytes that one request or one answer may have; the server's default, too.
 const MessageLimit = 16 * 1024 * 1024
 
+// loadBalancing has gRPC's settings of each way in which calls are spread over the addresses of a name. Servers send
+// averages: a new one need not be watched for gRPC's ten seconds before it has its weight.
+var loadBalancing = map[string]string{
+	"round_robin":          `{}`,
+	"weighted_round_robin": `{"blackoutPeriod": "2s"}`,
+}
+
 // serviceConfig spreads calls over all addresses of a name, and retries them. gRPC waits as long as the server's
 // grpc-retry-pushback-ms says, and gives up where it says -1.
 const serviceConfig = `{
-	"loadBalancingConfig": [{"round_robin": {}}],
+	"loadBalancingConfig": [{"%s": %s}],
 	"methodConfig": [{
 		"name": [{}],
 		"retryPolicy": {
@@ -42,6 +51,9 @@ func (s *settings) connect(address string) (*grpc.ClientConn, error) {
 	if s.messageLimit <= 0 {
 		return nil, invalidSetting("message_limit", "message_limit must be above 0 bytes")
 	}
+	if err := s.checkLoadBalancing(); err != nil {
+		return nil, err
+	}
 	transport, err := s.transport()
 	if err != nil {
 		return nil, err
@@ -49,7 +61,7 @@ func (s *settings) connect(address string) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("abstractllm-go/" + Version),
-		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, s.loadBalancing, loadBalancing[s.loadBalancing])),
 		grpc.WithDisableServiceConfig(), // ignores one that the resolver brings; the one above always holds
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallSendMsgSize(s.messageLimit),
@@ -71,6 +83,21 @@ func (s *settings) connect(address string) (*grpc.ClientConn, error) {
 		return nil, invalidSetting("address", err.Error())
 	}
 	return conn, nil
+}
+
+// checkLoadBalancing refuses a policy that this client does not offer, or that is not part of this program.
+func (s *settings) checkLoadBalancing() error {
+	if _, offered := loadBalancing[s.loadBalancing]; !offered {
+		err := invalidSetting("load_balancing", "load_balancing must be round_robin or weighted_round_robin, got "+
+			quotePrefix(s.loadBalancing))
+		err.Limit, err.Requested = "round_robin or weighted_round_robin", quotePrefix(s.loadBalancing)
+		return err
+	}
+	if balancer.Get(s.loadBalancing) == nil {
+		return invalidSetting("load_balancing", "load_balancing: a program that uses "+s.loadBalancing+
+			` must import _ "google.golang.org/grpc/balancer/weightedroundrobin"`)
+	}
+	return nil
 }
 
 // transport returns the credentials of the transport: TLS, or none.

@@ -241,6 +241,9 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 		{"certificate_chain", "127.0.0.1:1", abstractllm.WithClientCertificate(certificate, nil)},
 		{"certificate_chain", "127.0.0.1:1", abstractllm.WithClientCertificate(nil, key)},
 		{"message_limit", "127.0.0.1:1", abstractllm.WithMessageLimit(0)},
+		{"load_balancing", "127.0.0.1:1", abstractllm.WithLoadBalancing("fastest")},
+		// A part of gRPC that this program does not import.
+		{"load_balancing", "127.0.0.1:1", abstractllm.WithLoadBalancing("weighted_round_robin")},
 	} {
 		options := []abstractllm.Option{}
 		if call.option != nil {

@@ -13,14 +13,15 @@ type Option func(*settings)
 
 // settings are what the options of a client set.
 type settings struct {
-	llm          string
-	defaults     []GenerateOption
-	token        *string
-	tls          bool
-	roots        []byte
-	keyPair      *keyPair
-	messageLimit int
-	dialOptions  []grpc.DialOption
+	llm           string
+	defaults      []GenerateOption
+	token         *string
+	tls           bool
+	roots         []byte
+	keyPair       *keyPair
+	messageLimit  int
+	loadBalancing string
+	dialOptions   []grpc.DialOption
 }
 
 // keyPair is a certificate chain and its private key, in PEM.
@@ -64,6 +65,15 @@ func WithClientCertificate(certificateChain, privateKey []byte) Option {
 // WithMessageLimit sets the most bytes that one request or one answer may have; without it, [MessageLimit] holds.
 func WithMessageLimit(bytes int) Option {
 	return func(s *settings) { s.messageLimit = bytes }
+}
+
+// WithLoadBalancing sets how calls are spread over the addresses of a name: round_robin, which is the default, or
+// weighted_round_robin, which sends fewer calls to servers that have more to do, as they tell with each answer. The
+// latter is a package of gRPC's own that the program imports:
+//
+//	import _ "google.golang.org/grpc/balancer/weightedroundrobin"
+func WithLoadBalancing(policy string) Option {
+	return func(s *settings) { s.loadBalancing = policy }
 }
 
 // WithDialOptions adds options of gRPC itself; they win over those of this client.

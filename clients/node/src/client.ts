@@ -37,7 +37,16 @@ import * as requests from "./requests.js";
 import { count } from "./wire.js";
 
 const CALL_OPTIONS = ["signal", "timeout", "metadata"] as const;
-const CLIENT_OPTIONS = ["llm", "defaults", "token", "tls", "metadata", "channelOptions", "interceptors"] as const;
+const CLIENT_OPTIONS = [
+  "llm",
+  "defaults",
+  "token",
+  "tls",
+  "metadata",
+  "loadBalancing",
+  "channelOptions",
+  "interceptors",
+] as const;
 /** The number of cached models in one page; the server's largest. */
 const PAGE_SIZE = 1000;
 

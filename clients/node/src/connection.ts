@@ -16,9 +16,15 @@ import type { CallMetadata } from "./messages.js";
 /** The most bytes of one request or one answer; the server's default is the same. */
 const MESSAGE_LIMIT = 16 * 1024 * 1024;
 
+/** The ways in which calls are spread over the servers of `dns:///name:port`, with gRPC's settings of each. */
+const LOAD_BALANCING = {
+  round_robin: {},
+  // Servers send averages: a new one need not be watched for gRPC's ten seconds before it has its weight. grpc-js spells
+  // the key as it is here, all else of gRPC in camel case.
+  weighted_round_robin: { blackout_period: "2s" },
+};
+
 const SERVICE_CONFIG = {
-  // An address that stands for several servers (`dns:///name:port`) uses all of them, in turn.
-  loadBalancingConfig: [{ round_robin: {} }],
   methodConfig: [
     {
       name: [{}],
@@ -35,7 +41,6 @@ const SERVICE_CONFIG = {
 };
 
 const CHANNEL_OPTIONS: ChannelOptions = {
-  "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
   "grpc.service_config_disable_resolution": 1,
   "grpc.max_send_message_length": MESSAGE_LIMIT,
   "grpc.max_receive_message_length": MESSAGE_LIMIT,
@@ -65,6 +70,11 @@ export interface ConnectionOptions {
   tls?: boolean | TlsOptions | undefined;
   /** Metadata of every call, such as a trace context; or a function that returns them, called at each call. */
   metadata?: CallMetadata | (() => CallMetadata) | undefined;
+  /**
+   * How calls are spread over the servers of `dns:///name:port`: `round_robin` if absent; `weighted_round_robin` sends
+   * fewer calls to servers that have more to do, as they tell with each answer.
+   */
+  loadBalancing?: "round_robin" | "weighted_round_robin" | undefined;
   /** Further gRPC channel options; they win over the client's own. */
   channelOptions?: ChannelOptions | undefined;
   /** gRPC interceptors for every call. */
@@ -97,7 +107,11 @@ export function connect(address: string, options: ConnectionOptions): Connection
       requested: shown,
     });
   }
-  const channelOptions = { ...CHANNEL_OPTIONS, ...options.channelOptions };
+  const channelOptions = {
+    "grpc.service_config": serviceConfig(options.loadBalancing ?? "round_robin"),
+    ...CHANNEL_OPTIONS,
+    ...options.channelOptions,
+  };
   const channelCredentials = makeCredentials(options.tls ?? false);
   const { metadata } = options;
   if (typeof metadata !== "function") mergeMetadata(metadata);
@@ -108,6 +122,20 @@ export function connect(address: string, options: ConnectionOptions): Connection
     sendLimit: channelOptions["grpc.max_send_message_length"] ?? MESSAGE_LIMIT,
     metadata: (callMetadata) => mergeMetadata(typeof metadata === "function" ? metadata() : metadata, callMetadata),
   };
+}
+
+/** Makes gRPC's service configuration: the policy of balancing, and that of retries. */
+function serviceConfig(policy: keyof typeof LOAD_BALANCING): string {
+  if (!Object.hasOwn(LOAD_BALANCING, policy)) {
+    const kinds = Object.keys(LOAD_BALANCING).join(" or ");
+    const shown = JSON.stringify(policy)?.slice(0, 80);
+    throw new ConfigurationError(`loadBalancing must be ${kinds}, got ${shown}`, {
+      field: "loadBalancing",
+      limit: kinds,
+      requested: shown,
+    });
+  }
+  return JSON.stringify({ loadBalancingConfig: [{ [policy]: LOAD_BALANCING[policy] }], ...SERVICE_CONFIG });
 }
 
 /** Makes gRPC's metadata; where two sources have the same key, the later one wins. */

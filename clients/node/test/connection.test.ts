@@ -5,7 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, type TestContext, test } from "node:test";
 import { promisify } from "node:util";
-import { InvalidRequestError, ProviderUnavailableError, type TlsOptions } from "@abstractllm/client";
+import {
+  ConfigurationError,
+  InvalidRequestError,
+  ProviderUnavailableError,
+  type TlsOptions,
+} from "@abstractllm/client";
 import * as v1 from "@abstractllm/client/v1";
 import { credentials, Metadata, ServerCredentials } from "@grpc/grpc-js";
 import selfsigned from "selfsigned";
@@ -186,4 +191,16 @@ test("a server that cannot be reached is told as unavailable", async (t) => {
   const llm = client(t, stopped.address, { channelOptions: { "grpc.enable_retries": 0 } });
   const error = await failure(llm.generate("Hi"), ProviderUnavailableError);
   assert.deepEqual([error.reason, error.retryable], ["PROVIDER_UNAVAILABLE", true]);
+});
+
+test("a kind of balancing that there is none of is refused, and both others work", async (t) => {
+  const { address } = await serve(t, answer);
+  const options = { loadBalancing: "fastest" as "round_robin" };
+  assert.throws(
+    () => client(t, address, options),
+    (error) => error instanceof ConfigurationError && error.field === "loadBalancing",
+  );
+  for (const loadBalancing of ["round_robin", "weighted_round_robin"] as const) {
+    assert.equal(await client(t, address, { loadBalancing }).generate("Hi"), "Hi");
+  }
 });

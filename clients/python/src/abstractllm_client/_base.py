@@ -39,10 +39,19 @@ class Client:
         certificate_chain: bytes | None = None,
         channel_options: Sequence[tuple[str, Any]] = (),
         metadata: Metadata | None = None,
+        load_balancing: str = "round_robin",
         **parameters: Unpack[ClientDefaults],
     ) -> None:
         self._connection = Connection(
-            address, token, tls, root_certificates, private_key, certificate_chain, channel_options, metadata
+            address,
+            token,
+            tls,
+            root_certificates,
+            private_key,
+            certificate_chain,
+            channel_options,
+            metadata,
+            load_balancing,
         )
         self._llm = llm
         defaults: dict[str, Any] = {str(name): value for name, value in parameters.items() if value is not None}

@@ -22,9 +22,14 @@ Metadata = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
 _KEY = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 
+_LOAD_BALANCING: Mapping[str, Mapping[str, Any]] = {
+    "round_robin": {},
+    # Servers send averages: a new one need not be watched for gRPC's ten seconds before it has its weight.
+    "weighted_round_robin": {"blackoutPeriod": "2s"},
+}
+"""The ways in which calls are spread over the addresses of `dns:///name:port`, with gRPC's settings of each."""
+
 _SERVICE_CONFIG = {
-    # `dns:///name:port` spreads the calls over all the addresses of the name.
-    "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
             "name": [{}],
@@ -41,7 +46,6 @@ _SERVICE_CONFIG = {
 }
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -69,9 +73,10 @@ class Connection:
         options: Further gRPC channel options; they win over the client's.
         metadata: Names and values that go with every call beside the token, or a function that returns them and is
             called for each call.
+        load_balancing: `round_robin` or `weighted_round_robin`.
 
     Raises:
-        ConfigurationError: For an address or token that cannot be one, or half a key pair.
+        ConfigurationError: For an address, token or kind of balancing that cannot be one, or half a key pair.
     """
 
     address: str
@@ -82,6 +87,7 @@ class Connection:
     certificate_chain: bytes | None = field(default=None, repr=False)
     options: Sequence[tuple[str, Any]] = ()
     metadata: Metadata | None = field(default=None, repr=False)
+    load_balancing: str = "round_robin"
 
     def __post_init__(self) -> None:
         if not self.address or self.address.startswith(("http:", "https:")):
@@ -90,6 +96,14 @@ class Connection:
                 field="address",
                 limit="host:port or unix:/path",
                 requested=f"{self.address!r:.80}",
+            )
+        if self.load_balancing not in _LOAD_BALANCING:
+            kinds = " or ".join(_LOAD_BALANCING)
+            raise ConfigurationError(
+                f"load_balancing must be {kinds}, got {self.load_balancing!r:.80}",
+                field="load_balancing",
+                limit=kinds,
+                requested=f"{self.load_balancing!r:.80}",
             )
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
             raise ConfigurationError("token must be printable ASCII, and not empty", field="token")
@@ -142,7 +156,9 @@ class Connection:
         return grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate_chain)
 
     def _options(self) -> list[tuple[str, Any]]:
-        return list({**dict(OPTIONS), **dict(self.options)}.items())
+        policy = {self.load_balancing: _LOAD_BALANCING[self.load_balancing]}
+        service_config = json.dumps({"loadBalancingConfig": [policy], **_SERVICE_CONFIG})
+        return list({"grpc.service_config": service_config, **dict(OPTIONS), **dict(self.options)}.items())
 
 
 def _trace_headers() -> dict[str, str]:

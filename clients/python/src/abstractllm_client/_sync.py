@@ -50,6 +50,7 @@ class RemoteLLM(SyncClient):
         channel_options: Further gRPC channel options; they win over the client's.
         metadata: Names and values that go with every call, such as a trace context (`traceparent`), or a function that
             returns them and is called for each call.
+        load_balancing: `round_robin`, or `weighted_round_robin`: fewer calls to servers with more to do, as they tell.
         **parameters: Defaults of this client for the options of `generate`, and for `system_prompt`. A `timeout`
             (seconds) also bounds every other call except the progress streams.
 

@@ -92,6 +92,7 @@ class SyncClient(Client):
             certificate_chain=connection.certificate_chain,
             channel_options=connection.options,
             metadata=connection.metadata,
+            load_balancing=connection.load_balancing,
             system_prompt=self._system_prompt,
             timeout=self._timeout,
             **self._defaults,

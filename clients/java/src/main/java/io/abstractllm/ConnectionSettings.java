@@ -3,6 +3,7 @@ package io.abstractllm;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
+import io.grpc.LoadBalancerRegistry;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.ManagedChannelRegistry;
@@ -38,10 +39,15 @@ final class ConnectionSettings {
             "retryableStatusCodes",
             List.of("UNAVAILABLE", "RESOURCE_EXHAUSTED"));
 
-    /** {@code dns:///name:port} spreads the calls over all the addresses of the name. */
-    private static final Map<String, Object> SERVICE_CONFIG = Map.of(
-            "loadBalancingConfig", List.of(Map.of("round_robin", Map.of())),
-            "methodConfig", List.of(Map.of("name", List.of(Map.of()), "retryPolicy", RETRY_POLICY)));
+    static final String ROUND_ROBIN = "round_robin";
+    private static final String WEIGHTED_ROUND_ROBIN = "weighted_round_robin";
+
+    /**
+     * The ways in which calls are spread over the addresses of {@code dns:///name:port}, with gRPC's settings of each.
+     * Servers send averages: a new one need not be watched for gRPC's ten seconds before it has its weight.
+     */
+    private static final Map<String, Map<String, Object>> LOAD_BALANCING =
+            Map.of(ROUND_ROBIN, Map.of(), WEIGHTED_ROUND_ROBIN, Map.of("blackoutPeriod", "2s"));
 
     /** The room that a retry needs for the request's metadata, beside its message. */
     private static final int METADATA_LIMIT = 64 * 1024;
@@ -53,6 +59,7 @@ final class ConnectionSettings {
     byte[] certificateChain;
     byte[] privateKey;
     int messageLimit = MESSAGE_LIMIT;
+    String loadBalancing = ROUND_ROBIN;
     int maxAttempts = MAX_ATTEMPTS;
     Consumer<ManagedChannelBuilder<?>> customization = builder -> {};
 
@@ -73,7 +80,7 @@ final class ConnectionSettings {
     ManagedChannel openChannel() {
         ChannelCredentials credentials = credentials();
         ManagedChannelBuilder<?> builder = namingAddress(() -> Grpc.newChannelBuilder(address, credentials))
-                .defaultServiceConfig(SERVICE_CONFIG)
+                .defaultServiceConfig(serviceConfig())
                 .maxInboundMessageSize(messageLimit)
                 // What no longer fits this buffer is not retried. The channel's own sum is without a limit, as requests
                 // that wait occupy memory anyway.
@@ -89,6 +96,27 @@ final class ConnectionSettings {
         }
         customization.accept(builder);
         return namingAddress(builder::build);
+    }
+
+    private Map<String, Object> serviceConfig() {
+        return Map.of(
+                "loadBalancingConfig",
+                List.of(Map.of(loadBalancing, LOAD_BALANCING.get(loadBalancing))),
+                "methodConfig",
+                List.of(Map.of("name", List.of(Map.of()), "retryPolicy", RETRY_POLICY)));
+    }
+
+    /** Takes a policy that this client offers, and that is part of this program. */
+    static String loadBalancing(String policy) {
+        if (!LOAD_BALANCING.containsKey(policy)) {
+            String kinds = ROUND_ROBIN + " or " + WEIGHTED_ROUND_ROBIN;
+            throw new ConfigurationException(ErrorFacts.ofField("load_balancing", "must be " + kinds, kinds, policy));
+        }
+        if (LoadBalancerRegistry.getDefaultRegistry().getProvider(policy) == null) {
+            throw new ConfigurationException(ErrorFacts.ofField(
+                    "load_balancing", "needs io.grpc:grpc-xds on the class path for " + policy, null, policy));
+        }
+        return policy;
     }
 
     /** Runs a step in which gRPC reads the address, and names the address where gRPC refuses it. */

@@ -112,6 +112,20 @@ public final class RemoteLLMBuilder {
     }
 
     /**
+     * How calls are spread over the addresses of {@code dns:///name:port}: {@code round_robin}, which is the default,
+     * or {@code weighted_round_robin}, which sends fewer calls to servers that have more to do, as they tell with each
+     * answer. The latter is part of gRPC's own artefact {@code io.grpc:grpc-xds}, which the program adds.
+     *
+     * @param policy the name of the policy
+     * @return this builder
+     * @throws ConfigurationException if it is another, or that artefact is missing
+     */
+    public RemoteLLMBuilder loadBalancing(String policy) {
+        connection.loadBalancing = ConnectionSettings.loadBalancing(policy);
+        return this;
+    }
+
+    /**
      * Tries every call once only. Otherwise, those that fail as UNAVAILABLE or RESOURCE_EXHAUSTED before their first
      * event are tried up to five times, when and as long as the server says that a retry can help.
      *

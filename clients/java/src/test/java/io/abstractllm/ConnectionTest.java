@@ -73,6 +73,12 @@ class ConnectionTest {
         }
         assertThrows(
                 ConfigurationException.class, () -> RemoteLLM.builder("x:1").messageLimit(0));
+        // The second is a part of gRPC that is not on the class path of these tests.
+        for (String policy : List.of("fastest", "weighted_round_robin")) {
+            var error = assertThrows(
+                    ConfigurationException.class, () -> RemoteLLM.builder("x:1").loadBalancing(policy));
+            assertEquals("load_balancing", error.field().orElseThrow());
+        }
         byte[] nothing = "no certificate".getBytes(StandardCharsets.US_ASCII);
         byte[] broken =
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".getBytes(StandardCharsets.US_ASCII);
