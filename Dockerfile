@@ -66,8 +66,9 @@ RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-d
     && /opt/build/bin/pip --python /opt/abstractllm/bin/python install --no-index --no-deps /opt/build/wheels/*.whl \
     && if [ "${VARIANT}" = cpu ]; then \
         python3 deploy/image/absent_cuda.py /opt/abstractllm/lib/python3.*/site-packages; fi
-# Bytecode, which the server could not write.
-RUN /opt/abstractllm/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/abstractllm/lib
+# Bytecode, which the server could not write. Some packages bring files for later versions of Python alone.
+RUN /opt/abstractllm/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/abstractllm/lib \
+    || echo "files without bytecode: those that another version of Python is needed for"
 
 # hadolint ignore=DL3006
 FROM ${VARIANT}

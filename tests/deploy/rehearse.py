@@ -1,8 +1,8 @@
-"""Runs the steps of each image without Docker, and tells what they take: `make image-rehearsal VARIANTS="slim cpu cuda"`.
+"""Runs the steps of each image without Docker, and tells what they take: `make image-rehearsal VARIANTS="slim cpu"`.
 
 Everything is downloaded that an image installs, gigabytes for `cuda`; a folder for temporary files holds it, and is
-deleted at the end. The interpreter of an image is this one, unless one of the image's own version is there. The system's
-packages are those of this machine: apt-get is not run.
+deleted at the end. The interpreter is one of the image's own version, if this machine has it, else the one that runs
+this. The system's packages are those of this machine: apt-get is not run.
 """
 
 import argparse
