@@ -7,6 +7,7 @@ PORT ?= 50051
 SOAK_SECONDS ?= 1800
 VERSION_TAG := 0.1.0
 IMAGE ?= abstractllm:$(VERSION_TAG)$(if $(filter-out cpu,$(VARIANT)),-$(VARIANT))
+PROVIDER ?= openai
 VARIANT ?= cpu
 VARIANTS ?= cpu cuda slim
 PYTHON_VERSION ?= 3.12
@@ -14,13 +15,16 @@ PYTHON_VERSION ?= 3.12
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run demo test abuse soak interop packages gpu-bundle check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks release
+.PHONY: help run serve demo test abuse soak interop packages gpu-bundle check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks release
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.installed-run ## Set up, start the server with the demo model, show a streamed answer, serve until Ctrl-C (PORT=50051)
 	@$(BIN)/python tools/demo.py --port $(PORT)
+
+serve: .venv/.installed-hosted ## Set up without PyTorch, serve a hosted model until Ctrl-C (PROVIDER=openai, anthropic or ollama; MODEL)
+	@$(BIN)/abstractllm serve --provider $(PROVIDER) $(if $(MODEL),--model "$(MODEL)") --port $(PORT)
 
 demo: .venv/.installed-run ## As run, then exit
 	@$(BIN)/python tools/demo.py --port $(PORT) --exit
@@ -97,6 +101,9 @@ locks: .venv/.installed ## Resolve the images' locks anew, after a change of con
 
 checklocks: .venv/.installed ## Fail where the images' locks do not follow from constraints.txt and pyproject.toml
 	$(BIN)/python -m tools.images.locks --check
+
+.venv/.installed-hosted: $(PINS)
+	@sh tools/setup_environment.sh hosted
 
 .venv/.installed-run: $(PINS)
 	@sh tools/setup_environment.sh run

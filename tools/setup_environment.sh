@@ -1,14 +1,15 @@
 #!/bin/sh
-# Makes .venv and installs both distributions into it: sh tools/setup_environment.sh run|test
+# Makes .venv and installs both distributions into it: sh tools/setup_environment.sh hosted|run|test
 # Called by the Makefile; needs a Python of at least 3.11 and nothing else.
 set -eu
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
+hosted) extras="anthropic,ollama,openai,server" ;;
 run) extras="anthropic,huggingface,ollama,openai,server" ;;
 test) extras="anthropic,dev,huggingface,ollama,openai,ray,server" ;;
 *)
-    echo "usage: sh tools/setup_environment.sh run|test" >&2
+    echo "usage: sh tools/setup_environment.sh hosted|run|test" >&2
     exit 2
     ;;
 esac
@@ -42,12 +43,19 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     "$python" -m venv .venv
 fi
 
-echo "Installing what '$1' needs into .venv; the first time this downloads up to 3 GB, most of it PyTorch"
+size="up to 3 GB, most of it PyTorch"
+if [ "$1" = hosted ]; then
+    size="30 MB"
+fi
+echo "Installing what '$1' needs into .venv; the first time this downloads $size"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools
 # One command for both distributions, so that no index is asked for our own names; the pinned setuptools builds them.
 .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
     --editable ./clients/python --editable ".[$extras]"
-touch .venv/.installed-run
+touch .venv/.installed-hosted
+if [ "$1" != hosted ]; then
+    touch .venv/.installed-run
+fi
 if [ "$1" = test ]; then
     touch .venv/.installed
 fi
