@@ -1,7 +1,7 @@
-"""A pod's containers as processes of this machine, as its specification says: files, environment, users, probes, order.
+"""A pod's containers as processes of this machine, as its specification says: files, variables, users, probes.
 
-The image's entry point and Python are those that run the tests. The volumes are folders, laid out as the kubelet lays them
-out; paths of the container become paths below a folder, and its ports become free ones of this machine.
+The image's entry point and Python are those that run the tests. The volumes are folders, laid out as the kubelet lays
+them out; paths of the container become paths below a folder, and its ports become free ones of this machine.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Pod:
             "HOME": str(self._paths[name][_HOME]),
             "ABSTRACTLLM_MONITORING": f"127.0.0.1:{self.ports['9464']}",
             "ABSTRACTLLM_HEALTH": f"127.0.0.1:{self.ports['50052']}",
-            **self._environment(container),
+            **self.environment(name),
         }
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
@@ -119,6 +119,17 @@ class Pod:
             )
         self._processes[name] = process
         return process
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The variables that a container gets beside those of its image; what the cluster knows is its name."""
+        container = self._container(name)
+        variables: dict[str, str] = {}
+        for source in container.get("envFrom", ()):
+            variables |= self._secret(source["secretRef"]["name"])
+        for entry in container.get("env", ()):
+            source = entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+            variables[entry["name"]] = self.mapped(name, entry["value"]) if "value" in entry else source
+        return variables
 
     def log(self, name: str) -> str:
         """The lines that a container has written to its standard error."""
@@ -219,19 +230,11 @@ class Pod:
         data = self._objects["Secret", name]["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
-    def _environment(self, container: Document) -> dict[str, str]:
-        variables: dict[str, str] = {}
-        for source in container.get("envFrom", ()):
-            variables |= self._secret(source["secretRef"]["name"])
-        for entry in container.get("env", ()):
-            variables[entry["name"]] = self.mapped(container["name"], entry["value"])
-        return variables
-
     def _as_user(self, container: Document) -> list[str]:
         """Returns the words before a command that make it another user's.
 
-        The interpreter of the tests may lie where that user may not look: one capability, which lets it read and look up
-        everything, is left to it. It does not let it write, nor connect to a socket.
+        The interpreter of the tests may lie where that user may not look: one capability, which lets it read and
+        look up everything, is left to it. It does not let it write, nor connect to a socket.
         """
         if not SWITCHES_USERS:
             return []

@@ -123,6 +123,13 @@
 {{- if ne (len ($ports | uniq)) 3 -}}
 {{- $faults = append $faults (printf "ports: grpc, health and monitoring need three ports, not %d, %d and %d" (index $ports 0) (index $ports 1) (index $ports 2)) -}}
 {{- end -}}
+{{- range $table := list "commonLabels" "podLabels" -}}
+{{- range $name := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey (get $.Values $table) $name -}}
+{{- $faults = append $faults (printf "%s: %s is what the pods are selected by; see nameOverride" $table $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if has .name (list "ABSTRACTLLM_HEALTH" "ABSTRACTLLM_MONITORING") -}}
 {{- $faults = append $faults (printf "extraEnv: %s has no effect, since this chart sets the address" .name) -}}

@@ -1,0 +1,245 @@
+"""The values of the chart: each is documented, others are refused by name, and so are contradictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from abstractllm_server.settings import ServerSettings
+from tests.deploy.helm.rendering import documents, only
+from tests.deploy.helm.tokens import TOKEN, line
+from tools.chart_files import SET_BY_CHART, emit, rows
+from tools.charts import CHARTS, Charts, HelmError
+
+pytestmark = pytest.mark.timeout(1200)  # the first test may have to build Helm
+
+CHART = CHARTS / "abstractllm"
+OPEN = "auth.insecure=true"
+SIDECAR = "form=sidecar"
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return json.loads((CHART / "values.schema.json").read_text("utf-8"))  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def defaults() -> dict[str, Any]:
+    return yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))  # type: ignore[no-any-return]
+
+
+def tables(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields each table of values that has keys of its own, with its path."""
+    yield path, schema
+    for name, part in schema["properties"].items():
+        if "properties" in part:
+            yield from tables(part, f"{path}{name}.")
+
+
+def test_every_value_has_a_default_a_description_and_a_row(schema: dict[str, Any], defaults: dict[str, Any]) -> None:
+    page = (CHART / "README.md").read_text("utf-8")
+    described = {name: description for name, _, description in rows(schema, defaults)}
+    for name, description in described.items():
+        assert description.endswith("."), name
+        assert page.count(f"\n| `{name}` |") == 1
+    assert len(described) > 80
+
+    def leaves(values: Mapping[str, Any], part: Mapping[str, Any], path: str = "") -> Iterator[str]:
+        for name, value in values.items():
+            if part["properties"][name].get("properties") and path + name != "server":
+                yield from leaves(value, part["properties"][name], f"{path}{name}.")
+            else:
+                yield f"{path}{name}"
+
+    assert set(leaves(defaults, schema)) == set(described)
+
+
+def test_no_table_takes_other_keys(schema: dict[str, Any]) -> None:
+    for path, part in tables(schema):
+        assert part["additionalProperties"] is False, path
+
+
+def test_what_follows_from_elsewhere_is_up_to_date(repository: Path) -> None:
+    stale = [str(path) for path, text in emit(repository).items() if (repository / path).read_text("utf-8") != text]
+    assert stale == [], "make generate"
+
+
+def test_every_key_of_the_server_is_a_value(schema: dict[str, Any]) -> None:
+    assert schema["properties"]["server"]["properties"].keys() == ServerSettings.model_fields.keys() - SET_BY_CHART
+    assert ServerSettings.model_fields.keys() >= SET_BY_CHART
+
+
+def refusal(charts: Charts, *settings: str, files: Mapping[str, Path] | None = None) -> str:
+    """The words with which Helm refuses values."""
+    options = [word for setting in settings for word in ("--set", setting)]
+    options += [word for name, path in (files or {}).items() for word in ("--set-file", f"{name}={path}")]
+    with pytest.raises(HelmError) as refused:
+        charts.render("abstractllm", *options)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("replcas=3", "additional properties 'replcas' not allowed"),
+        ("drain.graceSecs=3", "at '/drain': additional properties 'graceSecs' not allowed"),
+        ("server.max_conections=3", "at '/server': additional properties 'max_conections' not allowed"),
+        ("server.listen=a", "at '/server': additional properties 'listen' not allowed"),
+        ("gpu.count=one", "at '/gpu/count': got string, want integer"),
+        ("image.variant=gpu", "at '/image/variant': value must be one of 'cpu', 'cuda', 'slim'"),
+        ("image.digest=sha256:12", "at '/image/digest'"),
+        ("drain.graceSeconds=601", "at '/drain/graceSeconds': maximum: got 601, want 600"),
+        ("ports.grpc=70000", "at '/ports/grpc': maximum: got 70,000, want 65,535"),
+        ("llms.a b.provider=openai", "at '/llms': additional properties 'a b' not allowed"),
+        ("providerKeys.values.A-B=c", "at '/providerKeys/values': additional properties 'A-B' not allowed"),
+        ("monitoring.serviceMonitor.interval=often", "at '/monitoring/serviceMonitor/interval'"),
+        ("extraEnv[0].nmae=x", "at '/extraEnv/0'"),
+        ("tls.subjects[0].name=x", "missing property 'role'"),
+        ("form=daemon", "at '/form': value must be one of 'service', 'sidecar'"),
+        ("models.cache.size=big", "at '/models/cache/size'"),
+    ],
+)
+def test_a_value_that_there_is_not_is_refused_by_name(charts: Charts, setting: str, words: str) -> None:
+    assert words in refusal(charts, OPEN, setting)
+
+
+GPT = "llms.gpt.provider=openai"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ((), "auth: say who may call"),
+        ((OPEN, "auth.tokens.existingSecret=a"), "auth.insecure: contradicts"),
+        (("auth.tokens.existingSecret=a", "auth.tokens.file=b"), "auth.tokens: set existingSecret or file, not both"),
+        (("auth.tokens.file=secret-token",), "auth.tokens.file: has no line as `abstractllm token create --file`"),
+        (("tls.clientCA.existingSecret=a",), "tls.clientCA: callers bring certificates only over TLS"),
+        (("tls.clientCA.existingSecret=a", "tls.existingSecret=b"), "tls.clientCA: callers need roles"),
+        (
+            (OPEN, "tls.subjects[0].name=a", "tls.subjects[0].role=admin"),
+            "tls.subjects: callers bring certificates only",
+        ),
+        (
+            (OPEN, "tls.existingSecret=a", "tls.certManager.enabled=true", "tls.certManager.issuerRef.name=b"),
+            "not both",
+        ),
+        ((OPEN, "tls.certManager.enabled=true"), "tls.certManager.issuerRef: name the issuer"),
+        ((OPEN, "llms.a.provider=scripted", "llms.b.provider=scripted"), "default: say which of a, b is meant"),
+        ((OPEN, "default=other"), 'default: no LLM is named "other"; there are local'),
+        ((OPEN, "preload[0]=other"), 'preload: no LLM is named "other"'),
+        ((OPEN, "llms.a.model=x"), "llms.a.provider: is missing"),
+        ((OPEN, "llms.a=x"), "llms.a: must be a table of keys"),
+        ((OPEN, GPT, "llms.gpt.api_key=sk-1"), "llms.gpt.api_key: everybody who may read ConfigMaps would read it"),
+        ((OPEN, GPT, "llms.gpt.api_key=${KEY}"), "llms: ${KEY} is set by nothing"),
+        ((OPEN, GPT, "llms.gpt.api_key=${KEY}", "extraEnv[0].name=KAY"), "llms: ${KEY} is set by nothing"),
+        (
+            (OPEN, "providerKeys.existingSecret=a", "providerKeys.values.A=b"),
+            "providerKeys: set existingSecret or values",
+        ),
+        ((OPEN, "image.variant=slim"), "image.variant: slim has no PyTorch, which llms.local"),
+        ((OPEN, "image.variant=cuda"), "gpu.count: is 0, and image.variant cuda needs one or more"),
+        ((OPEN, "gpu.count=2"), "gpu.count: is 2, and image.variant cpu uses none"),
+        ((OPEN, "resources.limits.nvidia\\.com/gpu=1"), "resources.limits: nvidia.com/gpu is set by gpu.count"),
+        (
+            (OPEN, "ports.health=50051"),
+            "ports: grpc, health and monitoring need three ports, not 50051, 50051 and 9464",
+        ),
+        ((OPEN, "extraEnv[0].name=ABSTRACTLLM_HEALTH"), "extraEnv: ABSTRACTLLM_HEALTH has no effect"),
+        (
+            (OPEN, "podLabels.app\\.kubernetes\\.io/name=x"),
+            "podLabels: app.kubernetes.io/name is what the pods are selected",
+        ),
+        ((OPEN, "models.cache.size=1Gi", "models.cache.existingClaim=a"), "models.cache: set existingClaim or size"),
+        (
+            (OPEN, "models.cache.sizeLimit=1Gi", "models.cache.existingClaim=a"),
+            "models.cache.sizeLimit: is of an emptyDir",
+        ),
+        (
+            (OPEN, "models.cache.size=1Gi", "models.cache.accessModes={ReadWriteOnce}", "replicas=2"),
+            "models.cache.accessModes: several pods cannot share a claim of ReadWriteOnce",
+        ),
+        (
+            (OPEN, "drain.terminationGracePeriodSeconds=26"),
+            "drain.terminationGracePeriodSeconds: is 26, and preStopSeconds (5), graceSeconds (20) and two need 27",
+        ),
+        ((OPEN, "autoscaling.enabled=true", "replicas=2"), "replicas: is the autoscaler's business"),
+        (
+            (OPEN, "autoscaling.enabled=true", "autoscaling.minReplicas=5"),
+            "autoscaling.minReplicas: is 5, more than maxReplicas, 4",
+        ),
+        (
+            (OPEN, "autoscaling.enabled=true", "monitoring.enabled=false"),
+            "autoscaling: the metric of the waiting requests",
+        ),
+        ((OPEN, "podDisruptionBudget.minAvailable=1"), "podDisruptionBudget.minAvailable: is 1 of 1, so that no pod"),
+        ((OPEN, "podDisruptionBudget.minAvailable=100%"), "podDisruptionBudget.minAvailable: is 100% of 1"),
+        (
+            (OPEN, "replicas=5", "podDisruptionBudget.minAvailable=1", "podDisruptionBudget.maxUnavailable=1"),
+            "podDisruptionBudget: set minAvailable or maxUnavailable, not both",
+        ),
+        ((OPEN, "monitoring.enabled=false", "monitoring.serviceMonitor.enabled=true"), "there is nothing to scrape"),
+        (
+            (OPEN, "networkPolicy.enabled=true", "monitoring.serviceMonitor.enabled=true"),
+            "networkPolicy.scrapers: lets nobody in",
+        ),
+        ((SIDECAR, OPEN), "auth.insecure: a sidecar's unix socket needs no credentials"),
+        ((SIDECAR, "tls.existingSecret=a"), "tls: a unix socket cannot have TLS"),
+        ((SIDECAR, "replicas=2"), "replicas: a sidecar has those of its pod"),
+        ((SIDECAR, "autoscaling.enabled=true"), "autoscaling: a sidecar is scaled with its pod"),
+        ((SIDECAR, "networkPolicy.enabled=true"), "networkPolicy: is of the pods that the sidecar is in"),
+        ((SIDECAR, "monitoring.dashboard.enabled=true"), "monitoring.dashboard: is of the shared service"),
+        ((SIDECAR, "sidecar.probes=exec"), "sidecar.waitFor: the image's check asks only if the server is alive"),
+        ((SIDECAR, f"sidecar.folder=/{'a' * 90}"), "sidecar.folder: is too long"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(charts: Charts, settings: tuple[str, ...], words: str) -> None:
+    assert words in refusal(charts, *settings)
+
+
+def test_all_contradictions_are_told_at_once(charts: Charts) -> None:
+    told = refusal(charts, "gpu.count=1", "default=x", "drain.terminationGracePeriodSeconds=1")
+    assert told.count("\n  - ") == 4
+
+
+def test_an_image_volume_is_refused_where_kubernetes_has_none(charts: Charts) -> None:
+    options = ("--set", f"{OPEN},models.image.reference=a", "--kube-version", "1.30")
+    with pytest.raises(HelmError, match=r"models\.image: needs Kubernetes 1\.35, or 1\.31 with the feature gate"):
+        charts.render("abstractllm", *options)
+
+
+def test_a_file_of_tokens_is_taken_from_the_command_line(charts: Charts, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(line(TOKEN))
+    texts = documents(charts.render("abstractllm", "--set-file", f"auth.tokens.file={file}"))
+    assert only(texts, "Secret")["metadata"]["name"] == "llm-abstractllm-tokens"
+    file.write_text(TOKEN)
+    assert "has no line as" in refusal(charts, files={"auth.tokens.file": file})
+
+
+def test_a_chart_that_includes_the_sidecar_must_say_so(charts: Charts) -> None:
+    with pytest.raises(HelmError, match=r"form: set it to sidecar, in the values of the dependency"):
+        charts.render("example", "--set", f"abstractllm.form=service,abstractllm.{OPEN}")
+
+
+def test_values_of_a_dependency_are_checked_too(charts: Charts) -> None:
+    with pytest.raises(HelmError, match="additional properties 'waitfor' not allowed"):
+        charts.render("example", "--set", "abstractllm.sidecar.waitfor=alive")
+
+
+def test_pods_are_replaced_when_what_they_read_at_their_start_changes(charts: Charts) -> None:
+    def annotations(*settings: str) -> dict[str, str]:
+        options = [word for setting in (OPEN, *settings) for word in ("--set", setting)]
+        template = only(documents(charts.render("abstractllm", *options)), "Deployment")["spec"]["template"]
+        return template["metadata"]["annotations"]  # type: ignore[no-any-return]
+
+    assert annotations() == annotations()
+    assert annotations("llms.local.provider=huggingface") != annotations()
+    assert annotations("server.log_level=debug") != annotations()
+    keys = [annotations(f"providerKeys.values.A={value}") for value in "bc"]
+    assert keys[0]["checksum/provider-keys"] != keys[1]["checksum/provider-keys"]
+    assert keys[0]["checksum/config"] == keys[1]["checksum/config"]
