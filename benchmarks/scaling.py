@@ -94,7 +94,7 @@ def _busy_seconds(fleet: Fleet, traffic: Traffic) -> float:
     """Returns the seconds of a full replica that a request takes."""
     places = fleet.limits.places
     decode = traffic.answer.mean * fleet.times.seconds(places) / places
-    return decode + traffic.prompt.mean * fleet.times.prompt_token
+    return decode + traffic.prompt.mean * fleet.times.prompt_token + fleet.times.request
 
 
 def _alone(fleet: Fleet, traffic: Traffic) -> list[float]:
@@ -156,7 +156,7 @@ def measure(options: argparse.Namespace) -> Results:
     slow_share, slow_factor = options.slow
     fleet = Fleet(
         options.replicas or max(1, options.subset),
-        StepTimes(options.step, options.prompt_token / 1000),
+        StepTimes(options.step, options.prompt_token / 1000, options.request / 1000),
         Limits(options.places, options.queue, options.step_prompt_tokens),
         options.policy,
         options.subset,
@@ -244,6 +244,9 @@ def parser() -> argparse.ArgumentParser:
         0.0,
         "milliseconds that a prompt's token adds to a step",
         metavar="MS",
+    )
+    add(
+        engine, "--request", _within(0, 1e6), 0.0, "milliseconds of a replica that a request takes beside", metavar="MS"
     )
     add(engine, "--places", positive, 64, "max_batch_size: 64 on a CPU, 256 on a GPU by default")
     add(engine, "--queue", _within(0, 1e9), 256, "max_queue")

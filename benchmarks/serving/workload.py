@@ -24,6 +24,7 @@ __all__ = [
     "Workload",
     "serve_workloads",
     "settings",
+    "step_ms",
     "summarize",
 ]
 
@@ -111,10 +112,11 @@ def summarize(workload: Workload, seconds: float, tokens: int, streams: Sequence
     if not streams:
         return Figures(tokens / seconds)
     first = statistics.median(stream.tokens[0][0] - stream.sent_at for stream in streams)
-    return Figures(tokens / seconds, first * 1000, _step_ms(streams) if workload.answers == 1 else None)
+    return Figures(tokens / seconds, first * 1000, step_ms(streams) if workload.answers == 1 else None)
 
 
-def _step_ms(streams: Sequence[StreamTimes]) -> float | None:
+def step_ms(streams: Sequence[StreamTimes]) -> float | None:
+    """Returns the milliseconds of a decode step while all streams grow, or nothing where they hardly do."""
     begin = max(stream.tokens[0][0] for stream in streams)
     steps = []
     for stream in streams:

@@ -17,21 +17,31 @@ class StepTimes:
     Attributes:
         points: Answers in a step, and the seconds that it takes; between two points and beyond them on a straight line.
         prompt_token: Further seconds for each prompt token.
+        request: Further seconds for each request whose prompt is begun, however long it is.
     """
 
     points: tuple[tuple[int, float], ...]
     prompt_token: float = 0.0
+    request: float = 0.0
 
     def __post_init__(self) -> None:
         rows = [count for count, _ in self.points]
         if not rows or rows != sorted(set(rows)) or rows[0] < 1:
             raise ValueError(f"step times are needed for growing numbers of answers from 1, got {list(self.points)}")
-        if any(seconds <= 0 for _, seconds in self.points) or self.prompt_token < 0:
-            raise ValueError("the seconds of a step must be more than 0, and those of a prompt token not less")
+        if any(seconds <= 0 for _, seconds in self.points) or min(self.prompt_token, self.request) < 0:
+            raise ValueError(
+                "the seconds of a step must be more than 0, and those of a prompt token or request not less"
+            )
 
-    def seconds(self, rows: int, prompt_tokens: int = 0) -> float:
-        """Returns the seconds of a step."""
-        return self._decode(rows) + prompt_tokens * self.prompt_token
+    def seconds(self, rows: int, prompt_tokens: int = 0, requests: int = 0) -> float:
+        """Returns the seconds of a step.
+
+        Args:
+            rows: Answers that grow in it.
+            prompt_tokens: Prompt tokens that are read in it.
+            requests: Requests whose prompts are begun in it.
+        """
+        return self._decode(rows) + prompt_tokens * self.prompt_token + requests * self.request
 
     def _decode(self, rows: int) -> float:
         points = self.points
@@ -44,7 +54,8 @@ class StepTimes:
 
     def scaled(self, factor: float) -> StepTimes:
         """Returns the times of a replica that is slower by a factor."""
-        return StepTimes(tuple((rows, seconds * factor) for rows, seconds in self.points), self.prompt_token * factor)
+        points = tuple((rows, seconds * factor) for rows, seconds in self.points)
+        return StepTimes(points, self.prompt_token * factor, self.request * factor)
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,7 @@ class Replica:
         self._began = now
         rows = len(self._rows)
         self._chunks = []
+        begun = 0
         if self._prompts:
             left = max(self.limits.step_prompt_tokens - rows, 0) or (0 if rows else 1)
             for prompt in self._prompts:
@@ -187,6 +199,7 @@ class Replica:
                     break
                 if prompt.left == prompt.request.prompt_tokens:
                     prompt.request.begun = now
+                    begun += 1
                 self._chunks.append(min(prompt.left, left))
                 left -= self._chunks[-1]
             self._run_steps = 1
@@ -196,7 +209,7 @@ class Replica:
             self.ends = -1.0
             self.version += 1
             return
-        self._step_seconds = self.times.seconds(rows, sum(self._chunks))
+        self._step_seconds = self.times.seconds(rows, sum(self._chunks), begun)
         self._set_end()
 
     def _set_end(self) -> None:
