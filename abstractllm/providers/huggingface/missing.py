@@ -1,4 +1,4 @@
-"""What is said where a package is missing that local models need."""
+"""The message where a package is missing that local models need."""
 
 __all__ = ["missing_package"]
 
