@@ -15,6 +15,7 @@ from tests.deploy.helm.rendering import documents, only
 from tests.deploy.helm.tokens import TOKEN, line
 from tools.chart_files import SET_BY_CHART, emit, rows
 from tools.charts import CHARTS, Charts, HelmError
+from tools.emit.provider_configurations import provider_configurations
 
 pytestmark = pytest.mark.timeout(1200)  # the first test may have to build Helm
 
@@ -135,6 +136,7 @@ GPT = "llms.gpt.provider=openai"
         ((OPEN, "llms.a.model=x"), "llms.a.provider: is missing"),
         ((OPEN, "llms.a=x"), "llms.a: must be a table of keys"),
         ((OPEN, GPT, "llms.gpt.api_key=sk-1"), "llms.gpt.api_key: everybody who may read ConfigMaps would read it"),
+        ((OPEN, GPT, "llms.gpt.extra_headers.X-Token=1"), "llms.gpt.extra_headers: everybody who may read ConfigMaps"),
         ((OPEN, GPT, "llms.gpt.api_key=${KEY}"), "llms: ${KEY} is set by nothing"),
         ((OPEN, GPT, "llms.gpt.api_key=${KEY}", "extraEnv[0].name=KAY"), "llms: ${KEY} is set by nothing"),
         (
@@ -193,6 +195,9 @@ GPT = "llms.gpt.provider=openai"
         ((SIDECAR, "autoscaling.enabled=true"), "autoscaling: a sidecar is scaled with its pod"),
         ((SIDECAR, "networkPolicy.enabled=true"), "networkPolicy: is of the pods that the sidecar is in"),
         ((SIDECAR, "monitoring.dashboard.enabled=true"), "monitoring.dashboard: is of the shared service"),
+        ((SIDECAR, "runtimeClassName=nvidia"), "runtimeClassName: is of the pod that the sidecar is in"),
+        ((SIDECAR, "image.pullSecrets[0].name=a"), "image.pullSecrets: are of the pod that the sidecar is in"),
+        ((SIDECAR, "service.annotations.a=b"), "service.annotations: a sidecar has no Service"),
         ((SIDECAR, "sidecar.probes=exec"), "sidecar.waitFor: the image's check asks only if the server is alive"),
         ((SIDECAR, f"sidecar.folder=/{'a' * 90}"), "sidecar.folder: is too long"),
     ],
@@ -243,3 +248,15 @@ def test_pods_are_replaced_when_what_they_read_at_their_start_changes(charts: Ch
     keys = [annotations(f"providerKeys.values.A={value}") for value in "bc"]
     assert keys[0]["checksum/provider-keys"] != keys[1]["checksum/provider-keys"]
     assert keys[0]["checksum/config"] == keys[1]["checksum/config"]
+
+
+def test_keys_of_providers_are_those_that_the_chart_keeps_out_of_a_configmap() -> None:
+    secret_keys = {
+        name
+        for config in provider_configurations().values()
+        for name, field in config.model_fields.items()
+        if "SecretStr" in repr(field.annotation)
+    }
+    assert secret_keys == {"api_key", "extra_headers"}
+    checks = (CHART / "templates/_check.tpl").read_text("utf-8")
+    assert all(f"$llm.{key}" in checks for key in secret_keys)

@@ -30,10 +30,14 @@
 {{- else if not $llm.provider -}}
 {{- $faults = append $faults (printf "llms.%s.provider: is missing" $name) -}}
 {{- else -}}
-{{- range $key := list "api_key" "token" -}}
-{{- $value := get $llm $key -}}
-{{- if and $value (not (contains "${" (toString $value))) -}}
-{{- $faults = append $faults (printf "llms.%s.%s: everybody who may read ConfigMaps would read it; put it into providerKeys, and write ${VARIABLE}" $name $key) -}}
+{{- if and $llm.api_key (not (contains "${" (toString $llm.api_key))) -}}
+{{- $faults = append $faults (printf "llms.%s.api_key: everybody who may read ConfigMaps would read it; put it into providerKeys, and write ${VARIABLE}" $name) -}}
+{{- end -}}
+{{- if kindIs "map" $llm.extra_headers -}}
+{{- range $header, $value := $llm.extra_headers -}}
+{{- if and (regexMatch "(?i)authorization|key|token|secret|cookie" $header) (not (contains "${" (toString $value))) -}}
+{{- $faults = append $faults (printf "llms.%s.extra_headers: everybody who may read ConfigMaps would read %s; put it into providerKeys, and write ${VARIABLE}" $name $header) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq $.Values.image.variant "slim") (eq (toString $llm.provider) "huggingface") -}}
@@ -218,6 +222,17 @@
 {{- if (get $.Values.monitoring $name).enabled -}}
 {{- $faults = append $faults (printf "monitoring.%s: is of the shared service; for the pods of another chart take a PodMonitor of its own" $name) -}}
 {{- end -}}
+{{- end -}}
+{{- range $name := list "podAnnotations" "podLabels" "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" -}}
+{{- if get $.Values $name -}}
+{{- $faults = append $faults (printf "%s: is of the pod that the sidecar is in, which another chart makes" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.image.pullSecrets -}}
+{{- $faults = append $faults "image.pullSecrets: are of the pod that the sidecar is in, which another chart makes" -}}
+{{- end -}}
+{{- if .Values.service.annotations -}}
+{{- $faults = append $faults "service.annotations: a sidecar has no Service" -}}
 {{- end -}}
 {{- if and (eq .Values.sidecar.probes "exec") (eq .Values.sidecar.waitFor "ready") -}}
 {{- $faults = append $faults "sidecar.waitFor: the image's check asks only if the server is alive; take sidecar.probes grpc, or waitFor alive" -}}

@@ -62,7 +62,7 @@ livenessProbe:
 
 {{/* Variables of the container that calls: the address as every client takes it. */}}
 {{- define "abstractllm.sidecar.env" -}}
-- {name: ABSTRACTLLM_ADDRESS, value: "unix://{{ include "abstractllm.socket" . }}"}
+- {name: ABSTRACTLLM_ADDRESS, value: "unix:{{ include "abstractllm.socket" . }}"}
 {{- end }}
 
 {{- define "abstractllm.sidecar.volumeMounts" -}}
@@ -76,11 +76,12 @@ livenessProbe:
 
 {{/* The group of the socket, which the containers that call need: it is open to its user and its group alone. */}}
 {{- define "abstractllm.sidecar.podSecurityContext" -}}
-{{- $group := default .Values.podSecurityContext.fsGroup .Values.securityContext.runAsGroup | int -}}
-supplementalGroups: [{{ $group }}]
-{{- if include "abstractllm.cacheClaim" . }}
-fsGroup: {{ $group }}
+{{- with default .Values.podSecurityContext.fsGroup .Values.securityContext.runAsGroup -}}
+supplementalGroups: [{{ . | int }}]
+{{- if include "abstractllm.cacheClaim" $ }}
+fsGroup: {{ . | int }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 {{- end }}
 {{- end }}
 
