@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.balancing.name_server import NAME, NameServer
 
@@ -73,6 +73,7 @@ class Program:
         rate: Calls in a second.
         seconds: The time for which it begins calls.
         token: The token of its calls.
+        service_config: gRPC's service configuration in place of the client's own; for Go and Python.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Program:
         rate: float,
         seconds: float,
         token: str = "",
+        service_config: str = "",
     ) -> None:
         self.language = language
         self._folder = folder
@@ -100,9 +102,16 @@ class Program:
             arguments = [address, load_balancing, str(rate), str(seconds), token]
             line = [command[0], "-Xmx128m", *properties, *command[1:], "Main", *arguments]
         else:
-            task: dict[str, Any] = {"address": address, "load_balancing": load_balancing, "rate": rate}
-            line = [*command, json.dumps(task | {"seconds": seconds, "token": token})]
-        self._log = folder / f"{language}.log"
+            task = {
+                "address": address,
+                "load_balancing": load_balancing,
+                "rate": rate,
+                "seconds": seconds,
+                "token": token,
+                "service_config": service_config,
+            }
+            line = [*command, json.dumps(task)]
+        self._log = folder / f"{language}-{secrets.token_hex(4)}.log"
         with self._log.open("wb") as log:
             # Node's gRPC asks the system for names, unless it is told to ask the server that the address names.
             variables = {**os.environ, "GRPC_NODE_USE_ALTERNATIVE_RESOLVER": "true"}

@@ -1,7 +1,8 @@
 // The Go program: calls at a steady rate through one client, and tells how each ended.
 //
-// Its argument is a JSON object: address, load_balancing, rate (calls a second), seconds, token. It writes a line for
-// each call: the second at which it began, the seconds that it took, and the answer's first word or the error.
+// Its argument is a JSON object: address, load_balancing, rate (calls a second), seconds, token, and service_config, which
+// takes the place of the client's own. It writes a line for each call: the second at which it began, the seconds that it
+// took, and the answer's first word or the error.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/abstractllm/abstractllm-go"
+	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/balancer/weightedroundrobin"
 )
 
@@ -24,6 +26,7 @@ type task struct {
 	Rate          float64 `json:"rate"`
 	Seconds       float64 `json:"seconds"`
 	Token         string  `json:"token"`
+	ServiceConfig string  `json:"service_config"`
 }
 
 func main() {
@@ -32,6 +35,9 @@ func main() {
 	options := []abstractllm.Option{abstractllm.WithLoadBalancing(t.LoadBalancing)}
 	if t.Token != "" {
 		options = append(options, abstractllm.WithToken(t.Token))
+	}
+	if t.ServiceConfig != "" {
+		options = append(options, abstractllm.WithDialOptions(grpc.WithDefaultServiceConfig(t.ServiceConfig)))
 	}
 	llm, err := abstractllm.NewRemoteLLM(t.Address, options...)
 	check(err)

@@ -12,7 +12,12 @@ async def main() -> None:
     """Makes the calls that the argument asks for."""
     task = json.loads(sys.argv[1])
     token = task.get("token") or None
-    async with AsyncRemoteLLM(task["address"], token=token, load_balancing=task["load_balancing"]) as llm:
+    options: list[tuple[str, object]] = [("grpc.dns_min_time_between_resolutions_ms", 500)]
+    if service_config := task.get("service_config"):
+        options.append(("grpc.service_config", service_config))
+    async with AsyncRemoteLLM(
+        task["address"], token=token, load_balancing=task["load_balancing"], channel_options=options
+    ) as llm:
         begin = time.monotonic()
         calls = []
         for count in range(int(task["rate"] * task["seconds"])):
