@@ -44,13 +44,14 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 
 size="up to 3 GB, most of it PyTorch"
+quiet=""
 if [ "$1" = hosted ]; then
-    size="30 MB"
+    size="about 30 MB" quiet="--quiet"
 fi
 echo "Installing what '$1' needs into .venv; the first time this downloads $size"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools
 # One command for both distributions, so that no index is asked for our own names; the pinned setuptools builds them.
-.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
+.venv/bin/python -m pip install $quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
     --editable ./clients/python --editable ".[$extras]"
 touch .venv/.installed-hosted
 if [ "$1" != hosted ]; then
