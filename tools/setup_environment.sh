@@ -46,7 +46,7 @@ fi
 size="up to 3 GB, most of it PyTorch"
 quiet=""
 if [ "$1" = hosted ]; then
-    size="about 30 MB" quiet="--quiet"
+    size="about 25 MB" quiet="--quiet"
 fi
 echo "Installing what '$1' needs into .venv; the first time this downloads $size"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools
