@@ -48,8 +48,12 @@ class Charts:
             shutil.copytree(CHARTS / name, folder / name, ignore=ignored)
         self.run("dependency", "update", "example")
 
-    def run(self, *words: str) -> str:
-        """Runs Helm in the folder of the charts, without this user's settings.
+    def run(self, *words: str, folder: Path | None = None) -> str:
+        """Runs Helm without this user's settings.
+
+        Args:
+            words: Its arguments.
+            folder: Where it runs; the folder of the charts if absent.
 
         Returns:
             The standard output.
@@ -61,7 +65,7 @@ class Charts:
         homes = {f"HELM_{kind}_HOME": str(home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
         done = subprocess.run(
             [str(self._program), *words],
-            cwd=self._folder,
+            cwd=folder or self._folder,
             env={"PATH": "/usr/bin:/bin", "HOME": str(home), **homes},
             capture_output=True,
             text=True,

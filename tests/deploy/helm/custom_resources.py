@@ -24,6 +24,7 @@ _SOURCES = {
         _MONITORING,
         "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
     ),
+    "PodMonitor": (_MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
     "PrometheusRule": (
         _MONITORING,
         "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",

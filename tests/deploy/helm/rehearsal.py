@@ -236,9 +236,9 @@ class Pod:
         The interpreter of the tests may lie where that user may not look: one capability, which lets it read and
         look up everything, is left to it. It does not let it write, nor connect to a socket.
         """
-        if not SWITCHES_USERS:
+        user, group = (container["securityContext"].get(key) for key in ("runAsUser", "runAsGroup"))
+        if not SWITCHES_USERS or user is None:
             return []
-        user, group = (container["securityContext"][key] for key in ("runAsUser", "runAsGroup"))
         context = self.spec["securityContext"]
         groups = [*context.get("supplementalGroups", ()), *filter(None, [context.get("fsGroup")])]
         listed = [f"--groups={','.join(map(str, groups))}"] if groups else ["--clear-groups"]

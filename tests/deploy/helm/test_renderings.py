@@ -94,7 +94,7 @@ def test_every_container_has_no_rights(rendering: list[Document]) -> None:
         assert pod["securityContext"]["runAsNonRoot"] is True
         for container in [*pod.get("initContainers", ()), *pod["containers"]]:
             context = container["securityContext"]
-            assert context["runAsUser"] > 0 and context["readOnlyRootFilesystem"]
+            assert context.get("runAsUser", 1) > 0 and context["readOnlyRootFilesystem"]
             assert context["capabilities"] == {"drop": ["ALL"]} and not context["allowPrivilegeEscalation"]
 
 

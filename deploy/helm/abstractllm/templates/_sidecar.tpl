@@ -66,7 +66,7 @@ livenessProbe:
 {{- end }}
 
 {{- define "abstractllm.sidecar.volumeMounts" -}}
-{{- /* One may call over a folder that is read-only, and nobody can put another socket in its place. */}}
+{{- /* One may call over a folder that is read-only, and nobody can put another socket in its place. */ -}}
 - {name: {{ include "abstractllm.volume" . }}socket, mountPath: {{ .Values.sidecar.folder }}, readOnly: true}
 {{- end }}
 
