@@ -184,7 +184,24 @@ PARTS = (
         "Open-loop load on one and on two real servers, each held to a CPU core of its own, and the same arrivals "
         "through the simulation of `benchmarks.scaling`, with step times measured just before. "
         "[scaling.md](scaling.md) goes on from there to 1,000 replicas.",
-        [["benchmarks.scaling_check"]],
-        150,
+        [["benchmarks.scaling_check"], ["benchmarks.limits"]],
+        180,
+    ),
+    Part(
+        "fleets",
+        "Scale on paper: fleets of up to 1,000 replicas",
+        "Simulated, not measured: the same figures come on every machine. [scaling.md](scaling.md) says how far they "
+        "can be trusted, and how to put in figures of your own.",
+        [["benchmarks.fleets"]],
+        100,
+        [
+            Plot(
+                "First token of 95 % within, 100 replicas, by the mean load, steady and in bursts",
+                "First token of 95 % within, by mean load in %",
+                "lines",
+                "100 replicas. Less is better.",
+                "mean load, %",
+            ),
+        ],
     ),
 )

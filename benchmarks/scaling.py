@@ -45,7 +45,9 @@ def warm_up_seconds(traffic: Traffic) -> float:
     return min(30.0, traffic.seconds / 4)
 
 
-def least_replicas(fleet: Fleet, traffic: Traffic, first_token: float, share: float, refused: float) -> Outcome:
+def least_replicas(
+    fleet: Fleet, traffic: Traffic, first_token: float, share: float, refused: float, precision: float = 0.0
+) -> Outcome:
     """Finds the least number of replicas that meets a target.
 
     Args:
@@ -54,6 +56,7 @@ def least_replicas(fleet: Fleet, traffic: Traffic, first_token: float, share: fl
         first_token: The seconds within which first tokens should come.
         share: The share of the requests for which they should.
         refused: The share of the requests that may be refused.
+        precision: The share of the number by which it may be too large, to be found sooner.
 
     Returns:
         The simulation with that number.
@@ -81,7 +84,7 @@ def least_replicas(fleet: Fleet, traffic: Traffic, first_token: float, share: fl
             raise UnreachableError(f"more than {_MOST_REPLICAS:,} replicas would be needed")
         few, many = many + 1, min(_MOST_REPLICAS, many + max(1, many // 8))
         best = attempt(many)
-    while few < many:
+    while few < many and many - few > precision * many:
         middle = (few + many) // 2
         if (outcome := attempt(middle)) is not None:
             many, best = middle, outcome
