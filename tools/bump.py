@@ -61,7 +61,7 @@ PLACES = (
     Place("deploy/kubernetes/shared-service.yaml", "image: abstractllm:{version}\n"),
     Place("deploy/kubernetes/sidecar.yaml", "image: abstractllm:{version}\n", 2),
     Place("deploy/kubernetes/sidecar.yaml", "image abstractllm:{version}-slim"),
-    Place("docs/kubernetes.md", "abstractllm:{version}", 5),
+    Place("docs/kubernetes.md", "abstractllm:{version}", 6),
     Place("docs/versions.md", "\nEverything here is {version} and"),
     Place("examples/README.md", "abstractllm-client-{version}.jar"),
     Place("examples/go/go.mod", "github.com/abstractllm/abstractllm-go v{version}\n"),
