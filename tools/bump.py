@@ -58,6 +58,7 @@ PLACES = (
     Place("deploy/helm/example/Chart.yaml", "  - name: abstractllm\n    version: {version}\n"),
     Place("deploy/helm/example/values.yaml", "image: abstractllm:{version}\n"),
     Place("deploy/kubernetes/job.yaml", "image: abstractllm:{version}\n", 2),
+    Place("deploy/kubernetes/pull-models.yaml", "image: abstractllm:{version}\n"),
     Place("deploy/kubernetes/shared-service.yaml", "image: abstractllm:{version}\n"),
     Place("deploy/kubernetes/sidecar.yaml", "image: abstractllm:{version}\n", 2),
     Place("deploy/kubernetes/sidecar.yaml", "image abstractllm:{version}-slim"),

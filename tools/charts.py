@@ -1,5 +1,7 @@
 """The Helm charts: `python -m tools.charts` lints, renders and packs them; `--write` writes the golden renderings anew.
 
+`--package FOLDER` puts the chart there that is published.
+
 A rendering is what `helm template` makes of a chart with one file of `tests/deploy/helm/values`. Names of files begin
 with the chart's: `example-…` is of `deploy/helm/example`, which has the chart `abstractllm` as a dependency.
 """
@@ -153,15 +155,19 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description="Lint, render and pack the Helm charts.")
     parser.add_argument("--write", action="store_true", help="write the golden renderings of the tests anew")
-    writes = parser.parse_args().write
+    parser.add_argument("--package", type=Path, metavar="FOLDER", help="put the chart to be published there, only")
+    arguments = parser.parse_args()
     program = helm.binary()
     if program is None:
-        print("the Helm charts are not checked: go, which builds helm, is not installed")
-        return 0
+        print("the Helm charts are left alone: go, which builds helm, is not installed")
+        return 1 if arguments.package else 0
     try:
         with charts(program) as those:
+            if arguments.package:
+                those.run("package", "abstractllm", "--destination", str(arguments.package.resolve()))
+                return 0
             those.check()
-            for values in value_files() if writes else ():
+            for values in value_files() if arguments.write else ():
                 (GOLDEN / values.name).write_text(those.golden(values), "utf-8")
     except HelmError as error:
         print(error, file=sys.stderr)

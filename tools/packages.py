@@ -112,7 +112,12 @@ def go(output: Path) -> None:
     (versions / "list").write_text(f"{tag}\n", "utf-8")
 
 
-LANGUAGES: dict[str, Callable[[Path], None]] = {"python": python, "java": java, "node": node, "go": go}
+def helm(output: Path) -> None:
+    """Packs the Helm chart."""
+    run(sys.executable, "-m", "tools.charts", "--package", str(output), folder=ROOT)
+
+
+LANGUAGES: dict[str, Callable[[Path], None]] = {"python": python, "java": java, "node": node, "go": go, "helm": helm}
 
 
 def main() -> int:

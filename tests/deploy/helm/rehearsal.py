@@ -90,8 +90,13 @@ class Pod:
         link.symlink_to(version.name)
         link.replace(place / "..data")
 
-    def start(self, name: str) -> subprocess.Popen[str]:
-        """Starts a container, which may have run and ended before."""
+    def start(self, name: str, variables: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts a container, which may have run and ended before.
+
+        Args:
+            name: Its name.
+            variables: What tells it of this machine's surroundings.
+        """
         self._close(name)
         container = self._container(name)
         command = container.get("command") or ["/opt/abstractllm/bin/abstractllm"]
@@ -106,6 +111,7 @@ class Pod:
             "ABSTRACTLLM_MONITORING": f"127.0.0.1:{self.ports['9464']}",
             "ABSTRACTLLM_HEALTH": f"127.0.0.1:{self.ports['50052']}",
             **self.environment(name),
+            **(variables or {}),
         }
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(

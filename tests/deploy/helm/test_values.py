@@ -189,6 +189,7 @@ GPT = "llms.gpt.provider=openai"
             (OPEN, "networkPolicy.enabled=true", "monitoring.serviceMonitor.enabled=true"),
             "networkPolicy.scrapers: lets nobody in",
         ),
+        ((OPEN, "networkPolicy.enabled=true", "networkPolicy.callers=null"), "networkPolicy.callers: lets nobody in"),
         ((SIDECAR, OPEN), "auth.insecure: a sidecar's unix socket needs no credentials"),
         ((SIDECAR, "tls.existingSecret=a"), "tls: a unix socket cannot have TLS"),
         ((SIDECAR, "replicas=2"), "replicas: a sidecar has those of its pod"),

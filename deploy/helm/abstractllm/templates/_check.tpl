@@ -199,6 +199,9 @@
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.monitoring.enabled) -}}
 {{- $faults = append $faults "monitoring.serviceMonitor: there is nothing to scrape; set monitoring.enabled" -}}
 {{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callers) -}}
+{{- $faults = append $faults "networkPolicy.callers: lets nobody in; name those who may call, or {podSelector: {}} for the namespace" -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled .Values.monitoring.serviceMonitor.enabled (not .Values.networkPolicy.scrapers) -}}
 {{- $faults = append $faults "networkPolicy.scrapers: lets nobody in, so that Prometheus could not scrape what monitoring.serviceMonitor tells it to; name its pods" -}}
 {{- end -}}
