@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,7 @@ GPT = "llms.gpt.provider=openai"
             (OPEN, "podLabels.app\\.kubernetes\\.io/name=x"),
             "podLabels: app.kubernetes.io/name is what the pods are selected",
         ),
+        ((OPEN, "extraVolumes[0].name=cache"), "extraVolumes: cache is the name of a volume of this chart"),
         ((OPEN, "models.cache.size=1Gi", "models.cache.existingClaim=a"), "models.cache: set existingClaim or size"),
         (
             (OPEN, "models.cache.sizeLimit=1Gi", "models.cache.existingClaim=a"),
@@ -261,3 +264,36 @@ def test_keys_of_providers_are_those_that_the_chart_keeps_out_of_a_configmap() -
     assert secret_keys == {"api_key", "extra_headers"}
     checks = (CHART / "templates/_check.tpl").read_text("utf-8")
     assert all(f"$llm.{key}" in checks for key in secret_keys)
+
+
+def test_the_values_that_the_readme_shows_are_taken(charts: Charts, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (CHART / "README.md").read_text("utf-8"), re.DOTALL)
+    file = tmp_path / "values.yaml"
+    file.write_text(block)
+    options = ("--set", "auth.tokens.existingSecret=llm-tokens", "--values", str(file))
+    assert only(documents(charts.render("abstractllm", *options)), "Deployment")["spec"]["replicas"] == 2
+
+
+def test_the_templates_of_a_sidecar_are_those_that_the_readme_lists() -> None:
+    defined = set(re.findall(r'define "(abstractllm\.sidecar[\w.]*)"', (CHART / "templates/_sidecar.tpl").read_text()))
+    listed = set(re.findall(r"^\| `(abstractllm\.sidecar[\w.]*)` \|", (CHART / "README.md").read_text(), re.MULTILINE))
+    assert defined - {"abstractllm.sidecar.probes"} == listed
+
+
+def test_a_dependency_may_have_another_name(charts: Charts, tmp_path: Path) -> None:
+    for name in ("abstractllm", "example"):
+        shutil.copytree(CHARTS / name, tmp_path / name, ignore=shutil.ignore_patterns("charts"))
+    chart = tmp_path / "example"
+    text = (chart / "Chart.yaml").read_text()
+    (chart / "Chart.yaml").write_text(
+        text.replace("  - name: abstractllm\n", "  - name: abstractllm\n    alias: texts\n")
+    )
+    for file in (chart / "values.yaml", *(chart / "templates").iterdir()):
+        file.write_text(
+            file.read_text().replace(".Subcharts.abstractllm", ".Subcharts.texts").replace("\nabstractllm:", "\ntexts:")
+        )
+    charts.run("dependency", "update", "example", folder=tmp_path)
+    texts = documents(charts.run("template", "shop", "example", folder=tmp_path))
+    volumes = only(texts, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "abstractllm-config", "configMap": {"name": "shop-texts-config"}} in volumes
+    assert only(texts, "ConfigMap", "-texts-config")

@@ -134,6 +134,11 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range .Values.extraVolumes -}}
+{{- if has (.name | trimPrefix (include "abstractllm.volume" $)) (list "config" "tokens" "tls" "client-ca" "socket" "tmp" "cache" "model-image") -}}
+{{- $faults = append $faults (printf "extraVolumes: %s is the name of a volume of this chart" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if has .name (list "ABSTRACTLLM_HEALTH" "ABSTRACTLLM_MONITORING") -}}
 {{- $faults = append $faults (printf "extraEnv: %s has no effect, since this chart sets the address" .name) -}}
