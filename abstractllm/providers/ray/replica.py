@@ -262,6 +262,7 @@ class Replica:
         return {
             "replica": self.name,
             "pid": os.getpid(),
+            "tasks": len(asyncio.all_tasks()),
             "digest": self._digest,
             "version": self._version,
             "base": self._base if is_newer else None,
@@ -276,7 +277,6 @@ class Replica:
             "is_responsive": self._llm.is_responsive,
             "silence": self._llm.silence,
             "statistics": self._llm.engine_statistics,
-            "cache_bytes": self._llm.model_cache_bytes if is_newer else {},
         }
 
 
