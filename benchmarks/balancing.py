@@ -1,11 +1,12 @@
 """Calls over three servers, one of them slowed: the time that 95 of 100 callers wait at most, by client and policy.
 
-    .venv/bin/python -m benchmarks.balancing [--rounds 2] [--seconds 25] [--slowdown 5] [--languages go java]
+    .venv/bin/python -m benchmarks.balancing [--rounds 1] [--seconds 25] [--slowdown 5] [--languages go java]
 
-Every server is a process of its own behind a name of a DNS server on the loopback interface, and every client calls it at
-a steady rate through its own gRPC. Answers take their time by waiting, so that the servers need next to nothing of the
-machine. Three programs run at the same time: one calls two servers, the others call the same two and a third one that is
-slower, in turn and by gRPC's weighted round robin. So whatever else the machine does, it does to all of them.
+Every server is a process of its own behind a name of a DNS server on the loopback interface, and every client calls it
+at a steady rate through its own gRPC. Answers take their time by waiting, so that the servers need next to nothing of
+the machine. Three programs of a language run at the same time: one calls two servers, the others call two such servers
+and a third one that is slower, in turn and by gRPC's weighted round robin. So whatever else the machine does, it does
+to all of them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _WAYS = {
     "weights": ("weighted_round_robin", _ALL),
 }
 """By name: the policy, and the servers that are called."""
+_WORDS = 3
 _MOST = 1.3
 """The bound of the time with a slow server, by weights, over that with the two fast ones alone."""
 _WARM_UP = 10.0
@@ -80,16 +82,15 @@ def measure(options: argparse.Namespace) -> Results:
         with ExitStack() as stack:
             fleets = {way: _start(stack, folder / way, servers, options) for way, (_, servers) in _WAYS.items()}
             for _ in range(options.rounds):
-                for some in (languages[:2], languages[2:]):
-                    _round(some, commands, fleets, folder, options, runs)
+                for name in languages:
+                    _round(name, commands[name], fleets, folder, options, runs[name])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    answer = 1000 * options.word_seconds * 10
     notes.append(
-        f"A fast server answers in {answer:.0f} ms, the slow one in {options.slowdown * answer:.0f} ms. Each client "
-        f"makes {options.rate:g} calls a second for {options.seconds:g} seconds, of which the first {_WARM_UP:g} are not "
-        f"counted, {options.rounds} times. The machine has {os.cpu_count()} cores, and a load of {os.getloadavg()[0]:.1f} "
-        "was on them at the end."
+        f"A fast server answers in {1000 * options.answer_seconds:.0f} ms, the slow one takes {options.slowdown:g} "
+        f"times as long. A client makes {options.rate:g} calls a second for {options.seconds:g} seconds, of which the first "
+        f"{_WARM_UP:g} are not counted, {options.rounds} times in each way. The machine has {os.cpu_count()} cores; at "
+        f"the end the load on them was {os.getloadavg()[0]:.1f}."
     )
     notes += [
         f"{TITLES[name]}: {one.errors.total()} of {one.calls} calls failed"
@@ -103,39 +104,38 @@ def _start(stack: ExitStack, folder: Path, servers: Sequence[str], options: argp
     folder.mkdir()
     started = stack.enter_context(fleet(folder))
     for name in servers:
-        started.start(name, options.word_seconds * (options.slowdown if name == _SLOW else 1))
+        seconds = options.answer_seconds * (options.slowdown if name == _SLOW else 1)
+        started.start(name, seconds / _WORDS, words=_WORDS)
     return started
 
 
 def _round(
-    languages: Sequence[str],
-    commands: Mapping[str, Sequence[str]],
+    language: str,
+    command: Sequence[str],
     fleets: Mapping[str, Fleet],
     folder: Path,
     options: argparse.Namespace,
-    runs: Mapping[str, _Runs],
+    runs: _Runs,
 ) -> None:
-    """Runs some clients in every way at the same time."""
+    """Runs a client in every way at the same time."""
     with ExitStack() as stack:
-        programs: list[tuple[str, str, Program]] = []
+        programs: dict[str, Program] = {}
         for way, (policy, servers) in _WAYS.items():
             addresses = [fleets[way].address(name) for name in servers]
             names = stack.enter_context(name_server(*addresses))
-            for language in languages:
-                program = Program(
-                    language,
-                    commands[language],
-                    names,
-                    fleets[way].port,
-                    folder / way,
-                    load_balancing=policy,
-                    rate=options.rate,
-                    seconds=options.seconds,
-                )
-                stack.callback(program.stop)
-                programs.append((language, way, program))
-        for language, way, program in programs:
-            runs[language].add(way, program.wait(options.seconds + 90))
+            programs[way] = Program(
+                language,
+                command,
+                names,
+                fleets[way].port,
+                folder / way,
+                load_balancing=policy,
+                rate=options.rate,
+                seconds=options.seconds,
+            )
+            stack.callback(programs[way].stop)
+        for way, program in programs.items():
+            runs.add(way, program.wait(options.seconds + 90))
 
 
 def _figures(runs: Mapping[str, _Runs]) -> list[Figure]:
@@ -184,11 +184,11 @@ def main() -> int:
         prog="benchmarks.balancing", description="Measure what a slow server among three costs, by client and policy."
     )
     parser.add_argument("--languages", nargs="+", choices=list(TITLES), default=list(TITLES), help="the clients (all)")
-    parser.add_argument("--rounds", type=positive, default=2, help="how often each client is run (2)")
+    parser.add_argument("--rounds", type=positive, default=1, help="how often each client is run (1)")
     parser.add_argument("--seconds", type=_above(_WARM_UP + 2), default=25.0, help="seconds of a run (25)")
-    parser.add_argument("--rate", type=_above(0), default=20.0, help="calls in a second of each client (20)")
+    parser.add_argument("--rate", type=_above(0), default=15.0, help="calls in a second of each program (15)")
     parser.add_argument("--slowdown", type=_above(1), default=5.0, help="how much slower the third server is (5)")
-    parser.add_argument("--word-seconds", type=_above(0), default=0.03, help="seconds for each of ten words (0.03)")
+    parser.add_argument("--answer-seconds", type=_above(0), default=0.3, help="seconds of a fast answer (0.3)")
     return run(parser, measure)
 
 

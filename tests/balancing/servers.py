@@ -17,9 +17,6 @@ from tests.waiting import wait_until
 
 __all__ = ["Fleet", "fleet"]
 
-WORDS = 10
-"""Words of an answer; the first one is the server's name."""
-
 
 class Fleet:
     """Servers of one name, started and ended one by one.
@@ -42,15 +39,16 @@ class Fleet:
         """Returns the IP address of a server: `a` has 127.0.0.2, `b` 127.0.0.3, and so on."""
         return f"127.0.0.{2 + ord(name) - ord('a')}"
 
-    def start(self, name: str, word_seconds: float, settings: Mapping[str, Any] | None = None) -> None:
-        """Starts a server, whose answers have ten words, and waits until it listens.
+    def start(self, name: str, word_seconds: float, settings: Mapping[str, Any] | None = None, words: int = 10) -> None:
+        """Starts a server, and waits until it listens.
 
         Args:
-            name: Its name, a letter.
+            name: Its name, a letter, with which its answers begin.
             word_seconds: The time for a word.
             settings: Keys of its configuration.
+            words: Words of an answer.
         """
-        reply = " ".join([name, *("word" for _ in range(WORDS - 1))])
+        reply = " ".join([name, *("word" for _ in range(words - 1))])
         llm = {"provider": "scripted", "reply": reply, "delay": word_seconds}
         configuration = {"listen": f"{self.address(name)}:{self.port}", "llms": {"echo": llm}, **(settings or {})}
         file, log = self._folder / f"{name}.yaml", self._folder / f"{name}.log"
