@@ -88,8 +88,8 @@ def measure(options: argparse.Namespace) -> Results:
         shutil.rmtree(folder, ignore_errors=True)
     notes.append(
         f"A fast server answers in {1000 * options.answer_seconds:.0f} ms, the slow one takes {options.slowdown:g} "
-        f"times as long. A client makes {options.rate:g} calls a second for {options.seconds:g} seconds, of which the first "
-        f"{_WARM_UP:g} are not counted, {options.rounds} times in each way. The machine has {os.cpu_count()} cores; at "
+        f"times as long. A client makes {options.rate:g} calls a second for {options.seconds:g} seconds, of which the "
+        f"first {_WARM_UP:g} are not counted, {options.rounds} times in each way. The machine has {os.cpu_count()} cores; at "
         f"the end the load on them was {os.getloadavg()[0]:.1f}."
     )
     notes += [

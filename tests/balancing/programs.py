@@ -1,4 +1,4 @@
-"""The programs of `programs/`, which call through each language's client at a steady rate."""
+"""The programs of `clients/`, which call through each language's client at a steady rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.balancing.name_server import NAME, NameServer
 
 __all__ = ["BUILDS", "Call", "Program"]
 
-FOLDER = Path(__file__).resolve().parent / "programs"
+FOLDER = Path(__file__).resolve().parent / "clients"
 ROOT = FOLDER.parents[2]
 
 
