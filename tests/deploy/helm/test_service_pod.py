@@ -24,8 +24,8 @@ from tools.charts import VALUES, Charts
 pytestmark = pytest.mark.timeout(1200)  # the first test may have to build Helm
 
 NAME = "abstractllm"
-GRACE = 4
-SCRIPTED = ("--set", "llms.words.provider=scripted,llms.words.load_delay=2")
+GRACE = 8
+SCRIPTED = ("--set", "llms.words.provider=scripted")
 
 
 def bearer(token: str) -> list[tuple[str, str]]:
@@ -33,9 +33,10 @@ def bearer(token: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def pod(charts: Charts) -> Iterator[Pod]:
-    """A pod with tokens, whose LLM takes two seconds to load, and which lets answers end for four."""
-    options = (*SCRIPTED, "--set", f"auth.tokens.existingSecret=llm-tokens,drain.graceSeconds={GRACE}")
+def pod(charts: Charts, request: pytest.FixtureRequest) -> Iterator[Pod]:
+    """A pod with tokens, which lets answers end for some seconds; a parameter is how long its LLM loads."""
+    loads = ("--set", f"llms.words.load_delay={getattr(request, 'param', 0)}")
+    options = (*SCRIPTED, *loads, "--set", f"auth.tokens.existingSecret=llm-tokens,drain.graceSeconds={GRACE}")
     texts = documents(charts.render("abstractllm", *options))
     spec = only(texts, "Deployment")["spec"]["template"]["spec"]
     with rehearsed(spec, [*texts, secret("llm-tokens", tokens=line(TOKEN))]) as pod:
@@ -63,6 +64,7 @@ def stream(channel: grpc.Channel, words: int, delay: float, token: str = TOKEN) 
     return answers
 
 
+@pytest.mark.parametrize("pod", [10], indirect=True)
 def test_a_pod_is_alive_before_it_is_ready(pod: Pod) -> None:
     pod.wait_for(NAME, "startupProbe")
     assert pod.ask(NAME, "livenessProbe")
