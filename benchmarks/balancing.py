@@ -89,9 +89,9 @@ def measure(options: argparse.Namespace) -> Results:
     notes.append(
         f"A fast server answers in {1000 * options.answer_seconds:.0f} ms, the slow one takes {options.slowdown:g} "
         f"times as long. A client makes {options.rate:g} calls a second for {options.seconds:g} seconds, of which the "
-        f"first {_WARM_UP:g} are not counted, {options.rounds} times in each way. The machine has {os.cpu_count()} cores; at "
-        f"the end the load on them was {os.getloadavg()[0]:.1f}."
+        f"first {_WARM_UP:g} are not counted, {options.rounds} times in each way."
     )
+    notes.append(f"The machine has {os.cpu_count()} cores; the load on them was {os.getloadavg()[0]:.1f} at the end.")
     notes += [
         f"{TITLES[name]}: {one.errors.total()} of {one.calls} calls failed"
         + "".join(f"; {text}" for text in one.errors)
