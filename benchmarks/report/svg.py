@@ -56,7 +56,7 @@ def bar_plot(title: str, subtitle: str, bars: Sequence[Bar]) -> str:
     words = [" ".join([f"{number(bar.value)} {bar.unit}".strip(), *filter(None, [bar.note])]) for bar in bars]
     widest = max(_width(text, _TEXT) for text in words)
     room = max(90.0, WIDTH - 2 * _EDGE - widest - 10)
-    scale = room / max(max(bar.value, bar.high or 0.0) for bar in bars)
+    scale = room / (max(max(bar.value, bar.high or 0.0) for bar in bars) or 1.0)
     for bar, text in zip(bars, words, strict=True):
         for line in _wrapped(bar.label, WIDTH - 2 * _EDGE, _TEXT):
             canvas.text(line, _EDGE, canvas.take(17), _TEXT)
@@ -174,7 +174,8 @@ def _mark(place: int, x: float, y: float) -> str:
 
 def _steps(most: float) -> list[float]:
     """Returns round numbers from 0 to beyond the most, for the lines of a grid."""
-    rough = max(most, 1e-9) / _GRID_LINES
+    most = most if most > 0 else 1.0
+    rough = most / _GRID_LINES
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= rough)
     return [step * place for place in range(math.ceil(most / step - 1e-9) + 1)]
