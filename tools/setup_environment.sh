@@ -50,9 +50,10 @@ if [ "$1" = hosted ]; then
 fi
 echo "Installing what '$1' needs into .venv; the first time this downloads $size"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools
-# One command for both distributions, so that no index is asked for our own names; the pinned setuptools builds them.
-.venv/bin/python -m pip install $quiet --disable-pip-version-check --no-build-isolation --constraint constraints.txt \
-    --editable ./clients/python --editable ".[$extras]"
+# One command for both distributions, so that no index is asked for our own names; the pinned setuptools builds them, whose
+# warnings about editable installations fill a screen.
+PYTHONWARNINGS=ignore .venv/bin/python -m pip install $quiet --disable-pip-version-check --no-build-isolation \
+    --constraint constraints.txt --editable ./clients/python --editable ".[$extras]"
 touch .venv/.installed-hosted
 if [ "$1" != hosted ]; then
     touch .venv/.installed-run
