@@ -75,7 +75,7 @@ PARTS = (
         "one CPU core takes about as long as a large model's on a GPU; every answer has 64 tokens, every prompt 16. "
         "In sampled runs each request has its own temperature, top-k, top-p and seed.",
         [["benchmarks.engine"]],
-        120,
+        180,
         [
             Plot(
                 "Tokens a second",
@@ -100,7 +100,7 @@ PARTS = (
         " Python client's stubs. `scripted` is an LLM without a model that says its text at once, so that only the "
         "way is measured; the model is the engine's.",
         [["benchmarks.server"]],
-        120,
+        240,
         [Plot("Calls a second, without a model", "Calls a second, without a model", subtitle="Unary. More is better.")],
     ),
     Part(
@@ -109,7 +109,7 @@ PARTS = (
         "64 streams at once over one client, of a server without a model that says each prompt back in 200 pieces. "
         "Client and server share the machine's cores, so that a client which needs less leaves the server more.",
         [["benchmarks.clients", "--rounds", "3"]],
-        150,
+        200,
         [Plot("Pieces a second", "Streamed pieces a second, by client", subtitle="64 streams. More is better.")],
     ),
     Part(
@@ -129,7 +129,7 @@ PARTS = (
         "tokens and at most 512 prompt tokens in a step. The engine alone keeps transformers' own attention, so ours "
         "can be ahead of it.",
         [["benchmarks.serving", "--repetitions", "3", "--seconds", "200"]],
-        330,
+        400,
         [
             Plot(
                 "Tokens a second, 64 clients, prompts of 16 tokens",
@@ -144,7 +144,7 @@ PARTS = (
         "Streaming with metrics that are read every second, all traces sent by OTLP and a log line for each call, over "
         "streaming with none of them: two servers of one model, measured in turn.",
         [["benchmarks.observability", "--rounds", "3", "--tokens", "64", "--answers", "2"]],
-        120,
+        180,
     ),
     Part(
         "memory",
@@ -152,7 +152,7 @@ PARTS = (
         "The server's whole tree of processes, after the first rounds and after further loads and unloads of the demo"
         " model. The long run with 200 loads is `benchmarks.model_memory`'s default.",
         [["benchmarks.model_memory", "--loads", "8", "--warm-up", "3"]],
-        120,
+        180,
     ),
     Part(
         "start",
@@ -160,7 +160,7 @@ PARTS = (
         "From the start of the command to the first health answer and to the demo model's first token; and the import"
         " of the Python client in fresh processes.",
         [["benchmarks.start", "--times", "3"], ["benchmarks.client_import"]],
-        90,
+        120,
         [Plot("Start of the server", "Seconds from the start of the server", subtitle="Less is better.")],
     ),
     Part(
@@ -193,7 +193,7 @@ PARTS = (
         "Simulated, not measured: the same figures come on every machine. [scaling.md](scaling.md) says how far they "
         "can be trusted, and how to put in figures of your own.",
         [["benchmarks.fleets"]],
-        100,
+        150,
         [
             Plot(
                 "First token of 95 % within, 100 replicas, by the mean load, steady and in bursts",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -12,6 +13,8 @@ from benchmarks.simulation.replica import Replica
 __all__ = ["POLICIES", "Policy"]
 
 _LEAST_WEIGHT_SHARE = 0.01
+_MEMORY_SECONDS = 20.0
+_USUAL_TOKEN_SECONDS = 0.05
 
 
 class Policy(Protocol):
@@ -114,47 +117,64 @@ class LeastLoaded:
 
 
 class Weighted:
-    """Turns weighted by the replicas' reports: gRPC's `weighted_round_robin` with ORCA.
+    """Turns weighted by the servers' load reports: gRPC's `weighted_round_robin` with ORCA.
 
-    A weight is the rate of ended requests over the utilization, which is what a replica has, running and waiting, over
-    its places; reports are as old as the time between two looks at them. Without a report a replica counts as the mean.
+    A weight is the rate of answers over the utilization that our server tells: the requests that it had at a time, over
+    its places, times its seconds for a token over the usual ones, and what waits over its places; all of it as of the
+    last half minute or so. Reports are as old as the time between two looks at them. Without one a replica counts as
+    the mean of the others.
     """
 
     refresh_seconds = 1.0
 
     def __init__(self, replicas: Sequence[Replica], numbers: random.Random) -> None:
-        self._replicas = list(replicas)
-        self._weights = [1.0] * len(self._replicas)
-        self._answered = [0] * len(self._replicas)
-        self._turns = [(numbers.random(), place) for place in range(len(self._replicas))]
+        self._reports = [_Report(replica) for replica in replicas]
+        self._weights = [1.0] * len(self._reports)
+        self._turns = [(numbers.random(), place) for place in range(len(self._reports))]
         heapq.heapify(self._turns)
 
     def choose(self) -> Replica:
         """Returns the one whose turn is next."""
         turn, place = self._turns[0]
         heapq.heapreplace(self._turns, (turn + 1 / self._weights[place], place))
-        return self._replicas[place]
+        return self._reports[place].replica
 
     def end(self, replica: Replica) -> None:
         """Needs no note."""
 
     def refresh(self, seconds: float) -> None:
         """Computes the weights anew."""
-        reported: list[float | None] = []
-        for place, replica in enumerate(self._replicas):
-            rate = (replica.answered - self._answered[place]) / seconds
-            self._answered[place] = replica.answered
-            utilization = replica.load / replica.limits.places
-            reported.append(rate / utilization if rate > 0 and utilization > 0 else None)
-        known = [weight for weight in reported if weight is not None]
-        if not known:
-            return
-        mean = sum(known) / len(known)
-        # Smoothed, as one report says little: two requests may have ended in it, or none.
-        self._weights = [
-            0.7 * old + 0.3 * max(mean if new is None else new, mean * _LEAST_WEIGHT_SHARE) / mean
-            for old, new in zip(self._weights, reported, strict=True)
-        ]
+        weights = [report.weight(seconds) for report in self._reports]
+        known = [weight for weight in weights if weight > 0]
+        if known:
+            mean = sum(known) / len(known)
+            self._weights = [max(weight or mean, mean * _LEAST_WEIGHT_SHARE) / mean for weight in weights]
+
+
+class _Report:
+    """The load that a replica tells: what it has done, of which the older counts for less."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self._elapsed = self._answered = self._seconds = self._tokens = 0.0
+        self._before = (0, 0.0, 0)
+
+    def weight(self, seconds: float) -> float:
+        """Returns the weight after further seconds; 0 while nothing is known."""
+        replica = self.replica
+        factor = math.exp(-seconds / _MEMORY_SECONDS)
+        self._elapsed = self._elapsed * factor + _MEMORY_SECONDS * (1 - factor)
+        now = (replica.answered, replica.answered_seconds, replica.answered_tokens)
+        answered, took, tokens = (new - old for new, old in zip(now, self._before, strict=True))
+        self._before = now
+        self._answered = self._answered * factor + answered
+        self._seconds = self._seconds * factor + took
+        self._tokens = self._tokens * factor + tokens
+        if self._tokens <= 0:
+            return 0.0
+        places = replica.limits.places
+        utilization = self._seconds / self._elapsed / places * (self._seconds / self._tokens / _USUAL_TOKEN_SECONDS)
+        return self._answered / self._elapsed / (utilization + len(replica.waiting) / places)
 
 
 POLICIES: dict[str, Callable[[Sequence[Replica], random.Random], Policy]] = {

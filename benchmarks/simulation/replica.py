@@ -125,6 +125,9 @@ class Replica:
     steps: int = 0
     answered: int = 0
     """Requests that have ended here."""
+    answered_seconds: float = 0.0
+    """The time that they took from their arrival on, together."""
+    answered_tokens: int = 0
     version: int = 0
     """Changes whenever the end of the present run does."""
     ends: float = -1.0
@@ -178,6 +181,8 @@ class Replica:
         while self._rows and self._rows[0][0] <= self.steps:
             request = heapq.heappop(self._rows)[2]
             request.ended = now
+            self.answered_seconds += now - request.arrived
+            self.answered_tokens += request.answer_tokens
             ended.append(request)
         self.answered += len(ended)
         self._begin(now)
