@@ -88,10 +88,14 @@ class Server:
         if self._traces is not None:
             observers.insert(0, self._traces)
         self._reports: LoadReports | None = None
-        if settings.load_reports.trailers or settings.load_reports.stream:
+        tells_callers = settings.load_reports.trailers or settings.load_reports.stream
+        if tells_callers or self.metrics is not None:
             load = ServerLoad(registry, list(generation_paths()))
-            self._reports = LoadReports(load, settings.load_reports.interval)
             observers.append(load)
+            if tells_callers:
+                self._reports = LoadReports(load, settings.load_reports.interval)
+            if self.metrics is not None:
+                self.metrics.add_source(load.measurements)
         self.supervisor = Supervisor()
         self._connections = Connections(connection_limit(settings.max_connections))
         self._guard = Guard(

@@ -152,6 +152,26 @@ OBSERVED = (
     ),
     # The server.
     Instrument(
+        "abstractllm.server.utilization",
+        Kind.OBSERVED_GAUGE,
+        "1",
+        "Load of the server as clients and routers balance by it: the part of its places in use, weighted with its "
+        "slowness; above 1 where requests wait.",
+    ),
+    Instrument(
+        "abstractllm.server.requests",
+        Kind.OBSERVED_SUM,
+        "{request}",
+        "Requests that all LLMs together answer now, or that wait for their turn.",
+        ("abstractllm.state",),
+    ),
+    Instrument(
+        "abstractllm.server.kv_cache.usage",
+        Kind.OBSERVED_GAUGE,
+        "1",
+        "Part of a cache of keys and values that requests hold, from 0 to 1: of the fullest one.",
+    ),
+    Instrument(
         "abstractllm.server.connections",
         Kind.OBSERVED_SUM,
         "{connection}",

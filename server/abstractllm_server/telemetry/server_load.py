@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from abstractllm.call_record import CallRecord
 from abstractllm.errors import ErrorReason
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.registry import LLMRegistry
+from abstractllm_server.telemetry.measurements import Measurement
 from abstractllm_server.telemetry.observer import Metadata
 
 __all__ = ["Load", "ServerLoad"]
@@ -102,7 +104,7 @@ class _Work:
 
 
 class ServerLoad:
-    """Observes calls, and tells the load that they make. All of it runs on the event loop.
+    """Observes calls, and tells the load that they make, in any thread.
 
     Utilization is the sum over the LLMs of
 
@@ -126,6 +128,7 @@ class ServerLoad:
         self._registry = registry
         self._methods = frozenset(methods)
         self._clock = clock
+        self._lock = threading.Lock()
         self._open: set[CallRecord] = set()
         self._work: dict[str, _Work] = {}
         self._answered = self._failed = self._elapsed = 0.0
@@ -137,13 +140,17 @@ class ServerLoad:
     def started(self, record: CallRecord, metadata: Metadata) -> None:
         """Notes a call that begins."""
         if record.method in self._methods:
-            self._open.add(record)
+            with self._lock:
+                self._open.add(record)
 
     def ended(self, record: CallRecord) -> None:
         """Counts a call that has ended, unless that has been done; its error, or its status, is known."""
-        if record not in self._open:
-            return
-        self._open.remove(record)
+        with self._lock:
+            if record in self._open:
+                self._open.remove(record)
+                self._count(record)
+
+    def _count(self, record: CallRecord) -> None:
         self._fade()
         reason = None if record.error is None else record.error.reason
         if reason in _FAULTS or record.status == "DEADLINE_EXCEEDED":
@@ -157,6 +164,18 @@ class ServerLoad:
 
     def measure(self) -> Load:
         """Returns the load, as it is now."""
+        with self._lock:
+            return self._measure()
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Yields what a router needs that reads metrics: of all LLMs together."""
+        load = self.measure()
+        yield Measurement("abstractllm.server.utilization", load.utilization)
+        yield Measurement("abstractllm.server.requests", load.running, {"state": "running"})
+        yield Measurement("abstractllm.server.requests", load.waiting, {"state": "waiting"})
+        yield Measurement("abstractllm.server.kv_cache.usage", load.kv_cache_usage)
+
+    def _measure(self) -> Load:
         self._fade()
         running: dict[str, list[CallRecord]] = {}
         for record in self._open:
