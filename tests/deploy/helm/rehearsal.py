@@ -100,7 +100,9 @@ class Pod:
         self._close(name)
         container = self._container(name)
         command = container.get("command") or ["/opt/abstractllm/bin/abstractllm"]
+        variables = {**self.environment(name), **(variables or {})}
         words = [self.mapped(name, word) for word in [*command, *container.get("args", ())]]
+        words = [re.sub(r"\$\((\w+)\)", lambda match: variables.get(match[1], match[0]), word) for word in words]
         environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONUNBUFFERED": "1",
@@ -110,8 +112,7 @@ class Pod:
             "HOME": str(self._paths[name][_HOME]),
             "ABSTRACTLLM_MONITORING": f"127.0.0.1:{self.ports['9464']}",
             "ABSTRACTLLM_HEALTH": f"127.0.0.1:{self.ports['50052']}",
-            **self.environment(name),
-            **(variables or {}),
+            **variables,
         }
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
