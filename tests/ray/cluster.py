@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +46,10 @@ def running_ray(cpus: int = 8) -> Iterator[str]:
 
             yield str(ray.get_runtime_context().gcs_address)
         finally:
-            cluster.leave()
+            with warnings.catch_warnings():
+                # Ray kills the processes that it has started here, and leaves their objects to the collector.
+                warnings.simplefilter("ignore", ResourceWarning)
+                cluster.leave()
+                gc.collect()
             shutil.rmtree(folder, ignore_errors=True)
             sys.modules.pop("ray_test_providers", None)

@@ -29,9 +29,7 @@ def echo(**keys: Any) -> RayProvider:
 async def reports(llm: RayProvider) -> list[dict[str, Any]]:
     """Returns what each replica tells of itself, by name."""
     answers = await llm._replicas.ask_all("report", [0, 0])
-    return sorted(
-        (answer for answer in answers if isinstance(answer, dict)), key=lambda report: str(report["replica"])
-    )
+    return sorted((answer for answer in answers if isinstance(answer, dict)), key=lambda report: str(report["replica"]))
 
 
 async def until_reports(
@@ -41,7 +39,7 @@ async def until_reports(
     import asyncio
 
     async with asyncio.timeout(timeout):
-        while not holds(told := await reports(llm)):
+        while not holds(told := await reports(llm)):  # noqa: ASYNC110 # Ray sets no event
             await asyncio.sleep(0.05)
         return told
 

@@ -12,7 +12,8 @@ import grpc
 import pytest
 from grpc import aio
 
-from abstractllm_api.v1 import config_pb2, generation_pb2 as pb
+from abstractllm_api.v1 import config_pb2
+from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM
 from tests.ray.replicas import ENDLESS, demo, reports, running, until_reports
 from tests.server.support import Serving, failure_of, serving

@@ -12,7 +12,7 @@ from grpc import aio
 from abstractllm.providers.ray import RayProvider
 from abstractllm_api.v1 import generation_pb2 as pb
 from tests.ray.replicas import ENDLESS, demo, generated, reports, running, until_reports
-from tests.server.support import Serving, failure_of, serving
+from tests.server.support import Serving, collect, failure_of, serving
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("ray_address")]
 TOKENS = 1900
@@ -77,11 +77,7 @@ async def test_a_deadline(server: tuple[Serving, RayProvider], method: str) -> N
     before = generated(await reports(llm))
     call = getattr(serving.generation, method)(endless(), timeout=0.6)
     with pytest.raises(aio.AioRpcError) as caught:
-        if method == "Generate":
-            await call
-        else:
-            async for _ in call:
-                pass
+        await (call if method == "Generate" else collect(call))
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await rests(llm, before)
 

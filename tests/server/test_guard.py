@@ -12,6 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from abstractllm.errors import OverloadedError, RateLimitedError
 from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.transport import limits, reading_turns, waiting_calls
@@ -407,3 +408,10 @@ def test_connection_that_has_most_gives_way() -> None:
     assert calls.add("few", 12, weight=2) == [4]
     assert calls.weight == 10
     assert calls.add("huge", 99, weight=7) == [99]
+
+
+async def test_errors_that_name_each_other_as_their_cause_end_the_call_all_the_same() -> None:
+    first, second = OverloadedError("full"), RateLimitedError("slow down")
+    first.__cause__, second.__context__ = second, first
+    async with serving({"echo": ScriptedProvider(script=[first])}) as served:
+        assert (await failure(served.generation.Generate(request()))).reason == "OVERLOADED"

@@ -64,6 +64,9 @@ def import_serve() -> tuple[Any, Any]:
     """
     # Ray would tell its makers of the cluster.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Seconds between two reports of the number of requests, on which autoscaling acts; the default is ten.
+    for process in ("HANDLE", "REPLICA"):
+        os.environ.setdefault(f"RAY_SERVE_{process}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "2")
     try:
         with _quiet():
             import ray
@@ -74,9 +77,9 @@ def import_serve() -> tuple[Any, Any]:
         raise ConfigurationError(
             "the package ray is not installed; LLMs on Ray Serve need: pip install 'abstractllm-grpc[ray]'"
         ) from error
-    # One line for each connection and deployment, on the standard error, in a form of its own.
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Lines on the standard error, in a form of its own: for each connection and deployment, each request refused.
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return ray, serve
 
 

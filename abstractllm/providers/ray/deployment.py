@@ -23,8 +23,8 @@ DEPLOYMENT = "llm"
 _STARTS = 3
 """Times that a replica's start is tried before the deployment counts as failed."""
 _HEALTH_PERIOD, _HEALTH_TIMEOUT = 2.0, 30.0
-_METRICS_INTERVAL = 1.0
-"""Seconds between two reports of the number of requests, on which autoscaling acts."""
+_LOOK_BACK = 15.0
+"""Seconds over which the number of requests is averaged, on which autoscaling acts."""
 _KEYS_OF_SERVERS = ("application", "delete_on_stop", "deploy", "deploy_timeout", "max_waiting", "ray_address")
 """Keys that differ from one server to another, and are not the deployment's."""
 
@@ -114,8 +114,7 @@ def application_of(definition: Definition, version: tuple[int, int]) -> Any:
             "target_ongoing_requests": scaling.target_running,
             "upscale_delay_s": scaling.upscale_delay,
             "downscale_delay_s": scaling.downscale_delay,
-            "metrics_interval_s": _METRICS_INTERVAL,
-            "look_back_period_s": max(2 * _METRICS_INTERVAL, min(scaling.upscale_delay, 30.0)),
+            "look_back_period_s": _LOOK_BACK,
         }
     setup = {
         "name": definition.llm,

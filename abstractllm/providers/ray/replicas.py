@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -52,15 +52,10 @@ class Replicas:
             AbstractLLMError: The replica's own, or what Ray's means.
         """
         await self.available()
-        response = getattr(self._link.handle, method).remote(*arguments)
-        is_over = False
-        try:
-            with translating():
-                answer = await response
-            is_over = True
-        finally:
-            if not is_over:
-                response.cancel()
+        with translating():
+            response = getattr(self._link.handle, method).remote(*arguments)
+        with _ended_with_its_caller(response):
+            answer = await response
         return _result(answer)
 
     async def ask_all(self, method: str, *arguments: Any) -> list[Any]:
@@ -81,35 +76,37 @@ class Replicas:
                     results.append(error)
         return results
 
-    async def stream(self, method: str, *arguments: Any, kind: str = "") -> AsyncGenerator[Any, None]:
+    async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
         """Asks one replica for a stream; leaving it ends the replica's work.
 
         Raises:
             AbstractLLMError: What Ray's error means.
         """
-        response = getattr(self._link.handle.options(stream=True), method).remote(*arguments)
-        is_over = False
-        try:
-            with translating():
-                async for item in response:
-                    yield item
-            is_over = True
-        finally:
-            if not is_over:
-                response.cancel()
+        with translating():
+            response = getattr(self._link.handle.options(stream=True), method).remote(*arguments)
+        with _ended_with_its_caller(response):
+            async for item in response:
+                yield item
 
     async def whole(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
         """Asks one replica for a whole answer, as a stream of one item; leaving it ends the replica's work."""
-        response = getattr(self._link.handle, method).remote(*arguments)
-        is_over = False
-        try:
-            with translating():
-                item = await response
-            is_over = True
-        finally:
-            if not is_over:
-                response.cancel()
+        with translating():
+            response = getattr(self._link.handle, method).remote(*arguments)
+        with _ended_with_its_caller(response):
+            item = await response
         yield item
+
+
+@contextlib.contextmanager
+def _ended_with_its_caller(response: Any) -> Iterator[None]:
+    """Ends the work of the replica if whoever waits for the response leaves, and raises what Ray's errors mean."""
+    try:
+        with translating():
+            yield
+    except (asyncio.CancelledError, GeneratorExit):
+        with contextlib.suppress(Exception):
+            response.cancel()
+        raise
 
 
 def _result(answer: dict[str, Any]) -> Any:

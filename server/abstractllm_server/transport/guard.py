@@ -24,6 +24,7 @@ from abstractllm.errors import (
     InvalidRequestError,
     ServerShuttingDownError,
     UnsupportedFeatureError,
+    cause_chain,
 )
 from abstractllm.field_limits import FIELD_LIMITS
 from abstractllm_server.convert.ceilings import check_ceilings
@@ -354,11 +355,10 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
         await _wait(self._running, _CANCELLATION_TIMEOUT)
 
 
-def _forget_variables(error: BaseException | None) -> None:
+def _forget_variables(error: BaseException) -> None:
     """Frees the variables of the functions that an error came through: they would hold the request for a while."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    for link in cause_chain(error):
+        traceback.clear_frames(link.__traceback__)
 
 
 async def _wait(calls: Iterable[GuardedCall], seconds: float) -> None:
