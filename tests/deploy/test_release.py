@@ -18,6 +18,8 @@ from tools.images.source import Revision
 from tools.images.variants import IMAGES, OURS, Variant
 from tools.release import builder, faults, remote
 
+pytestmark = pytest.mark.timeout(400)
+
 REVISION = Revision("0" * 40, 1_790_000_000, "0.1.0")
 DOCKER = """#!/bin/sh
 # Stands in for Docker: notes its arguments, and writes a digest as `docker build --iidfile` does.
@@ -57,7 +59,7 @@ def release(clone: Path, *words: str, **variables: str) -> subprocess.CompletedP
         env=kept | variables,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -34,17 +33,6 @@ def copied(repository: Path) -> list[Document]:
     return documents("\n---\n".join((folder / name).read_text("utf-8") for name in ("sidecar.yaml", "job.yaml")))
 
 
-@pytest.fixture(params=["chart", "file to copy"])
-def pod(request: pytest.FixtureRequest, charts: Charts, copied: list[Document]) -> Iterator[Pod]:
-    """A pod whose sidecar answers."""
-    of_chart = request.param == "chart"
-    texts = documents(charts.rendered(VALUES / "example-sidecar.yaml")) if of_chart else copied
-    with rehearsed(pod_of(texts, "Deployment"), texts) as pod:
-        pod.start(SIDECAR)
-        pod.wait_for(SIDECAR, "startupProbe")
-        yield pod
-
-
 def first_line(pod: Pod) -> str:
     """The first line that the pod's program prints."""
     program = pod.start("program")
@@ -52,29 +40,36 @@ def first_line(pod: Pod) -> str:
     return program.stdout.readline()
 
 
-def test_a_program_calls_its_sidecar_which_ends_after_it(pod: Pod) -> None:
-    # What the probe of the start waited for: the model is loaded, and the first call is answered at once.
-    assert pod.ask(SIDECAR, "readinessProbe") and pod.ask(SIDECAR, "livenessProbe")
-    assert "Paris" in first_line(pod), pod.log("program")
-    status, _ = pod.end("program")
-    assert status == 0
-    # Nobody is left: the sidecar does not use up its grace.
-    status, seconds = pod.end(SIDECAR)
-    assert status == 0 and seconds < 15
-    assert not pod.ask(SIDECAR, "livenessProbe")
-
-
-def test_a_sidecar_that_is_killed_takes_its_socket_over_again(charts: Charts) -> None:
-    texts = documents(charts.render("example", *SCRIPTED))
+def test_a_program_waits_for_its_sidecar_and_goes_on_when_that_is_restarted(charts: Charts) -> None:
+    texts = documents(charts.render("example", *SCRIPTED, "--set", "abstractllm.llms.words.load_delay=8"))
     with rehearsed(pod_of(texts, "Deployment"), texts) as pod:
         pod.start(SIDECAR)
+        pod.wait_for(SIDECAR, "livenessProbe")
+        # The program is not started yet: the model loads.
+        assert not pod.ask(SIDECAR, "startupProbe")
         pod.wait_for(SIDECAR, "startupProbe")
         pod.end(SIDECAR, signal.SIGKILL)
         assert not pod.ask(SIDECAR, "livenessProbe")
+        # What it left is taken over.
         assert (pod.volume("abstractllm-socket") / "abstractllm.sock").is_socket()
         pod.start(SIDECAR)
         pod.wait_for(SIDECAR, "startupProbe")
         assert "Here I am" in first_line(pod), pod.log("program")
+
+
+def test_a_program_calls_its_sidecar_which_ends_after_it(copied: list[Document]) -> None:
+    with rehearsed(pod_of(copied, "Deployment"), copied) as pod:
+        pod.start(SIDECAR)
+        pod.wait_for(SIDECAR, "startupProbe")
+        # The model is loaded, and the first call is answered at once.
+        assert pod.ask(SIDECAR, "readinessProbe") and pod.ask(SIDECAR, "livenessProbe")
+        assert "Paris" in first_line(pod), pod.log("program")
+        status, _ = pod.end("program")
+        assert status == 0
+        # Nobody is left: the sidecar does not use up its grace.
+        status, seconds = pod.end(SIDECAR)
+        assert status == 0 and seconds < 15
+        assert not pod.ask(SIDECAR, "livenessProbe")
 
 
 def test_a_job_ends_with_its_program(copied: list[Document]) -> None:
