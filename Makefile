@@ -91,7 +91,7 @@ image: ## Build a container image (VARIANT=cpu, cuda or slim)
 	@case "$(VARIANT)" in cpu|cuda|slim) ;; *) echo "VARIANT is cpu, cuda or slim, not $(VARIANT)" >&2; exit 2;; esac
 	docker build --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION_TAG) \
 	    --build-arg REVISION=$$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
-	    --tag $(IMAGE) .
+	    --tag $(IMAGE) --tag abstractllm:$(VARIANT) .
 
 image-rehearsal: .venv/.installed ## Run each image's steps without Docker, and tell sizes and times (VARIANTS="cpu cuda slim")
 	$(BIN)/python -m tests.deploy.rehearse $(VARIANTS)

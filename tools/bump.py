@@ -54,6 +54,7 @@ PLACES = (
     Place("clients/node/package-lock.json", '"name": "@abstractllm/client",\n  "version": "{version}"'),
     Place("clients/node/package-lock.json", '"name": "@abstractllm/client",\n      "version": "{version}"'),
     Place("Makefile", "\nVERSION_TAG := {version}\n"),
+    Place("docs/walks/go-client.md", "github.com/abstractllm/abstractllm-go@v{version}", 2),
     Place("deploy/helm/abstractllm/Chart.yaml", '\nversion: {version}\nappVersion: "{version}"\n'),
     Place("deploy/helm/example/Chart.yaml", "  - name: abstractllm\n    version: {version}\n"),
     Place("deploy/helm/example/values.yaml", "image: abstractllm:{version}\n"),

@@ -14,13 +14,14 @@ import pytest
 from tests.deploy.dockerfile import ROOT
 from tools.images import sbom
 from tools.images.locks import read
-from tools.images.source import Revision
+from tools.images.source import Revision, version
 from tools.images.variants import IMAGES, OURS, Variant
 from tools.release import builder, faults, remote
 
 pytestmark = pytest.mark.timeout(400)
 
-REVISION = Revision("0" * 40, 1_790_000_000, "0.1.0")
+VERSION = version()
+REVISION = Revision("0" * 40, 1_790_000_000, VERSION)
 DOCKER = """#!/bin/sh
 # Stands in for Docker: notes its arguments, and writes a digest as `docker build --iidfile` does.
 echo "$@" >> "$DOCKER_LOG"
@@ -84,7 +85,7 @@ def test_release_states_what_it_was_built_from(clone: Path, built: Path) -> None
     assert told["predicateType"] == "https://slsa.dev/provenance/v1"
     files = {path.relative_to(built).as_posix() for path in built.rglob("*") if path.is_file()}
     assert {entry["name"] for entry in told["subject"]} == files - {"provenance.json", "SHA256SUMS"}
-    assert {"sbom/abstractllm-0.1.0-slim.cdx.json", "go/github.com/abstractllm/abstractllm-go/@v/list"} <= files
+    assert {f"sbom/abstractllm-{VERSION}-slim.cdx.json", "go/github.com/abstractllm/abstractllm-go/@v/list"} <= files
     definition = told["predicate"]["buildDefinition"]
     commit = git("rev-parse", "HEAD", folder=clone).strip()
     assert definition["externalParameters"]["commit"] == commit
@@ -110,10 +111,10 @@ def test_changed_missing_and_added_files_are_told(built: Path, tmp_path: Path) -
     assert faults(folder) == []
     versions = folder / "go/github.com/abstractllm/abstractllm-go/@v"
     (versions / "list").write_text("v9.9.9\n")
-    (versions / "v0.1.0.mod").unlink()
+    (versions / f"v{VERSION}.mod").unlink()
     (folder / "more").write_text("")
     assert faults(folder) == [
-        "go/github.com/abstractllm/abstractllm-go/@v/v0.1.0.mod is missing",
+        f"go/github.com/abstractllm/abstractllm-go/@v/v{VERSION}.mod is missing",
         "go/github.com/abstractllm/abstractllm-go/@v/list is not what was built",
         "more is not part of the release",
     ]
@@ -155,13 +156,13 @@ def test_workflow_of_github_is_the_builder(monkeypatch: pytest.MonkeyPatch) -> N
         "GITHUB_ACTIONS": "true",
         "GITHUB_SERVER_URL": "https://github.example",
         "GITHUB_REPOSITORY": "owner/name",
-        "GITHUB_WORKFLOW_REF": "owner/name/.github/workflows/release.yml@refs/tags/v0.1.0",
+        "GITHUB_WORKFLOW_REF": "owner/name/.github/workflows/release.yml@refs/tags/v1.2.3",
         "GITHUB_RUN_ID": "42",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert builder() == (
-        "https://github.example/owner/name/.github/workflows/release.yml@refs/tags/v0.1.0",
+        "https://github.example/owner/name/.github/workflows/release.yml@refs/tags/v1.2.3",
         "https://github.example/owner/name/actions/runs/42",
     )
     monkeypatch.setenv("GITHUB_ACTIONS", "false")
