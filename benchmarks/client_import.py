@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-from benchmarks.results import Results, Target, figure, positive, run, versions
+from benchmarks.results import Results, Target, figure, positive, rounds, run, versions
 
 TARGET = 0.25
 """Seconds that `import abstractllm_client` may take."""
@@ -30,7 +30,7 @@ def measure(options: argparse.Namespace) -> Results:
     for module in MODULES:
         seconds(module)
     times: dict[str, list[float]] = {module: [] for module in MODULES}
-    for _ in range(options.rounds):
+    for _ in rounds(options.rounds):
         for module in MODULES:
             times[module].append(seconds(module))
     table = "Import in a fresh process"

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.processes import cpu_seconds, our_server
-from benchmarks.results import Figure, Results, figure, positive, run, versions
+from benchmarks.results import Figure, Results, figure, positive, rounds, run, versions
 from tests.clients.toolchains import missing
 from tests.interop.languages import LANGUAGES, ROOT
 from tests.interop.runner import Runner
@@ -64,9 +64,9 @@ def measure(runner: Runner, server: psutil.Process, address: str, streams: int, 
     )
 
 
-def figures(rounds: dict[str, list[Round]]) -> list[Figure]:
+def figures(by_client: dict[str, list[Round]]) -> list[Figure]:
     """Returns the figures of all clients, each over the first one's."""
-    first = next(iter(rounds))
+    first = next(iter(by_client))
     lines = []
     for table, unit, field in (
         ("Pieces a second", "pieces/s", "pieces_per_second"),
@@ -74,7 +74,7 @@ def figures(rounds: dict[str, list[Round]]) -> list[Figure]:
         ("CPU of the client for a piece", "us", "client_us"),
         ("CPU of the server for a piece", "us", "server_us"),
     ):
-        values = {name: [float(getattr(one, field)) for one in runs] for name, runs in rounds.items()}
+        values = {name: [float(getattr(one, field)) for one in runs] for name, runs in by_client.items()}
         for name, runs in values.items():
             over = None if name == first else values[first]
             lines.append(figure(table, TITLES[name], unit, runs, over=over, to=TITLES[first]))
@@ -87,7 +87,7 @@ def measure_all(options: argparse.Namespace) -> Results:
     Raises:
         RuntimeError: If an answer was wrong.
     """
-    rounds: dict[str, list[Round]] = {}
+    by_client: dict[str, list[Round]] = {}
     notes = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -103,13 +103,13 @@ def measure_all(options: argparse.Namespace) -> Results:
         load = (options.streams, options.answers, options.words)
         for name, runner in runners.items():
             measure(runner, server, address, *load)  # warms up what is compiled while it runs
-            rounds[name] = []
+            by_client[name] = []
         names = list(runners)
-        for index in range(options.rounds):
+        for index in rounds(options.rounds):
             for name in names[index % len(names) :] + names[: index % len(names)]:
-                rounds[name].append(measure(runners[name], server, address, *load))
-    known = versions("abstractllm-client", "grpcio", "protobuf") | dict(_tools(rounds))
-    return Results(figures(rounds), known, notes)
+                by_client[name].append(measure(runners[name], server, address, *load))
+    known = versions("abstractllm-client", "grpcio", "protobuf") | dict(_tools(by_client))
+    return Results(figures(by_client), known, notes)
 
 
 def _tools(names: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import Figure, Results, Target, figure, run, versions
+from benchmarks.results import Figure, Results, Target, figure, rounds, run, versions
 from benchmarks.serving.model import build_model
 from benchmarks.serving.systems import System, in_process
 from benchmarks.serving.workload import Figures, Workload
@@ -37,18 +37,22 @@ def measure(options: argparse.Namespace) -> Results:
 Cases = dict[tuple[int, str], list[Figures]]
 
 
-def _rounds(system: System, callers: list[int], rounds: int) -> Cases:
-    by_case: Cases = {(count, kind): [] for count in callers for kind in KINDS}
-    for number in range(rounds + 1):
-        for place, (count, kind) in enumerate(by_case):
+def _rounds(system: System, callers: list[int], count: int) -> Cases:
+    by_case: Cases = {(callers_at_once, kind): [] for callers_at_once in callers for kind in KINDS}
+    for number in rounds(count + 1, 2):
+        for place, (callers_at_once, kind) in enumerate(by_case):
             # As many answers of a single caller as take a while.
-            answers = 1 if number == 0 else max(1, 4 // count)
+            answers = 1 if number == 0 else max(1, 4 // callers_at_once)
             workload = Workload(
-                count, answers, new_tokens=8 if number == 0 else 64, sampled=KINDS[kind], salt=1000 * number + place
+                callers_at_once,
+                answers,
+                new_tokens=8 if number == 0 else 64,
+                sampled=KINDS[kind],
+                salt=1000 * number + place,
             )
             figures = system.run(workload)
             if number:
-                by_case[count, kind].append(figures)
+                by_case[callers_at_once, kind].append(figures)
     return by_case
 
 

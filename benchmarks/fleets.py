@@ -70,11 +70,11 @@ def policies() -> Iterator[Figure]:
 
 
 def subsets() -> Iterator[Figure]:
-    """Yields first tokens where each client knows some of 1,000 replicas alone."""
-    table = "First token of 95 % within, 1,000 replicas, each of 1,000 clients knows some of them"
-    requests = traffic(PER_REPLICA * 1000, 6.0)
+    """Yields first tokens where each client knows some of the replicas alone."""
+    table = "First token of 95 % within, 400 replicas, each of 400 clients knows some of them"
+    requests = traffic(PER_REPLICA * 400, 16.0, clients=400)
     for known in (5, 20, 100):
-        outcome = simulate(replace(FLEET, replicas=1000, subset=known), requests.requests())
+        outcome = simulate(replace(FLEET, replicas=400, subset=known), requests.requests())
         name = f"{known} replicas, drawn at random"
         yield figure(table, name, "s", [first_token(outcome, requests)])
         if outcome.refused:
@@ -90,11 +90,11 @@ def losses() -> Iterator[Figure]:
         yield figure(table, f"{away} are away", "s", [first_token(outcome, requests)], series="turns", at=away)
         if outcome.refused:
             yield figure(table, f"{away} are away: refused", "%", [100 * outcome.refused / len(outcome.requests)])
-    table = "First token of 95 % within, 100 replicas, by the mean load, steady and in bursts"
+    table = "First token of 95 % within, 20 replicas, by the mean load, steady and in bursts of two seconds"
     for part in (0.5, 0.6, 0.7, 0.8):
         for burst, words in ((1.0, "steady"), (2.0, "bursts of twice the rate")):
-            requests = traffic(PER_REPLICA / 0.9 * 100 * part, 30.0, burst=burst, burst_seconds=5.0)
-            outcome = simulate(FLEET, requests.requests())
+            requests = traffic(PER_REPLICA / 0.9 * 20 * part, 80.0, burst=burst, burst_seconds=2.0)
+            outcome = simulate(replace(FLEET, replicas=20), requests.requests())
             yield figure(
                 table, f"{part:.0%}, {words}", "s", [first_token(outcome, requests)], series=words, at=100 * part
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from abstractllm_client import RemoteLLM
-from benchmarks.results import Figure, Results, Target, figure, positive, run, versions
+from benchmarks.results import Figure, Results, Target, figure, positive, rounds, run, versions
 from tools.demo import serving
 
 LIMIT = 1.02
@@ -92,11 +92,13 @@ def measure(options: argparse.Namespace) -> Results:
         root = psutil.Process(server.pid)
         for _ in range(options.warm_up):
             start_loaded, start = one_round(llm, root)
-        for index in range(options.loads):
+        done = 0
+        for index in rounds(options.loads):
+            done = index + 1
             loaded, unloaded = one_round(llm, root)
             if (index + 1) % 10 == 0:
                 print(f"{index + 1:>5} loads: {unloaded.rss / 2**20:.1f} MiB unloaded", flush=True)
-    after = f"after {options.loads} more loads and unloads"
+    after = f"after {done} more loads and unloads"
     return Results(
         [
             *figures(f"Without a model, {after}", start, unloaded),

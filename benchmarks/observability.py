@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import free_port
-from benchmarks.results import Figure, Results, Target, figure, positive, run, versions
+from benchmarks.results import Figure, Results, Target, figure, positive, rounds, run, versions
 from benchmarks.serving.model import build_model
 from benchmarks.serving.systems import ROOT, System, ours
 from benchmarks.serving.workload import Figures, Workload
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace) -> Results:
         on = stack.enter_context(_server(Path(folder, "on"), keys, environment))
         stack.enter_context(_reading(f"http://{monitoring}/metrics"))
         pairs = _measure(off, on, workload, options.rounds)
-        if (sent := spans()) < options.rounds * options.clients * options.answers:
+        if (sent := spans()) < len(pairs) * options.clients * options.answers:
             raise RuntimeError(f"the collector got {sent} spans")
     return Results(
         list(_figures(pairs, options)), versions("abstractllm-grpc", "grpcio", "opentelemetry-sdk", "prometheus_client")
@@ -100,9 +100,9 @@ def main() -> int:
     return run(parser, measure)
 
 
-def _measure(off: System, on: System, workload: Workload, rounds: int) -> list[tuple[Figures, Figures]]:
+def _measure(off: System, on: System, workload: Workload, count: int) -> list[tuple[Figures, Figures]]:
     pairs = []
-    for number in range(rounds + 1):  # the first warms up
+    for number in rounds(count + 1, 2):  # the first warms up
         salted = dataclasses.replace(workload, salt=number)
         if number % 2:
             one, other = off.run(salted), on.run(salted)

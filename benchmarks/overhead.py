@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from benchmarks.processes import cpu_seconds, free_port, our_server, running
-from benchmarks.results import Figure, Results, figure, positive, run, versions
+from benchmarks.results import Figure, Results, figure, positive, rounds, run, versions
 from benchmarks.upstream import CHUNKS, USAGE
 
 LITELLM = "litellm[proxy]==1.106.2"
@@ -191,7 +191,7 @@ def compare(options: argparse.Namespace) -> Results:
         places["server"] = stack.enter_context(our_server(folder / "server", {"gpt": line}))
         if options.litellm:
             places["litellm"] = stack.enter_context(litellm(folder, options.litellm, base_url))
-        for _ in range(options.rounds):
+        for _ in rounds(options.rounds):
             for streaming in (False, True):
                 for clients in options.clients:
                     for way, (address, process) in places.items():

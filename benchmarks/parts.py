@@ -128,7 +128,7 @@ PARTS = (
         "--continuous-batching`, each in processes of its own with one CPU thread, in float32, with pages of 16 "
         "tokens and at most 512 prompt tokens in a step. The engine alone keeps transformers' own attention, so ours "
         "can be ahead of it.",
-        [["benchmarks.serving", "--repetitions", "3", "--seconds", "200"]],
+        [["benchmarks.serving", "--repetitions", "3"]],
         400,
         [
             Plot(
@@ -196,10 +196,10 @@ PARTS = (
         150,
         [
             Plot(
-                "First token of 95 % within, 100 replicas, by the mean load, steady and in bursts",
+                "First token of 95 % within, 20 replicas, by the mean load, steady and in bursts of two seconds",
                 "First token of 95 % within, by mean load in %",
                 "lines",
-                "100 replicas. Less is better.",
+                "20 replicas. Less is better.",
                 "mean load, %",
             ),
         ],

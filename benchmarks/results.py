@@ -25,11 +25,13 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import shlex
 import signal
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,12 +47,19 @@ __all__ = [
     "number",
     "positive",
     "read_results",
+    "rounds",
     "run",
     "table_rows",
     "versions",
 ]
 
+SECONDS_VARIABLE = "BENCHMARK_SECONDS"
+"""The environment variable with the seconds that a program may take, which the report sets."""
 _CLOSE_TO_ZERO = 1e-12
+_BEGAN = time.monotonic()
+_SLOWER = 1.2
+"""The factor by which the next round may take longer than the longest one so far."""
+_notes: list[str] = []
 
 
 class FormError(ValueError):
@@ -184,6 +193,25 @@ def positive(text: str) -> int:
     return value
 
 
+def rounds(count: int, least: int = 1, share: float = 1.0) -> Iterator[int]:
+    """Yields the numbers of rounds, from 0 on, as far as there is time; a note tells of those that there was none for.
+
+    Args:
+        count: Their number.
+        least: The number that is run in any case.
+        share: The part of the time in which they should be over.
+    """
+    seconds = float(os.environ.get(SECONDS_VARIABLE, "inf")) * share
+    longest = 0.0
+    for number in range(count):
+        began = time.monotonic()
+        if number >= least and began - _BEGAN + _SLOWER * longest > seconds:
+            _notes.append(f"There was time for {number} of {count} rounds, warming up included.")
+            return
+        yield number
+        longest = max(longest, time.monotonic() - began)
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Returns the versions of installed packages; those that are not installed are left out."""
     known = {}
@@ -211,7 +239,10 @@ def run(
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    results = dataclasses.replace(measure(options), command=_command(parser.prog, arguments))
+    _notes.clear()
+    results = measure(options)
+    notes = [*results.notes, *dict.fromkeys(_notes)]
+    results = dataclasses.replace(results, command=_command(parser.prog, arguments), notes=notes)
     for title in dict.fromkeys(one.table for one in results.figures):
         print(f"\n{title}\n")
         print(_aligned(table_rows([one for one in results.figures if one.table == title])))
@@ -347,7 +378,7 @@ def number(value: float) -> str:
 
 def table_rows(figures: Sequence[Figure]) -> list[list[str]]:
     """Returns the head and the lines of a table; columns that would be empty are left out."""
-    rows = [["", "measured", "range", "ratio", "target"]]
+    rows = [["", "value", "range", "ratio", "target"]]
     for one in figures:
         span = f"{number(one.low)} to {number(one.high)}" if one.runs > 1 else ""
         rows.append([one.name, f"{number(one.value)} {one.unit}".strip(), span, _ratio_cell(one), _target_cell(one)])

@@ -113,8 +113,9 @@ def describe(
     """Returns the figures of a simulation."""
     warm_up = warm_up_seconds(traffic)
     first_tokens, waits = outcome.first_tokens(warm_up), outcome.waits(warm_up)
-    answered = outcome.answered
-    tokens = sum(request.answer_tokens for request in answered)
+    every = sum(request.answer_tokens for request in outcome.answered)
+    # Those that ended while requests came: at the end the replicas empty.
+    tokens = sum(one.answer_tokens for one in outcome.answered if warm_up <= one.ended <= traffic.seconds)
     steps = sum(replica.steps for replica in outcome.replicas)
 
     def line(name: str, unit: str, value: float, bound: Target | None = None) -> Figure:
@@ -133,8 +134,8 @@ def describe(
     return [
         *lines,
         line("requests that were refused", "%", 100 * outcome.refused / max(1, len(outcome.requests))),
-        line("tokens a second, all replicas", "tokens/s", tokens / (outcome.seconds or 1.0)),
-        line("tokens in a step", "", tokens / max(1, steps)),
+        line("tokens a second, all replicas", "tokens/s", tokens / (traffic.seconds - warm_up)),
+        line("tokens in a step", "", every / max(1, steps)),
         line("part of the time that a replica works", "%", 100 * outcome.utilization()),
     ]
 
@@ -176,8 +177,10 @@ def measure(options: argparse.Namespace) -> Results:
     else:
         outcome = least_replicas(fleet, traffic, options.first_token, share, options.refused / 100)
     title = f"{options.rate:g} requests a second, {options.policy}"
-    note = f"{len(outcome.requests):,} requests in {seconds:.0f} s of simulated time, seed {options.seed}."
-    return Results(describe(outcome, traffic, title, target, share), {}, [note])
+    notes = [f"{len(outcome.requests):,} requests in {seconds:.0f} s of simulated time, seed {options.seed}."]
+    if not options.prompt_token:
+        notes.append("Prompts take no time in this: name it by --prompt-token.")
+    return Results(describe(outcome, traffic, title, target, share), {}, notes)
 
 
 def _steps(text: str) -> tuple[int, float]:

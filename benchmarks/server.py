@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from benchmarks.processes import cpu_seconds, our_server
-from benchmarks.results import Figure, Results, figure, run, versions
+from benchmarks.results import Figure, Results, figure, rounds, run, versions
 from benchmarks.serving.model import build_model
 from benchmarks.serving.systems import System, in_process, ours
 from benchmarks.serving.workload import Figures, Workload
@@ -128,7 +128,7 @@ def in_own_process(address: str, streaming: bool, clients: int, seconds: float) 
     return result
 
 
-def without_model(rounds: int, seconds: float, clients: list[int]) -> list[Figure]:
+def without_model(times: int, seconds: float, clients: list[int]) -> list[Figure]:
     """Measures the LLM without a model."""
     cases = [(streaming, count) for streaming in (False, True) for count in clients]
     runs: dict[tuple[bool, int, str], list[dict[str, float]]] = {}
@@ -136,7 +136,7 @@ def without_model(rounds: int, seconds: float, clients: list[int]) -> list[Figur
         tempfile.TemporaryDirectory() as folder,
         our_server(Path(folder), {"echo": {"provider": "scripted"}}) as (address, process),
     ):
-        for _ in range(rounds):
+        for _ in rounds(times, share=0.6):
             for streaming, count in cases:
                 for way in (LIBRARY, SERVER):
                     before = cpu_seconds(process)
@@ -165,7 +165,7 @@ def without_model(rounds: int, seconds: float, clients: list[int]) -> list[Figur
     return figures
 
 
-def with_model(rounds: int, clients: list[int]) -> list[Figure]:
+def with_model(times: int, clients: list[int]) -> list[Figure]:
     """Measures the model in its engine process, streaming."""
     runs: dict[tuple[int, str], list[Figures]] = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -175,7 +175,7 @@ def with_model(rounds: int, clients: list[int]) -> list[Figure]:
             LIBRARY: stack.enter_context(in_process(folder, 1)),
             SERVER: stack.enter_context(ours(folder, 1)),
         }
-        for number in range(rounds + 1):
+        for number in rounds(times + 1, 2):
             for count in clients:
                 for way in (LIBRARY, SERVER) if number % 2 else (SERVER, LIBRARY):
                     figures = _answers(systems[way], count, number)

@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from abstractllm_client import RemoteLLM
-from benchmarks.results import Results, Target, figure, positive, run, versions
+from benchmarks.results import Results, Target, figure, positive, rounds, run, versions
 
 _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 120.0
@@ -71,7 +71,7 @@ def _until_serving(health: health_pb2_grpc.HealthStub, service: str, start: floa
 def measure(options: argparse.Namespace) -> Results:
     """Starts the server some times."""
     with tempfile.TemporaryDirectory() as folder:
-        starts = [start_once(Path(folder)) for _ in range(options.times)]
+        starts = [start_once(Path(folder)) for _ in rounds(options.times)]
     live, ready, first_token = (list(values) for values in zip(*starts, strict=True))
     table = "Start of the server"
     return Results(

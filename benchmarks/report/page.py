@@ -116,7 +116,7 @@ def _overview(parts: Sequence[Part], entries: Mapping[str, Entry]) -> Iterator[s
 def _target_cells(one: Figure, cells: list[list[str]]) -> tuple[str, str]:
     by_head = dict(zip(*cells, strict=True))
     target = by_head["target"].removeprefix("ratio ")
-    return by_head["ratio" if one.target and one.target.of == "ratio" else "measured"], target
+    return by_head["ratio" if one.target and one.target.of == "ratio" else "value"], target
 
 
 def _figures(entry: Entry | None) -> list[Figure]:

@@ -19,12 +19,14 @@ import psutil
 
 from benchmarks.parts import ROOT, Part
 from benchmarks.report.store import Entry
-from benchmarks.results import FormError, Results, read_results
+from benchmarks.results import SECONDS_VARIABLE, FormError, Results, read_results
 
 __all__ = ["PartFailedError", "run_part"]
 
 _GRACE_SECONDS = 25.0
 """Time that a program has to end what it has started, once its own time is up."""
+_SHARE = 0.85
+"""The part of its time in which a program should be done with its rounds."""
 _ERROR_CHARACTERS = 1500
 
 
@@ -77,8 +79,11 @@ def _run(command: Sequence[str], end: float) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         file, log = Path(folder, "results.json"), Path(folder, "log")
         arguments = [sys.executable, "-m", *command, "--json", str(file)]
+        environment = {**os.environ, SECONDS_VARIABLE: f"{left * _SHARE:.0f}"}
         with log.open("w") as output:
-            process = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            process = subprocess.Popen(
+                arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
+            )
             with _ended(process):
                 try:
                     code = process.wait(left)

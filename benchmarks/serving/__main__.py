@@ -13,13 +13,12 @@ import argparse
 import dataclasses
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.results import Results as Report
-from benchmarks.results import positive, versions
+from benchmarks.results import positive, rounds, versions
 from benchmarks.results import run as run_program
 from benchmarks.serving.cases import ALONE, ALONE_SAMPLED, OURS, PEER, Case, Results, cases
 from benchmarks.serving.model import build_model
@@ -40,18 +39,10 @@ def systems(folder: Path, threads: int) -> Iterator[dict[str, System]]:
         }
 
 
-def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int, seconds: float) -> Results:
-    """Runs everything in turn, `repetitions` times, after a short warm-up that does not count.
-
-    No repetition is begun, but for the first, that would hardly be over within the seconds.
-    """
+def measure(chosen: Sequence[Case], started: dict[str, System], repetitions: int) -> Results:
+    """Runs everything in turn, `repetitions` times, after a short warm-up that does not count."""
     results = Results()
-    began = time.monotonic()
-    for repetition in range(repetitions + 1):
-        passed = time.monotonic() - began
-        if repetition > 1 and passed + passed / repetition > seconds:
-            print(f"No time is left for repetition {repetition}", file=sys.stderr, flush=True)
-            break
+    for repetition in rounds(repetitions + 1, 2):
         for place, case in enumerate(chosen):
             if repetition % case.every:
                 continue
@@ -74,7 +65,7 @@ def compare(options: argparse.Namespace) -> Report:
         folder = Path(name)
         build_model(folder)
         with systems(folder, options.threads) as started:
-            results = measure(chosen, started, options.repetitions or (1 if options.quick else 5), options.seconds)
+            results = measure(chosen, started, options.repetitions or (1 if options.quick else 5))
     return Report(figures(chosen, results), versions("abstractllm-grpc", "torch", "transformers", "grpcio", "aiohttp"))
 
 
@@ -87,7 +78,6 @@ def main() -> int:
     parser.add_argument(
         "--repetitions", type=positive, help="how often everything is run (5), long prompts in every second one"
     )
-    parser.add_argument("--seconds", type=positive, default=900, help="begin no repetition that would end later (900)")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads of each engine (1)")
     return run_program(parser, compare)
 
