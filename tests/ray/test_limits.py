@@ -57,7 +57,9 @@ async def test_what_a_replica_cannot_load_is_told_as_the_llm_itself_tells_it() -
     keys = {"model": "/nowhere/model", "delete_on_stop": True, "deploy_timeout": 200}
     llm = RayProvider(REPLICA | keys)
     async with serving({"lost": llm}) as server:
-        told = await failure(server.generation.Generate(request("hi"), timeout=100))
+        with pytest.raises(aio.AioRpcError) as caught:
+            await server.generation.Generate(request("hi"))
+        told = failure_of(caught.value)
         assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
         assert "/nowhere/model" in told.message
         assert told.metadata["llm"] == "lost"
@@ -81,7 +83,9 @@ async def test_a_deployment_that_nobody_has_made() -> None:
 async def test_a_deployment_for_which_the_cluster_has_no_room() -> None:
     llm = RayProvider(REPLICA | {"serves": "scripted", "num_gpus": 512, "deploy_timeout": 2, "delete_on_stop": True})
     async with serving({"vast": llm}) as server:
-        told = await failure(server.generation.Generate(request("hi"), timeout=100))
+        with pytest.raises(aio.AioRpcError) as caught:
+            await server.generation.Generate(request("hi"))
+        told = failure_of(caught.value)
         assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE")
         assert "deploy_timeout" in told.message
 

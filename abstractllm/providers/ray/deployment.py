@@ -68,6 +68,12 @@ class ApplicationState:
         """True if it does not become well by itself."""
         return self.status == "DEPLOY_FAILED"
 
+    @property
+    def is_hopeless(self) -> bool:
+        """True if no replica runs, and one could not start for a reason that further tries do not mend."""
+        error = None if self.running else error_in(self.message)
+        return error is not None and not error.retryable
+
     def error(self, application: str) -> AbstractLLMError:
         """Returns the reason why it does not run."""
         if not self.status:

@@ -190,7 +190,7 @@ class DeploymentLink:
             state = find(definition.application)
             if state.status == "RUNNING":
                 break
-            if not state.status or state.is_failed:
+            if not state.status or state.is_failed or state.is_hopeless:
                 raise state.error(definition.application)
             total = state.running + state.starting
             self.starting = state.starting
