@@ -1,4 +1,4 @@
-"""The schemas of ServiceMonitor, PrometheusRule and Certificate, as their projects publish them for Go.
+"""The schemas of kinds that are not Kubernetes' own, as their projects publish them for Go.
 
 They come from the Go module proxy, with checksums, into Go's own cache.
 """
@@ -19,7 +19,14 @@ _MONITORING = (
     "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
 )
 _CERTIFICATES = ("github.com/cert-manager/cert-manager@v1.21.2", "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=")
+_GATEWAY = ("sigs.k8s.io/gateway-api@v1.6.3", "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=")
+_INFERENCE = ("sigs.k8s.io/gateway-api-inference-extension@v1.6.0", "h1:cjtwMJYcTnLXBYE5ffR1/hHhn7U1aIFfe2RITYmOXVA=")
 _SOURCES = {
+    **{
+        kind: (_GATEWAY, f"config/crd/standard/gateway.networking.k8s.io_{kind.lower()}s.yaml")
+        for kind in ("Gateway", "HTTPRoute", "GRPCRoute")
+    },
+    "InferencePool": (_INFERENCE, "config/crd/bases/inference.networking.k8s.io_inferencepools.yaml"),
     "ServiceMonitor": (
         _MONITORING,
         "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
