@@ -16,7 +16,8 @@ from pathlib import Path
 from abstractllm_client import RemoteLLM
 from tests.deploy.dockerfile import VARIANTS
 from tests.deploy.image_rehearsal import Rehearsal, namespaces_work
-from tools.images.variants import IMAGES
+from tests.deploy.index_files import missing_files
+from tools.images.variants import IMAGES, MACHINES
 
 
 def interpreter(version: str) -> str:
@@ -39,8 +40,12 @@ def size(folder: Path) -> int:
 
 def rehearse(variant: str, folder: Path) -> None:
     """Installs an image into a folder, starts it, asks it, and ends it."""
-    version = next(image.python for image in IMAGES if image.name == variant)
-    python = interpreter(version)
+    held = next(image for image in IMAGES if image.name == variant)
+    for machine in MACHINES:
+        missing = missing_files(held, machine)
+        assert not missing, f"{variant}: the index has no file for {machine}: {missing}"
+    print(f"{variant}: the index has the files of its lock for {' and '.join(MACHINES)}", flush=True)
+    python = interpreter(held.python)
     label = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     begun = time.monotonic()
     image = Rehearsal(variant, folder, python)

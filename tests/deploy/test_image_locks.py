@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.dockerfile import ROOT
+from tests.deploy.index_files import missing_files
 from tools.images import locks
 from tools.images.variants import ALL, IMAGES, MACHINES, Variant, pins
 
@@ -79,6 +80,13 @@ def test_anything_but_hashes_is_told(line: str, tmp_path: Path, monkeypatch: pyt
 def test_a_new_dependency_without_a_lock_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     grown = dataclasses.replace(IMAGES[0], extras=(*IMAGES[0].extras, "bench"))
     assert any("matplotlib is missing" in fault for fault in locks.faults(grown))
+
+
+@pytest.mark.timeout(600)
+def test_index_has_the_files_of_the_image_for_gpus() -> None:
+    """The other two are installed, or linked, by their own tests; this one is gigabytes."""
+    [cuda] = [variant for variant in IMAGES if variant.name == "cuda"]
+    assert missing_files(cuda, "x86_64") == []
 
 
 def test_the_command_checks_without_a_network() -> None:
