@@ -273,10 +273,15 @@ class RayProvider(ManagedModels):
     @property
     def capacity(self) -> int:
         """Requests that the replicas are given at a time, and that may wait before them."""
+        return keys_of(self.config).max_waiting + self.max_running
+
+    @property
+    def max_running(self) -> int:
+        """Requests that all replicas together are given at a time."""
         keys = keys_of(self.config)
         each = most_running(keys, served_class(keys.serves)(served_values(self.config)))
         count = keys.replicas if keys.autoscaling is None else keys.autoscaling.max_replicas
-        return keys.max_waiting + count * each
+        return count * each
 
     @property
     def device(self) -> str:
