@@ -15,25 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from abstractllm.errors import ProviderUnavailableError
 from abstractllm.providers.ray.cluster import cluster
 from abstractllm.providers.ray.config import ReplicaKeys
 
-_STARTS = 4
 PLUGIN = Path(__file__).with_name("plugin")
 ROOT = PLUGIN.parents[2]
-
-
-def _join(keys: ReplicaKeys) -> None:
-    """Starts it; on a machine that is busy Ray gives its own parts too little time to start."""
-    for tries in range(_STARTS):
-        try:
-            cluster.join(keys)
-        except ProviderUnavailableError:
-            if tries == _STARTS - 1:
-                raise
-        else:
-            return
 
 
 @contextmanager
@@ -54,7 +40,7 @@ def running_ray(cpus: int = 8) -> Iterator[str]:
             patch.setenv(name, value)
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.syspath_prepend(str(PLUGIN))
-        _join(ReplicaKeys(ray_cpus=cpus, ray_address="local"))
+        cluster.join(ReplicaKeys(ray_cpus=cpus, ray_address="local"))
         try:
             import ray
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from abstractllm.providers.ray import RayProvider
@@ -36,12 +37,17 @@ async def until_reports(
     llm: RayProvider, holds: Callable[[list[dict[str, Any]]], object], timeout: float = LONGEST_WAIT
 ) -> list[dict[str, Any]]:
     """Waits until something holds of what the replicas tell."""
-    import asyncio
-
     async with asyncio.timeout(timeout):
         while not holds(told := await reports(llm)):  # noqa: ASYNC110 # Ray sets no event
             await asyncio.sleep(0.05)
         return told
+
+
+async def until_true(ask: Callable[[], Awaitable[bool]], timeout: float = LONGEST_WAIT) -> None:
+    """Waits until an answer is yes."""
+    async with asyncio.timeout(timeout):
+        while not await ask():  # noqa: ASYNC110 # what is asked sets no event
+            await asyncio.sleep(0.1)
 
 
 def running(told: list[dict[str, Any]]) -> int:

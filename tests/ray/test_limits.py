@@ -7,9 +7,10 @@ import asyncio
 import grpc
 import pytest
 from grpc import aio
+from grpc_health.v1 import health_pb2
 
 from abstractllm.providers.ray import RayProvider
-from tests.ray.replicas import REPLICA, reports
+from tests.ray.replicas import REPLICA, reports, until_true
 from tests.server.support import failure, failure_of, request, serving
 from tests.waiting import LONGEST_WAIT, until
 
@@ -72,11 +73,18 @@ async def test_a_deployment_that_nobody_has_made() -> None:
         assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE")
         assert "abstractllm-absent" in told.message
         assert told.retry_delays
+
+        async def is_serving() -> bool:
+            answer = await server.health.Check(health_pb2.HealthCheckRequest(service="llm/absent"))
+            return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+        assert not await is_serving()
         # As soon as it is there, it is used.
         maker = RayProvider(REPLICA | {"serves": "scripted", "application": "abstractllm-absent"})
         await maker.load()
         answer = await server.generation.Generate(request("there"))
         assert answer.text == "there"
+        await until_true(is_serving)
         await maker.close_async()
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "cluster", "import_serve", "resolved_address"]
 
 LOCAL = "local"
+_STARTS = 4
 _SIGACTION_BYTES = 512
 """More than a `struct sigaction` has on any platform."""
 
@@ -155,14 +156,7 @@ class Cluster:
             with _quiet():
                 if not ray.is_initialized():
                     self._is_ours, self._address = True, address
-                    with _own_sigterm():
-                        ray.init(
-                            address=address,
-                            configure_logging=False,
-                            log_to_driver=False,
-                            namespace="abstractllm",
-                            **options,
-                        )
+                    _start(ray, address, options)
                 serve.start(proxy_location="Disabled")
         except Exception as error:
             with contextlib.suppress(Exception):
@@ -172,6 +166,25 @@ class Cluster:
             raise ProviderUnavailableError(
                 f"Ray at {address!r} cannot be reached: {type(error).__name__}: {words}", retry_after=5.0
             ) from error
+
+
+def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Connects to Ray or, where it is to be one of this process's own, starts it.
+
+    Ray gives its own parts half a minute to start, which is too little on a machine that is busy.
+    """
+    for tries in range(1, _STARTS + 1):
+        try:
+            with _own_sigterm():
+                ray.init(
+                    address=address, configure_logging=False, log_to_driver=False, namespace="abstractllm", **options
+                )
+        except Exception as error:
+            if tries == _STARTS or address != LOCAL or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 def _disconnect() -> None:
