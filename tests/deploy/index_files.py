@@ -20,8 +20,10 @@ def missing_files(variant: Variant, machine: str) -> list[str]:
     """
     locked = {entry.name: entry for entry in read(variant)}
     # Debian 12 and Ubuntu 24.04 have glibc 2.36 and later.
-    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(5, 37)]
-    target = ["--python-version", variant.python, "--implementation", "cp", *platforms, f"--platform=linux_{machine}"]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(5, 37)]
+    platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
+    target = ["--python-version", variant.python, "--implementation", "cp"]
+    target += [f"--platform={platform}" for platform in platforms]
     with tempfile.TemporaryDirectory() as folder:
         wanted, report = Path(folder) / "wanted.txt", Path(folder) / "report.json"
         wanted.write_text("".join(f"{entry.name}=={entry.version}\n" for entry in locked.values()), "utf-8")
