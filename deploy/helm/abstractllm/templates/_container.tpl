@@ -3,8 +3,12 @@
 image: {{ include "abstractllm.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve, --config, /etc/abstractllm/config/llms.yaml]
-{{- if or .Values.models.offline .Values.extraEnv }}
+{{- if or .Values.models.offline .Values.extraEnv (include "abstractllm.cacheClaim" .) }}
 env:
+  {{- if include "abstractllm.cacheClaim" . }}
+  {{- /* The image's own place for temporary files is the folder of the models, which is another pod's, too. */}}
+  - {name: TMPDIR, value: /tmp}
+  {{- end }}
   {{- if .Values.models.offline }}
   - {name: HF_HUB_OFFLINE, value: "1"}
   {{- end }}
