@@ -35,7 +35,7 @@ class Part:
     name: str
     title: str
     about: str
-    """What is measured, in a few sentences, for the page."""
+    """A few sentences for the page that say what is measured."""
     commands: Sequence[Sequence[str]]
     """The modules that are run, each with its arguments."""
     seconds: float

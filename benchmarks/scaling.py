@@ -292,7 +292,7 @@ def main() -> int:
     if options.replicas and options.subset > options.replicas:
         built.error(f"--subset {options.subset}: there are only {options.replicas} replicas")
     try:
-        StepTimes(tuple(options.step))
+        StepTimes(tuple(sorted(options.step)))
         return run(built, lambda values: measure(_normal(values)))
     except ValueError as error:
         built.error(str(error))
