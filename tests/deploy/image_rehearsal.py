@@ -112,7 +112,7 @@ class Rehearsal:
 
         Bytecode is not compiled anew: each file has that of the environment of the tests.
         """
-        _, own, _ = [step for step in stage("build", self.variant) if step.keyword == "RUN"]
+        _, built, _ = [step for step in stage("build", self.variant) if step.keyword == "RUN"]
         pip = Path(self.in_folder("/opt/build/bin/pip"))
         pip.parent.mkdir(parents=True)
         pip.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@"\n', "utf-8")
@@ -125,7 +125,7 @@ class Rehearsal:
         for step in stage("build", self.variant):
             if step.keyword == "COPY":
                 self.copy(step.value.split())
-        self.run(own.value)
+        self.run(built.value)
         self.copy_last_files()
 
     def _link(self, distribution: Distribution) -> None:

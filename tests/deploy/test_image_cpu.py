@@ -30,7 +30,7 @@ def image(image_folder: Path) -> Rehearsal:
 
 @pytest.fixture(scope="module")
 def confined() -> bool:
-    """Whether the image can be run as process 1, with read-only file systems."""
+    """Tells whether the image can be run as process 1, with read-only file systems."""
     return namespaces_work()
 
 

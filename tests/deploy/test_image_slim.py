@@ -47,7 +47,7 @@ def image(image_folder: Path) -> Rehearsal:
 
 @pytest.fixture(scope="module")
 def confined() -> bool:
-    """Whether the image can be run as process 1, with read-only file systems."""
+    """Tells whether the image can be run as process 1, with read-only file systems."""
     return namespaces_work()
 
 
@@ -66,7 +66,8 @@ async def run(command: list[str], environment: dict[str, str]) -> subprocess.Com
 
 
 def test_environment_holds_the_lock_and_our_own_two_distributions(image: Rehearsal) -> None:
-    held = {canonicalize_name(found.name): found.version for found in distributions(path=[str(image.site_packages)])}
+    installed = distributions(path=[str(image.site_packages)])
+    held = {canonicalize_name(entry.name): entry.version for entry in installed}
     slim = next(variant for variant in IMAGES if variant.name == "slim")
     assert held.keys() - OURS == {entry.name for entry in read(slim)}
     assert all(held[entry.name] == entry.version for entry in read(slim))
