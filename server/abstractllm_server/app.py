@@ -49,6 +49,7 @@ from abstractllm_server.transport.connections import Connections, connection_lim
 from abstractllm_server.transport.guard import Guard
 from abstractllm_server.transport.limits import server_options
 from abstractllm_server.transport.listener import Listener
+from abstractllm_server.transport.operations import ServerLoop
 
 __all__ = ["Server", "run"]
 
@@ -266,7 +267,8 @@ def run(
         registry = LLMRegistry.from_config(
             settings.llms, settings.default, max_loaded=settings.max_loaded, memory_budget=settings.memory_budget
         )
-        asyncio.run(_run(registry, settings, path, flags or {}, signals))
+        with asyncio.Runner(loop_factory=ServerLoop) as runner:
+            runner.run(_run(registry, settings, path, flags or {}, signals))
     except ConfigurationError as error:
         say(f"error: {error.reason}: {locate(error, path).message}")
         if are_ours:

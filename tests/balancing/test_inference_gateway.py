@@ -35,9 +35,9 @@ def documents(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_file_is_valid(folder: Path, name: str) -> None:
     require("go")
-    found = documents(folder / name)
-    assert [document["kind"] for document in found] == KINDS[name]
-    for document in found:
+    contents = documents(folder / name)
+    assert [document["kind"] for document in contents] == KINDS[name]
+    for document in contents:
         custom_resources.check(document)
 
 
@@ -83,8 +83,8 @@ def read(address: str, selector: str) -> float:
     assert set(wanted) == set(labels)
     values = [
         float(value)
-        for sample, found, value in SAMPLE.findall(text)
-        if sample == name and wanted.items() <= dict(re.findall(r'(\w+)="([^"]*)"', found)).items()
+        for sample, labelled, value in SAMPLE.findall(text)
+        if sample == name and wanted.items() <= dict(re.findall(r'(\w+)="([^"]*)"', labelled)).items()
     ]
     (value,) = values
     return value

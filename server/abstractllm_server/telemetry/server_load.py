@@ -188,8 +188,8 @@ class ServerLoad:
             utilization += self._utilization(llm, work, usage)
             kv_cache_usage = max(kv_cache_usage, usage)
             limit += llm.max_running
-        own = [llm for llm in tuple(self._registry) if llm.provider != "fallback"]  # which has the requests of others
-        waiting = sum(llm.queued for llm in own)
+        answering = [llm for llm in tuple(self._registry) if llm.provider != "fallback"]  # whose requests others have
+        waiting = sum(llm.queued for llm in answering)
         is_known = self._answered + self._failed > _LEAST_WEIGHT
         answered, failed = (self._answered / self._elapsed, self._failed / self._elapsed) if is_known else (0.0, 0.0)
         return Load(
@@ -197,7 +197,7 @@ class ServerLoad:
             cpu=self._cpu_use(),
             answered=max(answered, failed * _FAILURE_SHARE),
             failed=failed,
-            running=max(0, sum(llm.running for llm in own) - waiting),
+            running=max(0, sum(llm.running for llm in answering) - waiting),
             waiting=waiting,
             running_limit=limit,
             kv_cache_usage=kv_cache_usage,
