@@ -7,9 +7,8 @@ import gc
 from collections.abc import Collection
 from typing import Any, NoReturn
 
-from grpc import aio
-
 from abstractllm_server.convert.errors import Status
+from abstractllm_server.transport.call import GuardedCall
 
 __all__ = ["abort", "drop"]
 
@@ -19,13 +18,11 @@ _WATCHER = "_schedule_rpc_coro"
 """The name of grpc's coroutine that starts a call's task, and then waits for the end of the call."""
 
 
-async def abort(
-    context: aio.ServicerContext[Any, Any], status: Status, trailers: tuple[tuple[str, str | bytes], ...] = ()
-) -> NoReturn:
+async def abort(call: GuardedCall, status: Status, trailers: tuple[tuple[str, str | bytes], ...] = ()) -> NoReturn:
     """Ends a call with a status.
 
     Args:
-        context: gRPC's handle of the call.
+        call: The call.
         status: The status.
         trailers: Trailers beside those of the status.
 
@@ -35,11 +32,11 @@ async def abort(
     """
     # Where the caller does not read, the status waits behind what was written before: for a while, not for ever.
     async with asyncio.timeout(_SENDING_TIMEOUT):
-        await context.abort(status.code, status.message, status.trailers + trailers)
+        await call.operations.run(call.context.abort(status.code, status.message, status.trailers + trailers))
     raise AssertionError("unreachable")
 
 
-def drop(tasks: Collection[asyncio.Task[Any]]) -> int:
+def drop(calls: Collection[GuardedCall]) -> int:
     """Ends calls whose callers do not read, and frees what waits to be sent to them.
 
     grpc has no function for it: a call whose task has ended stays open, with all that was written, until its caller
@@ -47,12 +44,14 @@ def drop(tasks: Collection[asyncio.Task[Any]]) -> int:
     waits for the end of the call does.
 
     Args:
-        tasks: The calls' tasks, which end.
+        calls: The calls, whose tasks end.
 
     Returns:
         The number of calls that were ended.
     """
-    dropped = 0
+    dropped, tasks = 0, {call.task for call in calls}
+    for call in calls:
+        call.operations.abandon()
     for watcher in asyncio.all_tasks():
         coroutine = watcher.get_coro()
         if getattr(coroutine, "__qualname__", "").endswith(_WATCHER) and _refers_to(coroutine, tasks):

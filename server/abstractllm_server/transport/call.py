@@ -10,6 +10,7 @@ from grpc import aio
 from abstractllm.call_record import CallRecord
 from abstractllm.errors import AbstractLLMError
 from abstractllm_server.transport.methods import Method
+from abstractllm_server.transport.operations import Operations
 
 __all__ = ["GuardedCall"]
 
@@ -24,6 +25,7 @@ class GuardedCall:
         task: The task that handles it.
 
     Attributes:
+        operations: What it has grpc do.
         source: The name under which what it holds is bounded: its connection, with its caller where that is known.
         request: Its message, once that was read.
         error: The error that the guard ends it with; None as long as it does not.
@@ -49,6 +51,7 @@ class GuardedCall:
         "is_slow",
         "is_writing",
         "method",
+        "operations",
         "record",
         "request",
         "source",
@@ -63,6 +66,7 @@ class GuardedCall:
         self.context = context
         self.record = record
         self.task = task
+        self.operations = Operations(task.get_loop())
         self.source = record.peer
         self.request: Any = None
         self.error: AbstractLLMError | None = None

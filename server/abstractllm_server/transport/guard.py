@@ -179,7 +179,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             async for response in responses:
                 data = _encoded(call, response)
                 waiting.write_begins(call, len(data))
-                await context.write(data)
+                await call.operations.run(context.write(data))
                 waiting.write_ended(call)
                 call.has_begun = True
                 if call.error is not None:
@@ -237,7 +237,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
     async def _read(self, call: GuardedCall) -> Any:
         """Reads one message; returns None if there are no more."""
         await self._waiting.read_begins(call)
-        data = await call.context.read()
+        data = await call.operations.run(call.context.read())
         self._waiting.read_ended(call)
         if not isinstance(data, bytes):  # the end of the call's messages
             return None
@@ -300,7 +300,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             self._drop(call)
             raise asyncio.CancelledError from None
         try:
-            await abort(call.context, status, self._trailers(call))
+            await abort(call, status, self._trailers(call))
         except (aio.AbortError, asyncio.CancelledError):
             raise
         except Exception as failure:
@@ -319,11 +319,10 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
 
     def _drop(self, call: GuardedCall) -> None:
         """Ends a call that takes no status."""
+        # With its connection, unless that has other calls: only so grpc frees all that the call has. It refers to the
+        # first call for ever, and to the one that came last until the next one comes.
+        self._connections.close(call.record.peer, "unread")
         self._waiting.drop(call)
-        if call.is_first or call is self._latest:
-            # grpc itself refers to the first call, and to the one that came last until the next one comes: what waits
-            # to be sent stays until then, or until the connection is closed.
-            self._connections.close(call.record.peer, "unread")
 
     def _ended(self, call: GuardedCall, task: asyncio.Task[Any]) -> None:
         """Notes that a call has ended, and that all of it was sent that could be."""

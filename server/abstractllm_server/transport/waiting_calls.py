@@ -27,8 +27,9 @@ _UNREAD, _UNREAD_PER_SOURCE = 64 << 20, 32 << 20
 """Bytes that were written and that their callers do not read."""
 _CALL_BYTES = 20_000
 """The memory of a call itself."""
-_DROP_PAUSE = 0.1
-"""Seconds within which calls that are to be dropped are gathered: to find them takes a look at all calls."""
+_DROP_PAUSE = 1.0
+"""Seconds for which calls that are to be dropped are gathered, as to find them takes a look at all calls, and in which
+their connection may be closed."""
 _SLOW = 0.25
 """Seconds after which an answer that was not read counts as unread."""
 
@@ -53,7 +54,7 @@ class WaitingCalls:
         self._unread = OpenCalls[GuardedCall](_UNREAD, _UNREAD_PER_SOURCE)
         self._turns = ReadingTurns(self._oust_slow, **_TURNS)
         self._probe_turns = ReadingTurns(self._oust_slow, **_PROBE_TURNS)
-        self._dropped: set[asyncio.Task[object]] = set()
+        self._dropped: set[GuardedCall] = set()
 
     def set_timeouts(self, read_timeout: float, write_timeout: float) -> None:
         """Sets the timeouts from now on; a call that waits already may have to be waited for as long as before."""
@@ -128,7 +129,7 @@ class WaitingCalls:
         """Ends a call without a status, since its caller takes none, and frees what it holds."""
         if not self._dropped:
             asyncio.get_running_loop().call_later(_DROP_PAUSE, self._drop)
-        self._dropped.add(call.task)
+        self._dropped.add(call)
 
     def _drop(self) -> None:
         drop(self._dropped)
