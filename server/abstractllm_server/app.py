@@ -165,12 +165,12 @@ class Server:
         methods = self._guard.methods
         add_services(methods, self._registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
-        own = [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        names = [*service_names(), health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         if self._reports is not None and self._settings.load_reports.stream:
             add_load_reports(self._reports, methods)
-            own.append(LOAD_SERVICE)
+            names.append(LOAD_SERVICE)
         if self._settings.reflection:
-            add_reflection([*service_names(), *own], methods)
+            add_reflection(names, methods)
 
     @property
     def preparations(self) -> Mapping[str, Preparation]:

@@ -37,6 +37,7 @@ async def test_services_are_listed(served: Serving, version: str) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
+        "xds.service.orca.v3.OpenRcaService",
     }
 
 
