@@ -9,12 +9,15 @@ Everything is built from what git tracks, or from what the language's own tool c
 """
 
 import argparse
+import gzip
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -64,6 +67,25 @@ def python(output: Path) -> None:
     """Builds the two distributions, each wheel from its source distribution."""
     for project in (ROOT / "clients/python", ROOT):
         run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(project), folder=ROOT)
+    for archive in output.glob("*.tar.gz"):
+        redate(archive)
+
+
+def redate(archive: Path) -> None:
+    """Gives the files of a source distribution one date, owner and order: the same files make the same archive."""
+    date = int(datetime.fromisoformat(build_time()).timestamp())
+    with tarfile.open(archive) as old:
+        contents = [(member, old.extractfile(member)) for member in old.getmembers() if member.isfile()]
+        files = {member.name: (member.mode, stream.read()) for member, stream in contents if stream is not None}
+    with (
+        archive.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=date) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new,
+    ):
+        for name, (mode, content) in sorted(files.items()):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(content), mode & 0o755, date
+            new.addfile(member, io.BytesIO(content))
 
 
 def java(output: Path) -> None:
