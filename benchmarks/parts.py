@@ -79,14 +79,14 @@ PARTS = (
         [
             Plot(
                 "Tokens a second",
-                "Tokens a second, by callers at a time",
+                "Tokens a second, by callers",
                 "lines",
                 "One CPU thread. More is better.",
                 "callers at a time",
             ),
             Plot(
                 "First token",
-                "First token, by callers at a time",
+                "First token, by callers",
                 "lines",
                 "Median. Less is better.",
                 "callers at a time",

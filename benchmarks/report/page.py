@@ -152,7 +152,9 @@ def _draw(plot: Plot, results: Sequence[Results]) -> str:
     if not figures:
         return ""
     if plot.kind == "bars":
-        return bar_plot(plot.title, plot.subtitle, [_bar(one) for one in figures])
+        compared = {one.ratio.to.replace("`", "") for one in figures if one.ratio}
+        words = f" In brackets: over {compared.pop()}." if len(compared) == 1 else ""
+        return bar_plot(plot.title, plot.subtitle + words, [_bar(one, bool(words)) for one in figures])
     series: dict[str, list[tuple[float, float]]] = {}
     for one in figures:
         if one.series and one.at is not None:
@@ -160,7 +162,7 @@ def _draw(plot: Plot, results: Sequence[Results]) -> str:
     return line_plot(plot.title, plot.subtitle, plot.across, figures[0].unit, series) if series else ""
 
 
-def _bar(one: Figure) -> Bar:
-    note = f"({one.ratio.value:.2f})" if one.ratio else ""
+def _bar(one: Figure, has_note: bool) -> Bar:
+    note = f"({one.ratio.value:.2f})" if one.ratio and has_note else ""
     low, high = (one.low, one.high) if one.runs > 1 else (None, None)
-    return Bar(one.name, one.value, one.unit, low, high, note)
+    return Bar(one.name.replace("`", ""), one.value, one.unit, low, high, note)

@@ -79,7 +79,7 @@ def test_anything_but_hashes_is_told(line: str, tmp_path: Path, monkeypatch: pyt
 
 def test_a_new_dependency_without_a_lock_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     grown = dataclasses.replace(IMAGES[0], extras=(*IMAGES[0].extras, "bench"))
-    assert any("matplotlib is missing" in fault for fault in locks.faults(grown))
+    assert any("psutil is missing" in fault for fault in locks.faults(grown))
 
 
 @pytest.mark.timeout(600)
