@@ -1,6 +1,6 @@
 """Calls over three servers, one of them slowed: the time that 95 of 100 callers wait at most, by client and policy.
 
-    .venv/bin/python -m benchmarks.balancing [--rounds 1] [--seconds 25] [--slowdown 5] [--languages go java]
+    .venv/bin/python -m benchmarks.balancing [--rounds 1] [--seconds 22] [--slowdown 5] [--languages go java]
 
 Every server is a process of its own behind a name of a DNS server on the loopback interface, and every client calls it
 at a steady rate through its own gRPC. Answers take their time by waiting, so that the servers need next to nothing of
@@ -185,7 +185,7 @@ def main() -> int:
     )
     parser.add_argument("--languages", nargs="+", choices=list(TITLES), default=list(TITLES), help="the clients (all)")
     parser.add_argument("--rounds", type=positive, default=1, help="how often each client is run (1)")
-    parser.add_argument("--seconds", type=_above(_WARM_UP + 2), default=25.0, help="seconds of a run (25)")
+    parser.add_argument("--seconds", type=_above(_WARM_UP + 2), default=22.0, help="seconds of a run (22)")
     parser.add_argument("--rate", type=_above(0), default=15.0, help="calls in a second of each program (15)")
     parser.add_argument("--slowdown", type=_above(1), default=5.0, help="how much slower the third server is (5)")
     parser.add_argument("--answer-seconds", type=_above(0), default=0.3, help="seconds of a fast answer (0.3)")
