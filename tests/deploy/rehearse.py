@@ -7,6 +7,7 @@ this. The system's packages are those of this machine: apt-get is not run.
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the steps of the images without Docker.")
     parser.add_argument("variants", nargs="*", default=[*VARIANTS], help=f"of {', '.join(VARIANTS)}; all if absent")
     chosen = parser.parse_args().variants
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the folder is deleted then, too
     if unknown := set(chosen) - set(VARIANTS):
         parser.error(f"no such image: {', '.join(sorted(unknown))}")
     for variant in chosen:
