@@ -76,11 +76,12 @@ async def test_another_server_uses_the_same_replicas(ray_address: str, tmp_path:
             # It is told to stop, and lets the answer that runs come to its end, however long that takes.
             async with aio.insecure_channel(address) as channel:
                 stub = generation_pb2_grpc.GenerationServiceStub(channel)
-                stream = stub.StreamGenerate(request("word " * 30, delay=0.2))
-                await stream.read()
-                process.send_signal(signal.SIGTERM)
-                began = time.monotonic()
-                kinds = [response.WhichOneof("event") async for response in stream]
+                kinds = []
+                async for response in stub.StreamGenerate(request("word " * 30, delay=0.2)):
+                    if not kinds:
+                        process.send_signal(signal.SIGTERM)
+                        began = time.monotonic()
+                    kinds.append(response.WhichOneof("event"))
             assert kinds[-1] == "finished"
             assert time.monotonic() - began > 4  # longer than the alarm that Ray would set
             assert await asyncio.to_thread(process.wait, 60) == 0
