@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.results import Figure, Results, Target, figure, positive, run, versions
+from benchmarks.results import Figure, Results, Target, figure, positive, rounds, run, versions
 from tests.balancing.name_server import name_server
 from tests.balancing.programs import BUILDS, Call, Program
 from tests.balancing.servers import Fleet, fleet
@@ -75,15 +75,15 @@ def measure(options: argparse.Namespace) -> Results:
     runs = {name: _Runs() for name in languages}
     folder = Path(tempfile.mkdtemp(prefix="balancing"))
     try:
-        commands = {}
-        for name in languages:
-            (folder / name).mkdir()
-            commands[name] = BUILDS[name](folder / name)
+        commands: dict[str, Sequence[str]] = {}
         with ExitStack() as stack:
             fleets = {way: _start(stack, folder / way, servers, options) for way, (_, servers) in _WAYS.items()}
-            for _ in range(options.rounds):
-                for name in languages:
-                    _round(name, commands[name], fleets, folder, options, runs[name])
+            for number in rounds(options.rounds * len(languages)):
+                name = languages[number % len(languages)]
+                if name not in commands:
+                    (folder / name).mkdir()
+                    commands[name] = BUILDS[name](folder / name)
+                _round(name, commands[name], fleets, folder, options, runs[name])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     notes.append(
@@ -96,8 +96,13 @@ def measure(options: argparse.Namespace) -> Results:
         f"{TITLES[name]}: {one.errors.total()} of {one.calls} calls failed"
         + "".join(f"; {text}" for text in one.errors)
         for name, one in runs.items()
+        if one.calls
     ]
-    return Results(_figures(runs), versions("grpcio", "abstractllm-client"), notes)
+    return Results(
+        _figures({name: one for name, one in runs.items() if one.calls}),
+        versions("grpcio", "abstractllm-client"),
+        notes,
+    )
 
 
 def _start(stack: ExitStack, folder: Path, servers: Sequence[str], options: argparse.Namespace) -> Fleet:

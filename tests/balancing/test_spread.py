@@ -102,7 +102,7 @@ def turn(programs: Mapping[str, Watched]) -> None:
 
 @pytest.fixture(scope="module")
 def death(commands: Mapping[str, Sequence[str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
-    """Two of three servers run; one is killed; the third one is started. Connections are made anew all the time."""
+    """Two of three servers run; one is killed, the third one started, and another one told to end."""
     folder = tmp_path_factory.mktemp("death")
     with three_servers(folder) as servers, ExitStack() as stack:
         names = stack.enter_context(name_server(*(servers.address(name) for name in "abc")))
@@ -118,6 +118,9 @@ def death(commands: Mapping[str, Sequence[str]], tmp_path_factory: pytest.TempPa
         wait_for_all(programs, lambda one: one.answers()["c"] >= 5)
         turn(programs)
         wait_for_all(programs, lambda one: one.answers().total() >= 40)
+        servers.terminate("b")
+        turn(programs)
+        wait_for_all(programs, lambda one: one.answers()["c"] >= 12)
         turn(programs)
     return programs
 
@@ -127,7 +130,7 @@ def test_no_caller_notices_that_a_server_dies_and_another_comes(language: str, d
     require(language)
     seen = death[language]
     assert seen.errors == []
-    before, without, _, after = (seen.answers(turn) for turn in range(4))
+    before, without, _, after, last_one = (seen.answers(turn) for turn in range(5))
     assert min(before["a"], before["b"]) >= 12
     assert before["c"] == 0
     # What the dead server had answered may be read after its death.
@@ -135,6 +138,7 @@ def test_no_caller_notices_that_a_server_dies_and_another_comes(language: str, d
     # In turn, but for the times at which connections grow old.
     assert after["a"] == 0
     assert min(after["b"], after["c"]) >= 0.3 * after.total(), after
+    assert last_one["c"] >= 12
 
 
 @pytest.fixture(scope="module")
