@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -30,8 +29,6 @@ def running_ray(cpus: int = 8) -> Iterator[str]:
         python_path = [str(PLUGIN), str(ROOT), os.environ.get("PYTHONPATH", "")]
         environment = {
             "PYTHONPATH": os.pathsep.join(filter(None, python_path)),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_TMPDIR": folder,
             # A machine of tests is full of what others do on it.
             "RAY_memory_usage_threshold": "1",
