@@ -12,10 +12,11 @@ from typing import Any
 
 import yaml
 
-from tests.server.server_process import MAIN
 from tests.waiting import wait_until
 
 __all__ = ["Fleet", "fleet"]
+
+_COMMAND = (sys.executable, "-m", "abstractllm_cli", "serve", "--config")
 
 
 class Fleet:
@@ -54,7 +55,7 @@ class Fleet:
         file, log = self._folder / f"{name}.yaml", self._folder / f"{name}.log"
         file.write_text(yaml.safe_dump(configuration))
         with log.open("wb") as stderr:
-            process = subprocess.Popen([sys.executable, "-c", MAIN, str(file)], stderr=stderr)
+            process = subprocess.Popen([*_COMMAND, str(file)], stderr=stderr)
         self._processes[name] = process
         wait_until(lambda: process.poll() is not None or "listening on" in log.read_text("utf-8"))
         assert process.poll() is None, log.read_text("utf-8")
