@@ -10,7 +10,6 @@ import pytest
 
 from tests.ray.cluster import running_ray
 
-
 # Read once, when Ray is imported, whichever test does that first: its file of tokens stays as it is.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

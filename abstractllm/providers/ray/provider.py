@@ -16,7 +16,7 @@ from abstractllm._core.admission.waiting_room import WaitingRoom
 from abstractllm._core.tracing import inject
 from abstractllm.config import ConfigValues, LLMConfig
 from abstractllm.enums import LlmState
-from abstractllm.errors import AbstractLLMError, ConfigurationError
+from abstractllm.errors import AbstractLLMError, ConfigurationError, StaleConfigError
 from abstractllm.providers.ray.config import (
     DEFAULT_SERVES,
     ReplicaKeys,
@@ -173,9 +173,13 @@ class RayProvider(ManagedModels):
         version, before = self._settings.next_version(), self._settings.values
         try:
             results = await self._replicas.ask_all("change", list(version), encode(changes))
+            if results and all(isinstance(result, StaleConfigError) for result in results):
+                self._link.look_soon()
+                raise self._own_error(results[0])
             if errors := [result for result in results if isinstance(result, AbstractLLMError)]:
-                raise errors[0]
-        except BaseException:
+                self._take_back(version, before)
+                raise self._own_error(errors[0])
+        except asyncio.CancelledError:
             self._take_back(version, before)
             raise
         values = results[0] if results else served_values(self.config.changed(changes))

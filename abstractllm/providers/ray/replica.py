@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from abstractllm._core import sync_bridge
-from abstractllm.errors import AbstractLLMError, InternalError
+from abstractllm.errors import AbstractLLMError, InternalError, StaleConfigError
 from abstractllm.interface import AbstractLLMInterface
 from abstractllm.providers.ray.config import served_class
 from abstractllm.providers.ray.load_failures import load_failure
@@ -181,6 +181,8 @@ class Replica:
     async def change(self, version: Iterable[int], changes: Mapping[str, Any]) -> dict[str, Any]:
         """Makes a change, which gives the configuration a version; returns the keys after it."""
         async with self._lock():
+            if tuple(version) <= self._version:
+                raise StaleConfigError("the configuration was changed meanwhile by another server; read it again")
             await self._llm.set_config_async(decode(changes))
             self._adopted(version, plain_values(self._llm.config, self._keys))
         return self._values
