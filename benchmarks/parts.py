@@ -101,7 +101,7 @@ PARTS = (
         "way is measured; the model is the engine's.",
         [["benchmarks.server"]],
         240,
-        [Plot("Calls a second, without a model", "Calls a second, without a model", subtitle="Unary. More is better.")],
+        [Plot("Calls a second, without a model", "Calls a second, without a model", subtitle="More is better.")],
     ),
     Part(
         "clients",
@@ -177,6 +177,13 @@ PARTS = (
         "Several servers behind the clients' own policies, one of them slowed, and the servers' load reports.",
         [["benchmarks.balancing"]],
         180,
+        [
+            Plot(
+                "95 of 100 calls are answered within",
+                "95 of 100 calls are answered within",
+                subtitle="Less is better.",
+            )
+        ],
     ),
     Part(
         "scaling",

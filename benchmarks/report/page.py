@@ -154,7 +154,8 @@ def _draw(plot: Plot, results: Sequence[Results]) -> str:
     if plot.kind == "bars":
         compared = {one.ratio.to.replace("`", "") for one in figures if one.ratio}
         words = f" In brackets: over {compared.pop()}." if len(compared) == 1 else ""
-        return bar_plot(plot.title, plot.subtitle + words, [_bar(one, bool(words)) for one in figures])
+        span = " Thin lines: the range." if any(one.high > one.low for one in figures) else ""
+        return bar_plot(plot.title, plot.subtitle + span + words, [_bar(one, bool(words)) for one in figures])
     series: dict[str, list[tuple[float, float]]] = {}
     for one in figures:
         if one.series and one.at is not None:
