@@ -1,4 +1,4 @@
-"""What crosses to a replica and back is what was sent: every event, request and error, with all its fields."""
+"""Values that cross to a replica and back are as they were: every event, request and error, with all its fields."""
 
 from __future__ import annotations
 
@@ -207,16 +207,22 @@ def test_secrets_go_in_the_clear_and_unset_keys_do_not_go() -> None:
 
 
 def test_the_record_of_a_replica_becomes_part_of_the_server_s() -> None:
-    there = CallRecord(provider="openai", model="m", queued=0.5, prefill=0.1, input_tokens=3, arrived_at=1000.0)
-    there.first_token_at = 1000.75
-    there.upstream.append(
+    remote = CallRecord(provider="openai", model="m", queued=0.5, prefill=0.1, input_tokens=3, arrived_at=1000.0)
+    remote.first_token_at = 1000.75
+    remote.upstream.append(
         UpstreamCall("l", "openai", "m", "host", 443, began_at=1000.25, ended_at=1001.0, usage=Usage(3, 4))
     )
-    here = CallRecord(provider="ray", arrived_at=5.0, arrived_at_ns=10**18)
-    note_record(here, pickle.loads(pickle.dumps(facts_of_record(there))), 6.0)
-    assert (here.provider, here.model, here.queued, here.prefill, here.input_tokens) == ("openai", "m", 0.5, 0.1, 3)
-    assert here.first_token_at == 6.75
-    (call,) = here.upstream
+    record = CallRecord(provider="ray", arrived_at=5.0, arrived_at_ns=10**18)
+    note_record(record, pickle.loads(pickle.dumps(facts_of_record(remote))), 6.0)
+    assert (record.provider, record.model, record.queued, record.prefill, record.input_tokens) == (
+        "openai",
+        "m",
+        0.5,
+        0.1,
+        3,
+    )
+    assert record.first_token_at == 6.75
+    (call,) = record.upstream
     assert (call.began_at, call.ended_at, call.first_event_at, call.usage) == (6.25, 7.0, None, Usage(3, 4))
     assert call.began_at_ns == 10**18 + 1_250_000_000
     assert dataclasses.asdict(call)["address"] == "host"

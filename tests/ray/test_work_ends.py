@@ -64,10 +64,10 @@ async def test_a_whole_answer_that_is_left(server: tuple[Serving, RayProvider]) 
     serving, llm = server
     before = generated(await reports(llm))
     call = serving.generation.Generate(endless())
-    asked = asyncio.ensure_future(_wait(call))
+    waiting = asyncio.ensure_future(_wait(call))
     await works(llm, before)
     call.cancel()
-    await asked
+    await waiting
     await rests(llm, before)
 
 

@@ -17,7 +17,7 @@ REPLICA = {"ray_address": "local", "num_cpus": 0.1, "drain_timeout": 5}
 
 
 class Diary:
-    """What a `RecordingProvider` has written down since the diary was last closed."""
+    """The lines that a `RecordingProvider` has written since they were last cleared."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
