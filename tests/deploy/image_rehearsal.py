@@ -7,6 +7,7 @@ USER, with every file system read-only but what VOLUME names and the folder of s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -274,7 +275,12 @@ class RunningImage:
         return self.process.wait(60)
 
     def kill(self) -> None:
-        """Ends it whatever it does; `unshare --kill-child` takes the whole namespace along."""
+        """Ends it whatever it does; with process 1 of a namespace the kernel ends all that is in it.
+
+        The end of `unshare` alone would not do: a process that becomes another user is not tied to its parent any more.
+        """
         if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, IndexError, OSError):
+                os.kill(self.server, signal.SIGKILL)
             self.process.kill()
             self.process.wait(30)
