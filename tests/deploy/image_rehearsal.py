@@ -280,7 +280,8 @@ class RunningImage:
         The end of `unshare` alone would not do: a process that becomes another user is not tied to its parent any more.
         """
         if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError, IndexError, OSError):
+            with contextlib.suppress(IndexError, OSError, subprocess.TimeoutExpired):
                 os.kill(self.server, signal.SIGKILL)
+                self.process.wait(10)
             self.process.kill()
             self.process.wait(30)
