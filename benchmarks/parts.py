@@ -169,6 +169,7 @@ PARTS = (
         "Our server before Ray Serve deployments of the same LLMs, over the plain server, in one run.",
         [["benchmarks.ray"]],
         180,
+        [Plot("Calls a second", "Calls a second, by Ray Serve and without", subtitle="More is better.")],
         packages=["ray"],
     ),
     Part(
