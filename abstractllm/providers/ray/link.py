@@ -28,7 +28,7 @@ _LOOK_INTERVAL = 1.0
 _REPLICAS_A_SECOND = 100
 _DEPLOYING_INTERVAL = 0.2
 _REPORT_TIMEOUT = 5.0
-_STOPPING_TIMEOUT = 10.0
+_STOPPING_TIMEOUT = 5.0
 _TROUBLES = 3
 """Looks in a row that must fail before Ray counts as gone: its controller may just be starting again."""
 
@@ -70,6 +70,7 @@ class DeploymentLink:
         self._end = threading.Event()
         """Set when the thread that watches is to end: the LLM is closed, or is deployed anew."""
         self._wakeup = threading.Event()
+        self._thread: threading.Thread | None = None
         self._has_joined = self._has_deployed = self._is_closed = False
         self._state: tuple[LlmState, str] = (LlmState.UNLOADED, "")
         self._application = ""
@@ -105,10 +106,10 @@ class DeploymentLink:
             if self._attempt is None or (self._attempt.done() and self._state[0] is LlmState.FAILED):
                 self._leave_watch()
                 self._attempt = Future()
-                thread = threading.Thread(
+                self._thread = threading.Thread(
                     target=self._run, args=(self._attempt, self._end), name=f"ray {self._define().llm}", daemon=True
                 )
-                thread.start()
+                self._thread.start()
             return self._attempt
 
     def renew(self) -> None:
@@ -130,16 +131,15 @@ class DeploymentLink:
         """Stops watching, ends the replicas if that is configured, and leaves the cluster."""
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
-            attempt, self._attempt = self._attempt, None
+            self._attempt = None
             self._leave_watch()
         if was_closed:
             return
-        if attempt is not None and not attempt.done():
-            with contextlib.suppress(Exception):
-                attempt.result(_STOPPING_TIMEOUT)
         if self._has_deployed and self._define().keys.delete_on_stop and not cluster.is_local:
             with contextlib.suppress(Exception):
                 delete(self._application)
+        if self._thread is not None:
+            self._thread.join(_STOPPING_TIMEOUT)
         self._handle, self.reports = None, ()
         if self._has_joined:
             self._has_joined = False
@@ -227,6 +227,8 @@ class DeploymentLink:
             try:
                 self._look(definition, find(definition.application))
                 troubles = 0
+            except SystemExit:  # so Ray ends a call when this process has left it
+                return
             except Exception as error:
                 troubles += 1
                 if troubles >= _TROUBLES and not end.is_set():
