@@ -38,6 +38,8 @@ LIMITS = Limits(PLACES)
 ROWS = (1, 4, 16)
 PROMPT, ANSWER = Length(64, 0.8, most=256), Length(40, 0.5, most=128)
 _LONG_PROMPT, _SHORT_PROMPT, _ANSWERS = 384, 16, 4
+_USUAL_PROMPT = 64
+"""Steps take longer with longer conversations: they are measured with prompts as they come."""
 _MIXED = (8, 16, 24, 32, 40, 48)
 """Tokens of the answers of a full server: different ones, so that prompts are read beside growing answers."""
 
@@ -160,7 +162,7 @@ async def calibrate(client: Client) -> Measured:
     for rows in ROWS:
         steps = []
         for _ in range(2):
-            for sent in await client.at_once(rows, _SHORT_PROMPT, [48]):
+            for sent in await client.at_once(rows, _USUAL_PROMPT, [48]):
                 streams = [StreamTimes(one.request.arrived, one.pieces) for one in sent]
                 steps.append(step_ms(streams) or 0.0)
         points.append((rows, statistics.median(steps) / 1000))
@@ -174,13 +176,13 @@ async def calibrate(client: Client) -> Measured:
     step = StepTimes(tuple(points)).seconds(PLACES)
     # A full server's time for a request, less what its tokens take.
     beside = []
-    for sent in await client.at_once(PLACES, _SHORT_PROMPT, _MIXED, _ANSWERS):
+    for sent in await client.at_once(PLACES, _USUAL_PROMPT, _MIXED, _ANSWERS):
         # Up to the first caller's last answer all places are taken.
         end = min(one.ended for one in sent[_ANSWERS - 1 :: _ANSWERS])
         done = sum(max((tokens for when, tokens in one.pieces if when <= end), default=0) for one in sent)
         begun = sum(one.first_token <= end for one in sent)
         began = min(one.request.arrived for one in sent)
-        beside.append((end - began - done * step / PLACES) / begun - _SHORT_PROMPT * prompt_token)
+        beside.append((end - began - done * step / PLACES) / begun - _USUAL_PROMPT * prompt_token)
     request = max(0.0, statistics.fmean(beside))
     times = StepTimes(tuple(points), prompt_token, request)
     return Measured(times, max(0.0, short - times.seconds(0, _SHORT_PROMPT, 1)))
