@@ -14,12 +14,14 @@ from tools import bump
 ROOT = Path(__file__).resolve().parents[2]
 TODAY = date(2030, 1, 2)
 NEW = "907.4.11"
-# Files that name versions of other things, which may be the same.
+# Files that name versions of other things, which may be the same, or those that something was measured with.
 OTHERS = {
     "CHANGELOG.md",
     "clients/go/go.sum",
     "clients/node/package-lock.json",
     "constraints.txt",
+    "docs/benchmarks.md",
+    "docs/benchmarks/results.json",
     "examples/go/go.sum",
     "tests/interop/go.sum",
     "tests/unit/test_bump.py",

@@ -103,6 +103,6 @@ class PaintedProvider(ScriptedProvider):
 
 @pytest.mark.usefixtures("another_package")
 def test_providers_of_other_packages_change_nothing() -> None:
-    assert sorted(provider_configurations()) == ["anthropic", "fallback", "huggingface", "ollama", "openai"]
+    assert sorted(provider_configurations()) == ["anthropic", "fallback", "huggingface", "ollama", "openai", "ray"]
     assert "COLOR" not in "".join(model_parameter.emit([]).values())
     assert "color" not in "".join(config_values.emit().values())

@@ -93,7 +93,7 @@ print(json.dumps(seen))
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the product in which the contract has one parameter more, and what is generated has been written."""
     copy = tmp_path_factory.mktemp("planted")
-    for name in (*PACKAGES, "proto", "docs"):
+    for name in (*PACKAGES, "proto", "docs", "deploy"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "demo_model"))
     shutil.copy(ROOT / "buf.yaml", copy)
     contract = copy / "proto" / FILE

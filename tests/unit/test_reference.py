@@ -30,6 +30,7 @@ def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(generate_module, "prepare_python", lambda: Path(sys.executable).parent)
     shutil.copytree(ROOT / "proto", tmp_path / "proto")
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     shutil.copy(ROOT / "buf.yaml", tmp_path)
     descriptors = generate_module.build_descriptors(tmp_path)
     for path in [*generate_module.contract_files(descriptors), *model_parameter.FILES, config_values.FILE]:
