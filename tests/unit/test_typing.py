@@ -8,9 +8,9 @@ from typing import get_type_hints
 import pytest
 
 from abstractllm import ConfigValues
-from abstractllm.factory import available_providers, provider_class
 from abstractllm.interface import ModelParameter
 from tests.typing_check import check_planted_mistakes
+from tools.emit.provider_configurations import provider_configurations
 
 CASES = Path(__file__).with_name("typing_cases.py")
 
@@ -24,7 +24,5 @@ def test_the_values_of_a_configuration_have_every_provider_s_keys() -> None:
     # `parameters` stand beside the other keys, under their one name; the bits are written `quantization`.
     not_read_back = {"parameters", "max_new_tokens", "load_in_4bit", "load_in_8bit"}
     assert set(get_type_hints(ConfigValues)) == {str(key) for key in ModelParameter} - not_read_back
-    for provider in available_providers():
-        if provider != "scripted":
-            known = set(provider_class(provider).config_type.known_keys())
-            assert known - not_read_back <= set(get_type_hints(ConfigValues))
+    for configuration in provider_configurations().values():
+        assert set(configuration.known_keys()) - not_read_back <= set(get_type_hints(ConfigValues))
