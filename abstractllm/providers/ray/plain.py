@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import types
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from pydantic import SecretStr
@@ -135,19 +136,8 @@ def _plain(value: Any) -> Any:
 
 # Errors.
 
-_ERROR_FIELDS = (
-    "retry_after",
-    "provider",
-    "llm",
-    "model",
-    "upstream_status",
-    "request_id",
-    "field",
-    "limit",
-    "requested",
-    "output_tokens",
-    "partial_text",
-)
+# All that an error is made of, beside what is said of every one: a fact that is added there crosses, too.
+_ERROR_FIELDS = tuple(name for name in signature(AbstractLLMError).parameters if name not in {"message", "reason"})
 _ERROR_CLASSES: dict[str, type[AbstractLLMError]] = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, AbstractLLMError)
 }
