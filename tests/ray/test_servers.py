@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from grpc import aio
@@ -114,3 +116,22 @@ async def test_health_and_metrics_tell_of_the_replicas(ray_address: str) -> None
         assert (await server.generation.Generate(request("after"), timeout=LONGEST_WAIT)).text == "after"
         await until(lambda: [other.name for other in llm.replicas] not in ([], [replica.name]))
         await until_true(is_serving)
+
+
+async def test_llms_that_are_deployed_at_once_do_not_disturb_one_another(
+    ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import cloudpickle
+
+    def pickle_slowly(*args: Any) -> bytes:
+        time.sleep(0.1)
+        return bytes(cloudpickle.dumps(*args))
+
+    # A deployment's options pickle a class, for which Ray Serve changes what the whole process shares.
+    monkeypatch.setattr("ray.serve.config.cloudpickle", SimpleNamespace(**vars(cloudpickle) | {"dumps": pickle_slowly}))
+    llms = [echo(application=f"at-once-{number}", delete_on_stop=True) for number in range(2)]
+    try:
+        await asyncio.gather(*(llm.load() for llm in llms))
+    finally:
+        monkeypatch.undo()
+        await asyncio.gather(*(llm.close_async() for llm in llms))

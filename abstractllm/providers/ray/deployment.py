@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from abstractllm.errors import AbstractLLMError, ModelLoadError
 from abstractllm.providers.ray.cluster import import_serve
@@ -27,6 +29,24 @@ _LOOK_BACK = 15.0
 """Seconds over which the number of requests is averaged, on which autoscaling acts."""
 _KEYS_OF_SERVERS = ("application", "delete_on_stop", "deploy", "deploy_timeout", "max_waiting", "ray_address")
 """Keys that differ from one server to another, and are not the deployment's."""
+P = ParamSpec("P")
+T = TypeVar("T")
+_in_serve = threading.Lock()
+
+
+def _in_turn(act: Callable[P, T]) -> Callable[P, T]:
+    """Has only one thread at a time in Ray Serve's functions, which are not made for more.
+
+    Making a deployment's options enters a module in cloudpickle's process-wide set and takes it out again, and fails
+    where another thread has taken it out before (`RequestRouterConfig` in `ray/serve/config.py`, Ray 2.60).
+    """
+
+    @functools.wraps(act)
+    def wait_and_act(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _in_serve:
+            return act(*args, **kwargs)
+
+    return wait_and_act
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +167,7 @@ def _actor_options(keys: ReplicaKeys) -> dict[str, Any]:
     return options | {name: value for name, value in optional.items() if value is not None}
 
 
+@_in_turn
 def deploy(definition: Definition, version: tuple[int, int]) -> None:
     """Makes, or replaces, an application, and does not wait until it runs."""
     _, serve = import_serve()
@@ -154,6 +175,7 @@ def deploy(definition: Definition, version: tuple[int, int]) -> None:
     serve.run_many([target], wait_for_ingress_deployment_creation=True, wait_for_applications_running=False)
 
 
+@_in_turn
 def find(application: str) -> ApplicationState:
     """Asks the controller for the state of an application."""
     _, serve = import_serve()
@@ -168,12 +190,14 @@ def find(application: str) -> ApplicationState:
     return ApplicationState(str(overview.status.value), " ".join(filter(None, words)), running, starting)
 
 
+@_in_turn
 def delete(application: str) -> None:
     """Ends an application, its replicas and their models."""
     _, serve = import_serve()
     serve.delete(application, _blocking=False)
 
 
+@_in_turn
 def handle_of(application: str) -> Any:
     """Returns the handle through which replicas are asked."""
     _, serve = import_serve()

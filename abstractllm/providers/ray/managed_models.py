@@ -12,7 +12,7 @@ from abstractllm.config import LLMConfig
 from abstractllm.enums import LlmState
 from abstractllm.errors import AbstractLLMError, ModelInUseError, ModelNotFoundError
 from abstractllm.interface import AbstractLLMInterface
-from abstractllm.providers.ray.config import keys_of, served_values
+from abstractllm.providers.ray.config import keys_of, served_class, served_values
 from abstractllm.providers.ray.deployment import Definition
 from abstractllm.providers.ray.link import DeploymentLink
 from abstractllm.providers.ray.plain import decode, error_of
@@ -80,7 +80,12 @@ class ManagedModels(AbstractLLMInterface[LLMConfig]):
     async def unload(self, *, force: bool = False) -> AsyncGenerator[UnloadProgress, None]:
         """Unloads the model in all replicas, which stay; see `AbstractLLMInterface.unload`."""
         if self._link.is_idle:
-            yield UnloadProgress(LlmState.UNLOADED, 0)
+            # As the LLM of a replica answers that has loaded nothing yet, which may be that it has no model to unload.
+            served = served_class(keys_of(self.config).serves)(served_values(self.config))
+            served.name = self.name
+            async with aclosing(served.unload(force=force)) as reports:
+                async for report in reports:
+                    yield report
             return
         await asyncio.to_thread(self._link.look)
         running = sum(report.facts["running"] + report.facts["queued"] for report in self._link.reports)

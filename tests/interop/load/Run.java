@@ -20,8 +20,8 @@ public final class Run implements Behaviour {
     public Object run(Task task) throws Exception {
         Options exactly = Options.builder().temperature(0).build();
         Options endless = Options.builder()
-                .logitBias(Map.of(1, -100.0, 3, -100.0))
-                .maxTokens(400)
+                .logitBias(Map.of(4, -100.0))
+                .maxTokens(2000)
                 .build();
         try (var llm = task.connectTo("plain")
                         .llm(task.text("llm"))

@@ -33,7 +33,7 @@ func Run(task *interop.Task) any {
 	answer := interop.Must(llm.Generate(ctx, abstractllm.String("What is the capital of France?")))
 
 	next, stop := iter.Pull2(llm.Stream(ctx, input.Prompt,
-		abstractllm.WithLogitBias(map[int32]float64{1: -100, 3: -100}), abstractllm.WithMaxTokens(400)))
+		abstractllm.WithLogitBias(map[int32]float64{4: -100}), abstractllm.WithMaxTokens(2000)))
 	_, err, _ := next()
 	interop.Check(err)
 	inUse := failure(llm.UnloadModel(ctx, false))

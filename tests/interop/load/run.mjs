@@ -5,7 +5,7 @@ export async function run({ input, connect, report }) {
   const reports = await report.all(llm.loadModel());
   const ready = await currentState();
   const answer = await llm.generate("What is the capital of France?");
-  const stream = llm.stream(input.prompt, { logitBias: { 1: -100, 3: -100 }, maxTokens: 400 });
+  const stream = llm.stream(input.prompt, { logitBias: { 4: -100 }, maxTokens: 2000 });
   await stream.next();
   const inUse = await report.outcome(report.all(llm.unloadModel()));
   await stream.return();

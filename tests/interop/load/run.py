@@ -9,7 +9,7 @@ def run(task: Task) -> object:
         reports = list(llm.load_model())
         ready = state_of(llm)
         answer = llm.generate("What is the capital of France?")
-        stream = llm.stream(task.input["prompt"], logit_bias={1: -100.0, 3: -100.0}, max_tokens=400)
+        stream = llm.stream(task.input["prompt"], logit_bias={4: -100.0}, max_tokens=2000)
         next(stream)
         in_use = failure(llm.unload_model())
         stream.close()  # type: ignore[attr-defined]
