@@ -17,9 +17,9 @@ from pathlib import Path
 
 from benchmarks.parts import PARTS, ROOT, TOTAL_SECONDS, Part
 from benchmarks.report.page import render
+from benchmarks.report.reading import FormError
 from benchmarks.report.runner import run_part
 from benchmarks.report.store import Entry, read_store, write_store
-from benchmarks.results import FormError
 
 __all__ = ["main", "write_page"]
 

@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 
 from benchmarks.parts import ROOT, Part
+from benchmarks.report.reading import FormError, read_results
 from benchmarks.report.store import Entry
-from benchmarks.results import SECONDS_VARIABLE, FormError, Results, read_results
+from benchmarks.results import SECONDS_VARIABLE, Results
 
 __all__ = ["PartFailedError", "run_part"]
 

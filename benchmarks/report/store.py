@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import FormError, Results, read_results
+from benchmarks.report.reading import FormError, read_results
+from benchmarks.results import Results
 
 __all__ = ["Entry", "read_store", "write_store"]
 

@@ -20,9 +20,10 @@ from benchmarks import results as form
 from benchmarks.__main__ import main
 from benchmarks.parts import PARTS, TOTAL_SECONDS, Part, Plot
 from benchmarks.report.page import render
+from benchmarks.report.reading import FormError, read_results
 from benchmarks.report.store import read_store
 from benchmarks.report.svg import WIDTH, Bar, bar_plot, line_plot
-from benchmarks.results import FormError, Results, Target, figure, number, read_results, table_rows
+from benchmarks.results import Results, Target, figure, number, table_rows
 from tests.unit.test_docs_links import ROOT
 
 DOCS = ROOT / "docs"
