@@ -9,20 +9,23 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from abstractllm._core.forks import forget_in_forked_child
-from abstractllm.errors import ConfigurationError, ProviderUnavailableError
+from abstractllm.errors import ConfigurationError
+from abstractllm.providers.ray.reachability import LOCAL, check_reachable, unreachable
+from abstractllm.providers.ray.threads import ThreadOfItsOwn
 
 if TYPE_CHECKING:
     from abstractllm.providers.ray.config import ReplicaKeys
 
 __all__ = ["Cluster", "cluster", "import_serve", "resolved_address"]
 
-LOCAL = "local"
 _STARTS = 4
+_ANSWER_SECONDS = 60.0
+"""Time of a cluster that takes connections for answering; Ray's own bound is a quarter of an hour."""
+_LEAVING_SECONDS = 10.0
 _SIGACTION_BYTES = 512
 """More than a `struct sigaction` has on any platform."""
 
@@ -97,10 +100,10 @@ class Cluster:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
-        self._address = ""
-        self._is_ours = False
+        self._wanted = self._address = ""
+        self._is_ours = self._is_program_s = False
         # A Ray that is started here is ended by the kernel with the thread that has started it: this one stays.
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = ThreadOfItsOwn("ray")
 
     def forget(self) -> None:
         """Called in a forked child: the connection is its parent's."""
@@ -116,32 +119,45 @@ class Cluster:
 
         Raises:
             ConfigurationError: If Ray is not installed, or the process is connected to another cluster.
-            ProviderUnavailableError: If the cluster cannot be reached.
+            ProviderUnavailableError: If the cluster cannot be reached, or does not answer in time.
         """
         address = resolved_address(keys.ray_address)
         with self._lock:
-            if self._users and self._is_ours and address != self._address:
+            if self._users and not self._is_program_s and address != self._wanted:
                 raise ConfigurationError(
-                    f"ray_address: all LLMs of a process are on one cluster, and it is connected to {self._address}",
+                    f"ray_address: all LLMs of a process are on one cluster, and it is connected to {self._wanted}",
                     field="ray_address",
-                    limit=self._address,
+                    limit=self._wanted,
                     requested=address,
                 )
-            self._in_thread(lambda: self._connect(address, keys))
+            self._wanted = address
             self._users += 1
+        try:
+            import_serve()
+            check_reachable(address)
+            # One of its own is started in steps that have bounds themselves.
+            wait = None if address == LOCAL else _ANSWER_SECONDS
+            connecting = self._thread.submit(lambda: self._connect(address, keys))
+            try:
+                connecting.result(wait)
+            except TimeoutError as error:
+                # Ray cannot be interrupted: whoever comes next waits for the same attempt.
+                connecting.cancel()
+                raise unreachable(address, f"it has not answered for {_ANSWER_SECONDS:g} seconds") from error
+        except BaseException:
+            with self._lock:
+                self._users -= 1
+            raise
 
     def leave(self) -> None:
         """Gives the connection up, if no other LLM needs it."""
         with self._lock:
             self._users -= 1
             if not self._users and self._is_ours:
-                self._in_thread(_disconnect)
-                self._is_ours = False
+                with contextlib.suppress(TimeoutError):
+                    self._thread.submit(self._disconnect).result(_LEAVING_SECONDS)
 
-    def _in_thread(self, act: Callable[[], None]) -> None:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "ray")
-        self._thread.submit(act).result()
+    # In the thread.
 
     def _connect(self, address: str, keys: ReplicaKeys) -> None:
         ray, serve = import_serve()
@@ -153,19 +169,25 @@ class Cluster:
                 "include_dashboard": False,
             }
         try:
+            if self._is_ours and self._address != address:
+                self._disconnect()  # an attempt that nobody has waited for
             with _quiet():
                 if not ray.is_initialized():
-                    self._is_ours, self._address = True, address
+                    self._is_ours, self._address, self._is_program_s = True, address, False
                     _start(ray, address, options)
+                self._is_program_s = not self._is_ours
                 serve.start(proxy_location="Disabled")
         except Exception as error:
-            with contextlib.suppress(Exception):
-                if self._is_ours and not self._users:
-                    ray.shutdown()
-            words = " ".join(str(error).split())[:300]
-            raise ProviderUnavailableError(
-                f"Ray at {address!r} cannot be reached: {type(error).__name__}: {words}", retry_after=5.0
-            ) from error
+            if self._is_ours and self._users <= 1:
+                with contextlib.suppress(Exception):
+                    self._disconnect()
+            raise unreachable(address, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+    def _disconnect(self) -> None:
+        ray, _ = import_serve()
+        self._is_ours = False
+        with _quiet():
+            ray.shutdown()
 
 
 def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
@@ -185,12 +207,6 @@ def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
             ray.shutdown()
         else:
             return
-
-
-def _disconnect() -> None:
-    ray, _ = import_serve()
-    with _quiet():
-        ray.shutdown()
 
 
 cluster = Cluster()
