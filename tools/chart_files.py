@@ -2,7 +2,8 @@
 
 Helm packs what lies in the chart's folder alone, so it has copies. The keys of the server that `server` of the values
 may hold are those of the configuration file, less those that the chart itself sets. The README's table of values is
-made of the schema's descriptions and the defaults.
+made of the schema's descriptions and the defaults. The schema wants what has a default that templates count on, so that
+`null`, with which Helm takes a default away, is refused by name.
 """
 
 import json
@@ -35,6 +36,22 @@ def _server_keys() -> dict[str, Any]:
     keys = sorted(ServerSettings.model_fields.keys() - SET_BY_CHART)
     link = "../../../docs/configuration.md#the-server"
     return {key: {"description": f"[`{key}`]({link}) of the configuration file."} for key in keys}
+
+
+def _required(schema: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Names in the schema of a table, and of those within it, what must not be taken away by `null`.
+
+    A list, a table without keys of the chart's own and an empty text can be: then there is none.
+    """
+    required = []
+    for name, default in values.items():
+        part = schema["properties"][name]
+        if part.get("properties"):
+            _required(part, default)
+        if part.get("properties") or not (default is None or default == "" or isinstance(default, (dict, list))):
+            required.append(name)
+    if required:
+        schema["required"] = required
 
 
 def rows(schema: Mapping[str, Any], values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -77,6 +94,7 @@ def emit(root: Path) -> dict[Path, str]:
     schema = json.loads((root / SCHEMA).read_text("utf-8"))
     schema["properties"]["server"]["properties"] = _server_keys()
     values = yaml.safe_load((root / CHART / "values.yaml").read_text("utf-8"))
+    _required(schema, values)
     texts = {copy: (root / original).read_text("utf-8") for copy, original in COPIES.items()}
     texts[SCHEMA] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
     texts[README] = with_part((root / README).read_text("utf-8"), MARKS, _table(schema, values))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 
 from tests.deploy.helm.rehearsal import rehearsed
 from tests.deploy.helm.rendering import Document, documents, pod_templates, server_container
+from tests.deploy.helm.schemas import check
 from tests.fake_hub import TOKEN, FakeHub
 
 FILES = ("job.yaml", "pull-models.yaml", "shared-service.yaml", "sidecar.yaml")
@@ -30,7 +30,7 @@ def test_each_file_is_known(repository: Path) -> None:
 def test_a_file_is_valid(texts: dict[str, list[Document]], name: str) -> None:
     for document in texts[name]:
         for version in VERSIONS:
-            kubernetes_validate.validate(document, version, strict=True)
+            check(document, version)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 
 from tests.deploy.helm import custom_resources
 from tests.deploy.helm.rendering import documents, only
+from tests.deploy.helm.schemas import check
 from tests.deploy.helm.tokens import TOKEN, line
 from tools.charts import Charts, HelmError
 
@@ -67,7 +67,7 @@ def test_the_chart_of_the_walk_has_a_sidecar(charts: Charts, folder: Path) -> No
     charts.run("lint", "--strict", "shop", folder=folder)
     texts = documents(charts.run("template", "shop", "shop", folder=folder))
     for text in texts:
-        kubernetes_validate.validate(text, "1.37", strict=True)
+        check(text, "1.37")
     pod = only(texts, "Deployment")["spec"]["template"]["spec"]
     (sidecar,), (program,) = pod["initContainers"], pod["containers"]
     assert sidecar["restartPolicy"] == "Always" and program["env"][0]["name"] == "ABSTRACTLLM_ADDRESS"

@@ -10,8 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.helm import custom_resources
 from tests.deploy.helm.rendering import Document, documents, only, pod_templates
+from tests.deploy.helm.schemas import check
 from tests.promql import parse
 from tests.unit.test_alert_rules import known_labels
 from tools.charts import CHARTS, GOLDEN, VALUES, Charts, value_files
@@ -27,14 +27,6 @@ FILES = value_files()
 def rendering(charts: Charts, request: pytest.FixtureRequest) -> list[Document]:
     """The documents of each file of values."""
     return documents(charts.rendered(request.param))
-
-
-def check(document: Document, version: str) -> None:
-    """Fails where a document is not as a schema says, or has a key that the schema does not know."""
-    if document["apiVersion"] in custom_resources.GROUPS:
-        custom_resources.check(document)
-    else:
-        kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_there_are_a_dozen_files_of_values_and_no_rendering_without_one() -> None:

@@ -1,12 +1,33 @@
 {{/* Refuses values that contradict each other, or that the server would refuse; tells all of them at once. */}}
 {{- define "abstractllm.check" -}}
 {{- $faults := list -}}
-{{- range list "llms" "access" "image" "models" "service" "sidecar" -}}
+{{- range list "names" "llms" "access" "container" "models" "service" "scaling" "monitoring" "sidecar" -}}
 {{- $faults = concat $faults (include (printf "abstractllm.check.%s" .) $ | fromJsonArray) -}}
 {{- end -}}
 {{- if $faults -}}
 {{- fail (printf "\n\nthe values cannot be used:\n  - %s\n" (join "\n  - " $faults)) -}}
 {{- end -}}
+{{- end }}
+
+{{- define "abstractllm.check.names" -}}
+{{- $faults := list -}}
+{{- $name := include "abstractllm.fullname" . -}}
+{{- if and (eq .Values.form "service") (not (regexMatch "^[a-z][-a-z0-9]*$" $name)) -}}
+{{- $faults = append $faults (printf "fullnameOverride: a Service cannot be named %q: it begins with a letter, and has letters, digits and - alone; set another name" $name) -}}
+{{- end -}}
+{{- range $table := list "commonLabels" "podLabels" -}}
+{{- range $name := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey (get $.Values $table | default (dict)) $name -}}
+{{- $faults = append $faults (printf "%s: %s is what the pods are selected by; see nameOverride" $table $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := keys (include "abstractllm.checksums" . | fromYaml) -}}
+{{- if hasKey (default (dict) $.Values.podAnnotations) $name -}}
+{{- $faults = append $faults (printf "podAnnotations: %s is set by this chart" $name) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $faults }}
 {{- end }}
 
 {{- define "abstractllm.check.llms" -}}
@@ -30,12 +51,12 @@
 {{- else if not $llm.provider -}}
 {{- $faults = append $faults (printf "llms.%s.provider: is missing" $name) -}}
 {{- else -}}
-{{- if and $llm.api_key (not (contains "${" (toString $llm.api_key))) -}}
+{{- if and $llm.api_key (not (contains "${" (toString $llm.api_key | replace "$$" ""))) -}}
 {{- $faults = append $faults (printf "llms.%s.api_key: everybody who may read ConfigMaps would read it; put it into providerKeys, and write ${VARIABLE}" $name) -}}
 {{- end -}}
 {{- if kindIs "map" $llm.extra_headers -}}
 {{- range $header, $value := $llm.extra_headers -}}
-{{- if and (regexMatch "(?i)authorization|key|token|secret|cookie" $header) (not (contains "${" (toString $value))) -}}
+{{- if and (regexMatch "(?i)authorization|key|token|secret|cookie" $header) (not (contains "${" (toString $value | replace "$$" ""))) -}}
 {{- $faults = append $faults (printf "llms.%s.extra_headers: everybody who may read ConfigMaps would read %s; put it into providerKeys, and write ${VARIABLE}" $name $header) -}}
 {{- end -}}
 {{- end -}}
@@ -79,6 +100,11 @@
 {{- if and $tls.existingSecret $tls.certManager.enabled -}}
 {{- $faults = append $faults "tls: set existingSecret or certManager.enabled, not both" -}}
 {{- end -}}
+{{- with $tls.certManager -}}
+{{- if and .enabled (le (include "abstractllm.milliseconds" .duration | int64) (include "abstractllm.milliseconds" .renewBefore | int64)) -}}
+{{- $faults = append $faults (printf "tls.certManager.renewBefore: is %s, and must be less than duration, %s" .renewBefore .duration) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $tls.certManager.enabled (not $tls.certManager.issuerRef.name) -}}
 {{- $faults = append $faults "tls.certManager.issuerRef: name the issuer: {kind: ClusterIssuer, name: ...}" -}}
 {{- end -}}
@@ -109,7 +135,7 @@
 {{ toJson $faults }}
 {{- end }}
 
-{{- define "abstractllm.check.image" -}}
+{{- define "abstractllm.check.container" -}}
 {{- $faults := list -}}
 {{- $count := .Values.gpu.count | int -}}
 {{- if and (eq .Values.image.variant "cuda") (eq $count 0) -}}
@@ -127,22 +153,36 @@
 {{- if ne (len ($ports | uniq)) 3 -}}
 {{- $faults = append $faults (printf "ports: grpc, health and monitoring need three ports, not %d, %d and %d" (index $ports 0) (index $ports 1) (index $ports 2)) -}}
 {{- end -}}
-{{- range $table := list "commonLabels" "podLabels" -}}
-{{- range $name := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
-{{- if hasKey (get $.Values $table) $name -}}
-{{- $faults = append $faults (printf "%s: %s is what the pods are selected by; see nameOverride" $table $name) -}}
+{{- $volumes := list -}}
+{{- range include "abstractllm.volumes" . | fromYamlArray -}}
+{{- if has .name $volumes -}}
+{{- $faults = append $faults (printf "extraVolumes: %s is the name of a volume of this chart, or is there twice" .name) -}}
 {{- end -}}
+{{- $volumes = append $volumes .name -}}
 {{- end -}}
+{{- $paths := list -}}
+{{- range include "abstractllm.mounts" . | fromYamlArray -}}
+{{- if has .mountPath $paths -}}
+{{- $faults = append $faults (printf "extraVolumeMounts: two volumes would be mounted at %s; see also models.image.mountPath and sidecar.folder" .mountPath) -}}
 {{- end -}}
-{{- range .Values.extraVolumes -}}
-{{- if has (.name | trimPrefix (include "abstractllm.volume" $)) (list "config" "tokens" "tls" "client-ca" "socket" "tmp" "cache" "model-image") -}}
-{{- $faults = append $faults (printf "extraVolumes: %s is the name of a volume of this chart" .name) -}}
+{{- /* The volume of a sidecar may be one of its pod's, which another chart makes. */ -}}
+{{- if and (eq $.Values.form "service") (not (has .name $volumes)) -}}
+{{- $faults = append $faults (printf "extraVolumeMounts: no volume is named %s; see extraVolumes" .name) -}}
 {{- end -}}
+{{- $paths = append $paths .mountPath -}}
 {{- end -}}
+{{- $variables := list -}}
 {{- range .Values.extraEnv -}}
 {{- if has .name (list "ABSTRACTLLM_HEALTH" "ABSTRACTLLM_MONITORING") -}}
 {{- $faults = append $faults (printf "extraEnv: %s has no effect, since this chart sets the address" .name) -}}
 {{- end -}}
+{{- if and (eq .name "HF_HUB_OFFLINE") $.Values.models.offline -}}
+{{- $faults = append $faults "extraEnv: HF_HUB_OFFLINE is set by models.offline" -}}
+{{- end -}}
+{{- if has .name $variables -}}
+{{- $faults = append $faults (printf "extraEnv: %s is there twice" .name) -}}
+{{- end -}}
+{{- $variables = append $variables .name -}}
 {{- end -}}
 {{ toJson $faults }}
 {{- end }}
@@ -161,55 +201,18 @@
 {{- $faults = append $faults (printf "models.cache.accessModes: several pods cannot share a claim of %s; take ReadWriteMany, or one replica" (join ", " $cache.accessModes)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $cache.size (not (or (has "ReadWriteOnce" $cache.accessModes) (has "ReadWriteMany" $cache.accessModes) (has "ReadWriteOncePod" $cache.accessModes))) -}}
+{{- $faults = append $faults "models.cache.accessModes: nobody could write to the claim that is made; take ReadWriteMany or ReadWriteOnce" -}}
+{{- end -}}
+{{- with .Values.models.image -}}
+{{- if and .subPath (not .reference) -}}
+{{- $faults = append $faults "models.image.subPath: is of an image, and models.image.reference names none" -}}
+{{- else if and .subPath (semverCompare ">=1.31-0 <1.33-0" $.Capabilities.KubeVersion.Version) -}}
+{{- $faults = append $faults (printf "models.image.subPath: needs Kubernetes 1.33; this is %s" $.Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.models.image.reference (semverCompare "<1.31-0" .Capabilities.KubeVersion.Version) -}}
 {{- $faults = append $faults (printf "models.image: needs Kubernetes 1.35, or 1.31 with the feature gate ImageVolume; this is %s" .Capabilities.KubeVersion.Version) -}}
-{{- end -}}
-{{ toJson $faults }}
-{{- end }}
-
-{{- define "abstractllm.check.service" -}}
-{{- $faults := list -}}
-{{- if eq .Values.form "service" -}}
-{{- $drain := .Values.drain -}}
-{{- $needed := add $drain.preStopSeconds $drain.graceSeconds 2 -}}
-{{- if not (kindIs "invalid" $drain.terminationGracePeriodSeconds) -}}
-{{- if lt ($drain.terminationGracePeriodSeconds | int) ($needed | int) -}}
-{{- $faults = append $faults (printf "drain.terminationGracePeriodSeconds: is %d, and preStopSeconds (%d), graceSeconds (%d) and two need %d; answers would be cut off" ($drain.terminationGracePeriodSeconds | int) ($drain.preStopSeconds | int) ($drain.graceSeconds | int) $needed) -}}
-{{- end -}}
-{{- end -}}
-{{- with .Values.autoscaling -}}
-{{- if .enabled -}}
-{{- if not (kindIs "invalid" $.Values.replicas) -}}
-{{- $faults = append $faults "replicas: is the autoscaler's business; leave it out, or autoscaling.enabled" -}}
-{{- end -}}
-{{- if gt (.minReplicas | int) (.maxReplicas | int) -}}
-{{- $faults = append $faults (printf "autoscaling.minReplicas: is %d, more than maxReplicas, %d" (.minReplicas | int) (.maxReplicas | int)) -}}
-{{- end -}}
-{{- if not $.Values.monitoring.enabled -}}
-{{- $faults = append $faults "autoscaling: the metric of the waiting requests is read from the monitoring port; set monitoring.enabled" -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- with .Values.podDisruptionBudget -}}
-{{- if and .enabled (not (kindIs "invalid" .minAvailable)) -}}
-{{- if not (kindIs "invalid" .maxUnavailable) -}}
-{{- $faults = append $faults "podDisruptionBudget: set minAvailable or maxUnavailable, not both" -}}
-{{- end -}}
-{{- $pods := ternary $.Values.autoscaling.minReplicas (ternary 1 $.Values.replicas (kindIs "invalid" $.Values.replicas)) $.Values.autoscaling.enabled | int -}}
-{{- if or (eq (toString .minAvailable) "100%") (and (not (kindIs "string" .minAvailable)) (ge (.minAvailable | int) $pods)) -}}
-{{- $faults = append $faults (printf "podDisruptionBudget.minAvailable: is %v of %d, so that no pod could ever be evicted and no node drained" .minAvailable $pods) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.monitoring.enabled) -}}
-{{- $faults = append $faults "monitoring.serviceMonitor: there is nothing to scrape; set monitoring.enabled" -}}
-{{- end -}}
-{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callers) -}}
-{{- $faults = append $faults "networkPolicy.callers: lets nobody in; name those who may call, or {podSelector: {}} for the namespace" -}}
-{{- end -}}
-{{- if and .Values.networkPolicy.enabled .Values.monitoring.serviceMonitor.enabled (not .Values.networkPolicy.scrapers) -}}
-{{- $faults = append $faults "networkPolicy.scrapers: lets nobody in, so that Prometheus could not scrape what monitoring.serviceMonitor tells it to; name its pods" -}}
-{{- end -}}
 {{- end -}}
 {{ toJson $faults }}
 {{- end }}
@@ -234,6 +237,19 @@
 {{- range $name := list "podAnnotations" "podLabels" "nodeSelector" "tolerations" "affinity" "priorityClassName" "runtimeClassName" -}}
 {{- if get $.Values $name -}}
 {{- $faults = append $faults (printf "%s: is of the pod that the sidecar is in, which another chart makes" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (kindIs "invalid" .Values.drain.terminationGracePeriodSeconds) -}}
+{{- $faults = append $faults "drain.terminationGracePeriodSeconds: is of the pod that the sidecar is in, which another chart makes" -}}
+{{- end -}}
+{{- range $name := list "minAvailable" "maxUnavailable" -}}
+{{- if not (kindIs "invalid" (get $.Values.podDisruptionBudget $name)) -}}
+{{- $faults = append $faults (printf "podDisruptionBudget.%s: is of the pods that the sidecar is in, which another chart makes" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "name" "annotations" -}}
+{{- if get $.Values.serviceAccount $name -}}
+{{- $faults = append $faults (printf "serviceAccount.%s: is of the pod that the sidecar is in, which another chart makes" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- if .Values.image.pullSecrets -}}

@@ -8,8 +8,12 @@
 {{- ternary "[::]" "0.0.0.0" .Values.ipv6 -}}
 {{- end }}
 
+{{- define "abstractllm.socketFolder" -}}
+{{ .Values.sidecar.folder | trimSuffix "/" }}
+{{- end }}
+
 {{- define "abstractllm.socket" -}}
-{{ .Values.sidecar.folder }}/abstractllm.sock
+{{ include "abstractllm.socketFolder" . }}/abstractllm.sock
 {{- end }}
 
 {{- define "abstractllm.listen" -}}
@@ -69,7 +73,7 @@ tls:
   {{- with .Values.tls.subjects }}
   subjects:
     {{- range . }}
-    {{ .name | quote }}: {{ .role }}
+    {{ .name | toJson }}: {{ .role }}
     {{- end }}
   {{- end }}
 {{- end }}

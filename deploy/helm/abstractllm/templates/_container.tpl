@@ -1,11 +1,14 @@
 {{/* What both forms have in common: everything of the container but its name, its probes and its hooks. */}}
 {{- define "abstractllm.container" -}}
-image: {{ include "abstractllm.image" . }}
+image: {{ include "abstractllm.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: [serve, --config, /etc/abstractllm/config/llms.yaml]
-{{- if or .Values.models.offline .Values.extraEnv (include "abstractllm.cacheClaim" .) }}
+{{- $setsTmpdir := false }}
+{{- range .Values.extraEnv }}{{ if eq .name "TMPDIR" }}{{ $setsTmpdir = true }}{{ end }}{{ end }}
+{{- $ownTmpdir := and (include "abstractllm.cacheClaim" .) (not $setsTmpdir) }}
+{{- if or .Values.models.offline .Values.extraEnv $ownTmpdir }}
 env:
-  {{- if include "abstractllm.cacheClaim" . }}
+  {{- if $ownTmpdir }}
   {{- /* The image's own place for temporary files is the folder of the models, which is another pod's, too. */}}
   - {name: TMPDIR, value: /tmp}
   {{- end }}
@@ -20,9 +23,9 @@ env:
 {{- if or $keys.existingSecret $keys.values .Values.extraEnvFrom }}
 envFrom:
   {{- if $keys.existingSecret }}
-  - secretRef: {name: {{ $keys.existingSecret }}}
+  - secretRef: {name: {{ $keys.existingSecret | quote }}}
   {{- else if $keys.values }}
-  - secretRef: {name: {{ include "abstractllm.fullname" . }}-provider-keys}
+  - secretRef: {name: {{ printf "%s-provider-keys" (include "abstractllm.fullname" .) | quote }}}
   {{- end }}
   {{- with .Values.extraEnvFrom }}
   {{- toYaml . | nindent 2 }}
@@ -35,8 +38,10 @@ ports:
 {{- end }}
 resources:
   {{- include "abstractllm.resources" . | nindent 2 }}
+{{- with .Values.securityContext }}
 securityContext:
-  {{- toYaml .Values.securityContext | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 volumeMounts:
   {{- include "abstractllm.mounts" . | nindent 2 }}
 {{- end }}
@@ -56,7 +61,7 @@ volumeMounts:
 {{- end }}
 
 {{- define "abstractllm.resources" -}}
-{{- $resources := deepCopy .Values.resources -}}
+{{- $resources := deepCopy (default (dict) .Values.resources) -}}
 {{- if .Values.gpu.count -}}
 {{- $limits := merge (dict .Values.gpu.resource (.Values.gpu.count | int)) (default (dict) $resources.limits) -}}
 {{- $_ := set $resources "limits" $limits -}}
@@ -77,7 +82,7 @@ volumeMounts:
 {{- end }}
 {{- end }}
 {{- if eq .Values.form "sidecar" }}
-- {name: {{ $prefix }}socket, mountPath: {{ .Values.sidecar.folder }}}
+- {name: {{ $prefix }}socket, mountPath: {{ include "abstractllm.socketFolder" . | quote }}}
 {{- end }}
 - {name: {{ $prefix }}tmp, mountPath: /tmp}
 {{- /* Models, and what is compiled for the GPU: all that the image writes beside /tmp. */}}
@@ -85,10 +90,10 @@ volumeMounts:
 {{- with .Values.models.image }}
 {{- if .reference }}
 - name: {{ $prefix }}model-image
-  mountPath: {{ .mountPath }}
+  mountPath: {{ .mountPath | quote }}
   readOnly: true
   {{- with .subPath }}
-  subPath: {{ . }}
+  subPath: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -100,18 +105,18 @@ volumeMounts:
 {{- define "abstractllm.volumes" -}}
 {{- $prefix := include "abstractllm.volume" . -}}
 - name: {{ $prefix }}config
-  configMap: {name: {{ include "abstractllm.fullname" . }}-config}
+  configMap: {name: {{ printf "%s-config" (include "abstractllm.fullname" .) | quote }}}
 {{- with include "abstractllm.tokensSecret" . }}
 - name: {{ $prefix }}tokens
   {{- /* In a pod without the group of these files; they hold hashes alone. */}}
-  secret: {secretName: {{ . }}, defaultMode: {{ ternary "0444" "0440" (eq $.Values.form "sidecar") }}}
+  secret: {secretName: {{ . | quote }}, defaultMode: {{ ternary "0444" "0440" (eq $.Values.form "sidecar") }}}
 {{- end }}
 {{- if include "abstractllm.tlsSecret" . }}
 - name: {{ $prefix }}tls
-  secret: {secretName: {{ include "abstractllm.tlsSecret" . }}, defaultMode: 0440}
+  secret: {secretName: {{ include "abstractllm.tlsSecret" . | quote }}, defaultMode: 0440}
 {{- with .Values.tls.clientCA.existingSecret }}
 - name: {{ $prefix }}client-ca
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- if eq .Values.form "sidecar" }}
@@ -122,9 +127,9 @@ volumeMounts:
   emptyDir: {}
 - name: {{ $prefix }}cache
   {{- if include "abstractllm.cacheClaim" . }}
-  persistentVolumeClaim: {claimName: {{ include "abstractllm.cacheClaim" . }}}
+  persistentVolumeClaim: {claimName: {{ include "abstractllm.cacheClaim" . | quote }}}
   {{- else if .Values.models.cache.sizeLimit }}
-  emptyDir: {sizeLimit: {{ .Values.models.cache.sizeLimit }}}
+  emptyDir: {sizeLimit: {{ .Values.models.cache.sizeLimit | quote }}}
   {{- else }}
   emptyDir: {}
   {{- end }}

@@ -1,30 +1,47 @@
 {{/* The name of the chart's objects: the release's, and the chart's unless the release has it already. */}}
 {{- define "abstractllm.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- $full = default $full .Values.fullnameOverride -}}
+{{- /* There is room for what the names of single objects end with. Of names that only end differently a hash stays. */ -}}
+{{- if gt (len $full) 52 -}}
+{{- $full = printf "%s-%s" ($full | trunc 43 | trimAll "-.") ($full | sha256sum | trunc 8) -}}
 {{- end -}}
+{{ $full }}
+{{- end }}
+
+{{/* Of the metadata of every object: a name, which begins with that of all, and the namespace. */}}
+{{- define "abstractllm.named" -}}
+{{- $context := index . 0 -}}
+name: {{ printf "%s%s" (include "abstractllm.fullname" $context) (index . 1) | quote }}
+namespace: {{ $context.Release.Namespace | quote }}
 {{- end }}
 
 {{/* The labels that pods are selected by, which never change. */}}
 {{- define "abstractllm.selectorLabels" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* The labels of every object. */}}
 {{- define "abstractllm.labels" -}}
-{{ include "abstractllm.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{ include "abstractllm.labelsAnd" (list . (dict)) }}
 {{- end }}
+
+{{/* The same, and further ones, each once: of several with one name the one that is said for the object counts. */}}
+{{- define "abstractllm.labelsAnd" -}}
+{{- $context := index . 0 -}}
+{{- $labels := include "abstractllm.selectorLabels" $context | fromYaml -}}
+{{- $_ := set $labels "app.kubernetes.io/version" $context.Chart.AppVersion -}}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" $context.Release.Service -}}
+{{- $chart := printf "%s-%s" $context.Chart.Name $context.Chart.Version | replace "+" "_" -}}
+{{- $_ := set $labels "helm.sh/chart" ($chart | trunc 63 | trimSuffix "-") -}}
+{{- range $table := list $context.Values.commonLabels (index . 1) -}}
+{{- range $name, $value := $table -}}
+{{- $_ := set $labels $name $value -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $labels }}
 {{- end }}
 
 {{/* The beginning of the names of a pod's volumes: the sidecar's name in a pod of another chart, else nothing. */}}

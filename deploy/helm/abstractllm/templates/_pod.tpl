@@ -23,11 +23,11 @@ readinessProbe:
 {{- end -}}
 {{- end }}
 
-{{/* True where the claim that this chart makes can be mounted on one node alone. */}}
+{{/* True where the claim that this chart makes can be written to from one node alone. */}}
 {{- define "abstractllm.claimOfOneNode" -}}
 {{- $cache := .Values.models.cache -}}
 {{- if and $cache.size (not $cache.existingClaim) -}}
-{{- if not (or (has "ReadWriteMany" $cache.accessModes) (has "ReadOnlyMany" $cache.accessModes)) }}true{{ end -}}
+{{- if not (has "ReadWriteMany" $cache.accessModes) }}true{{ end -}}
 {{- end -}}
 {{- end }}
 
@@ -54,13 +54,13 @@ affinity:
 topologySpreadConstraints:
   {{- $selector := dict "matchLabels" (include "abstractllm.selectorLabels" . | fromYaml) }}
   {{- range .Values.topologySpreadConstraints }}
-  - {{ toYaml (merge (dict) . (dict "labelSelector" $selector)) | nindent 4 | trim }}
+  - {{ toYaml (ternary . (set (deepCopy .) "labelSelector" $selector) (hasKey . "labelSelector")) | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end }}

@@ -23,7 +23,7 @@ and `abstractllm.sidecar.annotations` for the pod template's metadata.
 {{- fail "form: set it to sidecar, in the values of the dependency, where a chart includes abstractllm.sidecar" -}}
 {{- end -}}
 {{- include "abstractllm.check" . -}}
-- name: {{ .Values.sidecar.name }}
+- name: {{ .Values.sidecar.name | quote }}
   # A native sidecar: it is started before the containers, and ended after them; no Job waits for it.
   restartPolicy: Always
   {{- include "abstractllm.container" . | nindent 2 }}
@@ -67,7 +67,7 @@ livenessProbe:
 
 {{- define "abstractllm.sidecar.volumeMounts" -}}
 {{- /* One may call over a folder that is read-only, and nobody can put another socket in its place. */ -}}
-- {name: {{ include "abstractllm.volume" . }}socket, mountPath: {{ .Values.sidecar.folder }}, readOnly: true}
+- {name: {{ include "abstractllm.volume" . }}socket, mountPath: {{ include "abstractllm.socketFolder" . | quote }}, readOnly: true}
 {{- end }}
 
 {{- define "abstractllm.sidecar.volumes" -}}
@@ -76,7 +76,7 @@ livenessProbe:
 
 {{/* The group of the socket, which the containers that call need: it is open to its user and its group alone. */}}
 {{- define "abstractllm.sidecar.podSecurityContext" -}}
-{{- with default .Values.podSecurityContext.fsGroup .Values.securityContext.runAsGroup -}}
+{{- with default (default (dict) .Values.podSecurityContext).fsGroup (default (dict) .Values.securityContext).runAsGroup -}}
 supplementalGroups: [{{ . | int }}]
 {{- if include "abstractllm.cacheClaim" $ }}
 fsGroup: {{ . | int }}
