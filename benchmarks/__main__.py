@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) 
     options = parser.parse_args(arguments)
     if options.list:
         for part in parts:
-            print(f"{part.name:14} {part.title} (at most {part.seconds:.0f} s)")
+            print(f"{part.name:14} {part.title} ({part.seconds:.0f} s, twice that at most)")
         return 0
     names = [name for name in options.parts.replace(" ", ",").split(",") if name]
     if unknown := sorted(set(names) - {part.name for part in parts}):
@@ -63,9 +63,10 @@ def _run(
     """Runs parts, and writes data and page after each of them, so that an abort keeps what there is."""
     end = time.monotonic() + TOTAL_SECONDS
     bad = []
-    for part in chosen:
+    for place, part in enumerate(chosen):
         print(f"{part.name:14} ...", end=" ", flush=True)
-        entry = run_part(part, end - time.monotonic())
+        reserved = sum(other.seconds for other in chosen[place + 1 :])
+        entry = run_part(part, min(2 * part.seconds, end - reserved - time.monotonic()))
         first_line = f": {entry.error.partition(chr(10))[0]}" if entry.error else ""
         print(f"{entry.status} in {entry.seconds:.0f} s{first_line}", flush=True)
         entries[part.name] = entry

@@ -86,10 +86,13 @@ def measure(options: argparse.Namespace) -> Results:
                 _round(name, commands[name], fleets, folder, options, runs[name])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    notes += [
+        f"{TITLES[name]} is not measured: there was no time for it." for name in languages if not runs[name].calls
+    ]
     notes.append(
         f"A fast server answers in {1000 * options.answer_seconds:.0f} ms, the slow one takes {options.slowdown:g} "
         f"times as long. A client makes {options.rate:g} calls a second for {options.seconds:g} seconds, of which the "
-        f"first {_WARM_UP:g} are not counted, {options.rounds} times in each way."
+        f"first {_WARM_UP:g} are not counted."
     )
     notes.append(f"The machine has {os.cpu_count()} cores; the load on them was {os.getloadavg()[0]:.1f} at the end.")
     notes += [

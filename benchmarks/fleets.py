@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from benchmarks.results import Figure, Results, figure, run
-from benchmarks.scaling import least_replicas, warm_up_seconds
+from benchmarks.scaling import least_replicas, settled_traffic, warm_up_seconds
 from benchmarks.simulation.replica import Limits, StepTimes
 from benchmarks.simulation.run import Fleet, Outcome, quantile, simulate
 from benchmarks.simulation.traffic import Length, Traffic
@@ -33,6 +34,11 @@ def traffic(rate: float, seconds: float = 20.0, **more: float) -> Traffic:
     return Traffic(rate, seconds, PROMPT, ANSWER, **{"clients": 1000, **more})  # type: ignore[arg-type]
 
 
+def outcome_of(fleet: Fleet, requests: Traffic) -> Outcome:
+    """Returns the simulation of a fleet that has been at work for long."""
+    return simulate(fleet, settled_traffic(fleet, requests).requests())
+
+
 def first_token(outcome: Outcome, requests: Traffic) -> float:
     """Returns the seconds within which 95 % of the first tokens came."""
     return quantile(outcome.first_tokens(warm_up_seconds(requests)), SHARE)
@@ -42,7 +48,7 @@ def needed() -> Iterator[Figure]:
     """Yields the numbers of replicas for a first token in time, by the rate of requests."""
     table = f"Replicas for {SHARE:.0%} of first tokens within {TARGET} s"
     for rate in (40.0, 400.0, 4000.0, 38000.0):
-        requests = traffic(rate, max(6.0, min(200.0, 30_000 / rate)))
+        requests = traffic(rate, max(25.0, min(200.0, 30_000 / rate)))
         outcome = least_replicas(FLEET, requests, TARGET, SHARE, 0.001, precision=0.02)
         count = outcome.fleet.replicas
         yield figure(table, f"{rate:,.0f} requests a second", "replicas", [count], series="needed", at=rate)
@@ -60,10 +66,7 @@ def policies() -> Iterator[Figure]:
         ):
             rate = PER_REPLICA * (100 if share == 0 else 85)
             requests = traffic(rate, 24.0, clients=clients)
-            clients_fleet = replace(FLEET, policy=policy, slow_share=share, slow_factor=3.0)
-            if policy == "weighted":  # one view of the reports, which all clients have alike
-                requests = replace(requests, clients=10)
-            outcome = simulate(clients_fleet, requests.requests())
+            outcome = outcome_of(replace(FLEET, policy=policy, slow_share=share, slow_factor=3.0), requests)
             yield figure(table, name, "s", [first_token(outcome, requests)])
             if outcome.refused:
                 yield figure(table, f"{name}: refused", "%", [100 * outcome.refused / len(outcome.requests)])
@@ -74,7 +77,7 @@ def subsets() -> Iterator[Figure]:
     table = "First token of 95 % within, 400 replicas, each of 400 clients knows some of them"
     requests = traffic(PER_REPLICA * 400, 16.0, clients=400)
     for known in (5, 20, 100):
-        outcome = simulate(replace(FLEET, replicas=400, subset=known), requests.requests())
+        outcome = outcome_of(replace(FLEET, replicas=400, subset=known), requests)
         name = f"{known} replicas, drawn at random"
         yield figure(table, name, "s", [first_token(outcome, requests)])
         if outcome.refused:
@@ -86,7 +89,7 @@ def losses() -> Iterator[Figure]:
     table = "First token of 95 % within, 100 replicas at 80 % of what they can do, while some are away"
     requests = traffic(PER_REPLICA / 0.9 * 80, 24.0)
     for away in (0, 10, 15, 25):
-        outcome = simulate(replace(FLEET, replicas=100 - away), requests.requests())
+        outcome = outcome_of(replace(FLEET, replicas=100 - away), requests)
         yield figure(table, f"{away} are away", "s", [first_token(outcome, requests)], series="turns", at=away)
         if outcome.refused:
             yield figure(table, f"{away} are away: refused", "%", [100 * outcome.refused / len(outcome.requests)])
@@ -94,7 +97,7 @@ def losses() -> Iterator[Figure]:
     for part in (0.5, 0.6, 0.7, 0.8):
         for burst, words in ((1.0, "steady"), (2.0, "bursts of twice the rate")):
             requests = traffic(PER_REPLICA / 0.9 * 20 * part, 80.0, burst=burst, burst_seconds=2.0)
-            outcome = simulate(replace(FLEET, replicas=20), requests.requests())
+            outcome = outcome_of(replace(FLEET, replicas=20), requests)
             yield figure(
                 table, f"{part:.0%}, {words}", "s", [first_token(outcome, requests)], series=words, at=100 * part
             )
@@ -109,7 +112,13 @@ def measure(options: argparse.Namespace) -> Results:
         f"Prompts of {PROMPT.mean} tokens and answers of {ANSWER.mean} in the mean, log-normal, as widely spread; "
         f"{LIMITS.places} places, a queue of {LIMITS.max_queue}, {LIMITS.step_prompt_tokens:,} tokens a step; seed 0."
     ]
-    return Results([*needed(), *policies(), *subsets(), *losses()], {}, notes)
+    with ProcessPoolExecutor(2) as pool:
+        tables = list(pool.map(_figures, (needed, policies, subsets, losses)))
+    return Results([figure for figures in tables for figure in figures], {}, notes)
+
+
+def _figures(table: Callable[[], Iterator[Figure]]) -> list[Figure]:
+    return list(table())
 
 
 def main() -> int:

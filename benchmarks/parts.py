@@ -13,7 +13,7 @@ __all__ = ["PARTS", "TOTAL_SECONDS", "Part", "Plot"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TOTAL_SECONDS = 29 * 60
-"""Seconds that all parts together may take; what is left of them bounds each part as well."""
+"""Seconds that all parts together may take."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Part:
     commands: Sequence[Sequence[str]]
     """The modules that are run, each with its arguments."""
     seconds: float
-    """The time that they have together."""
+    """The time that they have together, however long other parts take; twice as long where earlier ones left some."""
     plots: Sequence[Plot] = ()
     packages: Sequence[str] = ()
     """Packages that must be installed beside those of the tests."""
@@ -75,7 +75,7 @@ PARTS = (
         "one CPU core takes about as long as a large model's on a GPU; every answer has 64 tokens, every prompt 16. "
         "In sampled runs each request has its own temperature, top-k, top-p and seed.",
         [["benchmarks.engine"]],
-        180,
+        130,
         [
             Plot(
                 "Tokens a second",
@@ -100,7 +100,7 @@ PARTS = (
         " Python client's stubs. `scripted` is an LLM without a model that says its text at once, so that only the "
         "way is measured; the model is the engine's.",
         [["benchmarks.server"]],
-        240,
+        190,
         [Plot("Calls a second, without a model", "Calls a second, without a model", subtitle="More is better.")],
     ),
     Part(
@@ -109,7 +109,7 @@ PARTS = (
         "64 streams at once over one client, of a server without a model that says each prompt back in 200 pieces. "
         "Client and server share the machine's cores, so that a client which needs less leaves the server more.",
         [["benchmarks.clients", "--rounds", "3"]],
-        200,
+        140,
         [Plot("Pieces a second", "Streamed pieces a second, by client", subtitle="64 streams. More is better.")],
     ),
     Part(
@@ -118,7 +118,7 @@ PARTS = (
         "A real HTTP server that speaks Chat Completions, in a process of its own, answers at once. It is called by "
         "OpenAI's SDK directly, through our server, and through LiteLLM's proxy, which the same SDK calls.",
         [["benchmarks.overhead", "--litellm", "build/litellm", "--rounds", "2", "--seconds", "1.5"]],
-        240,
+        150,
         [Plot("Calls a second", "Calls a second before one upstream", subtitle="More is better.")],
     ),
     Part(
@@ -129,7 +129,7 @@ PARTS = (
         "tokens and at most 512 prompt tokens in a step. The engine alone keeps transformers' own attention, so ours "
         "can be ahead of it.",
         [["benchmarks.serving", "--repetitions", "3"]],
-        400,
+        250,
         [
             Plot(
                 "Tokens a second, 64 clients, prompts of 16 tokens",
@@ -144,7 +144,7 @@ PARTS = (
         "Streaming with metrics that are read every second, all traces sent by OTLP and a log line for each call, over "
         "streaming with none of them: two servers of one model, measured in turn.",
         [["benchmarks.observability", "--rounds", "3", "--tokens", "64", "--answers", "2"]],
-        180,
+        130,
     ),
     Part(
         "memory",
@@ -152,7 +152,7 @@ PARTS = (
         "The server's whole tree of processes, after the first rounds and after further loads and unloads of the demo"
         " model. The long run with 200 loads is `benchmarks.model_memory`'s default.",
         [["benchmarks.model_memory", "--loads", "8", "--warm-up", "3"]],
-        180,
+        110,
     ),
     Part(
         "start",
@@ -160,7 +160,7 @@ PARTS = (
         "From the start of the command to the first health answer and to the demo model's first token; and the import"
         " of the Python client in fresh processes.",
         [["benchmarks.start", "--times", "3"], ["benchmarks.client_import"]],
-        120,
+        80,
         [Plot("Start of the server", "Seconds from the start of the server", subtitle="Less is better.")],
     ),
     Part(
@@ -168,7 +168,7 @@ PARTS = (
         "Ray Serve, over the plain server",
         "Our server before Ray Serve deployments of the same LLMs, over the plain server, in one run.",
         [["benchmarks.ray"]],
-        180,
+        130,
         [Plot("Calls a second", "Calls a second, by Ray Serve and without", subtitle="More is better.")],
         packages=["ray"],
     ),
@@ -177,7 +177,7 @@ PARTS = (
         "Balancing between servers",
         "Several servers behind the clients' own policies, one of them slowed, and the servers' load reports.",
         [["benchmarks.balancing"]],
-        180,
+        190,
         [
             Plot(
                 "95 of 100 calls are answered within",
@@ -193,7 +193,7 @@ PARTS = (
         "through the simulation of `benchmarks.scaling`, with step times measured just before. "
         "[scaling.md](scaling.md) goes on from there to 1,000 replicas.",
         [["benchmarks.scaling_check"], ["benchmarks.limits"]],
-        180,
+        130,
     ),
     Part(
         "fleets",
@@ -201,7 +201,7 @@ PARTS = (
         "Simulated, not measured: the same figures come on every machine. [scaling.md](scaling.md) says how far they "
         "can be trusted, and how to put in figures of your own.",
         [["benchmarks.fleets"]],
-        150,
+        110,
         [
             Plot(
                 "First token of 95 % within, 20 replicas, by the mean load, steady and in bursts of two seconds",

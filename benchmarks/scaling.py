@@ -29,11 +29,13 @@ from benchmarks.simulation.replica import Limits, Request, StepTimes
 from benchmarks.simulation.run import Fleet, Outcome, quantile, simulate
 from benchmarks.simulation.traffic import Length, Traffic
 
-__all__ = ["UnreachableError", "describe", "least_replicas", "warm_up_seconds"]
+__all__ = ["UnreachableError", "describe", "least_replicas", "settled_traffic", "warm_up_seconds"]
 
 _MOST_REPLICAS = 20_000
 _REQUESTS = 60_000
 """Requests of a simulation, where its duration is not named."""
+_ANSWER_TIMES = 6
+"""The least duration of a simulation, in times that an answer takes on a full replica: queues need time to grow."""
 
 
 class UnreachableError(ValueError):
@@ -43,6 +45,19 @@ class UnreachableError(ValueError):
 def warm_up_seconds(traffic: Traffic) -> float:
     """Returns the time at the start that is not counted, in which the replicas fill."""
     return min(30.0, traffic.seconds / 4)
+
+
+def settled_traffic(fleet: Fleet, traffic: Traffic) -> Traffic:
+    """Returns the traffic with the requests that so many replicas have on their way, in the mean."""
+    rate = traffic.rate / fleet.replicas
+    left = 1 - rate * (traffic.prompt.mean * fleet.times.prompt_token + fleet.times.request)
+    growing = float(fleet.limits.places)
+    if left > 0:  # the answers that grow, times their steps, which are longer the more there are
+        growing = 1.0
+        for _ in range(200):
+            step = fleet.times.seconds(max(1, round(growing))) / left
+            growing = min(fleet.limits.places, rate * traffic.answer.mean * step)
+    return replace(traffic, running=round(growing * fleet.replicas))
 
 
 def least_replicas(
@@ -72,17 +87,19 @@ def least_replicas(
         )
 
     def attempt(count: int) -> Outcome | None:
-        outcome = simulate(replace(fleet, replicas=count, subset=min(fleet.subset, count)), traffic.requests())
+        tried = replace(fleet, replicas=count, subset=min(fleet.subset, count))
+        outcome = simulate(tried, settled_traffic(tried, traffic).requests())
         is_enough = outcome.refused <= refused * len(outcome.requests)
         times = outcome.first_tokens(warm_up_seconds(traffic))
         return outcome if is_enough and quantile(times, share) <= first_token else None
 
-    few = max(1, math.floor(traffic.rate * _busy_seconds(fleet, traffic)))  # fewer could not keep up
-    many, best = few, attempt(few)
+    # So many or fewer could not keep up: in a simulation that is short a queue that grows for ever may still be small.
+    few = math.floor(traffic.rate * _busy_seconds(fleet, traffic)) + 1
+    many, best, step = few, attempt(few), max(1, int(precision * few))
     while best is None:
         if many >= _MOST_REPLICAS:
             raise UnreachableError(f"more than {_MOST_REPLICAS:,} replicas would be needed")
-        few, many = many + 1, min(_MOST_REPLICAS, many + max(1, many // 8))
+        few, many, step = many + 1, min(_MOST_REPLICAS, many + step), 2 * step
         best = attempt(many)
     while few < many and many - few > precision * many:
         middle = (few + many) // 2
@@ -113,10 +130,14 @@ def describe(
     """Returns the figures of a simulation."""
     warm_up = warm_up_seconds(traffic)
     first_tokens, waits = outcome.first_tokens(warm_up), outcome.waits(warm_up)
-    every = sum(request.answer_tokens for request in outcome.answered)
     # Those that ended while requests came: at the end the replicas empty.
     tokens = sum(one.answer_tokens for one in outcome.answered if warm_up <= one.ended <= traffic.seconds)
-    steps = sum(replica.steps for replica in outcome.replicas)
+    counted = traffic.seconds - warm_up
+    # Little's law: the requests of a second, times the seconds that each of their answers grows.
+    growing = sum(one.ended - one.first_token for one in outcome.settled(warm_up)) / counted / len(outcome.replicas)
+    fleet = outcome.fleet
+    slow = round(fleet.slow_share * fleet.replicas)
+    capacity = (fleet.replicas - slow + slow / fleet.slow_factor) / _busy_seconds(fleet, traffic)
 
     def line(name: str, unit: str, value: float, bound: Target | None = None) -> Figure:
         return figure(table, name, unit, [value], target=bound)
@@ -134,9 +155,9 @@ def describe(
     return [
         *lines,
         line("requests that were refused", "%", 100 * outcome.refused / max(1, len(outcome.requests))),
-        line("tokens a second, all replicas", "tokens/s", tokens / (traffic.seconds - warm_up)),
-        line("tokens in a step", "", every / max(1, steps)),
-        line("part of the time that a replica works", "%", 100 * outcome.utilization()),
+        line("tokens a second, all replicas", "tokens/s", tokens / counted),
+        line("answers that grow at a time, on each replica", "", growing),
+        line("part of what the replicas can do", "%", 100 * traffic.rate / capacity),
     ]
 
 
@@ -146,10 +167,9 @@ def measure(options: argparse.Namespace) -> Results:
     Raises:
         UnreachableError: If no number of replicas meets the target.
     """
-    seconds = options.seconds or max(20.0, min(600.0, _REQUESTS / options.rate))
     traffic = Traffic(
         options.rate,
-        seconds,
+        options.seconds or 1.0,
         Length(options.prompt, options.prompt_spread, most=options.most),
         Length(options.answer, options.answer_spread, most=options.most),
         options.burst,
@@ -170,14 +190,19 @@ def measure(options: argparse.Namespace) -> Results:
         options.call / 1000,
         options.seed,
     )
+    if not options.seconds:
+        answer = fleet.limits.places * _busy_seconds(fleet, traffic)
+        seconds = max(20.0, min(600.0, _REQUESTS / traffic.rate), _ANSWER_TIMES * answer)
+        traffic = replace(traffic, seconds=math.ceil(seconds))
     share = options.percentile / 100
     target = Target(most=options.first_token) if options.first_token else None
     if options.replicas:
-        outcome = simulate(fleet, traffic.requests())
+        outcome = simulate(fleet, settled_traffic(fleet, traffic).requests())
     else:
         outcome = least_replicas(fleet, traffic, options.first_token, share, options.refused / 100)
     title = f"{options.rate:g} requests a second, {options.policy}"
-    notes = [f"{len(outcome.requests):,} requests in {seconds:.0f} s of simulated time, seed {options.seed}."]
+    came = sum(request.arrived > 0 for request in outcome.requests)
+    notes = [f"{came:,} requests in {traffic.seconds:.0f} s of simulated time, seed {options.seed}."]
     if not options.prompt_token:
         notes.append("Prompts take no time in this: name it by --prompt-token.")
     return Results(describe(outcome, traffic, title, target, share), {}, notes)
@@ -277,7 +302,8 @@ def parser() -> argparse.ArgumentParser:
         way, "--slow", _slow, (0.0, 1.0), "share of slow replicas, and how much slower they are", metavar="SHARE:FACTOR"
     )
     add(way, "--attempts", positive, 1, "tries of a refused request in all; the shipped clients make 5")
-    add(built, "--seconds", above_zero, None, "simulated time; as long as 60,000 requests take, 20 to 600 s, if absent")
+    absent = "as long as 60,000 requests take, 20 to 600 s, and 6 answers at least"
+    add(built, "--seconds", above_zero, None, f"simulated time; if absent {absent}")
     built.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
     return built
 

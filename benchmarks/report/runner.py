@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,8 @@ _GRACE_SECONDS = 25.0
 _SHARE = 0.85
 """The part of its time in which a program should be done with its rounds."""
 _ERROR_CHARACTERS = 1500
+_MARK_VARIABLE = "BENCHMARK_MARK"
+"""The environment variable by which all that a program has started is known."""
 
 
 class PartFailedError(Exception):
@@ -40,7 +43,7 @@ def run_part(part: Part, seconds: float) -> Entry:
 
     Args:
         part: The part.
-        seconds: The time that they have, at most the part's own.
+        seconds: The time that they have.
 
     Returns:
         What was measured, or the failure.
@@ -52,7 +55,7 @@ def run_part(part: Part, seconds: float) -> Entry:
     if error:
         status = "missing"
     else:
-        end = began + min(seconds, part.seconds)
+        end = began + seconds
         try:
             results += [_run(command, end) for command in part.commands]
         except PartFailedError as failure:
@@ -80,12 +83,13 @@ def _run(command: Sequence[str], end: float) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         file, log = Path(folder, "results.json"), Path(folder, "log")
         arguments = [sys.executable, "-m", *command, "--json", str(file)]
-        environment = {**os.environ, SECONDS_VARIABLE: f"{left * _SHARE:.0f}"}
+        mark = secrets.token_hex(16)
+        environment = {**os.environ, SECONDS_VARIABLE: f"{left * _SHARE:.0f}", _MARK_VARIABLE: mark}
         with log.open("w") as output:
             process = subprocess.Popen(
                 arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment
             )
-            with _ended(process):
+            with _ended(process, mark):
                 try:
                     code = process.wait(left)
                 except subprocess.TimeoutExpired:
@@ -100,30 +104,23 @@ def _run(command: Sequence[str], end: float) -> Results:
 
 
 class _ended(contextlib.AbstractContextManager[None]):  # noqa: N801 - read as a function
-    """Ends a program that still runs, and then what is left of its descendants."""
+    """Ends a program that still runs, and then all that it has started: it may have crashed, or left its group."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], mark: str) -> None:
         self._process = process
+        self._mark = mark
 
     def __exit__(self, *_: Any) -> None:
-        if self._process.poll() is not None:
-            return
-        tree = _descendants(self._process.pid)
-        self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE_SECONDS)
-        tree += _descendants(self._process.pid)
-        self._process.kill()
-        self._process.wait()
-        for process in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
-    return []
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_SECONDS)
+            self._process.kill()
+            self._process.wait()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(_MARK_VARIABLE) == self._mark:
+                    process.kill()
 
 
 def _tail(log: Path) -> str:

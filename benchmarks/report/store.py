@@ -56,7 +56,9 @@ def read_store(file: Path) -> dict[str, Entry]:
     try:
         parts = json.loads(file.read_text("utf-8"))["parts"]
         return {name: _read_entry(name, data) for name, data in parts.items()}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except FormError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormError(f"{file.name} is not a file of results: {error!r}") from error
 
 

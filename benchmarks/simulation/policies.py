@@ -122,7 +122,8 @@ class Weighted:
     A weight is the rate of answers over the utilization that our server tells: the requests that it had at a time, over
     its places, times its seconds for a token over the usual ones, and what waits over its places; all of it as of the
     last half minute or so. Reports are as old as the time between two looks at them. Without one a replica counts as
-    the mean of the others.
+    the mean of the others. Every client has the reports of all its replicas, as by a stream of them: by trailers it
+    would have those of replicas that it has called.
     """
 
     refresh_seconds = 1.0
@@ -132,10 +133,13 @@ class Weighted:
         self._weights = [1.0] * len(self._reports)
         self._turns = [(numbers.random(), place) for place in range(len(self._reports))]
         heapq.heapify(self._turns)
+        self._now = 0.0
+        """The turn of the replica that was chosen last."""
 
     def choose(self) -> Replica:
         """Returns the one whose turn is next."""
         turn, place = self._turns[0]
+        self._now = turn
         heapq.heapreplace(self._turns, (turn + 1 / self._weights[place], place))
         return self._reports[place].replica
 
@@ -148,7 +152,15 @@ class Weighted:
         known = [weight for weight in weights if weight > 0]
         if known:
             mean = sum(known) / len(known)
+            before = self._weights
             self._weights = [max(weight or mean, mean * _LEAST_WEIGHT_SHARE) / mean for weight in weights]
+            # What is left until each one's turn grows or shrinks with its weight at once: a client that calls little
+            # would take minutes for the round that it has begun.
+            self._turns = [
+                (self._now + (turn - self._now) * before[place] / self._weights[place], place)
+                for turn, place in self._turns
+            ]
+            heapq.heapify(self._turns)
 
 
 class _Report:

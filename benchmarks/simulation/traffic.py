@@ -44,6 +44,17 @@ class Length:
             value = numbers.lognormvariate(math.log(self.mean) - variance / 2, math.sqrt(variance))
         return min(max(1, round(value)), self.most)
 
+    def left(self, numbers: random.Random) -> int:
+        """Returns what is left of one that is met on its way; longer ones are met more often, by their length."""
+        if self.exponential:
+            whole = numbers.gammavariate(2, self.mean)
+        elif self.spread == 0:
+            whole = self.mean
+        else:
+            variance = math.log(1 + self.spread**2)
+            whole = numbers.lognormvariate(math.log(self.mean) + variance / 2, math.sqrt(variance))
+        return max(1, math.ceil(numbers.random() * min(whole, self.most)))
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -58,6 +69,8 @@ class Traffic:
             1 / (2 burst) of the time.
         burst_seconds: The mean duration of a burst.
         clients: Processes that they come from, each of which balances by itself.
+        running: Requests that are on their way when it begins, their prompts read and a part of their answers given, so
+            that it need not last until the replicas have filled.
         seed: The seed of everything that is drawn.
     """
 
@@ -69,6 +82,7 @@ class Traffic:
     burst_seconds: float = 5.0
     clients: int = 1
     seed: int = 0
+    running: int = 0
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.seconds <= 0 or self.burst < 1 or self.burst_seconds <= 0 or self.clients < 1:
@@ -78,9 +92,12 @@ class Traffic:
             )
 
     def requests(self) -> Iterator[Request]:
-        """Yields the requests in the order of their arrival."""
+        """Yields the requests in the order of their arrival; first those that run already, as of the time 0."""
+        earlier = random.Random(f"{self.seed} running")
+        for number in range(self.running):
+            yield Request(number, 0.0, 1, self.answer.left(earlier), client=earlier.randrange(self.clients))
         arrivals, lengths = random.Random(f"{self.seed} arrivals"), random.Random(f"{self.seed} lengths")
-        for number, arrived in enumerate(self._arrivals(arrivals)):
+        for number, arrived in enumerate(self._arrivals(arrivals), self.running):
             prompt, answer = self.prompt.draw(lengths), self.answer.draw(lengths)
             yield Request(number, arrived, prompt, answer, client=lengths.randrange(self.clients))
 

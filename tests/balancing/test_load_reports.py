@@ -96,14 +96,22 @@ async def test_reports_tell_what_runs_and_waits() -> None:
 
 
 async def test_the_stream_goes_on_at_its_interval_and_not_faster_than_the_server_allows() -> None:
-    async with serving(load_reports={"interval": "300ms"}) as served:
-        for wanted in (None, 0.001):
+    async with serving(load_reports={"interval": "100ms"}) as served:
+
+        async def pause(wanted: float | None) -> float:
+            """The mean time between two reports."""
             stream = stream_of(served.channel, wanted)
+            await stream.read()
             began = asyncio.get_running_loop().time()
-            for _ in range(4):
+            for _ in range(3):
                 assert isinstance(await stream.read(), LoadReport)
-            assert asyncio.get_running_loop().time() - began >= 0.9
             stream.cancel()
+            return (asyncio.get_running_loop().time() - began) / 3
+
+        absent, too_often, rarely = await asyncio.gather(pause(None), pause(0.001), pause(0.4))
+        assert min(absent, too_often) >= 0.095
+        assert rarely >= 0.38
+        assert max(absent, too_often) < rarely  # the longer one is what the request has named
 
 
 async def test_a_connection_has_few_streams_and_one_that_ends_makes_room() -> None:

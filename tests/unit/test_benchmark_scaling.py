@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 
 from benchmarks import fleets
 from benchmarks.limits import addresses, dns_answer
-from benchmarks.scaling import UnreachableError, least_replicas, parser, warm_up_seconds
+from benchmarks.scaling import UnreachableError, describe, least_replicas, parser, settled_traffic, warm_up_seconds
 from benchmarks.simulation.replica import Limits, StepTimes
 from benchmarks.simulation.run import Fleet, quantile, simulate
 from benchmarks.simulation.traffic import Length, Traffic
@@ -98,10 +99,49 @@ def test_one_replica_less_would_not_be_enough() -> None:
     assert count > 2
 
     def time_of(replicas: int) -> float:
-        outcome = simulate(replace(FLEET, replicas=replicas), traffic.requests())
+        fleet = replace(FLEET, replicas=replicas)
+        outcome = simulate(fleet, settled_traffic(fleet, traffic).requests())
         return quantile(outcome.first_tokens(warm_up_seconds(traffic)), 0.95)
 
     assert time_of(count) <= 0.3 < time_of(count - 1)
+
+
+def test_replicas_that_are_enough_can_keep_up_however_short_the_simulation_is() -> None:
+    """A queue that grows for ever is small at first."""
+    rate = 400.0
+    best = least_replicas(fleets.FLEET, fleets.traffic(rate, 6.0), fleets.TARGET, fleets.SHARE, 0.001)
+    places, step = fleets.LIMITS.places, fleets.STEPS.seconds(fleets.LIMITS.places)
+    seconds = fleets.ANSWER.mean * step / places + fleets.PROMPT.mean * fleets.STEPS.prompt_token
+    assert rate / best.fleet.replicas < 1 / seconds
+
+
+def test_a_simulation_begins_with_replicas_that_have_been_at_work() -> None:
+    """Else it would have to last until they have filled: minutes, where an answer takes one."""
+    fleet = replace(FLEET, replicas=4, times=StepTimes(((1, 0.2), (32, 0.6)), 0.001))
+    traffic = Traffic(1.9, 600, Length(64, 1), Length(100, 1), seed=4)
+    settled = settled_traffic(fleet, traffic)
+    assert 0.5 * 128 < settled.running < 128
+
+    def running(requests: Traffic, second: float) -> int:
+        """The number of answers that grow at a time."""
+        run = simulate(fleet, requests.requests())
+        return sum(one.first_token <= second < one.ended for one in run.answered)
+
+    later = statistics.fmean(running(settled, second) for second in (300, 400, 500))
+    assert running(settled, 5) == pytest.approx(later, rel=0.3)
+    assert running(traffic, 5) < 0.3 * later
+
+
+def test_the_load_is_the_part_of_what_the_replicas_can_do() -> None:
+    """Half of them are twice as slow: together they do what three equal ones do."""
+    fleet = replace(FLEET, replicas=4, slow_share=0.5, slow_factor=2)
+    traffic = Traffic(20, 300, Length(64, 1), Length(64, 1), seed=4)
+    outcome = simulate(fleet, settled_traffic(fleet, traffic).requests())
+    lines = {one.name: one.value for one in describe(outcome, traffic, "T")}
+    one = 1 / (64 * 0.030 / 32 + 64 * 0.0001)
+    assert lines["part of what the replicas can do"] == pytest.approx(100 * 20 / (3 * one))
+    assert lines["tokens a second, all replicas"] == pytest.approx(20 * 64, rel=0.1)
+    assert 0 < lines["answers that grow at a time, on each replica"] <= 32
 
 
 def test_a_target_that_cannot_be_met_is_said_to_be_so() -> None:

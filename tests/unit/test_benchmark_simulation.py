@@ -154,6 +154,16 @@ def test_log_normal_lengths_have_their_mean_and_spread() -> None:
     assert statistics.pstdev(lengths) == pytest.approx(400, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("length", "mean"),
+    [(Length(200), 100), (Length(200, exponential=True), 200), (Length(200, 1.0), 200), (Length(200, 0.5), 125)],
+)
+def test_what_is_left_of_answers_on_their_way_is_as_long_as_renewal_theory_says(length: Length, mean: float) -> None:
+    """The mean square over twice the mean."""
+    numbers = random.Random(2)
+    assert statistics.fmean(length.left(numbers) for _ in range(20_000)) == pytest.approx(mean, rel=0.05)
+
+
 def test_the_same_seed_gives_the_same_times_and_another_one_others() -> None:
     def first_tokens(seed: int) -> list[float]:
         fleet = Fleet(5, StepTimes(((1, 0.01), (8, 0.02))), policy="weighted", seed=seed)
@@ -171,6 +181,15 @@ def test_reports_spare_a_slow_replica_and_turns_do_not() -> None:
         waits[policy] = quantile(run.first_tokens(warm_up=30), 0.95)
     assert waits["weighted"] < 0.5 * waits["round-robin"]
     assert waits["least-loaded"] < 0.5 * waits["round-robin"]
+
+
+def test_reports_spare_a_slow_replica_though_each_client_calls_little() -> None:
+    """Less than once for each replica: a client that goes through all of them first would have weights for nothing."""
+    times = StepTimes(((1, 0.01), (16, 0.02)))
+    fleet = Fleet(20, times, Limits(16, 1000), "weighted", slow_share=0.1, slow_factor=5)
+    traffic = Traffic(80, 60, Length(16), Length(50, 0.5), clients=400, seed=2)
+    run = simulate(fleet, traffic.requests())
+    assert statistics.fmean(one.replica < 2 for one in run.settled(20)) < 0.03  # in turn: a tenth
 
 
 def test_step_times_are_read_on_straight_lines() -> None:
