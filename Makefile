@@ -75,7 +75,7 @@ bench: .venv/.installed ## Measure everything in under 30 minutes and write docs
 docs: .venv/.installed ## Write the Python reference to build/docs
 	$(BIN)/pdoc --docformat google --output-directory build/docs abstractllm abstractllm_client '!abstractllm.providers.huggingface.worker'
 
-packages: .venv/.installed ## Build what is published into dist/: Python, Java, npm, a Go module proxy
+packages: .venv/.installed ## Build what is published into dist/: Python, Java, npm, a Go module proxy, the Helm chart
 	$(BIN)/python tools/packages.py
 
 release: .venv/.installed ## As packages, with bills of materials, provenance and digests, from a clean checkout (IMAGES=1)

@@ -4,6 +4,7 @@
     dist/java/     jar, sources, documentation and POM of io.abstractllm:abstractllm-client
     dist/node/     the npm tarball of @abstractllm/client
     dist/go/       a folder that is a Go module proxy: GOPROXY=file://.../dist/go
+    dist/helm/     the Helm chart
 
 Everything is built from what git tracks, or from what the language's own tool chooses of it.
 """
@@ -72,7 +73,7 @@ def python(output: Path) -> None:
 
 
 def redate(archive: Path) -> None:
-    """Gives the files of a source distribution one date, owner and order: the same files make the same archive."""
+    """Gives the files of an archive one date, owner and order: the same files make the same archive."""
     date = int(datetime.fromisoformat(build_time()).timestamp())
     with tarfile.open(archive) as old:
         contents = [(member, old.extractfile(member)) for member in old.getmembers() if member.isfile()]
@@ -135,8 +136,10 @@ def go(output: Path) -> None:
 
 
 def helm(output: Path) -> None:
-    """Packs the Helm chart."""
+    """Packs the Helm chart, dated as the others are: Helm itself dates its files with the moment of packing."""
     run(sys.executable, "-m", "tools.charts", "--package", str(output), folder=ROOT)
+    for archive in output.glob("*.tgz"):
+        redate(archive)
 
 
 LANGUAGES: dict[str, Callable[[Path], None]] = {"python": python, "java": java, "node": node, "go": go, "helm": helm}

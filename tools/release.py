@@ -1,10 +1,10 @@
 """Builds a release and says what it was built from: `make release`, then `python -m tools.release --verify dist`.
 
-    dist/python/ java/ node/ go/    the packages, as `make packages` builds them
-    dist/sbom/                      the bill of materials of each image, in CycloneDX's JSON
-    dist/images/                    with --images: the digest of each image that was built
-    dist/provenance.json            a statement of in-toto with SLSA's provenance, version 1
-    dist/SHA256SUMS                 the digest of every file, for sha256sum --check
+    dist/python/ java/ node/ go/ helm/    the packages, as `make packages` builds them
+    dist/sbom/                            the bill of materials of each image, in CycloneDX's JSON
+    dist/images/                          with --images: the digest of each image that was built
+    dist/provenance.json                  a statement of in-toto with SLSA's provenance, version 1
+    dist/SHA256SUMS                       the digest of every file, for sha256sum --check
 
 The statement names every file by its digest, the commit, the locks and the base images, the commands and the versions
 of the tools. It is not signed: whoever publishes signs it with the key, or the identity, that users know (RELEASE.md).
@@ -33,7 +33,7 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:abstractllm:make-release:v1"
 LOCAL_BUILDER = "urn:abstractllm:builder:local"
-LANGUAGES = ("python", "java", "node", "go")
+LANGUAGES = ("python", "java", "node", "go", "helm")
 PROVENANCE = "provenance.json"
 SUMS = "SHA256SUMS"
 TOOLS = {

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from tests.deploy.dockerfile import ROOT
+from tools import helm, packages
 from tools.images import sbom
 from tools.images.locks import read
 from tools.images.source import Revision, version
 from tools.images.variants import IMAGES, OURS, Variant
-from tools.release import builder, faults, remote
+from tools.release import LANGUAGES, builder, faults, remote
 
 pytestmark = pytest.mark.timeout(400)
 
 VERSION = version()
+BUILT = ("go", "helm") if shutil.which("go") else ("go",)
+"""Those packages that are built in a moment; Go builds Helm."""
 REVISION = Revision("0" * 40, 1_790_000_000, VERSION)
 DOCKER = """#!/bin/sh
 # Stands in for Docker: notes its arguments, and writes a digest as `docker build --iidfile` does.
@@ -43,6 +46,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
     git("add", "--all", folder=folder)
     git(*identity, "commit", "--quiet", "--allow-empty", "-m", "As it is", folder=folder)
+    if helm.binary() is not None:  # built once, for the clone too
+        (folder / "build").mkdir()
+        (folder / "build/tools").symlink_to(ROOT / "build/tools")
     return folder
 
 
@@ -67,9 +73,9 @@ def release(clone: Path, *words: str, **variables: str) -> subprocess.CompletedP
 
 @pytest.fixture(scope="module")
 def built(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of the clone, with the Go module alone of the packages."""
+    """A release of the clone, with the Go module and the chart alone of the packages."""
     folder = tmp_path_factory.mktemp("built") / "dist"
-    done = release(clone, "--output", str(folder), "go")
+    done = release(clone, "--output", str(folder), *BUILT)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -100,8 +106,23 @@ def test_release_states_what_it_was_built_from(clone: Path, built: Path) -> None
     assert release(clone, "--verify", str(built)).returncode == 0
 
 
+def test_all_packages_are_released(built: Path) -> None:
+    assert set(LANGUAGES) == packages.LANGUAGES.keys()
+    if "helm" in BUILT:
+        names = {entry["name"] for entry in provenance(built)["subject"]}
+        assert f"helm/abstractllm-{VERSION}.tgz" in names
+        chart = built / f"helm/abstractllm-{VERSION}.tgz"
+        program = helm.binary()
+        assert program is not None
+        options = ["template", "llm", str(chart), "--set", "auth.insecure=true"]
+        assert (
+            "kind: Deployment"
+            in subprocess.run([str(program), *options], capture_output=True, text=True, check=True).stdout
+        )
+
+
 def test_the_same_commit_makes_the_same_files(clone: Path, built: Path, tmp_path: Path) -> None:
-    assert release(clone, "--output", str(tmp_path), "go").returncode == 0
+    assert release(clone, "--output", str(tmp_path), *BUILT).returncode == 0
     assert provenance(tmp_path)["subject"] == provenance(built)["subject"]
 
 

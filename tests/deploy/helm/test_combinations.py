@@ -144,9 +144,9 @@ def test_what_a_user_says_of_labels_is_not_added_to(charts: Charts, tmp_path: Pa
     chosen = {"matchExpressions": [{"key": "b", "operator": "Exists"}]}
     values = {**INSECURE, "topologySpreadConstraints": [spread, {**spread, "labelSelector": chosen}]}
     texts = rendered(charts, tmp_path, values, "abstractllm", "llm", "text")
-    own, other = only(texts, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
-    assert other["labelSelector"] == chosen
-    assert own["labelSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "llm"
+    first, second = only(texts, "Deployment")["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert second["labelSelector"] == chosen
+    assert first["labelSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "llm"
 
 
 def test_a_folder_for_temporary_files_may_be_another(charts: Charts, tmp_path: Path) -> None:
