@@ -37,7 +37,7 @@ def running_ray(cpus: int = 8) -> Iterator[str]:
             patch.setenv(name, value)
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.syspath_prepend(str(PLUGIN))
-        cluster.join(ReplicaKeys(ray_cpus=cpus, ray_address="local"))
+        connection = cluster.join(ReplicaKeys(ray_cpus=cpus, ray_address="local"))
         try:
             import ray
 
@@ -46,7 +46,7 @@ def running_ray(cpus: int = 8) -> Iterator[str]:
             with warnings.catch_warnings():
                 # Ray kills the processes that it has started here, and leaves their objects to the collector.
                 warnings.simplefilter("ignore", ResourceWarning)
-                cluster.leave()
+                cluster.leave(connection)
                 gc.collect()
             shutil.rmtree(folder, ignore_errors=True)
             sys.modules.pop("ray_test_providers", None)

@@ -28,7 +28,9 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @contextmanager
-def other_server(folder: Path, ray_address: str, metrics: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def other_server(
+    folder: Path, ray_address: str, metrics: str = "", until: str = "is ready"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server in a process of its own that uses what is deployed, and deploys nothing."""
     file, log = folder / "llms.yaml", folder / "log"
     file.write_text(
@@ -38,7 +40,7 @@ def other_server(folder: Path, ray_address: str, metrics: str = "") -> Iterator[
     command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", str(file)]
     with log.open("w") as output, subprocess.Popen(command, stderr=output, text=True) as process:
         try:
-            wait_until(lambda: "is ready" in log.read_text() or process.poll() is not None, 200)
+            wait_until(lambda: until in log.read_text() or process.poll() is not None, 200)
             text = log.read_text()
             assert process.poll() is None, text
             yield process, text.split("listening on ")[1].split()[0]

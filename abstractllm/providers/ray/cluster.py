@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from abstractllm._core.forks import forget_in_forked_child
 from abstractllm.errors import ConfigurationError
+from abstractllm.providers.ray.errors import UnansweredError
 from abstractllm.providers.ray.reachability import LOCAL, check_reachable, unreachable
 from abstractllm.providers.ray.threads import ThreadOfItsOwn
 
@@ -26,6 +27,13 @@ _STARTS = 4
 _ANSWER_SECONDS = 60.0
 """Time of a cluster that takes connections for answering; Ray's own bound is a quarter of an hour."""
 _LEAVING_SECONDS = 10.0
+_TURN_SECONDS = 20.0
+"""Time of Ray Serve's controller for answering; Ray itself would wait without end."""
+_OUTAGE_SECONDS = 10**6
+"""Time without its head after which Ray ends the process that is connected to it, with all that it does beside."""
+_OUTAGE_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+_NEW_CLUSTER_HINT = "; where another cluster has taken the place of the one that was lost, start this process again"
+T = TypeVar("T")
 _SIGACTION_BYTES = 512
 """More than a `struct sigaction` has on any platform."""
 
@@ -60,6 +68,22 @@ def _own_sigterm() -> Iterator[None]:
             libc.sigaction(int(signal.SIGTERM), before, None)
 
 
+@contextlib.contextmanager
+def _surviving_outages() -> Iterator[None]:
+    """Keeps Ray from ending this process a minute after the cluster's head has gone.
+
+    Ray reads that when it is imported. The processes that it starts are not to have it: they do end.
+    """
+    if _OUTAGE_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[_OUTAGE_VARIABLE] = str(_OUTAGE_SECONDS)
+    try:
+        yield
+    finally:
+        del os.environ[_OUTAGE_VARIABLE]
+
+
 def import_serve() -> tuple[Any, Any]:
     """Returns the modules `ray` and `ray.serve`; importing them takes seconds.
 
@@ -72,7 +96,7 @@ def import_serve() -> tuple[Any, Any]:
     for process in ("HANDLE", "REPLICA"):
         os.environ.setdefault(f"RAY_SERVE_{process}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "2")
     try:
-        with _quiet():
+        with _quiet(), _surviving_outages():
             import ray
             from ray import serve
     except ModuleNotFoundError as error:
@@ -104,6 +128,9 @@ class Cluster:
         self._is_ours = self._is_program_s = False
         # A Ray that is started here is ended by the kernel with the thread that has started it: this one stays.
         self._thread = ThreadOfItsOwn("ray")
+        self._turns = ThreadOfItsOwn("ray serve")
+        self.connection = 0
+        """The number of the connection: another one each time that one is given up because nobody answers."""
 
     def forget(self) -> None:
         """Called in a forked child: the connection is its parent's."""
@@ -114,8 +141,11 @@ class Cluster:
         """True if the Ray ends with this process."""
         return self._is_ours and self._address == LOCAL
 
-    def join(self, keys: ReplicaKeys) -> None:
+    def join(self, keys: ReplicaKeys) -> int:
         """Connects to the cluster, if no other LLM has, and starts Ray Serve there if it does not run.
+
+        Returns:
+            The number of the connection.
 
         Raises:
             ConfigurationError: If Ray is not installed, or the process is connected to another cluster.
@@ -132,6 +162,7 @@ class Cluster:
                 )
             self._wanted = address
             self._users += 1
+            connection = self.connection
         try:
             import_serve()
             check_reachable(address)
@@ -143,15 +174,62 @@ class Cluster:
             except TimeoutError as error:
                 # Ray cannot be interrupted: whoever comes next waits for the same attempt.
                 connecting.cancel()
-                raise unreachable(address, f"it has not answered for {_ANSWER_SECONDS:g} seconds") from error
+                hint = _NEW_CLUSTER_HINT if connection else ""
+                raise unreachable(address, f"it has not answered for {_ANSWER_SECONDS:g} seconds{hint}") from error
         except BaseException:
             with self._lock:
-                self._users -= 1
+                if connection == self.connection:
+                    self._users -= 1
             raise
+        return connection
 
-    def leave(self) -> None:
-        """Gives the connection up, if no other LLM needs it."""
+    def take_turn(self, act: Callable[[], T], seconds: float = _TURN_SECONDS) -> T:
+        """Calls Ray Serve's functions, which are not made for more than one thread.
+
+        Making a deployment's options enters a module in cloudpickle's process-wide set and takes it out again, which
+        fails where another thread has taken it out before (`RequestRouterConfig` in `ray/serve/config.py`, Ray 2.60).
+
+        Raises:
+            UnansweredError: If Ray does not answer in time; it may wait without end, which then hinders nobody.
+        """
+        turn = self._turns.submit(act)
+        try:
+            return turn.result(seconds)
+        except TimeoutError as error:
+            if turn.done() and not turn.cancelled():
+                raise
+            turn.cancel()
+            raise UnansweredError(
+                f"Ray Serve's controller has not answered for {seconds:g} seconds", retry_after=1.0
+            ) from error
+
+    def give_up(self, connection: int) -> None:
+        """Counts a connection as lost on which nobody answers: whoever uses it has to join again.
+
+        Ray stays connected: it comes back with the same cluster, and leaving it would end this process, since threads
+        of Ray Serve go on asking it (2.60). Only a process that starts anew can use another cluster of that address.
+
+        Args:
+            connection: Its number; nothing happens if it has been given up already.
+        """
         with self._lock:
+            if connection != self.connection:
+                return
+            self.connection += 1
+            self._users = 0
+            # The thread may wait without end.
+            self._turns = ThreadOfItsOwn("ray serve")
+            self._thread = ThreadOfItsOwn("ray") if self._address != LOCAL else self._thread
+
+    def leave(self, connection: int) -> None:
+        """Gives the connection up, if no other LLM needs it.
+
+        Args:
+            connection: Its number.
+        """
+        with self._lock:
+            if connection != self.connection:
+                return
             self._users -= 1
             if not self._users and self._is_ours:
                 with contextlib.suppress(TimeoutError):
@@ -178,16 +256,18 @@ class Cluster:
                 self._is_program_s = not self._is_ours
                 serve.start(proxy_location="Disabled")
         except Exception as error:
-            if self._is_ours and self._users <= 1:
+            if self._is_ours and self._users <= 1 and not self.connection:
                 with contextlib.suppress(Exception):
                     self._disconnect()
             raise unreachable(address, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
     def _disconnect(self) -> None:
-        ray, _ = import_serve()
+        ray, serve = import_serve()
         self._is_ours = False
         with _quiet():
             ray.shutdown()
+        # It keeps the controller that it knew, and would ask that one again.
+        serve.context._set_global_client(None)
 
 
 def _start(ray: Any, address: str, options: dict[str, Any]) -> None:

@@ -6,13 +6,12 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from abstractllm.errors import AbstractLLMError, ModelLoadError
-from abstractllm.providers.ray.cluster import import_serve
+from abstractllm.providers.ray.cluster import cluster, import_serve
 from abstractllm.providers.ray.config import ReplicaKeys, most_running, served_class
 from abstractllm.providers.ray.errors import missing
 from abstractllm.providers.ray.load_failures import error_in
@@ -25,26 +24,22 @@ DEPLOYMENT = "llm"
 _STARTS = 3
 """Times that a replica's start is tried before the deployment counts as failed."""
 _HEALTH_PERIOD, _HEALTH_TIMEOUT = 2.0, 30.0
+_DEPLOYING_SECONDS = 120.0
+"""Time of Ray Serve for taking a deployment over, before a replica of it starts."""
 _LOOK_BACK = 15.0
 """Seconds over which the number of requests is averaged, on which autoscaling acts."""
 _KEYS_OF_SERVERS = ("application", "delete_on_stop", "deploy", "deploy_timeout", "max_waiting", "ray_address")
 """Keys that differ from one server to another, and are not the deployment's."""
 P = ParamSpec("P")
 T = TypeVar("T")
-_in_serve = threading.Lock()
 
 
 def _in_turn(act: Callable[P, T]) -> Callable[P, T]:
-    """Has only one thread at a time in Ray Serve's functions, which are not made for more.
-
-    Making a deployment's options enters a module in cloudpickle's process-wide set and takes it out again, and fails
-    where another thread has taken it out before (`RequestRouterConfig` in `ray/serve/config.py`, Ray 2.60).
-    """
+    """Has a function called in turn with all others that are Ray Serve's, and within bounds."""
 
     @functools.wraps(act)
     def wait_and_act(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _in_serve:
-            return act(*args, **kwargs)
+        return cluster.take_turn(lambda: act(*args, **kwargs))
 
     return wait_and_act
 
@@ -167,9 +162,12 @@ def _actor_options(keys: ReplicaKeys) -> dict[str, Any]:
     return options | {name: value for name, value in optional.items() if value is not None}
 
 
-@_in_turn
 def deploy(definition: Definition, version: tuple[int, int]) -> None:
     """Makes, or replaces, an application, and does not wait until it runs."""
+    cluster.take_turn(lambda: _deploy(definition, version), _DEPLOYING_SECONDS)
+
+
+def _deploy(definition: Definition, version: tuple[int, int]) -> None:
     _, serve = import_serve()
     target = serve.RunTarget(target=application_of(definition, version), name=definition.application, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=True, wait_for_applications_running=False)

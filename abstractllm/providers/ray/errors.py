@@ -15,7 +15,7 @@ from abstractllm.errors import (
     cause_chain,
 )
 
-__all__ = ["missing", "translate", "translating"]
+__all__ = ["UnansweredError", "missing", "translate", "translating"]
 
 RETRY_AFTER = 1.0
 """Seconds after which another replica has taken a dead one's place in what servers know of."""
@@ -30,6 +30,10 @@ _CRASHES = (
 )
 _CANCELLATIONS = ("RequestCancelledError", "TaskCancelledError")
 """Nobody here has asked for it: the replica, or its application, is being ended."""
+
+
+class UnansweredError(ProviderUnavailableError):
+    """Ray's own processes do not answer: the cluster is gone, or cannot be reached any more."""
 
 
 def translate(error: BaseException) -> AbstractLLMError:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from abstractllm.enums import LlmState
-from abstractllm.errors import ServerShuttingDownError
+from abstractllm.errors import ProviderUnavailableError, ServerShuttingDownError
 from abstractllm.providers.ray.cluster import cluster
 from abstractllm.providers.ray.deployment import ApplicationState, Definition, delete, deploy, find, handle_of
-from abstractllm.providers.ray.errors import missing, translate
+from abstractllm.providers.ray.errors import UnansweredError, missing, translate
 from abstractllm.providers.ray.plain import decode
 from abstractllm.providers.ray.settings import Settings, Version
 
@@ -31,6 +32,9 @@ _REPORT_TIMEOUT = 5.0
 _STOPPING_TIMEOUT = 5.0
 _TROUBLES = 3
 """Looks in a row that must fail before Ray counts as gone: its controller may just be starting again."""
+_GONE = "Ray does not answer any more"
+_AGAIN_SECONDS = 5.0
+"""Pause before what may mend itself is tried again, without a request: a server that is not ready gets none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,11 @@ class DeploymentLink:
         """Set when the thread that watches is to end: the LLM is closed, or is deployed anew."""
         self._wakeup = threading.Event()
         self._thread: threading.Thread | None = None
-        self._has_joined = self._has_deployed = self._is_closed = False
+        self._has_deployed = self._is_closed = False
+        self._connection: int | None = None
+        """The number of the connection to the cluster."""
+        self._waits: set[tuple[asyncio.AbstractEventLoop, asyncio.Timeout]] = set()
+        """What requests wait for, which Ray does not tell that the cluster is gone."""
         self._state: tuple[LlmState, str] = (LlmState.UNLOADED, "")
         self._application = ""
         self._handle: Any = None
@@ -105,12 +113,32 @@ class DeploymentLink:
                 raise ServerShuttingDownError("the LLM is closed")
             if self._attempt is None or (self._attempt.done() and self._state[0] is LlmState.FAILED):
                 self._leave_watch()
-                self._attempt = Future()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._attempt, self._end), name=f"ray {self._define().llm}", daemon=True
-                )
-                self._thread.start()
+                return self._start(self._run)
             return self._attempt
+
+    def _start(self, run: Callable[[Future[None], threading.Event], None]) -> Future[None]:
+        """Begins an attempt; called with the lock."""
+        self._attempt = Future()
+        arguments = (self._attempt, self._end)
+        self._thread = threading.Thread(target=run, args=arguments, name=f"ray {self._define().llm}", daemon=True)
+        self._thread.start()
+        return self._attempt
+
+    @contextlib.contextmanager
+    def ending(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Lets a wait for Ray come to its end when the cluster is found to be gone.
+
+        Args:
+            limit: The time limit of the wait, which has none yet.
+        """
+        wait = (asyncio.get_running_loop(), limit)
+        self._waits.add(wait)
+        if self._connection != cluster.connection:
+            _end_wait(limit)
+        try:
+            yield
+        finally:
+            self._waits.discard(wait)
 
     def renew(self) -> None:
         """Has the deployment made anew, since the configuration describes another one; its replicas change in turns."""
@@ -141,9 +169,10 @@ class DeploymentLink:
         if self._thread is not None:
             self._thread.join(_STOPPING_TIMEOUT)
         self._handle, self.reports = None, ()
-        if self._has_joined:
-            self._has_joined = False
-            cluster.leave()
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            cluster.leave(connection)
 
     def look(self) -> None:
         """Looks at the replicas now, from the thread that calls; nothing happens while there are none."""
@@ -159,21 +188,44 @@ class DeploymentLink:
     # In the thread.
 
     def _run(self, attempt: Future[None], end: threading.Event) -> None:
+        self._become(LlmState.LOADING, "connecting to Ray")
+        self._try(attempt, end)
+
+    def _try(self, attempt: Future[None], end: threading.Event) -> None:
         definition = self._define()
         try:
-            self._become(LlmState.LOADING, "connecting to Ray")
-            if not self._has_joined:
-                cluster.join(definition.keys)
-                self._has_joined = True
+            self._join(definition, end)
             self._application = definition.application
             self._open(definition, end)
         except Exception as error:
             failure = translate(error)
-            self._become(LlmState.FAILED, failure.message)
+            if not end.is_set():
+                self._become(LlmState.FAILED, failure.message)
             attempt.set_exception(failure)
+            if isinstance(failure, ProviderUnavailableError):
+                self._try_again(end)
             return
         attempt.set_result(None)
         self._watch(definition, end)
+
+    def _try_again(self, end: threading.Event) -> None:
+        """Begins another attempt after a pause, during which the state stays what it is."""
+        if not end.wait(_AGAIN_SECONDS):
+            with self._lock:
+                if not end.is_set():
+                    self._start(self._try)
+
+    def _join(self, definition: Definition, end: threading.Event) -> None:
+        """Connects to the cluster, unless this LLM is; a connection that was given up is none."""
+        if self._connection == cluster.connection:
+            return
+        connection = cluster.join(definition.keys)
+        with self._lock:
+            if not end.is_set():
+                self._connection = connection
+                return
+        cluster.leave(connection)
+        raise ServerShuttingDownError("the LLM was closed, or is deployed anew")
 
     def _open(self, definition: Definition, end: threading.Event) -> None:
         """Deploys, or finds, the application, and waits until a replica answers."""
@@ -224,6 +276,9 @@ class DeploymentLink:
             self._wakeup.clear()
             if end.is_set():
                 return
+            if self._connection != cluster.connection:  # another LLM has found it gone
+                self._lose(end, _GONE)
+                return
             try:
                 self._look(definition, find(definition.application))
                 troubles = 0
@@ -231,9 +286,24 @@ class DeploymentLink:
                 return
             except Exception as error:
                 troubles += 1
-                if troubles >= _TROUBLES and not end.is_set():
-                    self.reports = ()
-                    self._become(LlmState.FAILED, translate(error).message)
+                if troubles < _TROUBLES or end.is_set():
+                    continue
+                if isinstance(error, UnansweredError) and self._connection is not None:
+                    cluster.give_up(self._connection)
+                    self._lose(end, f"{_GONE}: {error.message}")
+                    return
+                self.reports = ()
+                self._become(LlmState.FAILED, translate(error).message)
+
+    def _lose(self, end: threading.Event, reason: str) -> None:
+        """Ends what waits for a cluster that is gone, and connects again when it is back."""
+        logger.warning("LLM %s: %s", self._define().llm, reason)
+        self.reports = ()
+        self._become(LlmState.FAILED, reason)
+        for loop, limit in self._waits.copy():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_end_wait, limit)
+        self._try_again(end)
 
     def _look(self, definition: Definition, state: ApplicationState) -> None:
         """Looks at the application and its replicas, and brings those up to date that are behind."""
@@ -275,3 +345,8 @@ class DeploymentLink:
         if self._state != (state, reason):
             self._state = (state, reason)
             self._on_change()
+
+
+def _end_wait(limit: asyncio.Timeout) -> None:
+    with contextlib.suppress(RuntimeError):  # it is over already
+        limit.reschedule(asyncio.get_running_loop().time())

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from abstractllm.errors import AbstractLLMError
+from abstractllm.errors import AbstractLLMError, ProviderUnavailableError
 from abstractllm.providers.ray.errors import translate, translating
 from abstractllm.providers.ray.link import DeploymentLink
 from abstractllm.providers.ray.plain import decode, error_of, plain_error
 
 __all__ = ["Replicas"]
+
+
+_GONE_RETRY_AFTER = 5.0
+"""Seconds after which a cluster that was gone is looked for again."""
 
 
 class Replicas:
@@ -55,8 +59,26 @@ class Replicas:
         with translating():
             response = getattr(self._link.handle, method).remote(*arguments)
         with _ended_with_its_caller(response):
-            answer = await response
+            answer = await self._answer(response)
         return _result(answer)
+
+    async def _answer(self, response: Awaitable[Any]) -> Any:
+        """Waits for Ray, which would wait without end for a cluster that is gone.
+
+        Raises:
+            ProviderUnavailableError: If the cluster is found to be gone meanwhile.
+        """
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                with self._link.ending(limit):
+                    return await response
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ProviderUnavailableError(
+                f"the request is lost: {self._link.state[1]}", retry_after=_GONE_RETRY_AFTER
+            ) from None
 
     async def ask_all(self, method: str, *arguments: Any) -> list[Any]:
         """Asks all replicas; those that end meanwhile are left out.
@@ -66,7 +88,8 @@ class Replicas:
         """
         await self.available()
         with translating():
-            answers = await self._link.handle.broadcast(method, *arguments).results_async(return_exceptions=True)
+            response = self._link.handle.broadcast(method, *arguments)
+            answers = await self._answer(response.results_async(return_exceptions=True))
         results: list[Any] = []
         for answer in answers:
             if isinstance(answer, dict):
@@ -84,16 +107,17 @@ class Replicas:
         """
         with translating():
             response = getattr(self._link.handle.options(stream=True), method).remote(*arguments)
-        with _ended_with_its_caller(response):
-            async for item in response:
-                yield item
+        items = aiter(response)
+        with _ended_with_its_caller(response), contextlib.suppress(StopAsyncIteration):
+            while True:
+                yield await self._answer(anext(items))
 
     async def whole(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
         """Asks one replica for a whole answer, as a stream of one item; leaving it ends the replica's work."""
         with translating():
             response = getattr(self._link.handle, method).remote(*arguments)
         with _ended_with_its_caller(response):
-            item = await response
+            item = await self._answer(response)
         yield item
 
 

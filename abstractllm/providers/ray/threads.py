@@ -6,8 +6,11 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, TypeVar
 
 __all__ = ["ThreadOfItsOwn"]
+
+T = TypeVar("T")
 
 
 class ThreadOfItsOwn:
@@ -21,17 +24,17 @@ class ThreadOfItsOwn:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._tasks: queue.SimpleQueue[tuple[Future[None], Callable[[], None]]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_started = False
 
-    def submit(self, act: Callable[[], None]) -> Future[None]:
+    def submit(self, act: Callable[[], T]) -> Future[T]:
         """Has something done as soon as what came before is done; it can be cancelled until then."""
         with self._lock:
             if not self._is_started:
                 self._is_started = True
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        task: Future[None] = Future()
+        task: Future[T] = Future()
         self._tasks.put((task, act))
         return task
 
@@ -40,8 +43,8 @@ class ThreadOfItsOwn:
             task, act = self._tasks.get()
             if task.set_running_or_notify_cancel():
                 try:
-                    act()
+                    result = act()
                 except BaseException as error:
                     task.set_exception(error)
                 else:
-                    task.set_result(None)
+                    task.set_result(result)
