@@ -22,7 +22,7 @@ from tests.clients.toolchains import missing, require
 from tests.waiting import wait_until
 
 LANGUAGES = ("python", "go", "java", "node")
-RATE = 12.0
+RATE = 20.0
 LONGEST = 80.0
 """Seconds for which a program calls at most; it is ended as soon as its test has seen enough."""
 PATIENCE = 50.0
