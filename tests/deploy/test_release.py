@@ -222,6 +222,12 @@ def test_bill_lists_the_lock_and_passes_the_schema(variant: Variant) -> None:
     assert len(licensed) > len(locked) * 0.9
     assert components["grpcio"]["licenses"][0]["license"]["id"] == "Apache-2.0"
     needs = {entry["ref"]: entry.get("dependsOn", []) for entry in told["dependencies"]}
+    # All of it is there because something needs it, the extras of a distribution included.
+    reached, waiting = set(), [told["metadata"]["component"]["bom-ref"]]
+    while waiting:
+        reached.add(one := waiting.pop())
+        waiting += [need for need in needs[one] if need not in reached]
+    assert reached >= {component["bom-ref"] for component in told["components"]}
     server = next(component["bom-ref"] for name, component in components.items() if name == "abstractllm-grpc")
     assert components["grpcio"]["bom-ref"] in needs[server]
     assert components["typing-extensions"]["bom-ref"] in needs[components["grpcio"]["bom-ref"]]

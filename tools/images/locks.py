@@ -107,23 +107,34 @@ def _applies(marker: str, variant: Variant, machine: str) -> bool:
     return not marker or Marker(marker).evaluate(variant.environment(machine))
 
 
-def needed(variant: Variant, machine: str) -> set[str]:
-    """Returns the names of all that an image needs, by what the installed distributions say that they require."""
+def needs(variant: Variant, machine: str) -> dict[str, set[str]]:
+    """Returns what each distribution of an image needs, with the extras that are asked of it.
+
+    The installed distributions say what they require. What the image itself needs is under the empty name.
+    """
     environment = variant.environment(machine)
-    waiting = [(requirement, "") for requirement in variant.requirements()]
+    waiting = [("", requirement, "") for requirement in variant.requirements()]
     seen: set[tuple[str, str]] = set()
+    known: dict[str, set[str]] = {"": set()}
     while waiting:
-        requirement, of_extra = waiting.pop()
+        needing, requirement, of_extra = waiting.pop()
         if requirement.marker and not requirement.marker.evaluate(environment | {"extra": of_extra}):
             continue
         name = canonicalize_name(requirement.name)
         if name in OURS:
             continue
+        known[needing].add(name)
+        known.setdefault(name, set())
         for extra in ("", *requirement.extras):
             if (name, extra) not in seen:
                 seen.add((name, extra))
-                waiting += [(required, extra) for required in _requires(name)]
-    return {name for name, _ in seen if not variant.leaves_out(name)}
+                waiting += [(name, required, extra) for required in _requires(name)]
+    return known
+
+
+def needed(variant: Variant, machine: str) -> set[str]:
+    """Returns the names of all that an image needs, by what the installed distributions say that they require."""
+    return {name for name in needs(variant, machine) if name and not variant.leaves_out(name)}
 
 
 def _requires(name: str) -> list[Requirement]:

@@ -29,10 +29,8 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-from tools.images import source
+from tools.images import locks, source
 from tools.images.locks import Locked, read
 from tools.images.variants import IMAGES, MACHINES, OURS, ROOT, Variant
 
@@ -73,10 +71,13 @@ def bill(variant: Variant, revision: source.Revision) -> str:
         metadata=BomMetaData(component=image, timestamp=datetime.fromtimestamp(revision.seconds, UTC)),
     )
     bom.register_dependency(image, [base, *(components[name] for name in sorted(OURS))])
-    own_needs = {canonicalize_name(requirement.name) for requirement in variant.requirements()}
+    needs = [locks.needs(variant, machine) for machine in MACHINES]
     for name, component in components.items():
-        needs = own_needs if name in OURS else _needs(name, variant)
-        bom.register_dependency(component, [components[need] for need in sorted(needs & components.keys() - {name})])
+        named: set[str] = set().union(*(known.get("" if name in OURS else name, ()) for known in needs))
+        # What the image leaves out stands between: what that needs, and is there, is needed all the same.
+        for absent in named - components.keys():
+            named = named.union(*(known.get(absent, ()) for known in needs))
+        bom.register_dependency(component, [components[need] for need in sorted(named & components.keys() - {name})])
     text = JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
     if faults := check(text):
         raise ValueError(f"the bill of {variant.name}: {faults}")
@@ -134,12 +135,12 @@ def _base(variant: Variant) -> Component:
     )
 
 
-def _installed(name: str, version: str = "") -> Distribution | None:
+def _installed(name: str, version: str) -> Distribution | None:
     try:
         installed = distribution(name)
     except PackageNotFoundError:
         return None
-    return installed if version in ("", installed.version) else None
+    return installed if version == installed.version else None
 
 
 def _licences_of(locked: Locked) -> Iterable[License]:
@@ -156,19 +157,6 @@ def _licences_of(locked: Locked) -> Iterable[License]:
     if stated and "\n" not in stated and len(stated) <= _LONGEST_LICENCE and stated != "UNKNOWN":
         return [_LICENCES.make_from_string(stated)]
     return [_LICENCES.make_with_name(name) for name in names]
-
-
-def _needs(name: str, variant: Variant) -> set[str]:
-    """Returns what a distribution depends on, without its extras."""
-    installed = _installed(name)
-    lines = installed.requires or () if installed else ()
-    environments = [variant.environment(machine) for machine in MACHINES]
-    requirements = [Requirement(line) for line in lines]
-    return {
-        canonicalize_name(requirement.name)
-        for requirement in requirements
-        if requirement.marker is None or any(requirement.marker.evaluate(environment) for environment in environments)
-    }
 
 
 def write(output: Path, revision: source.Revision) -> list[Path]:
