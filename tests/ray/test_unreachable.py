@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from abstractllm.errors import ProviderUnavailableError
 from abstractllm.providers.ray import RayProvider, cluster
-from abstractllm.providers.ray.cluster import Cluster
+from abstractllm.providers.ray.cluster import Cluster, _start
 from abstractllm.providers.ray.errors import UnansweredError
 from abstractllm.providers.ray.link import DeploymentLink
 from abstractllm.providers.ray.replicas import Replicas
@@ -131,17 +131,10 @@ async def test_what_waits_for_a_cluster_that_is_gone_ends(monkeypatch: pytest.Mo
 
 
 def test_ray_does_not_end_this_process_when_its_head_has_gone() -> None:
-    # Ray reads it once, while it is imported; the processes that it starts are to end.
-    code = (
-        "import builtins, os\n"
-        "from abstractllm.providers.ray.cluster import import_serve\n"
-        "name, seen, usual = 'RAY_gcs_rpc_server_reconnect_timeout_s', [], builtins.__import__\n"
-        "def noting(module, *rest):\n"
-        "    if module == 'ray': seen.append(os.environ.get(name))\n"
-        "    return usual(module, *rest)\n"
-        "builtins.__import__ = noting\n"
-        "import_serve()\n"
-        "print(seen[0], name in os.environ)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["1000000", "False"]
+    name, seen = "RAY_gcs_rpc_server_reconnect_timeout_s", []
+    ray = SimpleNamespace(init=lambda **options: seen.append((options["address"], os.environ.get(name))))
+    # Ray reads it when it connects; the processes of a Ray that is started here are to end.
+    for address in ("head:6379", "local"):
+        _start(ray, address, {})
+    assert seen == [("head:6379", "1000000"), ("local", None)]
+    assert name not in os.environ

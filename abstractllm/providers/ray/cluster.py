@@ -72,7 +72,7 @@ def _own_sigterm() -> Iterator[None]:
 def _surviving_outages() -> Iterator[None]:
     """Keeps Ray from ending this process a minute after the cluster's head has gone.
 
-    Ray reads that when it is imported. The processes that it starts are not to have it: they do end.
+    Ray reads that when it connects. The processes of a Ray that is started here are not to have it: they do end.
     """
     if _OUTAGE_VARIABLE in os.environ:
         yield
@@ -96,7 +96,7 @@ def import_serve() -> tuple[Any, Any]:
     for process in ("HANDLE", "REPLICA"):
         os.environ.setdefault(f"RAY_SERVE_{process}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "2")
     try:
-        with _quiet(), _surviving_outages():
+        with _quiet():
             import ray
             from ray import serve
     except ModuleNotFoundError as error:
@@ -277,7 +277,7 @@ def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
     """
     for tries in range(1, _STARTS + 1):
         try:
-            with _own_sigterm():
+            with _own_sigterm(), contextlib.nullcontext() if address == LOCAL else _surviving_outages():
                 ray.init(
                     address=address, configure_logging=False, log_to_driver=False, namespace="abstractllm", **options
                 )
