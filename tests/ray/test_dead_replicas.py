@@ -17,6 +17,7 @@ from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM
 from tests.ray.replicas import ENDLESS, demo, reports, running, until_reports
 from tests.server.support import Serving, failure_of, serving
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("ray_address")]
 STREAMS, WHOLE = 64, 16
@@ -46,7 +47,13 @@ async def test_a_replica_that_is_killed_under_64_streams(caplog: pytest.LogCaptu
         lost = [end for end in ends if isinstance(end, aio.AioRpcError)]
         assert 0 < len(lost) <= victim["running"] + victim["queued"]
         # The log tells which replica each was answered by; of the others no stream is lost.
-        lines = [line for line in caplog.messages if "/StreamGenerate" in line and "replica=" in line]
+        lines: list[str] = []
+
+        def all_are_logged() -> bool:
+            lines[:] = [line for line in caplog.messages if "/StreamGenerate" in line and "replica=" in line]
+            return len(lines) >= STREAMS
+
+        await until(all_are_logged)  # a call's line comes when its caller has its answer
         assert len(lines) == STREAMS
         assert sum(f"replica={victim['replica']} error=ENGINE_CRASHED" in line for line in lines) == len(lost)
         assert [end for end in ends if end not in lost] == ["max_tokens"] * (STREAMS - len(lost))

@@ -24,11 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
 
 from abstractllm_api.v1 import generation_pb2 as pb
+from tests.providers.fake_http import FakeServer
 from tests.reliability.calls import CHECK, DEMO, ENDLESS, GENERATE, STREAM, End, Stub, bearer, request, streamed, unary
 from tests.reliability.figures import Figures, Row, Setting
 from tests.reliability.http2 import RawConnection, header_block
@@ -104,10 +106,10 @@ async def measure(setting: Setting) -> Figures:
         await _settle(soak)
         soak.memory.clear()
         soak.stopped.clear()
-        before = (server.descriptors, server.threads, len(server.children))
+        before = (_descriptors(server, api), server.threads, len(server.children))
         await _run(soak, seconds)
         await _settle(soak)
-        after = (server.descriptors, server.threads, len(server.children))
+        after = (_descriptors(server, api), server.threads, len(server.children))
         read = await scrape(monitoring)
         _judge(figures, soak, before, after, read)
         figures.equal("left at the upstream", api.running, 0)
@@ -241,6 +243,12 @@ async def _settle(soak: Soak) -> None:
         if not _left(read) and await soak.server.is_healthy():
             break
     await asyncio.sleep(5)
+
+
+def _descriptors(server: ServerProcess, api: FakeServer) -> int:
+    """Returns the open file descriptors, without idle connections to the provider: those stay for its next request."""
+    connections = psutil.Process(server.pid).net_connections("tcp")
+    return server.descriptors - sum(bool(one.raddr) and one.raddr.port == urlsplit(api.url).port for one in connections)
 
 
 def _left(read: Scrape) -> dict[str, float]:
