@@ -57,7 +57,8 @@ def _own_sigterm() -> Iterator[None]:
     """Keeps the process's own way of taking SIGTERM.
 
     Ray puts a handler in front of it that writes a stack trace and sets an alarm, which would end a server in the midst
-    of its drain. Only the C library can put it back from another thread than the main one.
+    of its drain, and takes all handlers away when it is left. Only the C library can put it back from another thread
+    than the main one.
     """
     libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(_SIGACTION_BYTES)
     is_known = libc.sigaction(int(signal.SIGTERM), None, before) == 0
@@ -264,7 +265,7 @@ class Cluster:
     def _disconnect(self) -> None:
         ray, serve = import_serve()
         self._is_ours = False
-        with _quiet():
+        with _quiet(), _own_sigterm():
             ray.shutdown()
         # It keeps the controller that it knew, and would ask that one again.
         serve.context._set_global_client(None)
@@ -284,7 +285,8 @@ def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
         except Exception as error:
             if tries == _STARTS or address != LOCAL or "timed out during startup" not in str(error):
                 raise
-            ray.shutdown()
+            with _own_sigterm():
+                ray.shutdown()
         else:
             return
 

@@ -17,6 +17,7 @@ from abstractllm._core.tracing import inject
 from abstractllm.config import ConfigValues, LLMConfig
 from abstractllm.enums import LlmState
 from abstractllm.errors import AbstractLLMError, ConfigurationError, StaleConfigError
+from abstractllm.providers.ray.cluster import resolved_address
 from abstractllm.providers.ray.config import (
     DEFAULT_SERVES,
     ReplicaKeys,
@@ -198,6 +199,7 @@ class RayProvider(ManagedModels):
     async def prepared_for(self, config: LLMConfig, *, replace: bool) -> AsyncIterator[None]:
         """Has the replicas load a model, where it changes, before it is in force; see `AbstractLLMInterface`."""
         before, values = self._settings.values, served_values(config)
+        self._check_address(config)
         keeps_replicas = self._definition_of(config).digest == self._definition_of(self.config).digest
         if self._link.is_idle or not keeps_replicas or values == before or not keys_of(config).deploy:
             yield
@@ -212,6 +214,18 @@ class RayProvider(ManagedModels):
         except BaseException:
             self._take_back(version, before)
             raise
+
+    def _check_address(self, config: LLMConfig) -> None:
+        """Refuses another cluster than the one that the replicas are on: the process can leave it only when it ends."""
+        before, after = (resolved_address(keys_of(one).ray_address) for one in (self.config, config))
+        if before != after and not self._link.is_idle:
+            raise ConfigurationError(
+                f"llms.{self.name}: ray_address: this process is connected to {before}, and can use {after} only "
+                "when it is started again",
+                field="ray_address",
+                limit=before,
+                requested=after,
+            )
 
     def adopt(self, config: LLMConfig) -> None:
         """Puts another configuration in force: in the replicas that there are or, if need be, in others."""
