@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2
 from abstractllm_api.v1 import config_pb2, generation_pb2_grpc
 from abstractllm_client import RemoteLLM
 from tests.ray.replicas import ECHO, echo, reports, until_true
-from tests.server.support import request, serving
+from tests.server.support import failure_of, request, serving
 from tests.waiting import LONGEST_WAIT, until, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -92,6 +92,27 @@ async def test_another_server_uses_the_same_replicas(ray_address: str, tmp_path:
         (after,) = await reports(llm)
         assert after["pid"] == before["pid"]
         assert (await server.generation.Generate(request("still here"))).text == "still here"
+
+
+async def test_servers_that_change_it_at_the_same_time_lose_nothing(ray_address: str) -> None:
+    one, other = echo(application="changed-by-two"), echo(application="changed-by-two", delete_on_stop=True)
+    async with serving({"echo": one}) as first, serving({"echo": other}) as second:
+        await one.load()
+        await other.load()
+        etag = (await second.config.GetConfig(config_pb2.GetConfigRequest())).etag
+        for number in range(5):
+            change = config_pb2.LlmConfig(system_prompt=f"Be kind {number}.")
+            await first.config.SetConfig(config_pb2.SetConfigRequest(config=change))
+            # The second server has not heard of that yet.
+            change = config_pb2.LlmConfig(parameters={"temperature": number / 10})
+            answer = await second.config.SetConfig(config_pb2.SetConfigRequest(config=change))
+            assert answer.config.system_prompt == f"Be kind {number}."
+            (report,) = await reports(other)
+            assert report["values"]["system_prompt"] == f"Be kind {number}."
+            assert report["values"]["parameters"]["temperature"] == number / 10
+        with pytest.raises(aio.AioRpcError) as refused:
+            await second.config.SetConfig(config_pb2.SetConfigRequest(config=change, etag=etag))
+        assert failure_of(refused.value).reason == "STALE_CONFIG"
 
 
 async def test_health_and_metrics_tell_of_the_replicas(ray_address: str) -> None:

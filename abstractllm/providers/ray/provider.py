@@ -175,7 +175,7 @@ class RayProvider(ManagedModels):
         try:
             results = await self._replicas.ask_all("change", list(version), encode(changes))
             if results and all(isinstance(result, StaleConfigError) for result in results):
-                self._link.look_soon()
+                await asyncio.to_thread(self._link.look)  # so that the next try begins with what the other one has made
                 raise self._own_error(results[0])
             if errors := [result for result in results if isinstance(result, AbstractLLMError)]:
                 self._take_back(version, before)

@@ -25,6 +25,8 @@ __all__ = ["ConfigServicer"]
 
 _FIELDS = tuple(field.name for field in pb.LlmConfig.DESCRIPTOR.fields)
 _MOST_NAMES = 40
+_TRIES = 5
+"""Times that a change is tried which is to be made regardless of those that other servers make."""
 _PARAMETERS = tuple(name for name in GENERATION_PARAMETERS if name != "model")
 
 
@@ -65,7 +67,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
                 preview = await llm.preview(changes)
                 await _check_support(llm, preview)
                 if not request.validate_only:
-                    await llm.set_config_async(changes)
+                    preview = await _change(llm, changes, preview, tries=1 if request.etag else _TRIES)
             except ConfigurationError as error:
                 raise InvalidRequestError(
                     f"config.{error.message}",
@@ -117,6 +119,24 @@ def _encode(config: LLMConfig) -> pb.LlmConfig:
     values = {name: getattr(config, name, None) for name in _FIELDS}
     values["parameters"] = config.parameters.set_fields()
     return to_message(pb.LlmConfig, {name: value for name, value in values.items() if value != {}})
+
+
+async def _change(llm: AbstractLLMInterface, changes: dict[str, Any], preview: LLMConfig, tries: int) -> LLMConfig:
+    """Changes a configuration; where another server changes it at the same time, upon what that one has made.
+
+    Returns:
+        The configuration as it is then.
+    """
+    for left in reversed(range(tries)):
+        try:
+            await llm.set_config_async(changes)
+        except StaleConfigError:
+            if not left:
+                raise
+            preview = await llm.preview(changes)
+        else:
+            break
+    return preview
 
 
 def _etag(message: pb.LlmConfig) -> str:
