@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from abstractllm_client import RemoteLLM
+from abstractllm_client import ProviderUnavailableError, RemoteLLM
 from tests.waiting import LONGEST_WAIT, wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -38,13 +38,17 @@ def test_llms_come_and_go_by_reloads_and_the_server_still_drains(ray_address: st
         with RemoteLLM(address, llm=llm, timeout=LONGEST_WAIT) as client:
             return str(client.complete(f"hello {llm}").text)
 
-    write(plain=plain, remote=on_ray)
+    write(plain=plain, remote=on_ray | {"ray_address": "127.0.0.1:1"})
     command = [sys.executable, "-m", "abstractllm_cli", "serve", "--config", str(file)]
     with log.open("w") as output, subprocess.Popen(command, stderr=output) as process:
         try:
             wait_until(lambda: "listening on " in log.read_text() or process.poll() is not None, LONGEST_WAIT)
             assert process.poll() is None, log.read_text()
             address = log.read_text().split("listening on ")[1].split()[0]
+            with pytest.raises(ProviderUnavailableError, match="ray_address: "):
+                ask("remote")
+            reload("changed remote", plain=plain, remote=on_ray)
+            wait_until(lambda: "LLM remote: deployed" in log.read_text(), LONGEST_WAIT)
             assert ask("remote") == "hello remote"
 
             reload("llms.remote: ray_address: ", plain=plain, remote=on_ray | {"ray_address": "127.0.0.1:1"})

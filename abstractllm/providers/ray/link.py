@@ -99,6 +99,11 @@ class DeploymentLink:
         return self._attempt is None
 
     @property
+    def is_connected(self) -> bool:
+        """True if this LLM is connected to the cluster, and it has not been given up as gone."""
+        return self._connection is not None and self._connection == cluster.connection
+
+    @property
     def handle(self) -> Any:
         """The handle of the deployment; None while there is none."""
         return self._handle
@@ -217,7 +222,7 @@ class DeploymentLink:
 
     def _join(self, definition: Definition, end: threading.Event) -> None:
         """Connects to the cluster, unless this LLM is; a connection that was given up is none."""
-        if self._connection == cluster.connection:
+        if self.is_connected:
             return
         connection = cluster.join(definition.keys)
         with self._lock:

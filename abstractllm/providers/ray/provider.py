@@ -216,12 +216,11 @@ class RayProvider(ManagedModels):
             raise
 
     def _check_address(self, config: LLMConfig) -> None:
-        """Refuses another cluster than the one that the replicas are on: the process can leave it only when it ends."""
+        """Refuses another cluster than the one that the replicas are on; one that was never reached can be changed."""
         before, after = (resolved_address(keys_of(one).ray_address) for one in (self.config, config))
-        if before != after and not self._link.is_idle:
+        if before != after and self._link.is_connected:
             raise ConfigurationError(
-                f"llms.{self.name}: ray_address: this process is connected to {before}, and can use {after} only "
-                "when it is started again",
+                f"llms.{self.name}: ray_address: this process is connected to {before}; restart it to use {after}",
                 field="ray_address",
                 limit=before,
                 requested=after,
