@@ -23,6 +23,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is imported and collected stays until the end: passes of the collector over it are a third of the collection.
 gc.disable()
 
+# As in engine processes: threads of OpenMP that spin while they wait take the processors from those they wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).resolve().parents[1]
 _TOGETHER = {
     "tests/behaviour": "behaviour",
