@@ -1,4 +1,7 @@
-"""Answers of the huggingface provider, from real engine processes with tiny random models, against transformers."""
+"""Answers of the huggingface provider with tiny random models, against transformers.
+
+The model of most tests answers in a real engine process; each other architecture, by the same worker in this process.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ from abstractllm.types import (
     TextDelta,
     ToolResult,
 )
+from tests.cases.local.in_process_engine import engines_in_process
 from tests.unit.tiny_models import WINDOW, build, decoded
 
 NO_END = {1: -100.0, 3: -100.0}
@@ -88,7 +92,7 @@ def llm(directory: Path) -> Iterator[AbstractLLMInterface]:
 def test_greedy_tokens_equal_those_of_transformers(architecture: str, chat: bool, tmp_path: Path) -> None:
     build(tmp_path, architecture, chat=chat)
     reference = Reference(tmp_path)
-    with create_llm("huggingface", model=str(tmp_path)) as llm:
+    with engines_in_process(), create_llm("huggingface", model=str(tmp_path)) as llm:
         for prompt in PROMPTS:
             ids = reference.prompt(prompt)
             expected = reference.generate(ids, 40)

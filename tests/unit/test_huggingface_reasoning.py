@@ -1,4 +1,7 @@
-"""Reasoning of local models: split off, counted, switched by the chat template; through real engine processes."""
+"""Reasoning of local models: split off, counted, switched by the chat template.
+
+The model that switches answers in a real engine process, the others by the same worker in this process.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from abstractllm.types import (
     ToolChoice,
     ToolChoiceMode,
 )
+from tests.cases.local.in_process_engine import engines_in_process
 from tests.unit import chat_templates
 from tests.unit.taught_models import Lesson, teach
 from tests.unit.tiny_models import byte_level_tokenizer
@@ -54,21 +58,21 @@ def thinking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractLLMIn
         model=str(teach(tmp_path_factory.mktemp("thinking"), chat_templates.THINKING, lessons, THINK)),
         max_tokens=100,
     ) as llm:
+        llm.generate("Hi!")
         yield llm
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractLLMInterface]:
+def opened(thinking: AbstractLLMInterface, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractLLMInterface]:
+    """A model whose template opens the reasoning; `thinking` has its process already."""
     lessons = [
         Lesson([user("2+2?")], THOUGHT.removeprefix("<think>\n")),
         Lesson([user("Hi!")], "\n</think>\n\nHello."),
         Lesson([user("Add.")], f"Hm.\n</think>\n\n{ADDED}", [ADD]),
     ]
-    with create_llm(
-        "huggingface",
-        model=str(teach(tmp_path_factory.mktemp("opened"), chat_templates.OPENED, lessons)),
-        max_tokens=100,
-    ) as llm:
+    directory = teach(tmp_path_factory.mktemp("opened"), chat_templates.OPENED, lessons)
+    with engines_in_process(), create_llm("huggingface", model=str(directory), max_tokens=100) as llm:
+        llm.generate("Hi!")
         yield llm
 
 
@@ -168,7 +172,10 @@ def test_a_format_or_a_forced_call_holds_only_behind_the_reasoning(name: str, re
 
 
 def test_a_model_that_is_not_batched_reasons_too(thinking: AbstractLLMInterface) -> None:
-    with create_llm("huggingface", model=thinking.config.model, max_tokens=100, max_batch_size=1) as alone:
+    with (
+        engines_in_process(),
+        create_llm("huggingface", model=thinking.config.model, max_tokens=100, max_batch_size=1) as alone,
+    ):
         for parameters in ({}, {"max_tokens": 5}, {"reasoning_effort": "none"}):
             answer, batched = alone.complete("2+2?", **parameters), thinking.complete("2+2?", **parameters)
             assert (answer.message, answer.usage.reasoning_tokens) == (batched.message, batched.usage.reasoning_tokens)

@@ -1,4 +1,7 @@
-"""Tools of local models: from definitions in the prompt to calls in the answer, through real engine processes."""
+"""Tools of local models: from definitions in the prompt to calls in the answer.
+
+The model of most tests answers in a real engine process; those that one test needs, by the same worker in this process.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ from abstractllm.types import (
     ToolChoiceMode,
     ToolResult,
 )
+from tests.cases.local.in_process_engine import engines_in_process
 from tests.unit import chat_templates
 from tests.unit.taught_models import Lesson, teach
 from tests.unit.tiny_models import build, byte_level_tokenizer
@@ -188,7 +192,10 @@ def test_random_models_write_forced_calls_in_their_own_format(name: str, max_bat
     build(tmp_path, "llama", max_position_embeddings=2048)
     (tmp_path / "chat_template.jinja").write_text(getattr(chat_templates, name))
     report = Tool("report", "", json.dumps(REPORT))
-    with create_llm("huggingface", model=str(tmp_path), max_tokens=300, max_batch_size=max_batch_size) as llm:
+    with (
+        engines_in_process(),
+        create_llm("huggingface", model=str(tmp_path), max_tokens=300, max_batch_size=max_batch_size) as llm,
+    ):
         for seed in range(3):
             answer = llm.complete(
                 "hello", tools=[report], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED), seed=seed, temperature=2
@@ -241,9 +248,10 @@ def test_a_fault_of_a_forced_tool_is_named_with_the_tool_and_its_place(template:
         '{"type": "array", "items": {"type": "integer"}, "uniqueItems": true}': "#/properties/p/uniqueItems: ",
         '{"type": "number", "maximum": 9007199254740993}': "#/properties/p/maximum: ",
         '{"type": "array", "items": {"type": "string", "pattern": "(?=a)"}}': "#/properties/p/items/pattern: ",
-        '{"type": "array", "items": {"type": "integer", "multipleOf": 999983}}': "",
     }
-    with create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
+    if template == "HERMES":  # the limit of time is the compiler's, whatever the template
+        faults['{"type": "array", "items": {"type": "integer", "multipleOf": 999983}}'] = ""
+    with engines_in_process(), create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
         for schema, place in faults.items():
             broken = Tool("broken", "", f'{{"properties": {{"p": {schema}}}, "required": ["p"]}}')
             with pytest.raises(InvalidRequestError, match="tool 'broken': ") as refused:
@@ -274,7 +282,7 @@ def test_a_call_is_forced_where_the_marks_are_tokens_that_are_not_special(tmp_pa
             "additionalProperties": False,
         }
         tool = Tool("paint", "", json.dumps(colour))
-        with create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
+        with engines_in_process(), create_llm("huggingface", model=str(tmp_path), max_tokens=300) as llm:
             answer = llm.complete("hello", tools=[tool], tool_choice=ToolChoice(ToolChoiceMode.REQUIRED), temperature=0)
         (call,) = answer.tool_calls
         assert answer.finish_reason is FinishReason.TOOL_CALLS
@@ -336,7 +344,7 @@ def test_a_model_without_tools_refuses_them_by_name_loaded_or_not(tmp_path: Path
         ChatMessage(Role.USER, (Text("hi"),)),
         ChatMessage(Role.ASSISTANT, (ToolCall("1", "weather", "{}"),)),
     ]
-    with create_llm("huggingface", model=str(tmp_path)) as llm:
+    with engines_in_process(), create_llm("huggingface", model=str(tmp_path)) as llm:
         for _ in range(2):
             with pytest.raises(UnsupportedFeatureError) as refused:
                 llm.complete("hello", tools=[WEATHER])
@@ -354,7 +362,7 @@ def test_a_model_whose_markers_are_special_tokens_calls_too(tmp_path: Path) -> N
     lesson = 'Look. [TOOL_CALLS]weather[ARGS]{"city": "Paris"}[TOOL_CALLS]weather[ARGS]{"city": "Rome"}'
     lessons = [Lesson([user("Weather?")], lesson, [DEFINITION])]
     teach(tmp_path, chat_templates.MISTRAL_NEW, lessons, markers)
-    with create_llm("huggingface", model=str(tmp_path), max_tokens=150) as llm:
+    with engines_in_process(), create_llm("huggingface", model=str(tmp_path), max_tokens=150) as llm:
         answer = llm.complete("Weather?", tools=[WEATHER], top_logprobs=0)
         assert [json.loads(call.arguments_json)["city"] for call in answer.tool_calls] == ["Paris", "Rome"]
         assert (answer.text, answer.finish_reason) == ("Look.", FinishReason.TOOL_CALLS)
@@ -362,9 +370,13 @@ def test_a_model_whose_markers_are_special_tokens_calls_too(tmp_path: Path) -> N
 
 
 def test_a_model_that_is_not_batched_gives_the_same_events(llm: AbstractLLMInterface) -> None:
-    with create_llm("huggingface", model=llm.config.model, max_batch_size=1, max_tokens=200) as alone:
-        for prompt in ("Weather in Paris?", "And twice?", "Break it."):
-            assert joined(alone, prompt) == joined(llm, prompt)
+    prompts = ("Weather in Paris?", "And twice?", "Break it.")
+    batched = [joined(llm, prompt) for prompt in prompts]
+    with (
+        engines_in_process(),
+        create_llm("huggingface", model=llm.config.model, max_batch_size=1, max_tokens=200) as alone,
+    ):
+        assert [joined(alone, prompt) for prompt in prompts] == batched
 
 
 def joined(llm: AbstractLLMInterface, prompt: str, **parameters: Any) -> list[tuple[object, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -16,6 +18,8 @@ from abstractllm.providers.huggingface.worker import server
 
 MODELS: dict[str, Any] = {}
 """The loaded models, by the directory or name that they were loaded by."""
+_LONGEST_END = 60.0
+"""Seconds."""
 
 
 class InProcessEngine:
@@ -35,6 +39,7 @@ class InProcessEngine:
     def end(self) -> int:
         self.running.discard(self)
         self.channel.close()
+        self._worker.has_read.wait(_LONGEST_END)
         if self._worker.engine is not None:
             self._worker.engine.stop()
         self.channel.release()
@@ -53,6 +58,17 @@ class InProcessEngine:
 class _Worker(server.Worker):
     engine: Any = None
     """The batch loop, which an engine process takes with it when it ends."""
+
+    def __init__(self, channel: Channel[ToEngine]) -> None:
+        super().__init__(channel)
+        self.has_read = threading.Event()
+        """Set once the reader has come to the end of the channel, where it would end the process."""
+
+    def _read(self) -> None:
+        try:
+            super()._read()
+        finally:
+            self.has_read.set()
 
     def _start_batching(self, model: Any, settings: Any) -> Any:
         MODELS[settings.model] = model
@@ -73,3 +89,11 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "EngineProcess", InProcessEngine)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+
+
+@contextmanager
+def engines_in_process() -> Iterator[None]:
+    """Lets engines be of this kind that start meanwhile; they are to be closed before its end."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use(monkeypatch)
+        yield
