@@ -1,4 +1,7 @@
-"""Several local LLMs that share memory, with real models in real engine processes."""
+"""Several local LLMs that share memory, with real models.
+
+Where a process is killed, or left over, the engines are processes; elsewhere the same worker answers in this process.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from abstractllm.errors import EngineCrashedError, GenerationTimeoutError, Model
 from abstractllm.providers.huggingface import HuggingFaceConfig, HuggingFaceProvider
 from abstractllm.providers.huggingface.engine.memory_estimate import expected_bytes
 from abstractllm.types import Event, LlmState, TextDelta
+from tests.cases.local.in_process_engine import engines_in_process
 from tests.unit.tiny_models import build
 from tests.waiting import until
 
@@ -66,6 +70,13 @@ async def registries() -> AsyncIterator[Registries]:
         await asyncio.wait_for(registry.close(), HANG)
 
 
+@pytest.fixture
+def in_process() -> Iterator[None]:
+    """Lets engines take no process of their own; their registries are closed before."""
+    with engines_in_process():
+        yield
+
+
 def local_llm(registry: LLMRegistry, name: str) -> HuggingFaceProvider:
     llm = registry[name]
     assert isinstance(llm, HuggingFaceProvider)
@@ -79,7 +90,7 @@ async def first_piece(events: AsyncGenerator[Event, None]) -> None:
 
 
 async def test_one_place_is_shared_by_two_that_always_have_requests(
-    registries: Registries, directories: list[Path], monkeypatch: pytest.MonkeyPatch
+    in_process: None, registries: Registries, directories: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_memory, "_PATIENCE", 0.5)
     monkeypatch.setattr(model_memory, "_SHORTEST_TURN", 0.5)
@@ -112,7 +123,7 @@ async def test_one_place_is_shared_by_two_that_always_have_requests(
 
 
 async def test_request_waits_for_a_place_until_its_deadline_and_leaves_the_others_alone(
-    registries: Registries, directories: list[Path]
+    in_process: None, registries: Registries, directories: list[Path]
 ) -> None:
     lines = {"a": local(directories[0]), "b": local(directories[1])}
     registry = registries(lines, max_loaded=1)
@@ -130,7 +141,7 @@ async def test_request_waits_for_a_place_until_its_deadline_and_leaves_the_other
 
 
 async def test_budget_refuses_what_never_fits_and_unloads_for_what_does(
-    registries: Registries, directories: list[Path]
+    in_process: None, registries: Registries, directories: list[Path]
 ) -> None:
     lines = {name: local(directory) for name, directory in zip("ab", directories, strict=True)}
     del lines["a"]["provider"]
@@ -150,7 +161,9 @@ async def test_budget_refuses_what_never_fits_and_unloads_for_what_does(
     assert (a.state[0], b.state[0]) == (LlmState.UNLOADED, LlmState.READY)
 
 
-async def test_models_of_one_llm_each_have_an_engine(registries: Registries, directories: list[Path]) -> None:
+async def test_models_of_one_llm_each_have_an_engine(
+    in_process: None, registries: Registries, directories: list[Path]
+) -> None:
     names = [str(directory) for directory in directories]
     registry = registries({"a": local(directories[0], models=[names[1]])}, max_loaded=2)
     llm = local_llm(registry, "a")
@@ -176,11 +189,11 @@ async def test_killed_engine_leaves_the_other_llms_alone_and_comes_back(
 ) -> None:
     registry = registries({"a": local(directories[0]), "b": local(directories[1])}, max_loaded=2)
     a, b = local_llm(registry, "a"), local_llm(registry, "b")
-    expected = await b.generate_async("hello", max_tokens=2000, logit_bias=ENDLESS)
+    expected = await b.generate_async("hello", max_tokens=1000, logit_bias=ENDLESS)
     pieces: list[str] = []
 
     async def listen() -> None:
-        stream = await b.generate_async("hello", stream=True, max_tokens=2000, logit_bias=ENDLESS)
+        stream = await b.generate_async("hello", stream=True, max_tokens=1000, logit_bias=ENDLESS)
         async for piece in stream:
             pieces.append(piece)  # noqa: PERF401 # they are counted meanwhile
 
@@ -228,8 +241,7 @@ async def test_loads_and_unloads_leave_no_thread_descriptor_or_process(
 
     await cycle()
     start = resources()
-    for _ in range(2):
-        await cycle()
+    await cycle()
     await until(lambda: all(now <= before for now, before in zip(resources(), start, strict=True)))
     assert start[2] == 0
 
