@@ -140,10 +140,9 @@ WAYS: dict[str, tuple[Callable[[RawConnection], Any], int, float]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_operations_of_calls_that_their_callers_give_up_come_to_their_end(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Of the operations that calls begin, how many came to which end."""
     counts = Counter[str]()
 
     async def watched(operation: Coroutine[Any, Any, Any]) -> Any:
@@ -162,14 +161,30 @@ def test_operations_of_calls_that_their_callers_give_up_come_to_their_end(
 
     run = Operations.run
     monkeypatch.setattr(Operations, "run", lambda self, operation: run(self, watched(operation)))
+    return counts
+
+
+def on_server(folder: Path, test: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
+    """Runs a test beside a server whose callers have a second to send and to read."""
 
     async def main() -> None:
-        tokens = token_file(tmp_path)
         settings = ServerSettings(
-            listen="127.0.0.1:0", llms={"echo": {}}, tokens=tokens, read_timeout=1, write_timeout=1
+            listen="127.0.0.1:0", llms={"echo": {}}, tokens=token_file(folder), read_timeout=1, write_timeout=1
         )
         server = Server(LLMRegistry({"echo": ScriptedProvider()}), settings)
         await server.start()
+        await test(server)
+        await server.stop(0)
+
+    with asyncio.Runner(loop_factory=ServerLoop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_operations_of_calls_that_their_callers_give_up_come_to_their_end(
+    way: str, tmp_path: Path, counts: Counter[str]
+) -> None:
+    async def test(server: Server) -> None:
         begin, window, seconds = WAYS[way]
         connection = await RawConnection.open(server.address, window=window)
         for _ in range(40):
@@ -180,9 +195,41 @@ def test_operations_of_calls_that_their_callers_give_up_come_to_their_end(
             await until(lambda: counts["begun"] and counts["ended"] == counts["begun"], seconds)
         await connection.close()
         await until(lambda: server.running == 0 and counts["ended"] == counts["begun"])
-        await server.stop(0)
 
-    with asyncio.Runner(loop_factory=ServerLoop) as runner:
-        runner.run(main())
+    on_server(tmp_path, test)
     assert counts["begun"] > 0
     assert counts == {"begun": counts["begun"], "ended": counts["begun"]}
+
+
+def test_operations_of_dropped_calls_come_to_their_end_where_other_calls_hold_their_connection_for_a_while(
+    tmp_path: Path, counts: Counter[str]
+) -> None:
+    async def test(server: Server) -> None:
+        connection = await RawConnection.open(server.address, window=0)
+        for _ in range(4):  # a call of the connection runs until 1.5 seconds after the first ones were given up
+            for _ in range(10):
+                connection.unary(STREAMED, MESSAGE)
+            await connection.drain()
+            await asyncio.sleep(0.5)
+        await until(lambda: server.running == 0 and counts["ended"] == counts["begun"])
+        await connection.close()
+
+    on_server(tmp_path, test)
+    assert counts["begun"] > 0
+    assert counts == {"begun": counts["begun"], "ended": counts["begun"]}
+
+
+def test_dropped_calls_are_freed_though_their_connection_stays(tmp_path: Path, counts: Counter[str]) -> None:
+    async def test(server: Server) -> None:
+        connection = await RawConnection.open(server.address, window=0)
+        for _ in range(10):
+            connection.unary(STREAMED, MESSAGE)
+        for _ in range(12):  # some call always runs on it
+            connection.unary(STREAMED, MESSAGE)
+            await connection.drain()
+            await asyncio.sleep(0.5)
+        assert counts["forgotten"] >= 10
+        await connection.close()
+        await until(lambda: server.running == 0)
+
+    on_server(tmp_path, test)

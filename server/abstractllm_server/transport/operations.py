@@ -88,6 +88,11 @@ class Operations:
         self._left: set[Coroutine[Any, Any, Any]] | None = None
         """Those that nobody waits for any more. They end when gRPC ends the call."""
 
+    @property
+    def left(self) -> int:
+        """The number of operations that nobody waits for any more, and that have not ended."""
+        return len(self._left or ())
+
     async def run(self, operation: Coroutine[Any, Any, T]) -> T:
         """Runs an operation, such as `context.read()`, and returns its result.
 
@@ -112,7 +117,10 @@ class Operations:
                 raise
 
     def abandon(self) -> None:
-        """Forgets the operations that nobody waits for: those of a call that is to end, though its caller stays."""
+        """Forgets the operations that nobody waits for: those of a call that is to end, though its caller stays.
+
+        What grpc has for them it keeps for ever.
+        """
         for operation in self._left or ():
             operation.close()
         self._left = None
