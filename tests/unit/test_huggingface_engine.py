@@ -1,4 +1,7 @@
-"""The life of engine processes: what ends them, what does not, and what a program sees of it."""
+"""The life of engine processes: what ends them, what does not, and what a program sees of it.
+
+Where only the processes matter and not their answers, they are of the kind that starts in a moment.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,14 @@ from abstractllm.errors import (
 )
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.types import LlmState
+from tests.unit import stand_in_engine
 from tests.unit.tiny_models import build
 from tests.waiting import until, wait_until
 
 HANG = 100.0
 """Seconds after which a test gives up waiting."""
 NO_END = {1: -100.0, 3: -100.0}
+LoadStep = tuple[LlmState, str, float | None]
 
 
 def open_llm(directory: Path, **config: object) -> HuggingFaceProvider:
@@ -53,39 +58,32 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def llm(directory: Path) -> Iterator[HuggingFaceProvider]:
+def followed(directory: Path) -> Iterator[tuple[HuggingFaceProvider, list[LoadStep]]]:
+    """An LLM, and the steps that were seen of its loading."""
     with open_llm(directory) as llm:
-        llm.generate("hello", max_tokens=1)
-        yield llm
+
+        async def follow() -> list[LoadStep]:
+            return [(step.state, step.phase, step.fraction) async for step in llm.load_progress()]
+
+        yield llm, asyncio.run(follow())
 
 
-def test_loading_is_followed_to_its_end_and_closing_ends_everything(directory: Path) -> None:
-    llm = open_llm(directory)
+@pytest.fixture(scope="module")
+def llm(followed: tuple[HuggingFaceProvider, list[LoadStep]]) -> HuggingFaceProvider:
+    return followed[0]
 
-    async def follow() -> list[tuple[LlmState, str, float | None]]:
-        seen = [(step.state, step.phase, step.fraction) async for step in llm.load_progress()]
-        assert [step.state async for step in llm.load_progress()] == [LlmState.READY]
-        return seen
 
-    steps = asyncio.run(follow())
+def test_loading_is_followed_to_its_end(followed: tuple[HuggingFaceProvider, list[LoadStep]]) -> None:
+    llm, steps = followed
+
+    async def follow_again() -> list[LlmState]:
+        return [step.state async for step in llm.load_progress()]
+
+    assert asyncio.run(follow_again()) == [LlmState.READY]
     assert steps[-1] == (LlmState.READY, "", None)
     assert {state for state, _, _ in steps[:-1]} == {LlmState.LOADING}
     assert steps[0][1] == "starting"
     assert all(fraction is None or 0 <= fraction <= 1 for _, _, fraction in steps)
-
-    stream = iter(llm.generate("hello", stream=True, logit_bias=NO_END))
-    next(stream)
-    pid = llm.engine_pid
-    llm.close()
-    assert pid is not None
-    assert not is_running(pid)
-    assert llm.state == (LlmState.UNLOADED, "")
-    with pytest.raises(ServerShuttingDownError):
-        for _ in stream:
-            pass
-    with pytest.raises(ServerShuttingDownError):
-        llm.generate("hello")
-    llm.close()
 
 
 def test_killed_engine_fails_what_it_worked_on_and_comes_back(llm: HuggingFaceProvider) -> None:
@@ -145,10 +143,10 @@ def test_engine_is_a_session_of_its_own(llm: HuggingFaceProvider) -> None:
     assert os.getsid(pid) == pid != os.getsid(0)
 
 
-def test_changed_model_answers_the_next_request_and_the_running_one_keeps_its_own(
+def test_changed_model_answers_the_next_request_the_running_one_keeps_its_own_and_closing_ends_everything(
     directory: Path, tmp_path: Path
 ) -> None:
-    other = build(tmp_path, "llama", seed=1)
+    other = build(tmp_path, "llama", seed=1, max_position_embeddings=100_000)
     with open_llm(directory) as llm:
         old_text = llm.generate("hello", max_tokens=10)
         old_pid = llm.engine_pid
@@ -162,12 +160,31 @@ def test_changed_model_answers_the_next_request_and_the_running_one_keeps_its_ow
         assert sum(1 for _ in stream) > 10
         assert old_pid is not None
         wait_until(lambda: not is_running(old_pid))
-        new_pid = llm.engine_pid
-    assert new_pid is not None
-    assert not is_running(new_pid)
+        closed_in_the_middle(llm)
 
 
-def test_idle_model_is_unloaded_and_loaded_again_and_a_dropped_llm_leaves_no_engine(directory: Path) -> None:
+def closed_in_the_middle(llm: HuggingFaceProvider) -> None:
+    """Closing ends everything: the process, the answer that it was giving, and what comes after."""
+    stream = iter(llm.generate("hello", stream=True, logit_bias=NO_END))
+    next(stream)
+    pid = llm.engine_pid
+    llm.close()
+    assert pid is not None
+    assert not is_running(pid)
+    assert llm.state == (LlmState.UNLOADED, "")
+    with pytest.raises(ServerShuttingDownError):
+        for _ in stream:
+            pass
+    with pytest.raises(ServerShuttingDownError):
+        llm.generate("hello")
+    llm.close()
+
+
+def test_idle_model_is_unloaded_and_loaded_again_and_a_dropped_llm_leaves_no_engine(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_engine.use(monkeypatch)
+
     def use() -> int:
         llm = open_llm(directory, keep_alive="300ms")
         text = llm.generate("hello", max_tokens=5)
@@ -308,11 +325,15 @@ def test_noise_harms_nothing_an_interrupt_reaches_the_parent_alone_and_its_end_e
     wait_until(lambda: not is_running(engine) and not is_running(child))
 
 
-def test_forked_child_starts_an_engine_of_its_own(directory: Path) -> None:
+def test_forked_child_starts_an_engine_of_its_own(directory: Path, repository: Path) -> None:
     code = """
         import os, sys
-        from abstractllm import create_llm
+        import pytest
 
+        from abstractllm import create_llm
+        from tests.unit import stand_in_engine
+
+        stand_in_engine.use(pytest.MonkeyPatch())
         llm = create_llm("huggingface", model=sys.argv[1], temperature=0)
         text, pid = llm.generate("hello", max_tokens=5), llm.engine_pid
         child = os.fork()
@@ -326,4 +347,5 @@ def test_forked_child_starts_an_engine_of_its_own(directory: Path) -> None:
         assert llm.engine_pid == pid
         llm.close()
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(directory)], check=True, timeout=HANG)
+    command = [sys.executable, "-c", textwrap.dedent(code), str(directory)]
+    subprocess.run(command, check=True, timeout=HANG, cwd=repository)
