@@ -31,7 +31,7 @@ demo: .venv/.installed-run ## As run, then exit
 
 test: .venv/.installed ## Set up and run every test
 	@$(BIN)/python -m tools.helm >/dev/null
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --max-worker-restart 0
 
 abuse: .venv/.installed ## Attack and fail a server in every way of docs/reliability.md, and write the figures there (40 minutes)
 	$(BIN)/python -m tests.reliability --markdown
