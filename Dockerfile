@@ -88,8 +88,8 @@ RUN groupadd --gid 10001 abstractllm \
 COPY --from=build /opt/abstractllm /opt/abstractllm
 COPY deploy/image/healthcheck.py /opt/abstractllm/healthcheck.py
 COPY deploy/image/llms/${VARIANT}.yaml /etc/abstractllm/llms.yaml
-# The ports for monitoring, on the loopback address. Those who probe or scrape from outside of the container set
-# `--monitoring 0.0.0.0:9464` and `--health 0.0.0.0:50052`, or the keys of the same names; the check below needs port 9464.
+# The ports for monitoring, on the loopback address. Those who probe or scrape from outside of the container set these
+# variables; the check below asks where ABSTRACTLLM_MONITORING says.
 ENV PATH=/opt/abstractllm/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     ABSTRACTLLM_MONITORING=127.0.0.1:9464 ABSTRACTLLM_HEALTH=127.0.0.1:50052
 # PyTorch cannot be imported without a folder for temporary files, nor by a user whom nobody knows; both for `--read-only`
@@ -110,7 +110,7 @@ VOLUME ["/home/abstractllm/.cache/abstractllm"]
 #   docker run --publish 127.0.0.1:50051:50051 abstractllm serve --model demo --host 0.0.0.0 --insecure
 EXPOSE 50051 50052 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
-    CMD ["/opt/abstractllm/bin/python", "-I", "/opt/abstractllm/healthcheck.py", "127.0.0.1:9464"]
+    CMD ["/opt/abstractllm/bin/python", "-I", "/opt/abstractllm/healthcheck.py"]
 
 # No shell in between: the server itself is process 1, gets the signal that ends it, and takes in what its engines leave.
 STOPSIGNAL SIGTERM
