@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from abstractllm import (
 )
 from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
+from tests.pull_process import ForkedHub, forked_hub
 from tests.pull_support import (
     HANG,
     MODEL,
@@ -37,6 +39,19 @@ from tests.pull_support import (
     wanted,
 )
 from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedHub]:
+    """A hub for the tests that need no process of their own for a download."""
+    with forked_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def forked(shared_hub: ForkedHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """That hub, without a model."""
+    return shared_hub.emptied(monkeypatch)
 
 
 @pytest.fixture
@@ -69,10 +84,10 @@ def refusing(part: str, refusal: Refusal) -> Any:
     ],
 )
 async def test_a_refusal_of_the_hub_is_one_documented_error(
-    hub: FakeHub, root: Path, part: str, refusal: Refusal, kind: type[AbstractLLMError]
+    forked: FakeHub, root: Path, part: str, refusal: Refusal, kind: type[AbstractLLMError]
 ) -> None:
-    hub.add(MODEL)
-    hub.refuse = refusing(part, refusal)
+    forked.add(MODEL)
+    forked.refuse = refusing(part, refusal)
     async with llm_of(root) as llm:
         with pytest.raises(kind) as caught:
             await pull(llm)
@@ -101,11 +116,11 @@ async def test_a_hub_that_is_down_is_unavailable(hub: FakeHub, root: Path, monke
     assert listed(root) == {}
 
 
-async def test_what_is_whole_is_done_though_the_hub_is_down(hub: FakeHub, root: Path) -> None:
-    hub.add(MODEL)
+async def test_what_is_whole_is_done_though_the_hub_is_down(forked: FakeHub, root: Path) -> None:
+    forked.add(MODEL)
     async with llm_of(root) as llm:
         first = await pull(llm)
-        hub.refuse = lambda request: Refusal(503)
+        forked.refuse = lambda request: Refusal(503)
         assert await pull(llm) == first[-1:]
 
 
@@ -141,40 +156,40 @@ async def test_offline_a_whole_model_is_done(hub: FakeHub, root: Path) -> None:
 
 
 @pytest.mark.parametrize("breaks", [[60_000], [60_000, 60_000, 60_000], [0, 0, 100]])
-async def test_a_connection_that_breaks_is_gone_on_with(hub: FakeHub, root: Path, breaks: list[int]) -> None:
-    commit = hub.add(MODEL)
-    hub.break_after = breaks.copy()
+async def test_a_connection_that_breaks_is_gone_on_with(forked: FakeHub, root: Path, breaks: list[int]) -> None:
+    commit = forked.add(MODEL)
+    forked.break_after = breaks.copy()
     async with llm_of(root) as llm:
         assert (await pull(llm))[-1].done
-    assert hub.break_after == []
+    assert forked.break_after == []
     assert snapshot(root, commit) == wanted(model_files())
-    assert hub.sent <= sum(map(len, wanted(model_files()).values()))  # nothing came twice
+    assert forked.sent <= sum(map(len, wanted(model_files()).values()))  # nothing came twice
 
 
-async def test_a_connection_that_breaks_all_the_time_is_unavailable(hub: FakeHub, root: Path) -> None:
-    commit = hub.add(MODEL)
-    hub.break_after = [50_000, *[0] * 50]
+async def test_a_connection_that_breaks_all_the_time_is_unavailable(forked: FakeHub, root: Path) -> None:
+    commit = forked.add(MODEL)
+    forked.break_after = [50_000, *[0] * 50]
     async with llm_of(root) as llm:
         await failing(llm, ProviderUnavailableError)
         assert listed(root) == {MODEL: True}
-        hub.break_after = []
+        forked.break_after = []
         assert (await pull(llm))[-1].done
     assert snapshot(root, commit) == wanted(model_files())
 
 
-async def test_a_storage_without_ranges_begins_anew(hub: FakeHub, root: Path) -> None:
-    commit = hub.add(MODEL)
-    hub.ranges = False
-    hub.break_after = [60_000]
+async def test_a_storage_without_ranges_begins_anew(forked: FakeHub, root: Path) -> None:
+    commit = forked.add(MODEL)
+    forked.ranges = False
+    forked.break_after = [60_000]
     async with llm_of(root) as llm:
         assert (await pull(llm))[-1].done
     assert snapshot(root, commit) == wanted(model_files())
 
 
-async def test_a_short_pause_that_the_hub_asks_for_is_kept(hub: FakeHub, root: Path) -> None:
-    hub.add(MODEL)
+async def test_a_short_pause_that_the_hub_asks_for_is_kept(forked: FakeHub, root: Path) -> None:
+    forked.add(MODEL)
     left = [1, 1]
-    hub.refuse = lambda request: (
+    forked.refuse = lambda request: (
         Refusal(429, headers={"Retry-After": "0"}) if "storage" in request.path and left and left.pop() else None
     )
     async with llm_of(root) as llm:
@@ -182,17 +197,17 @@ async def test_a_short_pause_that_the_hub_asks_for_is_kept(hub: FakeHub, root: P
     assert not left
 
 
-async def test_content_that_is_not_what_the_hub_says_is_fetched_again(hub: FakeHub, root: Path) -> None:
-    commit = hub.add(MODEL)
-    hub.corrupt = 1
+async def test_content_that_is_not_what_the_hub_says_is_fetched_again(forked: FakeHub, root: Path) -> None:
+    commit = forked.add(MODEL)
+    forked.corrupt = 1
     async with llm_of(root) as llm:
         assert (await pull(llm))[-1].done
     assert snapshot(root, commit) == wanted(model_files())
 
 
-async def test_content_that_is_never_what_the_hub_says_is_refused(hub: FakeHub, root: Path) -> None:
-    hub.add(MODEL)
-    hub.corrupt = 100
+async def test_content_that_is_never_what_the_hub_says_is_refused(forked: FakeHub, root: Path) -> None:
+    forked.add(MODEL)
+    forked.corrupt = 100
     async with llm_of(root) as llm:
         assert "hash" in (await failing(llm, ProviderProtocolError)).message
     assert listed(root) == {MODEL: True}
@@ -203,27 +218,27 @@ async def test_content_that_is_never_what_the_hub_says_is_refused(hub: FakeHub, 
     [("model.safetensors", "no model.safetensors"), ("config.json", "config.json")],
 )
 async def test_a_repository_that_cannot_be_loaded_is_not_fetched(
-    hub: FakeHub, root: Path, missing: str, named: str
+    forked: FakeHub, root: Path, missing: str, named: str
 ) -> None:
     files = model_files()
     del files[missing]
-    hub.add(MODEL, files)
+    forked.add(MODEL, files)
     async with llm_of(root) as llm:
         assert named in (await failing(llm, ModelNotFoundError)).message
-    assert hub.sent == 0 or missing == "model.safetensors"
+    assert forked.sent == 0 or missing == "model.safetensors"
 
 
-async def test_an_index_that_lists_what_is_not_there_is_refused(hub: FakeHub, root: Path) -> None:
+async def test_an_index_that_lists_what_is_not_there_is_refused(forked: FakeHub, root: Path) -> None:
     files = model_files(shards=3)
     del files["model-00002-of-00003.safetensors"]
-    hub.add(MODEL, files)
+    forked.add(MODEL, files)
     async with llm_of(root) as llm:
         error = await failing(llm, ModelNotFoundError)
     assert "model-00002-of-00003.safetensors" in error.message
 
 
 @pytest.mark.parametrize("name", ["no/such/name", "a b", "a..b", "-x", "x" * 120])
-async def test_what_is_no_name_on_the_hub_is_refused(hub: FakeHub, root: Path, name: str) -> None:
+async def test_what_is_no_name_on_the_hub_is_refused(forked: FakeHub, root: Path, name: str) -> None:
     async with llm_of(root, model=name) as llm:
         with pytest.raises((ConfigurationError, ModelNotFoundError)):
             await pull(llm)
