@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from grpc import aio
 
 from abstractllm.providers.huggingface import HuggingFaceProvider
@@ -14,6 +15,7 @@ from abstractllm.testing import ScriptedProvider
 from abstractllm_api.v1 import generation_pb2 as gen
 from abstractllm_api.v1 import models_pb2 as pb
 from tests.server.support import Serving, failure, serving
+from tests.unit import stand_in_engine
 from tests.unit.tiny_models import build
 from tests.waiting import until
 
@@ -21,6 +23,7 @@ HANG = 100.0
 """Seconds after which a test gives up waiting; loading a model takes some on a busy machine."""
 ENDLESS = {1: -100.0, 3: -100.0}
 """Forbids the end tokens."""
+module_loop = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,16 @@ async def local(directory: Path, **config: Any) -> AsyncIterator[tuple[Serving, 
     llm = HuggingFaceProvider({"model": str(directory), "temperature": 0, "threads": 1, "max_batch_size": 4} | config)
     async with serving({"local": llm}, preload=()) as served:
         yield served, llm
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Serving, HuggingFaceProvider]]:
+    """The server of the tests that leave its LLM as they like, and have it loaded or not at their beginning."""
+    # The usual cache lies in each test's own home, and another one means another engine.
+    async with local(directory, cache_dir=str(tmp_path_factory.mktemp("cache"))) as running:
+        yield running
 
 
 def ask(**fields: Any) -> gen.GenerateRequest:
@@ -61,89 +74,115 @@ def names(reports: list[Any]) -> list[str]:
     return [pb.LlmState.Name(report.state).removeprefix("LLM_STATE_") for report in reports]
 
 
-async def test_load_is_followed_shared_and_outlives_its_callers(directory: Path) -> None:
-    async with local(directory) as (served, llm):
-        leaving = load(served)
-        first = await leaving.read()
-        assert (first.state, first.phase) == (pb.LLM_STATE_LOADING, "starting")
-        pids = {llm.engine_pid} - {None}
-        leaving.cancel()
+@module_loop
+async def test_load_is_followed_shared_and_outlives_its_callers(shared: tuple[Serving, HuggingFaceProvider]) -> None:
+    served, llm = shared
+    await all_of(unload(served))
+    leaving = load(served)
+    first = await leaving.read()
+    assert (first.state, first.phase) == (pb.LLM_STATE_LOADING, "starting")
+    pids = {llm.engine_pid} - {None}
+    leaving.cancel()
 
-        joined = await asyncio.gather(all_of(load(served)), all_of(load(served)))
-        for reports in joined:
-            assert names(reports)[-1] == "READY"
-            assert set(names(reports)[:-1]) <= {"LOADING"}
-            assert all(not report.HasField("fraction") or 0 <= report.fraction <= 1 for report in reports)
-        assert {report.phase for reports in joined for report in reports} & {"tokenizer", "weights", "preparing"}
-        pids |= {llm.engine_pid}
-        assert len(pids) == 1
-        assert names(await all_of(load(served))) == ["READY"]
-        assert llm.engine_pid in pids
-
-
-async def test_idle_model_is_unloaded_and_loaded_by_the_next_request(directory: Path) -> None:
-    async with local(directory) as (served, llm):
-        text = (await served.generation.Generate(ask(max_tokens=5), timeout=HANG)).text
-        reports = await all_of(unload(served))
-        assert (names(reports)[-1], reports[-1].running) == ("UNLOADED", 0)
-        assert (llm.engine_pid, llm.state[0]) == (None, "unloaded")
-        assert names(await all_of(unload(served)))[-1] == "UNLOADED"
-        assert (await served.generation.Generate(ask(max_tokens=5), timeout=HANG)).text == text
+    joined = await asyncio.gather(all_of(load(served)), all_of(load(served)))
+    for reports in joined:
+        assert names(reports)[-1] == "READY"
+        assert set(names(reports)[:-1]) <= {"LOADING"}
+        assert all(not report.HasField("fraction") or 0 <= report.fraction <= 1 for report in reports)
+    assert {report.phase for reports in joined for report in reports} & {"tokenizer", "weights", "preparing"}
+    pids |= {llm.engine_pid}
+    assert len(pids) == 1
+    assert names(await all_of(load(served))) == ["READY"]
+    assert llm.engine_pid in pids
 
 
-async def test_used_model_is_unloaded_by_force_alone_and_its_requests_are_told(directory: Path) -> None:
-    async with local(directory) as (served, llm):
-        running = [served.generation.StreamGenerate(ask(logit_bias=ENDLESS)) for _ in range(12)]
-        await until(lambda: llm.running == 12 and llm.queued == 8)
+@module_loop
+async def test_idle_model_is_unloaded_and_loaded_once_by_the_next_fifty_requests(
+    shared: tuple[Serving, HuggingFaceProvider],
+) -> None:
+    served, llm = shared
+    text = (await served.generation.Generate(ask(max_tokens=5), timeout=HANG)).text
+    reports = await all_of(unload(served))
+    assert (names(reports)[-1], reports[-1].running) == ("UNLOADED", 0)
+    assert (llm.engine_pid, llm.state[0]) == (None, "unloaded")
+    assert names(await all_of(unload(served)))[-1] == "UNLOADED"
+    pids: set[int | None] = set()
 
-        refused = await failure(all_of(unload(served)))
-        assert (refused.code.name, refused.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
-        assert "12 requests" in refused.message
-        assert refused.metadata["llm"] == "local"
-        assert llm.state[0] == "ready"
+    def note() -> None:
+        pids.add(llm.engine_pid)
 
-        pid = llm.engine_pid
-        reports = await all_of(unload(served, force=True))
-        assert (reports[0].running, names(reports)[-1], reports[-1].running) == (12, "UNLOADED", 0)
-        for stream in running:
-            error = await failure(all_of(stream))
-            assert (error.code.name, error.reason) == ("CANCELLED", "CANCELLED")
-            assert "was unloaded" in error.message
-        await served.generation.Generate(ask(max_tokens=2), timeout=HANG)
-        assert llm.engine_pid not in (None, pid)
-
-
-async def test_request_that_comes_while_it_is_unloaded_loads_it_again(directory: Path) -> None:
-    async with local(directory) as (served, _):
-        await all_of(load(served))
-        unloading = unload(served)
-        await unloading.read()
-        answer = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
-        loading = asyncio.create_task(all_of(load(served)))
-        assert names(await all_of(unloading))[-1:] in ([], ["UNLOADED"])
-        assert (await answer).usage.output_tokens == 3
-        assert names(await loading)[-1] == "READY"
+    llm.on_change(note)
+    calls = [served.generation.Generate(ask(max_tokens=2), timeout=HANG) for _ in range(50)]
+    assert {(await call).usage.output_tokens for call in calls} == {2}
+    llm.off_change(note)
+    assert len(pids - {None}) == 1
+    assert (await served.generation.Generate(ask(max_tokens=5), timeout=HANG)).text == text
 
 
-async def test_unload_ends_a_load_and_its_callers_are_told(directory: Path) -> None:
-    async with local(directory) as (served, llm):
-        loading = load(served)
-        await loading.read()
-        await until(lambda: llm.engine_pid is not None)
-        assert names(await all_of(unload(served)))[-1] == "UNLOADED"
-        error = await failure(all_of(loading))
+@module_loop
+async def test_used_model_is_unloaded_by_force_alone_and_its_requests_are_told(
+    shared: tuple[Serving, HuggingFaceProvider],
+) -> None:
+    served, llm = shared
+    await all_of(load(served))
+    running = [served.generation.StreamGenerate(ask(logit_bias=ENDLESS)) for _ in range(12)]
+    await until(lambda: llm.running == 12 and llm.queued == 8)
+
+    refused = await failure(all_of(unload(served)))
+    assert (refused.code.name, refused.reason) == ("FAILED_PRECONDITION", "MODEL_IN_USE")
+    assert "12 requests" in refused.message
+    assert refused.metadata["llm"] == "local"
+    assert llm.state[0] == "ready"
+
+    pid = llm.engine_pid
+    reports = await all_of(unload(served, force=True))
+    assert (reports[0].running, names(reports)[-1], reports[-1].running) == (12, "UNLOADED", 0)
+    for stream in running:
+        error = await failure(all_of(stream))
         assert (error.code.name, error.reason) == ("CANCELLED", "CANCELLED")
-        assert "was unloaded while it was loading" in error.message
-        assert llm.engine_pid is None
+        assert "was unloaded" in error.message
+    await served.generation.Generate(ask(max_tokens=2), timeout=HANG)
+    assert llm.engine_pid not in (None, pid)
 
-        waiting = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
-        await until(lambda: llm.running == 1)
-        assert (await failure(all_of(unload(served)))).reason == "MODEL_IN_USE"
-        assert (await waiting).usage.output_tokens == 3
+
+@module_loop
+async def test_request_that_comes_while_it_is_unloaded_loads_it_again(
+    shared: tuple[Serving, HuggingFaceProvider],
+) -> None:
+    served, _ = shared
+    await all_of(load(served))
+    unloading = unload(served)
+    await unloading.read()
+    answer = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
+    loading = asyncio.create_task(all_of(load(served)))
+    assert names(await all_of(unloading))[-1:] in ([], ["UNLOADED"])
+    assert (await answer).usage.output_tokens == 3
+    assert names(await loading)[-1] == "READY"
+
+
+@module_loop
+async def test_unload_ends_a_load_and_its_callers_are_told(shared: tuple[Serving, HuggingFaceProvider]) -> None:
+    served, llm = shared
+    await all_of(unload(served))
+    loading = load(served)
+    await loading.read()
+    await until(lambda: llm.engine_pid is not None)
+    assert names(await all_of(unload(served)))[-1] == "UNLOADED"
+    error = await failure(all_of(loading))
+    assert (error.code.name, error.reason) == ("CANCELLED", "CANCELLED")
+    assert "was unloaded while it was loading" in error.message
+    assert llm.engine_pid is None
+
+    waiting = served.generation.Generate(ask(max_tokens=3), timeout=HANG)
+    await until(lambda: llm.running == 1)
+    assert (await failure(all_of(unload(served)))).reason == "MODEL_IN_USE"
+    assert (await waiting).usage.output_tokens == 3
 
 
 @pytest.mark.parametrize("stage", ["loading", "ready"])
-async def test_closing_ends_a_load(directory: Path, stage: str) -> None:
+async def test_closing_ends_a_load(directory: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if stage == "ready":  # real engines that have loaded are closed by every other test's server
+        stand_in_engine.use(monkeypatch)
     async with local(directory) as (served, llm):
         loading = load(served)
         await loading.read()
@@ -175,15 +214,6 @@ async def test_model_that_cannot_be_loaded_is_said_so_with_the_reason(
     async with local(tmp_path / "broken") as (served, llm):
         error = await failure(all_of(load(served)))
         assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_LOAD_FAILED")
-
-
-async def test_fifty_first_requests_load_it_once(directory: Path) -> None:
-    async with local(directory) as (served, llm):
-        pids = set()
-        llm.on_change(lambda: pids.add(llm.engine_pid))
-        calls = [served.generation.Generate(ask(max_tokens=2), timeout=HANG) for _ in range(50)]
-        assert {(await call).usage.output_tokens for call in calls} == {2}
-        assert len(pids - {None}) == 1
 
 
 async def test_hosted_llm_is_ready_at_once_and_has_nothing_to_unload() -> None:
