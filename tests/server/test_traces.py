@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import baggage, context
@@ -35,6 +37,7 @@ from tests.waiting import until
 GENERATE = "abstractllm_api.v1.GenerationService/Generate"
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 ERROR = 2
+module_loop = pytest.mark.asyncio(loop_scope="module")
 KEY, SECRET = "sk-canary-0123456789", "canary content"
 
 
@@ -131,28 +134,55 @@ async def hosted_apis() -> AsyncIterator[tuple[fake_http.FakeServer, dict[str, A
         )
 
 
+@dataclass
+class Hosted:
+    """A server in front of hosted APIs, and the collector that it sends to."""
+
+    collector: Collector
+    apis: fake_http.FakeServer
+    server: Process
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hosted]:
+    """One server for the tests with hosted LLMs."""
+    with collecting() as collector:
+        async with (
+            hosted_apis() as (apis, llms),
+            started(tmp_path_factory.mktemp("hosted"), llms, **sending_to(collector)) as server,
+        ):
+            yield Hosted(collector, apis, server)
+
+
+@pytest.fixture
+def hosted(shared: Hosted) -> Hosted:
+    """The server, with a collector that has no spans yet: each test waits for all of its call's."""
+    shared.collector.spans, shared.collector.raw = [], b""
+    return shared
+
+
+@module_loop
 @pytest.mark.parametrize(("name", "model"), [("openai", "gpt"), ("anthropic", "claude"), ("ollama", "llama")])
 async def test_trace_of_a_program_goes_on_in_the_server_and_at_a_hosted_llm(
-    tmp_path: Path, name: str, model: str
+    hosted: Hosted, name: str, model: str
 ) -> None:
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("program")
-    with collecting() as collector:
-        async with hosted_apis() as (apis, llms), started(tmp_path, llms, **sending_to(collector)) as server:
-            token = context.attach(baggage.set_baggage("user", "canary"))
-            with tracer.start_as_current_span("program") as program:
-                async with AsyncRemoteLLM(server.address, name) as llm:
-                    assert await llm.generate(SECRET, request_id="r1", labels={"team": "blue"}) == f"All {SECRET}"
-            context.detach(token)
-            await until(lambda: collector.named(GENERATE) and collector.named(f"chat {model}"))
-            sent = apis.requests[-1].headers
-            log = server.log.read_text()
-            line = server.lines("call")[-1]
+    collector, server = hosted.collector, hosted.server
+    token = context.attach(baggage.set_baggage("user", "canary"))
+    with tracer.start_as_current_span("program") as program:
+        async with AsyncRemoteLLM(server.address, name) as llm:
+            assert await llm.generate(SECRET, request_id=f"r-{name}", labels={"team": "blue"}) == f"All {SECRET}"
+    context.detach(token)
+    await until(lambda: collector.named(GENERATE) and collector.named(f"chat {model}"))
+    sent = hosted.apis.requests[-1].headers
+    log = server.log.read_text()
+    line = server.lines("call")[-1]
     call, chat = only(collector.named(GENERATE)), only(collector.named(f"chat {model}"))
     local = program.get_span_context()
     assert (call.trace_id, call.parent) == (f"{local.trace_id:032x}", f"{local.span_id:016x}")
     assert (call.kind, call.status, call.attributes["rpc.response.status_code"]) == (SERVER, 0, "OK")
     assert call.attributes["rpc.method"] == GENERATE
-    assert call.attributes["abstractllm.request_id"] == "r1"
+    assert call.attributes["abstractllm.request_id"] == f"r-{name}"
     assert call.attributes["abstractllm.label.team"] == "blue"
     assert call.attributes["abstractllm.llm"] == name
     assert call.resource["service.name"] == "abstractllm"
@@ -165,22 +195,19 @@ async def test_trace_of_a_program_goes_on_in_the_server_and_at_a_hosted_llm(
     assert call.start <= chat.start <= chat.end <= call.end
     assert re.fullmatch(f"00-{chat.trace_id}-{chat.span_id}-0[13]", sent["traceparent"])
     assert "baggage" not in sent
-    assert (line["request_id"], line["trace_id"]) == ("r1", call.trace_id)
+    assert (line["request_id"], line["trace_id"]) == (f"r-{name}", call.trace_id)
     for secret in (KEY, SECRET, "canary"):
         assert secret.encode() not in collector.raw
         assert secret not in log
 
 
-async def test_each_attempt_of_a_fallback_has_a_span_of_its_own(tmp_path: Path) -> None:
-    with collecting() as collector:
-        async with (
-            hosted_apis() as (_, llms),
-            started(tmp_path, llms, **sending_to(collector)) as server,
-            AsyncRemoteLLM(server.address, "best") as llm,
-        ):
-            assert await llm.generate(SECRET)
-            await until(lambda: collector.named(GENERATE))
-    call, failed, answered = (only(collector.named(name)) for name in (GENERATE, "chat fail", "chat gpt"))
+@module_loop
+async def test_each_attempt_of_a_fallback_has_a_span_of_its_own(hosted: Hosted) -> None:
+    collector, names = hosted.collector, (GENERATE, "chat fail", "chat gpt")
+    async with AsyncRemoteLLM(hosted.server.address, "best") as llm:
+        assert await llm.generate(SECRET)
+    await until(lambda: all(collector.named(name) for name in names))
+    call, failed, answered = (only(collector.named(name)) for name in names)
     assert (failed.status, failed.attributes["error.type"]) == (ERROR, "PROVIDER_UNAVAILABLE")
     assert (failed.parent, answered.parent, answered.status) == (call.span_id, call.span_id, 0)
     assert (call.parent, call.status, call.attributes["abstractllm.llm"]) == ("", 0, "best")
@@ -205,16 +232,13 @@ def test_local_answer_after_a_hosted_llm_has_failed_has_its_span() -> None:
     assert spans["decode"].end_time == spans["chat demo"].end_time == spans[GENERATE].end_time
 
 
-async def test_call_that_fails_has_a_span_of_an_error(tmp_path: Path) -> None:
-    with collecting() as collector:
-        async with (
-            hosted_apis() as (_, llms),
-            started(tmp_path, llms, **sending_to(collector)) as server,
-            AsyncRemoteLLM(server.address, "failing", channel_options=[("grpc.enable_retries", 0)]) as llm,
-        ):
-            with pytest.raises(AbstractLLMError):
-                await llm.generate(SECRET)
-            await until(lambda: collector.named(GENERATE))
+@module_loop
+async def test_call_that_fails_has_a_span_of_an_error(hosted: Hosted) -> None:
+    collector = hosted.collector
+    async with AsyncRemoteLLM(hosted.server.address, "failing", channel_options=[("grpc.enable_retries", 0)]) as llm:
+        with pytest.raises(AbstractLLMError):
+            await llm.generate(SECRET)
+    await until(lambda: collector.named(GENERATE) and collector.named("chat fail"))
     call = only(collector.named(GENERATE))
     assert (call.status, call.attributes["error.type"]) == (ERROR, "PROVIDER_UNAVAILABLE")
     assert SECRET.encode() not in collector.raw
@@ -242,32 +266,33 @@ async def test_local_answer_has_the_spans_of_waiting_prefill_and_decode(tmp_path
         assert call.resource["service.name"] == "mine"
 
 
+SAMPLED = {
+    "alone": ("", True),
+    "unsampled": ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", False),
+    "sampled": ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+    "malformed": ("no trace at all", True),
+}
+"""By request id: the parent that a call names, and whether its span is sent where no variable says otherwise."""
+
+
 @pytest.mark.parametrize(
-    ("variables", "parent", "is_sent"),
-    [
-        ({}, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", False),
-        ({}, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
-        ({}, "no trace at all", True),
-        ({"OTEL_TRACES_SAMPLER": "always_off"}, "", False),
-        ({"OTEL_TRACES_EXPORTER": "none"}, "", False),
-        ({"OTEL_SDK_DISABLED": "true"}, "", False),
-    ],
-    ids=["unsampled", "sampled", "malformed", "sampler", "none", "disabled"],
+    "variables",
+    [{}, {"OTEL_TRACES_SAMPLER": "always_off"}, {"OTEL_TRACES_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}],
+    ids=["none set", "sampler", "none", "disabled"],
 )
-async def test_sampling_follows_the_usual_variables(
-    tmp_path: Path, variables: dict[str, str], parent: str, is_sent: bool
-) -> None:
-    metadata = {"traceparent": parent} if parent else {}
+async def test_sampling_follows_the_usual_variables(tmp_path: Path, variables: dict[str, str]) -> None:
     with collecting() as collector:
-        async with (
-            started(tmp_path, {"echo": {"provider": "scripted"}}, **sending_to(collector, **variables)) as server,
-            AsyncRemoteLLM(server.address, metadata=metadata) as llm,
-        ):
-            assert await llm.generate("hello") == "hello"
-            if is_sent:
-                await until(lambda: collector.named(GENERATE))
+        async with started(
+            tmp_path, {"echo": {"provider": "scripted"}}, **sending_to(collector, **variables)
+        ) as server:
+            for name, (parent, _) in SAMPLED.items():
+                metadata = {"traceparent": parent} if parent else {}
+                async with AsyncRemoteLLM(server.address, metadata=metadata) as llm:
+                    assert await llm.generate("hello", request_id=name) == "hello"
         # What waits is sent at the end.
-        assert bool(collector.spans) is is_sent
+        sent = {name for name, (_, is_sent) in SAMPLED.items() if is_sent and not variables}
+        assert {span.attributes["abstractllm.request_id"] for span in collector.named(GENERATE)} == sent
+        assert bool(collector.spans) is bool(sent)
 
 
 async def test_probes_and_callers_who_are_not_known_have_no_spans(tmp_path: Path) -> None:
