@@ -10,6 +10,7 @@ import pytest
 from abstractllm import create_llm
 from abstractllm.enums import FinishReason
 from abstractllm.interface import AbstractLLMInterface
+from tests.cases.local.in_process_engine import engines_in_process
 from tests.unit.tiny_models import WINDOW, build
 
 ENDS = (1, 3)
@@ -19,7 +20,8 @@ ENDS = (1, 3)
 @pytest.fixture(scope="module", params=[8, 1], ids=["in a batch", "one at a time"])
 def llm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AbstractLLMInterface]:
     directory: Path = build(tmp_path_factory.mktemp("llama"), "llama")
-    with create_llm("huggingface", model=str(directory), temperature=0, max_batch_size=request.param) as local_llm:
+    config = {"model": str(directory), "temperature": 0, "max_batch_size": request.param}
+    with engines_in_process(), create_llm("huggingface", **config) as local_llm:
         yield local_llm
 
 

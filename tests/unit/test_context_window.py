@@ -20,6 +20,7 @@ from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sequential import generate
+from tests.cases.local.in_process_engine import engines_in_process
 from tests.unit.architectures import tokenizer
 from tests.unit.tiny_models import build
 
@@ -115,7 +116,7 @@ def test_a_prompt_beyond_the_unscaled_length_is_answered_as_the_model_does(
     assert 128 < len(prompt) < 480
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     tokens = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0][len(prompt) :]
-    with HuggingFaceProvider({"model": str(tmp_path), "dtype": "float32", "threads": 1}) as llm:
+    with engines_in_process(), HuggingFaceProvider({"model": str(tmp_path), "dtype": "float32", "threads": 1}) as llm:
         assert llm.generate(text, max_tokens=8, temperature=0) == chosen.decode(tokens, skip_special_tokens=True)
         assert llm.get_capabilities().context_window == 512
 
@@ -171,7 +172,7 @@ def load(directory: Path, **config: Any) -> LoadedModel:
 
 def test_the_configured_window_is_what_is_told_and_kept(tmp_path: Path) -> None:
     build(tmp_path, "llama")
-    with HuggingFaceProvider({"model": str(tmp_path), "context_window": 64, "threads": 1}) as llm:
+    with engines_in_process(), HuggingFaceProvider({"model": str(tmp_path), "context_window": 64, "threads": 1}) as llm:
         assert llm.generate("hello", max_tokens=4) is not None
         assert llm.get_capabilities().context_window == 64
         with pytest.raises(ContextLengthExceededError, match="the context window of 64") as caught:

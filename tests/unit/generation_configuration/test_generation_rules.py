@@ -42,12 +42,23 @@ from tests.unit.test_batching import Harness
 from tests.unit.test_sampler import chi_square
 
 
+@pytest.fixture(scope="module")
+def plain_texts() -> dict[str, list[str]]:
+    """The answers without rules, by the bias beside which the rules are tried."""
+    return {}
+
+
 @pytest.mark.parametrize("name", [*RULES, "all together"])
-def test_a_rule_holds_alone_and_in_a_batch_as_in_generate(loaded: LoadedModel, name: str) -> None:
+def test_a_rule_holds_alone_and_in_a_batch_as_in_generate(
+    loaded: LoadedModel, name: str, plain_texts: dict[str, list[str]]
+) -> None:
     fields = RULES[name] if name in RULES else together("min_length", "suppressed tokens", "a bias of a sequence")
     is_bias = name.startswith("a bias")
-    configure(loaded, {"sequence_bias": fields["sequence_bias"]} if "sequence_bias" in fields and not is_bias else {})
-    plain = [text_of(loaded, expected_answer(loaded, prompt)) for prompt in PROMPTS]
+    bias = {"sequence_bias": fields["sequence_bias"]} if "sequence_bias" in fields and not is_bias else {}
+    if str(bias) not in plain_texts:
+        configure(loaded, bias)
+        plain_texts[str(bias)] = [text_of(loaded, expected_answer(loaded, prompt)) for prompt in PROMPTS]
+    plain = plain_texts[str(bias)]
     configure(loaded, fields)
     expected = [expected_answer(loaded, prompt) for prompt in PROMPTS]
     texts = [text_of(loaded, tokens) for tokens in expected]
