@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,26 @@ from abstractllm.providers.huggingface.hub.downloads import downloads
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM, PullProgress
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
+from tests.pull_process import ForkedHub, forked_hub
 from tests.pull_support import MODEL, snapshot, wanted
 from tests.server.support import HANG, Serving, collect, failure, serving
 from tests.unit.cli.support import Terminal
 from tests.waiting import until, wait_until
 
 COMMAND = [sys.executable, "-m", "abstractllm_cli"]
+
+
+@pytest.fixture(scope="module")
+def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedHub]:
+    """A hub for the tests whose server is in this process and leaves no download."""
+    with forked_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def forked(shared_hub: ForkedHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """That hub, without a model."""
+    return shared_hub.emptied(monkeypatch)
 
 
 @pytest.fixture
@@ -52,8 +67,8 @@ async def listed(served: Serving) -> dict[str, bool]:
     return {model.name: model.partial for model in answer.models}
 
 
-async def test_a_download_is_told_over_the_wire(hub: FakeHub, root: Path) -> None:
-    commit = hub.add(MODEL)
+async def test_a_download_is_told_over_the_wire(forked: FakeHub, root: Path) -> None:
+    commit = forked.add(MODEL)
     async with serving(local(root), preload=()) as served:
         *reports, last = [report async for report in pulling(served, llm="local", model=MODEL)]
         size = sum(map(len, wanted(model_files()).values()))
@@ -89,8 +104,8 @@ async def test_the_clients_share_it_and_the_last_one_leaving_stops_it(hub: FakeH
         assert await listed(served) == {MODEL: False}
 
 
-async def test_a_failure_ends_the_stream_with_its_status(hub: FakeHub, root: Path) -> None:
-    hub.add(MODEL)
+async def test_a_failure_ends_the_stream_with_its_status(forked: FakeHub, root: Path) -> None:
+    forked.add(MODEL)
     async with serving(local(root), preload=()) as served:
         for refusal, code, reason in [
             (Refusal(401), "FAILED_PRECONDITION", "PROVIDER_CREDENTIALS"),
@@ -98,7 +113,7 @@ async def test_a_failure_ends_the_stream_with_its_status(hub: FakeHub, root: Pat
             (Refusal(429, headers={"Retry-After": "70"}), "RESOURCE_EXHAUSTED", "RATE_LIMITED"),
             (Refusal(503), "UNAVAILABLE", "PROVIDER_UNAVAILABLE"),
         ]:
-            hub.refuse = lambda request, refusal=refusal: refusal  # type: ignore[misc]
+            forked.refuse = lambda request, refusal=refusal: refusal  # type: ignore[misc]
             error = await failure(collect(pulling(served)))
             assert (error.code.name, error.reason) == (code, reason)
             assert error.metadata["upstream_status"] == str(refusal.status)
