@@ -69,7 +69,11 @@ def test_an_address_that_nobody_serves_is_named_and_used_once_somebody_does(ray_
     maker = echo()
     with socket.create_server((host, 0)) as reserved:
         address = f"{host}:{reserved.getsockname()[1]}"
-    with other_server(tmp_path, address, until="cannot be loaded") as (process, server), RemoteLLM(server) as client:
+    with (
+        other_server(tmp_path, address, until="cannot be loaded") as (process, server),
+        # Its retries take the pauses that the server asks for.
+        RemoteLLM(server, channel_options=[("grpc.enable_retries", 0)]) as client,
+    ):
         began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             client.generate("hi")
