@@ -20,6 +20,8 @@ TESTS = (
     "test_sampler.py",
     "test_transformers_seams.py",
 )
+KERNEL = "tests/unit/test_paged_decode.py::test_each_new_token_attends_to_its_sequence_and_is_put_into_the_cache"
+"""Nothing of transformers takes part in it, and Triton's interpreter is slow."""
 
 
 def test_the_range_is_from_the_installed_version_to_the_newest_that_is_tried(repository: Path) -> None:
@@ -38,7 +40,7 @@ def test_requests_are_batched_with_the_newest_version(repository: Path, tmp_path
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": "", "OMP_NUM_THREADS": "1"}
     imported = [sys.executable, "-c", "import transformers; print(transformers.__version__)"]
     assert subprocess.check_output(imported, env=environment, text=True).strip() == NEWEST
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", f"--deselect={KERNEL}"]
     files = [str(repository / "tests" / "unit" / name) for name in TESTS]
     result = subprocess.run([*command, *files], env=environment, cwd=repository, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:]
