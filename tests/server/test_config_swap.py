@@ -106,8 +106,6 @@ async def test_swap_lets_no_request_fail_or_wait(real_models: list[str]) -> None
         assert pieces > 100
         await until(lambda: engines(llm) == [llm.engine_pid])
         assert llm.engine_pid not in (None, old_pid)
-        # The file lists the old one: a request may name it, and it is loaded again.
-        assert (await generate(served, model=models[0], max_tokens=8)).text == old_text
 
 
 async def test_model_that_cannot_be_loaded_changes_nothing(models: list[str]) -> None:
@@ -206,6 +204,8 @@ async def test_changes_of_one_llm_take_turns_and_hold_up_no_other(models: list[s
         assert (await swap).config.model == models[1]
         assert (await late).reason == "STALE_CONFIG"
         assert (await get(served)).config.max_retries == 0
+        # The file lists the old one: a request may name it, and it is loaded again.
+        assert (await generate(served, model=models[0], max_tokens=2)).model == models[0]
 
 
 async def test_how_long_it_stays_loaded_can_be_changed_while_it_is_idle(models: list[str]) -> None:
