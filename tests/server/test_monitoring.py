@@ -142,7 +142,7 @@ async def test_server_that_drains_is_alive_and_not_ready() -> None:
         assert (await served.check("liveness"), await served.check("")) == ("SERVING", "NOT_SERVING")
         stream.cancel()
         await asyncio.wait_for(stopping, HANG)
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
             await served.get("/livez")
 
 
@@ -568,7 +568,7 @@ async def test_health_check_of_the_image_tells_a_blocked_server(repository: Path
     assert (done.returncode, done.stderr) == (1, f"{address}: 503 the event loop is blocked\n")
 
 
-def test_image_and_health_check_agree_on_the_port(repository: Path) -> None:
+def test_health_check_of_the_image_asks_where_the_server_of_the_image_listens(repository: Path) -> None:
     text = (repository / "Dockerfile").read_text()
     assert "ABSTRACTLLM_MONITORING=127.0.0.1:9464" in text
-    assert '"/opt/abstractllm/healthcheck.py", "127.0.0.1:9464"]' in text
+    assert '"/opt/abstractllm/healthcheck.py"]' in text  # no address: that of the variable
