@@ -20,8 +20,8 @@ from tests.fake_hub import TOKEN, FakeHub, serving_hub
 # Tests that were started in the background may be deaf to Ctrl-C, and so would be the programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A server that nobody has stopped logs itself while its memory is freed: a record that is kept, as caplog keeps those of
-# DEBUG, refers to that memory, and the next pass of the garbage collector ends the process.
+# A server that nobody has stopped logs itself while its memory is freed: a record that is kept, as caplog keeps those
+# of DEBUG, refers to that memory, and the next pass of the garbage collector ends the process.
 logging.getLogger("grpc._cython.cygrpc").setLevel(logging.INFO)
 # What is imported and collected stays until the end: passes of the collector over it are a third of the collection.
 gc.disable()

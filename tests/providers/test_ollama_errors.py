@@ -32,6 +32,7 @@ from tests.providers.fake_http import HANG, answering, gibibyte, gzip_bomb, hang
 from tests.providers.ollama_server import answer, asking, chats, done, fails, line, raw, says, serves, shown
 
 KEY = "ollama-canary-0123456789"
+HANGING = serves(hanging)
 
 
 async def failed(handler, **config):
@@ -299,13 +300,13 @@ async def test_a_missing_sdk_names_the_command_that_installs_it(monkeypatch):
         raw(json.dumps({"message": KEY}) + "\n"),
         says([line("a"), done(KEY)]),
         serves(resetting),
-        serves(hanging),
+        HANGING,
         says(answer("ok")),
     ],
 )
 async def test_the_key_is_in_no_log_error_or_repr_even_if_the_server_repeats_it(handler, caplog):
     caplog.set_level(logging.DEBUG)
-    async with asking(handler, api_key=KEY, timeout=1.0 if handler is hanging else HANG) as (llm, server):
+    async with asking(handler, api_key=KEY, timeout=1.0 if handler is HANGING else HANG) as (llm, server):
         told = repr(llm) + repr(llm.config) + str(llm.get_config())
         try:
             await llm.complete_async("Hi")
