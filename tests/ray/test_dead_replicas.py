@@ -78,7 +78,7 @@ async def test_a_replica_that_is_killed_under_64_streams(caplog: pytest.LogCaptu
 
 async def _stream(server: Serving, started: asyncio.Event) -> Any:
     """Reads a stream to its end; returns its finish reason, or the error."""
-    parameters = pb.GenerationParameters(temperature=0, max_tokens=250, logit_bias=ENDLESS)
+    parameters = pb.GenerationParameters(temperature=0, max_tokens=150, logit_bias=ENDLESS)
     try:
         async for response in server.generation.StreamGenerate(pb.GenerateRequest(prompt="Hi", parameters=parameters)):
             started.set()
