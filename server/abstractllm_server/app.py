@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -301,6 +302,9 @@ async def _run(
     preparations = {**server.preparations, "grace": lambda settings: lambda: set_grace(settings)}
     reloader = ConfigurationReloader(load, settings, registry, preparations, manager, server.load)
     server.supervisor.watch_other_threads()
+    # What is loaded by now stays. Passes of the collector over it would hold up all calls, each for 50 ms and more.
+    gc.collect()
+    gc.freeze()
     stopped = asyncio.Event()
     signals.attach(on_stop=stopped.set, on_reload=reloader.request)
     await server.start()
