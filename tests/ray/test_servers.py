@@ -18,6 +18,7 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
+from abstractllm.providers.ray.plain import encode
 from abstractllm_api.v1 import config_pb2, generation_pb2_grpc
 from abstractllm_client import RemoteLLM
 from tests.ray.replicas import ECHO, echo, reports, until_true
@@ -158,3 +159,23 @@ async def test_llms_that_are_deployed_at_once_do_not_disturb_one_another(
     finally:
         monkeypatch.undo()
         await asyncio.gather(*(llm.close_async() for llm in llms))
+
+
+@pytest.mark.parametrize("busy", [[TimeoutError("busy")], TimeoutError("busy")], ids=["replicas", "ray"])
+def test_replicas_that_are_too_busy_to_tell_of_themselves_are_not_replaced(
+    busy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = echo()
+    link, definition = llm._link, llm._link._define()
+    report = {"replica": "r1", "version": [1, 0], "digest": definition.digest, "values": None}
+    answers = iter([busy, busy, [{"result": encode(report)}]])
+
+    def results(**_: object) -> Any:
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    handle = SimpleNamespace(broadcast=lambda *_: SimpleNamespace(results=results))
+    monkeypatch.setattr("abstractllm.providers.ray.link.handle_of", lambda application: handle)
+    assert link._fits(definition)
+    assert not list(answers)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,8 @@ _LOOK_INTERVAL = 1.0
 _REPLICAS_A_SECOND = 100
 _DEPLOYING_INTERVAL = 0.2
 _REPORT_TIMEOUT = 5.0
+_FIT_ATTEMPTS = 6
+"""Times that busy replicas are asked whether the configuration describes them: to deploy would replace them all."""
 _STOPPING_TIMEOUT = 5.0
 _TROUBLES = 3
 """Looks in a row that must fail before Ray counts as gone: its controller may just be starting again."""
@@ -266,7 +268,7 @@ class DeploymentLink:
         """Returns True if replicas of this very deployment run already: another server has deployed it."""
         try:
             self._handle = handle_of(definition.application)
-            reports = self._ask_all(time.monotonic() + _REPORT_TIMEOUT)
+            reports = self._ask_all_again()
         except Exception:  # of a deployment that has no replica, or others than ours
             return False
         if not reports or any(report.facts["digest"] != definition.digest for report in reports):
@@ -322,13 +324,27 @@ class DeploymentLink:
         self._settings.tell(self._handle, self.reports)
         self._become(*self._judge(definition))
 
+    def _ask_all_again(self) -> list[Report]:
+        """Asks all replicas, and again while none of them answers in time, since they are busy."""
+        reports: list[Report] = []
+        for _ in range(_FIT_ATTEMPTS):
+            try:
+                answers = self._answers(time.monotonic() + _REPORT_TIMEOUT)
+            except TimeoutError as error:
+                answers = [error]
+            reports = _reports_of(answers)
+            if reports or not any(isinstance(answer, TimeoutError) for answer in answers):
+                break
+        return reports
+
     def _ask_all(self, until: float) -> list[Report]:
+        return _reports_of(self._answers(until))
+
+    def _answers(self, until: float) -> list[Any]:
+        """Returns what each replica answers, or the error that it ends in."""
         response = self._handle.broadcast("report", list(self._settings.version))
-        answers = response.results(timeout_s=max(0.1, until - time.monotonic()), return_exceptions=True)
-        # One that has died meanwhile is just not there.
-        results = [answer["result"] for answer in answers if isinstance(answer, dict) and "result" in answer]
-        reports = [Report(decode(result)) for result in results]
-        return sorted(reports, key=lambda report: report.name)
+        answers: list[Any] = response.results(timeout_s=max(0.1, until - time.monotonic()), return_exceptions=True)
+        return answers
 
     def _judge(self, definition: Definition) -> tuple[LlmState, str]:
         """Returns the state that follows from those of the replicas."""
@@ -350,6 +366,13 @@ class DeploymentLink:
         if self._state != (state, reason):
             self._state = (state, reason)
             self._on_change()
+
+
+def _reports_of(answers: Iterable[Any]) -> list[Report]:
+    # One that has died meanwhile is just not there.
+    results = [answer["result"] for answer in answers if isinstance(answer, dict) and "result" in answer]
+    reports = [Report(decode(result)) for result in results]
+    return sorted(reports, key=lambda report: report.name)
 
 
 def _end_wait(limit: asyncio.Timeout) -> None:
