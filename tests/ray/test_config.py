@@ -102,9 +102,10 @@ def test_gpus_and_other_resources_are_asked_of_ray() -> None:
 
 def test_replicas_are_replaced_for_their_own_keys_alone() -> None:
     usual = definition(replicas=2)
-    assert usual.digest == definition(replicas=2, temperature=0.5, deploy=False, max_waiting=1).digest
+    assert usual.digest == definition(replicas=2, temperature=0.5, deploy=False).digest
     assert usual.digest != definition(replicas=3).digest
     assert usual.digest != definition(replicas=2, num_gpus=1).digest
+    assert usual.digest != definition(replicas=2, max_waiting=1).digest  # Ray Serve counts those that wait
     assert usual.application == "abstractllm-local"
     assert definition(application="mine").application == "mine"
 

@@ -28,7 +28,7 @@ _DEPLOYING_SECONDS = 120.0
 """Time of Ray Serve for taking a deployment over, before a replica of it starts."""
 _LOOK_BACK = 15.0
 """Seconds over which the number of requests is averaged, on which autoscaling acts."""
-_KEYS_OF_SERVERS = ("application", "delete_on_stop", "deploy", "deploy_timeout", "max_waiting", "ray_address")
+_KEYS_OF_SERVERS = ("application", "delete_on_stop", "deploy", "deploy_timeout", "ray_address")
 """Keys that differ from one server to another, and are not the deployment's."""
 P = ParamSpec("P")
 T = TypeVar("T")
