@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,25 @@ _TOGETHER = {
     "tests/ray": "ray",
 }
 """Folders whose tests share servers, or what the clients' tools build."""
+_LONG = {
+    "tests/server/test_load_unload.py": 90,
+    "tests/unit/test_model_memory_engines.py": 60,
+    "tests/unit/test_huggingface_engine.py": 50,
+    "tests/server/test_frozen_engine.py": 45,
+    "tests/deploy/test_image_slim.py": 40,
+    "tests/server/test_config_swap.py": 40,
+    "tests/unit/test_model_memory_races.py": 35,
+    "tests/unit/test_pull_kills.py": 35,
+    "tests/deploy/helm/test_sidecar_pod.py": 35,
+    "tests/unit/test_transformers_versions.py": 35,
+    "tests/deploy/helm/test_service_pod.py": 30,
+    "tests/deploy/test_release.py": 30,
+    "tests/unit/test_pull_engine.py": 30,
+    "tests/deploy/test_image_cpu.py": 30,
+    "tests/unit/test_huggingface_reasoning.py": 30,
+    "tests/balancing/test_spread.py": 60,
+}
+"""Seconds of files whose few tests take long: they begin early, lest one process has the last of them to itself."""
 
 
 @pytest.fixture(scope="session")
@@ -106,21 +126,35 @@ def _without_lone_surrogates(data: Any) -> Any:
             return data
 
 
+def _scope(nodeid: str) -> str:
+    """Returns what a test goes to a process with: its file, or a group of folders."""
+    file = nodeid.partition("::")[0]
+    return next((group for folder, group in _TOGETHER.items() if file.startswith(f"{folder}/")), file)
+
+
 class _Together(LoadScopeScheduling):
     """Deals tests out to processes: each file goes to one of them, as does what shares more."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return next((group for folder, group in _TOGETHER.items() if file.startswith(f"{folder}/")), file)
+        return _scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
     """Called where several processes run the tests."""
+    config.option.loadscopereorder = False  # `pytest_collection_modifyitems` orders them
     return _Together(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips `gpu` tests without a CUDA device, and `real_key("NAME")` tests without that variable."""
+    """Orders the tests, and skips `gpu` tests without a CUDA device and `real_key("NAME")` tests without that variable.
+
+    What takes long comes first: groups of folders, files of few long tests, then files by the number of their tests.
+    """
+    if hasattr(config, "workerinput"):
+        tests = Counter(_scope(item.nodeid) for item in items)
+        groups = set(_TOGETHER.values())
+        weights = {scope: (scope in groups, _LONG.get(scope, 0), count) for scope, count in tests.items()}
+        items.sort(key=lambda item: weights[_scope(item.nodeid)], reverse=True)
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_tests and config.getoption("--device") == "cuda" and not _cuda_is_available():
         for item in gpu_tests:
