@@ -89,7 +89,7 @@ async def test_answer_that_nobody_reads_costs_no_other_caller_of_the_connection_
             assert gateway.ended.get(good, {}).get("grpc-status") == "0"
             # gRPC holds the answer as long as no other call comes, and the connection is open.
             await until(lambda: gateway.is_closed)
-            assert closed(served) == {"unread": 1}
+            await until(lambda: closed(served) == {"unread": 1})
         await served.works()
 
 
