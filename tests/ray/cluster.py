@@ -48,5 +48,6 @@ def running_ray(cpus: int = 8) -> Iterator[str]:
                 warnings.simplefilter("ignore", ResourceWarning)
                 cluster.leave(connection)
                 gc.collect()
+            assert not cluster._users, "a test has left an LLM open, which keeps this Ray running"
             shutil.rmtree(folder, ignore_errors=True)
             sys.modules.pop("ray_test_providers", None)

@@ -93,6 +93,7 @@ def test_an_address_that_nobody_serves_is_named_and_used_once_somebody_does(ray_
             assert client.generate("there") == "there"
             process.kill()
             process.wait()
+    maker.close()
 
 
 def test_a_head_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
