@@ -11,12 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.fake_hub import TOKEN, FakeHub, serving_hub
+
+if TYPE_CHECKING:
+    from tests.pull_process import ForkedHub
 
 # Tests that were started in the background may be deaf to Ctrl-C, and so would be the programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -101,6 +104,21 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         yield hub
+
+
+@pytest.fixture(scope="module")
+def forking_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ForkedHub"]:
+    """A hub whose downloads are forks of one process; see `forked`."""
+    from tests.pull_process import forked_hub  # imports what a download needs: only where one is made
+
+    with forked_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def forked(forking_hub: "ForkedHub", monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """A hub without a model, for tests that need no process of their own for a download."""
+    return forking_hub.emptied(monkeypatch)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

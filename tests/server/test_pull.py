@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,12 @@ from abstractllm.providers.huggingface.hub.downloads import downloads
 from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_client import AsyncRemoteLLM, PullProgress
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
-from tests.pull_process import ForkedHub, forked_hub
 from tests.pull_support import MODEL, snapshot, wanted
 from tests.server.support import HANG, Serving, collect, failure, serving
 from tests.unit.cli.support import Terminal
 from tests.waiting import until, wait_until
 
 COMMAND = [sys.executable, "-m", "abstractllm_cli"]
-
-
-@pytest.fixture(scope="module")
-def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedHub]:
-    """A hub for the tests whose server is in this process and leaves no download."""
-    with forked_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture
-def forked(shared_hub: ForkedHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    """That hub, without a model."""
-    return shared_hub.emptied(monkeypatch)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,22 +12,14 @@ from abstractllm import ModelNotFoundError, ServerShuttingDownError, Unsupported
 from abstractllm.providers.huggingface.hub.downloads import downloads
 from abstractllm.testing import ScriptedProvider
 from tests.fake_hub import FakeHub, model_files
-from tests.pull_process import ForkedHub, forked_hub
 from tests.pull_support import HANG, MODEL, begun, break_off, listed, llm_of, pull, snapshot, wanted
 from tests.waiting import until
 
 
-@pytest.fixture(scope="module")
-def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedHub]:
-    """A hub for all tests."""
-    with forked_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
 @pytest.fixture
-def hub(shared_hub: ForkedHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    """The hub, without a model."""
-    return shared_hub.emptied(monkeypatch)
+def hub(forked: FakeHub) -> FakeHub:
+    """The hub of all tests here."""
+    return forked
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from abstractllm import (
 )
 from abstractllm.providers.huggingface.hub.downloader.messages import Pull
 from tests.fake_hub import TOKEN, FakeHub, Refusal, model_files
-from tests.pull_process import ForkedHub, forked_hub
 from tests.pull_support import (
     HANG,
     MODEL,
@@ -39,19 +37,6 @@ from tests.pull_support import (
     wanted,
 )
 from tests.waiting import until
-
-
-@pytest.fixture(scope="module")
-def shared_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedHub]:
-    """A hub for the tests that need no process of their own for a download."""
-    with forked_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture
-def forked(shared_hub: ForkedHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    """That hub, without a model."""
-    return shared_hub.emptied(monkeypatch)
 
 
 @pytest.fixture
