@@ -61,7 +61,7 @@ async def test_connection_that_says_nothing_is_closed(host: str, monkeypatch: py
         async with silent(served.server.address, 5):
             await until(lambda: count(served) == 6)
             await until(lambda: count(served) == 1)
-            assert served.server._connections.closed == {"silent": 5}
+            await until(lambda: served.server._connections.closed == {"silent": 5})
         await served.works()
 
 
@@ -88,7 +88,7 @@ async def test_of_idle_connections_the_longest_unused_makes_room() -> None:
             await stack.enter_async_context(channel)
             await generation_pb2_grpc.GenerationServiceStub(channel).Generate(request(), timeout=HANG)
         await until(lambda: channels[0].get_state() is not grpc.ChannelConnectivity.READY)
-        assert served.server._connections.closed == {"crowded": 1}
+        await until(lambda: served.server._connections.closed == {"crowded": 1})  # counted behind the closing
         assert [channel.get_state() for channel in channels[1:]] == [grpc.ChannelConnectivity.READY] * 3
 
 
