@@ -155,6 +155,12 @@ def test_the_manifest_s_parts_are_right(tmp_path: Path) -> None:
     assert shared <= {mount["name"] for mount in containers["abstractllm"]["volumeMounts"]}
 
 
+def test_autoscaling_hears_of_the_number_of_requests_every_two_seconds() -> None:
+    application = build({"llm": "elastic", "model": "demo", "autoscaling": {"max_replicas": 2}})
+    scaling = application._bound_deployment._deployment_config.autoscaling_config
+    assert (scaling.metrics_interval_s, scaling.look_back_period_s) == (2.0, 15.0)
+
+
 def test_an_application_without_a_name_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="llm: must be"):
         build({"model": "demo"})

@@ -22,7 +22,8 @@ def test_llms_come_and_go_by_reloads_and_the_server_still_drains(ray_address: st
     file, log = tmp_path / "llms.yaml", tmp_path / "log"
     plain = {"provider": "scripted"}
     on_ray = {"provider": "ray", "serves": "scripted", "ray_address": ray_address, "num_cpus": 0.1}
-    on_ray |= {"application": "comes-and-goes", "delete_on_stop": True, "drain_timeout": 1}
+    on_ray |= {"application": "comes-and-goes", "drain_timeout": 1}
+    on_ray |= {"autoscaling": {"max_replicas": 2}}
 
     def write(**llms: Any) -> None:
         file.write_text(json.dumps({"listen": "127.0.0.1:0", "llms": llms}))
@@ -62,6 +63,9 @@ def test_llms_come_and_go_by_reloads_and_the_server_still_drains(ray_address: st
             reload("added remote", plain=plain, remote=on_ray)
             assert ask("remote") == "hello remote"
             reload("removed remote", plain=plain)
+            # Nothing of it goes on: it would report the number of requests every two seconds, and fail.
+            time.sleep(5)
+            assert "Traceback" not in log.read_text()
 
             with RemoteLLM(address, llm="plain", timeout=LONGEST_WAIT) as client:
                 stream = client.generate("word " * 10, stream=True, provider_options={"delay": 0.2})

@@ -21,7 +21,7 @@ from abstractllm.providers.ray.threads import ThreadOfItsOwn
 if TYPE_CHECKING:
     from abstractllm.providers.ray.config import ReplicaKeys
 
-__all__ = ["Cluster", "cluster", "import_serve", "resolved_address"]
+__all__ = ["Cluster", "cluster", "import_serve", "quiet", "resolved_address"]
 
 _STARTS = 4
 _ANSWER_SECONDS = 60.0
@@ -32,6 +32,8 @@ _TURN_SECONDS = 20.0
 _OUTAGE_SECONDS = 10**6
 """Time without its head after which Ray ends the process that is connected to it, with all that it does beside."""
 _OUTAGE_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+_CONNECT_VARIABLE = "RAY_ENABLE_AUTO_CONNECT"
+"""Tells Ray, when it is imported, whether a call connects a process that is not: it would start a Ray of its own."""
 _NEW_CLUSTER_HINT = "; where another cluster has taken the place of the one that was lost, start this process again"
 T = TypeVar("T")
 _SIGACTION_BYTES = 512
@@ -44,8 +46,8 @@ def resolved_address(address: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what Ray's own modules warn of while they are imported and started: it is not the user's to mend."""
+def quiet() -> Iterator[None]:
+    """Silences what Ray's own modules warn of: it is not the user's to mend."""
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, ResourceWarning, UserWarning):
             warnings.simplefilter("ignore", category)
@@ -70,19 +72,24 @@ def _own_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _surviving_outages() -> Iterator[None]:
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Sets a variable of the environment for a while, for this process alone, unless the operator has set it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _surviving_outages() -> contextlib.AbstractContextManager[None]:
     """Keeps Ray from ending this process a minute after the cluster's head has gone.
 
     Ray reads that when it connects. The processes of a Ray that is started here are not to have it: they do end.
     """
-    if _OUTAGE_VARIABLE in os.environ:
-        yield
-        return
-    os.environ[_OUTAGE_VARIABLE] = str(_OUTAGE_SECONDS)
-    try:
-        yield
-    finally:
-        del os.environ[_OUTAGE_VARIABLE]
+    return _variable(_OUTAGE_VARIABLE, str(_OUTAGE_SECONDS))
 
 
 def import_serve() -> tuple[Any, Any]:
@@ -93,11 +100,8 @@ def import_serve() -> tuple[Any, Any]:
     """
     # Ray would tell its makers of the cluster.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Seconds between two reports of the number of requests, on which autoscaling acts; the default is ten.
-    for process in ("HANDLE", "REPLICA"):
-        os.environ.setdefault(f"RAY_SERVE_{process}_AUTOSCALING_METRIC_PUSH_INTERVAL_S", "2")
     try:
-        with _quiet():
+        with quiet(), _variable(_CONNECT_VARIABLE, "0"):
             import ray
             from ray import serve
     except ModuleNotFoundError as error:
@@ -250,7 +254,7 @@ class Cluster:
         try:
             if self._is_ours and self._address != address:
                 self._disconnect()  # an attempt that nobody has waited for
-            with _quiet():
+            with quiet():
                 if not ray.is_initialized():
                     self._is_ours, self._address, self._is_program_s = True, address, False
                     _start(ray, address, options)
@@ -265,7 +269,10 @@ class Cluster:
     def _disconnect(self) -> None:
         ray, serve = import_serve()
         self._is_ours = False
-        with _quiet(), _own_sigterm():
+        with contextlib.suppress(Exception):
+            # Of an autoscaled deployment they report the number of requests for ever, and connect this process again.
+            serve.context._global_client.shutdown_cached_handles()
+        with quiet(), _own_sigterm():
             ray.shutdown()
         # It keeps the controller that it knew, and would ask that one again.
         serve.context._set_global_client(None)
