@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.helm.rendering import Document, only, pod_templates
+from tests.deploy.helm.rendering import Document, documents, only, pod_templates
 from tests.deploy.helm.schemas import check
 from tests.deploy.helm.test_values import GPT, OPEN, SIDECAR, refusal
 from tests.deploy.helm.tokens import TOKEN, line
@@ -81,6 +81,10 @@ def rendered(
             **INSECURE,
             **dict.fromkeys(("resources", "strategy", "securityContext", "podSecurityContext", "affinity", "llms")),
             **dict.fromkeys(("commonLabels", "tolerations", "topologySpreadConstraints", "extraEnv", "extraVolumes")),
+            "providerKeys": {"values": None},
+            "tls": {"certManager": {"enabled": True, "issuerRef": {"name": "i"}, "dnsNames": None}},
+            "image": {"variant": "cuda"},
+            "gpu": {"count": 1},
         },
         {
             "auth": {"tokens": {"existingSecret": "a"}},
@@ -205,6 +209,15 @@ def test_a_folder_for_temporary_files_may_be_another(charts: Charts, tmp_path: P
         (("strategy.rollingUpdate.maxSurge=0",), "strategy.rollingUpdate: maxSurge and maxUnavailable are both 0"),
         (("strategy.type=Recreat",), "at '/strategy/type': value must be one of 'RollingUpdate', 'Recreate'"),
         (("resources.limit.cpu=1",), "at '/resources': additional properties 'limit' not allowed"),
+        (("resources.limits.memory=2GB",), "at '/resources/limits/memory': '2GB' does not match pattern"),
+        (
+            ("resources.requests.memory=8Gi",),
+            "resources.requests.memory: is 8Gi, more than resources.limits.memory, 2Gi",
+        ),
+        (("resources.limits.cpu=250m",), "resources.requests.cpu: is 500m, more than resources.limits.cpu, 250m"),
+        (("resources.limits.memory=2e9",), "resources.requests.memory: is 2Gi, more than resources.limits.memory, 2e"),
+        (("minReadySeconds=1800",), "minReadySeconds: is 1800, and must be less than progressDeadlineSeconds, 1800"),
+        (("securityContext.runAsUser=0",), "securityContext.runAsUser: is 0, which runAsNonRoot keeps from running"),
         (("tolerations[0].keey=a",), "at '/tolerations/0': additional properties 'keey' not allowed"),
         (("extraVolumeMounts[0].name=tmp",), "at '/extraVolumeMounts/0': missing property 'mountPath'"),
         (
@@ -237,6 +250,39 @@ def test_a_combination_that_cannot_work_is_refused_by_name(
     charts: Charts, settings: tuple[str, ...], words: str
 ) -> None:
     assert words in refusal(charts, OPEN, *settings)
+
+
+def test_files_that_the_server_s_user_could_not_read_are_refused(charts: Charts) -> None:
+    tokens = "auth.tokens.existingSecret=a"
+    words = "podSecurityContext.fsGroup: is needed, so that the server's user can read tokens and certificates"
+    assert words in refusal(charts, tokens, "podSecurityContext=null")
+    assert words in refusal(charts, OPEN, "tls.existingSecret=a", "podSecurityContext.fsGroup=null")
+    charts.render("abstractllm", "--set", f"{tokens},podSecurityContext=null,securityContext.runAsGroup=0")
+
+
+def test_one_name_in_certificates_has_one_role(charts: Charts) -> None:
+    subjects = [f"tls.subjects[{index}].{key}" for index in (0, 1) for key in ("name=x", "role=admin")]
+    words = refusal(charts, "tls.existingSecret=a", "tls.clientCA.existingSecret=b", *subjects)
+    assert "tls.subjects: x is there twice" in words
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu"])
+def test_the_taint_of_nodes_with_gpus_is_tolerated(charts: Charts, resource: str) -> None:
+    settings = f"{OPEN},image.variant=cuda,gpu.count=1,gpu.resource={resource},tolerations=null"
+    pod = only(documents(charts.render("abstractllm", "--set", settings)), "Deployment")["spec"]["template"]["spec"]
+    tolerated = {toleration["key"] for toleration in pod["tolerations"]}
+    assert tolerated == {resource} | ({"nvidia.com/gpu"} if resource.startswith("nvidia.com/") else set())
+
+
+def test_a_user_is_root_where_both_is_said(charts: Charts) -> None:
+    charts.render("abstractllm", "--set", f"{OPEN},securityContext.runAsUser=0,securityContext.runAsNonRoot=false")
+
+
+def test_a_sidecar_may_have_the_port_of_a_service(charts: Charts) -> None:
+    charts.render("abstractllm", "--set", f"{SIDECAR},ports.health=50051")
+    assert "ports: health and monitoring need two ports, not 9464 twice" in refusal(
+        charts, SIDECAR, "ports.health=9464"
+    )
 
 
 @pytest.mark.parametrize(

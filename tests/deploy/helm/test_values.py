@@ -297,3 +297,12 @@ def test_a_dependency_may_have_another_name(charts: Charts, tmp_path: Path) -> N
     volumes = only(texts, "Deployment")["spec"]["template"]["spec"]["volumes"]
     assert {"name": "abstractllm-config", "configMap": {"name": "shop-texts-config"}} in volumes
     assert only(texts, "ConfigMap", "-texts-config")
+    for file in (chart / "Chart.yaml", chart / "values.yaml", *(chart / "templates").iterdir()):
+        file.write_text(re.sub(r"\btexts\b", "longTexts", file.read_text()))
+    charts.run("dependency", "update", "example", folder=tmp_path)
+    with pytest.raises(HelmError, match='nameOverride: objects cannot be named "shop-longTexts"'):
+        charts.run("template", "shop", "example", folder=tmp_path)
+    named = ("--set", "longTexts.nameOverride=long-texts")
+    assert only(
+        documents(charts.run("template", "shop", "example", *named, folder=tmp_path)), "ConfigMap", "-texts-config"
+    )

@@ -14,6 +14,8 @@
 {{- $name := include "abstractllm.fullname" . -}}
 {{- if and (eq .Values.form "service") (not (regexMatch "^[a-z][-a-z0-9]*$" $name)) -}}
 {{- $faults = append $faults (printf "fullnameOverride: a Service cannot be named %q: it begins with a letter, and has letters, digits and - alone; set another name" $name) -}}
+{{- else if not (regexMatch "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" $name) -}}
+{{- $faults = append $faults (printf "nameOverride: objects cannot be named %q, with the chart's name or alias in it: there may be small letters, digits, - and . alone; set another name" $name) -}}
 {{- end -}}
 {{- range $table := list "commonLabels" "podLabels" -}}
 {{- range $name := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
@@ -70,7 +72,7 @@
 {{- $faults = append $faults "providerKeys: set existingSecret or values, not both" -}}
 {{- end -}}
 {{- if not (or .Values.providerKeys.existingSecret .Values.extraEnvFrom) -}}
-{{- $known := keys .Values.providerKeys.values -}}
+{{- $known := keys (default (dict) .Values.providerKeys.values) -}}
 {{- range .Values.extraEnv -}}
 {{- $known = append $known .name -}}
 {{- end -}}
@@ -124,6 +126,13 @@
 {{- if and $tls.subjects (not $tls.clientCA.existingSecret) -}}
 {{- $faults = append $faults "tls.subjects: callers bring certificates only if tls.clientCA.existingSecret is set" -}}
 {{- end -}}
+{{- $subjects := list -}}
+{{- range $tls.subjects -}}
+{{- if has .name $subjects -}}
+{{- $faults = append $faults (printf "tls.subjects: %s is there twice" .name) -}}
+{{- end -}}
+{{- $subjects = append $subjects .name -}}
+{{- end -}}
 {{- else -}}
 {{- if $auth.insecure -}}
 {{- $faults = append $faults "auth.insecure: a sidecar's unix socket needs no credentials; leave it out" -}}
@@ -149,9 +158,36 @@
 {{- $faults = append $faults (printf "resources.%s: %s is set by gpu.count" $kind $.Values.gpu.resource) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $request := default (dict) (default (dict) .Values.resources).requests -}}
+{{- $limit := get (default (dict) $.Values.resources.limits) $name -}}
+{{- if not (or (kindIs "invalid" $request) (has $limit (list nil ""))) -}}
+{{- if gt (include "abstractllm.quantity" $request | float64) (include "abstractllm.quantity" $limit | float64) -}}
+{{- $faults = append $faults (printf "resources.requests.%s: is %v, more than resources.limits.%s, %v; set both" $name $request $name $limit) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- /* Of the pod's and the container's value of one name the container's counts, false and 0 included. */ -}}
+{{- $context := dict -}}
+{{- range $table := list (ternary .Values.podSecurityContext (dict) (eq .Values.form "service")) .Values.securityContext -}}
+{{- range $name, $value := $table -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $context $name $value -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $context.runAsNonRoot (eq (toString $context.runAsUser) "0") -}}
+{{- $faults = append $faults "securityContext.runAsUser: is 0, which runAsNonRoot keeps from running; set securityContext.runAsNonRoot: false, or another user" -}}
+{{- end -}}
+{{- /* Where no user is said, the cluster may choose one, and the group of the files, as OpenShift does. */ -}}
+{{- $reads := and (eq .Values.form "service") (or (include "abstractllm.tokensSecret" .) (include "abstractllm.tlsSecret" .)) -}}
+{{- if and $reads $context.runAsUser $context.runAsGroup (not (hasKey $context "fsGroup")) -}}
+{{- $faults = append $faults "podSecurityContext.fsGroup: is needed, so that the server's user can read tokens and certificates" -}}
+{{- end -}}
 {{- $ports := list (.Values.ports.grpc | int) (.Values.ports.health | int) (.Values.ports.monitoring | int) -}}
-{{- if ne (len ($ports | uniq)) 3 -}}
+{{- if and (eq .Values.form "service") (ne (len ($ports | uniq)) 3) -}}
 {{- $faults = append $faults (printf "ports: grpc, health and monitoring need three ports, not %d, %d and %d" (index $ports 0) (index $ports 1) (index $ports 2)) -}}
+{{- else if eq (index $ports 1) (index $ports 2) -}}
+{{- $faults = append $faults (printf "ports: health and monitoring need two ports, not %d twice" (index $ports 1)) -}}
 {{- end -}}
 {{- $volumes := list -}}
 {{- range include "abstractllm.volumes" . | fromYamlArray -}}
@@ -266,4 +302,14 @@
 {{- end -}}
 {{- end -}}
 {{ toJson $faults }}
+{{- end }}
+
+{{/* A quantity as `1500m` or `2Gi`, or a number, as a number. */}}
+{{- define "abstractllm.quantity" -}}
+{{- $units := dict "n" 1e-9 "u" 1e-6 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 -}}
+{{- range $unit, $one := dict "K" 1024.0 "M" 1048576.0 "G" 1073741824.0 "T" 1099511627776.0 "P" 1125899906842624.0 -}}
+{{- $_ := set $units (printf "%si" $unit) $one -}}
+{{- end -}}
+{{- $number := regexFind "^[0-9.]+([eE][-+]?[0-9]+)?" (toString .) -}}
+{{- mulf ($number | float64) (get $units (toString . | trimPrefix $number) | default 1) -}}
 {{- end }}

@@ -15,6 +15,9 @@
 {{- $faults = append $faults "strategy.rollingUpdate: maxSurge and maxUnavailable are both 0, so that no pod could ever be replaced" -}}
 {{- end -}}
 {{- end -}}
+{{- if ge (.Values.minReadySeconds | int) (.Values.progressDeadlineSeconds | int) -}}
+{{- $faults = append $faults (printf "minReadySeconds: is %d, and must be less than progressDeadlineSeconds, %d" (.Values.minReadySeconds | int) (.Values.progressDeadlineSeconds | int)) -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.callers) -}}
 {{- $faults = append $faults "networkPolicy.callers: lets nobody in; name those who may call, or {podSelector: {}} for the namespace" -}}
 {{- end -}}

@@ -74,7 +74,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "abstractllm.dnsNames" -}}
 {{- $name := include "abstractllm.fullname" . -}}
 {{- $names := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) -}}
-{{- concat $names (list (printf "%s.%s.svc.cluster.local" $name .Release.Namespace)) .Values.tls.certManager.dnsNames | uniq | toYaml -}}
+{{- concat $names (list (printf "%s.%s.svc.cluster.local" $name .Release.Namespace)) (default (list) .Values.tls.certManager.dnsNames) | uniq | toYaml -}}
 {{- end }}
 
 {{- define "abstractllm.tlsSecret" -}}

@@ -37,10 +37,12 @@ readinessProbe:
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $tolerations := .Values.tolerations }}
+{{- $tolerations := default (list) .Values.tolerations }}
 {{- if .Values.gpu.count }}
-{{- $taint := dict "key" .Values.gpu.resource "operator" "Exists" "effect" "NoSchedule" }}
-{{- $tolerations = append $tolerations $taint | uniq }}
+{{- /* Nodes whose GPUs are counted in parts, as nvidia.com/mig-1g.10gb, have the taint of whole ones. */}}
+{{- range ternary (list "nvidia.com/gpu" .Values.gpu.resource) (list .Values.gpu.resource) (hasPrefix "nvidia.com/" .Values.gpu.resource) | uniq }}
+{{- $tolerations = append $tolerations (dict "key" . "operator" "Exists" "effect" "NoSchedule") | uniq }}
+{{- end }}
 {{- end }}
 {{- with $tolerations }}
 tolerations:
