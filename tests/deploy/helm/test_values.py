@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from abstractllm.errors import ConfigurationError
+from abstractllm_server.security.token_entries import read_entries
 from abstractllm_server.settings import ServerSettings
 from tests.deploy.helm.rendering import documents, only
-from tests.deploy.helm.tokens import TOKEN, line
+from tests.deploy.helm.tokens import OTHER_TOKEN, TOKEN, line
 from tools.chart_files import SET_BY_CHART, emit, rows
 from tools.charts import CHARTS, Charts, HelmError
 from tools.emit.provider_configurations import provider_configurations
@@ -228,6 +231,32 @@ def test_a_file_of_tokens_is_taken_from_the_command_line(charts: Charts, tmp_pat
     assert only(texts, "Secret")["metadata"]["name"] == "llm-abstractllm-tokens"
     file.write_text(TOKEN)
     assert "has no line as" in refusal(charts, files={"auth.tokens.file": file})
+
+
+def test_a_file_of_tokens_is_taken_where_the_server_takes_it(charts: Charts, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    secret = hashlib.sha256(TOKEN.encode()).hexdigest()
+    texts = {
+        f"# them\n\n  {secret.upper()} admin expires=2027-01-01 label # why\r\n": "",
+        f"\ufeff{line(TOKEN)}": "",
+        "none  # yet": "",
+        line(TOKEN) + OTHER_TOKEN: "line 2 is no SHA-256 and role",
+        f"{line(TOKEN)}\n{line(OTHER_TOKEN, 'root')}": "line 3 is no SHA-256 and role",
+    }
+    for text, words in texts.items():
+        file.write_text(text, "utf-8", newline="")
+        try:
+            read_entries(file)
+            is_taken = True
+        except ConfigurationError:
+            is_taken = False
+        assert is_taken == (not words)
+        if is_taken:
+            charts.render("abstractllm", "--set-file", f"auth.tokens.file={file}")
+            continue
+        told = refusal(charts, files={"auth.tokens.file": file})
+        assert f"auth.tokens.file: {words}" in told
+        assert OTHER_TOKEN not in told
 
 
 def test_a_chart_that_includes_the_sidecar_must_say_so(charts: Charts) -> None:

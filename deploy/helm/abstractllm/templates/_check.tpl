@@ -96,8 +96,14 @@
 {{- if and $auth.tokens.existingSecret $auth.tokens.file -}}
 {{- $faults = append $faults "auth.tokens: set existingSecret or file, not both" -}}
 {{- end -}}
-{{- if and $auth.tokens.file (not (regexMatch "(?m)^\\s*([0-9a-fA-F]{64}\\s+(inference|admin)\\b|none\\s*$)" $auth.tokens.file)) -}}
+{{- if and $auth.tokens.file (not (regexMatch "(?m)^\\x{FEFF}?\\s*([0-9a-fA-F]{64}\\s+(inference|admin)\\b|none\\s*(#.*)?$)" $auth.tokens.file)) -}}
 {{- $faults = append $faults "auth.tokens.file: has no line as `abstractllm token create --file` writes it: a SHA-256 and a role" -}}
+{{- end -}}
+{{- /* A line is not repeated here: it may hold a token that was not hashed. */ -}}
+{{- range $index, $line := splitList "\n" (default "" $auth.tokens.file | trimPrefix "\uFEFF") -}}
+{{- if not (regexMatch "^\\s*([0-9a-fA-F]{64}\\s+(inference|admin)(\\s.*)?|none\\s*)?(#.*)?$" ($line | trimSuffix "\r")) -}}
+{{- $faults = append $faults (printf "auth.tokens.file: line %d is no SHA-256 and role, as `abstractllm token create --file` writes them" (add $index 1)) -}}
+{{- end -}}
 {{- end -}}
 {{- if and $tls.existingSecret $tls.certManager.enabled -}}
 {{- $faults = append $faults "tls: set existingSecret or certManager.enabled, not both" -}}
