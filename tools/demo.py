@@ -29,7 +29,7 @@ STOPPED_WITHIN_SECONDS = 30.0
 def main() -> None:
     """Runs the demonstration; exit code 0 after Ctrl-C or SIGTERM, 1 with a message if it cannot be shown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=50051, help="port on 127.0.0.1 (default: 50051)")
+    parser.add_argument("--port", type=int, default=50051, help="port on 127.0.0.1, 0 for a free one (default: 50051)")
     parser.add_argument("--exit", action="store_true", help="stop the server after the answer")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, interrupt)
@@ -50,7 +50,7 @@ def serving(port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
     Exits with a message if the port is taken, or the server does not get ready.
     """
-    check_port_is_free(port)
+    port = usable_port(port)
     address = f"{HOST}:{port}"
     program = str(Path(sys.executable).with_name("abstractllm"))
     # A session of its own: Ctrl-C reaches this program alone, which then stops the server once.
@@ -71,12 +71,13 @@ def interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def check_port_is_free(port: int) -> None:
-    """Exits with a clear line if another program listens on the port."""
+def usable_port(port: int) -> int:
+    """Returns the port, a free one for 0; exits with a clear line if another program listens on it."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
         except (OSError, OverflowError) as error:
             sys.exit(f"Port {port} of {HOST} cannot be used ({error}). Name another: make run PORT=50052")
 
