@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from abstractllm.errors import ProviderUnavailableError
+from abstractllm.errors import ConfigurationError, ProviderUnavailableError
 from abstractllm.providers.ray import RayProvider, cluster
 from abstractllm.providers.ray.cluster import Cluster, _start
 from abstractllm.providers.ray.errors import UnansweredError
@@ -96,6 +96,16 @@ def test_an_address_that_nobody_serves_is_named_and_used_once_somebody_does(ray_
     maker.close()
 
 
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://127.0.0.1:8265", "head:gcs"])
+def test_an_address_of_the_environment_that_is_none_is_named_as_such(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigurationError, match=r"RAY_ADDRESS: must be HOST:PORT") as caught:
+        Cluster().join(RayProvider({"serves": "scripted"}).config)  # type: ignore[arg-type] # it has their keys
+    assert address in str(caught.value)
+
+
 def test_a_head_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = threading.Event()
     monkeypatch.setattr("abstractllm.providers.ray.cluster._ANSWER_SECONDS", 0.2)
@@ -107,6 +117,20 @@ def test_a_head_that_takes_connections_and_never_answers(monkeypatch: pytest.Mon
             with pytest.raises(ProviderUnavailableError, match=r"ray_address: .* has not answered") as caught:
                 silent.join(llm.config)  # type: ignore[arg-type] # it has their keys
             assert caught.value.retry_after
+    hanging.set()
+
+
+def test_a_ray_of_its_own_that_has_died_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = threading.Event()
+    monkeypatch.setattr("abstractllm.providers.ray.cluster._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(Cluster, "_connect", lambda *_: hanging.wait(30))
+    own = Cluster()
+    own._is_ours, own._address = True, "local"
+    own.give_up(own.connection)
+    llm = RayProvider({"ray_address": "local", "serves": "scripted"})
+    with pytest.raises(ProviderUnavailableError, match="start this process again") as caught:
+        own.join(llm.config)  # type: ignore[arg-type] # it has their keys
+    assert caught.value.retry_after
     hanging.set()
 
 

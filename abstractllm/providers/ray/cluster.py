@@ -35,6 +35,7 @@ _OUTAGE_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _CONNECT_VARIABLE = "RAY_ENABLE_AUTO_CONNECT"
 """Tells Ray, when it is imported, whether a call connects a process that is not: it would start a Ray of its own."""
 _NEW_CLUSTER_HINT = "; where another cluster has taken the place of the one that was lost, start this process again"
+_OWN_ENDED_HINT = "; it was this process's own, and is not started twice: start this process again"
 T = TypeVar("T")
 _SIGACTION_BYTES = 512
 """More than a `struct sigaction` has on any platform."""
@@ -171,15 +172,15 @@ class Cluster:
         try:
             import_serve()
             check_reachable(address)
-            # One of its own is started in steps that have bounds themselves.
-            wait = None if address == LOCAL else _ANSWER_SECONDS
+            # One of its own is started in steps that have bounds themselves; one that was lost may never answer again.
+            wait = None if address == LOCAL and not connection else _ANSWER_SECONDS
             connecting = self._thread.submit(lambda: self._connect(address, keys))
             try:
                 connecting.result(wait)
             except TimeoutError as error:
                 # Ray cannot be interrupted: whoever comes next waits for the same attempt.
                 connecting.cancel()
-                hint = _NEW_CLUSTER_HINT if connection else ""
+                hint = "" if not connection else _OWN_ENDED_HINT if address == LOCAL else _NEW_CLUSTER_HINT
                 raise unreachable(address, f"it has not answered for {_ANSWER_SECONDS:g} seconds{hint}") from error
         except BaseException:
             with self._lock:
@@ -237,6 +238,8 @@ class Cluster:
                 return
             self._users -= 1
             if not self._users and self._is_ours:
+                with contextlib.suppress(UnansweredError):
+                    self.take_turn(lambda: None, _LEAVING_SECONDS)  # Ray must not be left under what it is being asked
                 with contextlib.suppress(TimeoutError):
                     self._thread.submit(self._disconnect).result(_LEAVING_SECONDS)
 

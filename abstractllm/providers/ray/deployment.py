@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from abstractllm.errors import AbstractLLMError, ModelLoadError
 from abstractllm.providers.ray.cluster import cluster, import_serve, quiet
 from abstractllm.providers.ray.config import ReplicaKeys, most_running, served_class
-from abstractllm.providers.ray.errors import missing
+from abstractllm.providers.ray.errors import RETRY_AFTER, UnansweredError, missing
 from abstractllm.providers.ray.load_failures import error_in
 from abstractllm.providers.ray.plain import plain_values
 
@@ -167,13 +167,25 @@ def _actor_options(keys: ReplicaKeys) -> dict[str, Any]:
     return options | {name: value for name, value in optional.items() if value is not None}
 
 
+def _connected_serve() -> Any:
+    """Returns Ray Serve's module, whose functions would connect a process that has left Ray, or start a Ray for it.
+
+    Raises:
+        UnansweredError: If this process is not connected.
+    """
+    ray, serve = import_serve()
+    if not ray.is_initialized():
+        raise UnansweredError("this process is not connected to Ray any more", retry_after=RETRY_AFTER)
+    return serve
+
+
 def deploy(definition: Definition, version: tuple[int, int]) -> None:
     """Makes, or replaces, an application, and does not wait until it runs."""
     cluster.take_turn(lambda: _deploy(definition, version), _DEPLOYING_SECONDS)
 
 
 def _deploy(definition: Definition, version: tuple[int, int]) -> None:
-    _, serve = import_serve()
+    serve = _connected_serve()
     target = serve.RunTarget(target=application_of(definition, version), name=definition.application, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=True, wait_for_applications_running=False)
 
@@ -185,7 +197,7 @@ def find(application: str) -> ApplicationState:
     `serve.status` asks it the same, and then serializes a class for each deployment there is: that takes ten times as
     long, and more where more modules are loaded, each second and for each LLM.
     """
-    _, serve = import_serve()
+    serve = _connected_serve()
     client = serve.context._get_global_client(raise_if_no_controller_running=False)
     details = client.get_serve_details()["applications"].get(application) if client is not None else None
     if details is None:
@@ -200,12 +212,12 @@ def find(application: str) -> ApplicationState:
 @_in_turn
 def delete(application: str) -> None:
     """Ends an application, its replicas and their models."""
-    _, serve = import_serve()
+    serve = _connected_serve()
     serve.delete(application, _blocking=False)
 
 
 @_in_turn
 def handle_of(application: str) -> Any:
     """Returns the handle through which replicas are asked."""
-    _, serve = import_serve()
+    serve = _connected_serve()
     return serve.get_deployment_handle(DEPLOYMENT, application)

@@ -15,7 +15,7 @@ from abstractllm.errors import (
     cause_chain,
 )
 
-__all__ = ["UnansweredError", "missing", "translate", "translating"]
+__all__ = ["RETRY_AFTER", "UnansweredError", "missing", "translate", "translating"]
 
 RETRY_AFTER = 1.0
 """Seconds after which another replica has taken a dead one's place in what servers know of."""

@@ -241,6 +241,7 @@ class DeploymentLink:
             is_there = state.status in ("RUNNING", "DEPLOYING", "UNHEALTHY") and self._fits(definition)
             if not is_there:
                 self._become(LlmState.LOADING, "deploying")
+                self._has_deployed = True  # before it is: who closes the LLM meanwhile has to end it behind that
                 deploy(definition, self._settings.begin())
                 logger.info("LLM %s: deployed as application %s of Ray Serve", definition.llm, definition.application)
             self._has_deployed = True

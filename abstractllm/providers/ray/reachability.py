@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from abstractllm.errors import ProviderUnavailableError
+from abstractllm.errors import ConfigurationError, ProviderUnavailableError
 
 __all__ = ["LOCAL", "check_reachable", "unreachable"]
 
@@ -20,9 +20,17 @@ def check_reachable(address: str) -> None:
     """Checks that the head of a cluster takes connections, if its host and port are known.
 
     Raises:
+        ConfigurationError: If it is no address of a head, which those of the environment alone can be.
         ProviderUnavailableError: If it does not.
     """
     host, _, port = address.rpartition(":")
+    if host and ("://" in address or not port.isdecimal()):
+        raise ConfigurationError(
+            f"RAY_ADDRESS: must be HOST:PORT of a cluster's head, auto or local, got {address!r:.200}; ray_address can "
+            "name another one than the environment does",
+            field="ray_address",
+            requested=address,
+        )
     if not host:  # `auto` and `local`: Ray looks on this machine
         return
     host = host.strip("[]")
