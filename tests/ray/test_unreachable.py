@@ -167,3 +167,19 @@ def test_ray_does_not_end_this_process_when_its_head_has_gone() -> None:
         _start(ray, address, {})
     assert seen == [("head:6379", "1000000"), ("local", None)]
     assert name not in os.environ
+
+
+def test_a_ray_that_does_not_start_in_time_is_ended_before_the_next_try() -> None:
+    ended: list[object] = []
+
+    class Node:
+        def __init__(self) -> None:
+            if not ended:
+                raise Exception("The current node timed out during startup.")  # as Ray does
+
+        def kill_all_processes(self, **_: object) -> None:
+            ended.append(self)
+
+    ray = SimpleNamespace(init=lambda **options: Node(), shutdown=lambda: None)
+    _start(ray, "local", {})
+    assert len(ended) == 1

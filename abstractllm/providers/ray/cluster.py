@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -297,7 +298,20 @@ def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
                 raise
             with _own_sigterm():
                 ray.shutdown()
+                _end_node_of(error)
         else:
+            return
+
+
+def _end_node_of(error: Exception) -> None:
+    """Ends the processes of a Ray that has not started in time, which Ray itself leaves running beside the next ones.
+
+    They are known to the object alone whose making has failed.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if (end := getattr(frame.f_locals.get("self"), "kill_all_processes", None)) is not None:
+            with contextlib.suppress(Exception):
+                end(check_alive=False, allow_graceful=False)
             return
 
 
