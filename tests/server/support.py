@@ -18,6 +18,7 @@ from abstractllm_api.v1 import config_pb2_grpc, generation_pb2_grpc, models_pb2_
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_server.app import Server
 from abstractllm_server.settings import ServerSettings
+from tests.waiting import LONGEST_WAIT
 
 HANG = 20.0
 """Seconds after which a test counts as hanging."""
@@ -94,7 +95,7 @@ async def failure(call: Awaitable[Any]) -> Failure:
         AssertionError: If it ends well.
     """
     try:
-        answer = await asyncio.wait_for(call, HANG)
+        answer = await asyncio.wait_for(call, LONGEST_WAIT)
     except aio.AioRpcError as error:
         return failure_of(error)
     raise AssertionError(f"the call succeeded: {str(answer)[:500]}")
