@@ -33,7 +33,8 @@ class UpstreamCall:
     usage: Usage | None = None
     """The tokens as the API reports them; None if it does not, or the call ended before that."""
     error_reason: str = ""
-    """The reason of the error that it ended with; CANCELLED if it was given up before its end."""
+    """The reason of the error that it ended with: TIMEOUT if the request's time was over before its end, CANCELLED if
+    it was given up otherwise."""
     trace: Any = None
     """The call's part of a trace; only the code of traces knows what it is."""
 
@@ -124,6 +125,13 @@ class CallRecord:
         """The duration of all waiting before the answer."""
         durations = [duration for duration in (self.checking, self.queued) if duration is not None]
         return sum(durations) if durations else None
+
+    @property
+    def error_type(self) -> str:
+        """The reason of the error that the call ended with, else its status; empty if all went well."""
+        if self.status in ("", "OK"):
+            return ""
+        return self.status if self.error is None else str(self.error.reason)
 
     def begin_try(self) -> None:
         """Forgets what an earlier try has left behind that came to nothing: its counts and its times."""

@@ -46,7 +46,7 @@ class Bench:
     def begin(self, llm: str = "a", method: str = METHOD) -> CallRecord:
         record = CallRecord(method=method, arrived_at=self.now)
         self.load.started(record, ())
-        record.operation, record.llm = "chat", llm
+        record.operation, record.llm, record.provider = "chat", llm, "scripted"
         return record
 
     def end(self, record: CallRecord, tokens: int | None = 10) -> None:
@@ -72,6 +72,15 @@ class Bench:
 def weight(load: Load) -> float:
     """The weight that gRPC's weighted round robin gives a server with this load."""
     return load.answered / (load.utilization + load.failed / load.answered)
+
+
+def test_calls_for_names_that_no_llm_has_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    for number in range(100):
+        record = bench.begin(f"nobody-{number}")
+        record.provider, record.status = "", "CANCELLED"  # its caller left before the name was looked up
+        bench.end(record, None)
+    assert not bench.load._work
 
 
 def test_at_the_usual_speed_utilization_is_the_share_of_places_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

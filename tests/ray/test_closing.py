@@ -19,11 +19,11 @@ KEYS = {"ray_address": "127.0.0.1:1", "serves": "scripted", "delete_on_stop": Tr
 
 def test_nothing_is_asked_of_a_ray_that_this_process_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     ray, serve = import_serve()
-    asked: list[str] = []
+    questions: list[str] = []
 
     def note(name: str) -> Any:
         def act(*_: object, **__: object) -> None:
-            asked.append(name)
+            questions.append(name)
             raise RuntimeError("this process is not connected")
 
         return act
@@ -43,20 +43,22 @@ def test_nothing_is_asked_of_a_ray_that_this_process_has_left(monkeypatch: pytes
         with pytest.raises(ProviderUnavailableError, match="is not connected to Ray any more") as caught:
             act()
         assert caught.value.retry_after
-    assert asked == []
+    assert questions == []
 
 
 def test_ray_is_left_behind_what_it_is_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, order, go_on = Cluster(), list[str](), threading.Event()
+    one, order, begun, go_on = Cluster(), list[str](), threading.Event(), threading.Event()
     monkeypatch.setattr(one, "_disconnect", lambda: order.append("left"))
     one._is_ours, one._users = True, 1
 
     def ask() -> None:
+        begun.set()
         go_on.wait(LONGEST_WAIT)
         order.append("asked")
 
     asking = threading.Thread(target=one.take_turn, args=(ask,))
     asking.start()
+    assert begun.wait(LONGEST_WAIT)
     leaving = threading.Thread(target=one.leave, args=(one.connection,))
     leaving.start()
     leaving.join(0.3)

@@ -124,12 +124,12 @@ def test_a_ray_of_its_own_that_has_died_is_not_waited_for_without_end(monkeypatc
     hanging = threading.Event()
     monkeypatch.setattr("abstractllm.providers.ray.cluster._ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(Cluster, "_connect", lambda *_: hanging.wait(30))
-    own = Cluster()
-    own._is_ours, own._address = True, "local"
-    own.give_up(own.connection)
+    lost = Cluster()
+    lost._is_ours, lost._address = True, "local"
+    lost.give_up(lost.connection)
     llm = RayProvider({"ray_address": "local", "serves": "scripted"})
     with pytest.raises(ProviderUnavailableError, match="start this process again") as caught:
-        own.join(llm.config)  # type: ignore[arg-type] # it has their keys
+        lost.join(llm.config)  # type: ignore[arg-type] # it has their keys
     assert caught.value.retry_after
     hanging.set()
 

@@ -48,7 +48,8 @@ async def test_each_call_has_one_line_however_it_ends(caplog: pytest.LogCaptureF
         leaving = stream(request("Hi", script=[{"text": "a"}, {"delay": 3000}], request_id="left"))
         await leaving.read()
         leaving.cancel()
-        calls = await ended(caplog, 7)
+        await server.models.GetCapabilities(models_pb2.GetCapabilitiesRequest(llm="echo"))
+        calls = await ended(caplog, 8)
     by_id = {fields.get("request_id", ""): fields for fields in calls}
     whole = by_id["whole"]
     assert (whole["status"], whole["llm"], whole["provider"], whole["model"]) == ("OK", "echo", "scripted", "script")
@@ -60,6 +61,7 @@ async def test_each_call_has_one_line_however_it_ends(caplog: pytest.LogCaptureF
     assert ends["streamed"] == ("OK", None)
     assert ends["empty"] == ("INVALID_ARGUMENT", "INVALID_REQUEST")
     assert ends["unknown"] == ("NOT_FOUND", "UNKNOWN_LLM")
+    assert (by_id["unknown"]["llm"], by_id[""]["llm"]) == ("nobody", "echo")
     assert ends["refused"] == ("RESOURCE_EXHAUSTED", "OVERLOADED")
     assert ends["late"][0] == "DEADLINE_EXCEEDED"
     assert ends["left"][0] == "CANCELLED"

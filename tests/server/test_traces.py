@@ -232,6 +232,29 @@ def test_local_answer_after_a_hosted_llm_has_failed_has_its_span() -> None:
     assert spans["decode"].end_time == spans["chat demo"].end_time == spans[GENERATE].end_time
 
 
+@pytest.mark.parametrize(
+    ("peer", "address", "port"),
+    [
+        ("ipv4:127.0.0.1:57614", "127.0.0.1", 57614),
+        ("ipv6:%5B::1%5D:57614", "::1", 57614),
+        ("ipv6:%5Bfe80::1%252%5D:57614", "fe80::1%2", 57614),
+        ("unix:3", "unix:3", None),
+    ],
+)
+def test_spans_have_what_the_conventions_name(peer: str, address: str, port: int | None) -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter, lambda _: True)
+    record = CallRecord(operation="chat", method=f"/{GENERATE}", caller="ci", peer=peer, status="CANCELLED")
+    contextvars.copy_context().run(traces.started, record, ())
+    record.provider, record.model, record.ended_at = "huggingface", "demo", record.arrived_at + 3
+    traces.ended(record)
+    traces.close()
+    spans = {span.name: span.attributes or {} for span in exporter.get_finished_spans()}
+    assert spans[GENERATE]["network.peer.address"] == address
+    assert spans[GENERATE].get("network.peer.port") == port
+    assert spans[GENERATE]["error.type"] == spans["chat demo"]["error.type"] == "CANCELLED"
+
+
 @module_loop
 async def test_call_that_fails_has_a_span_of_an_error(hosted: Hosted) -> None:
     collector = hosted.collector

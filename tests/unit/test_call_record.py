@@ -77,6 +77,19 @@ async def test_a_hosted_answer_that_is_left_has_the_pieces_until_then():
     assert [attempt.llm for attempt in request.record.attempts] == ["openai"]
 
 
+async def test_a_hosted_llm_that_hangs_is_told_from_a_caller_who_leaves():
+    async with asking(hanging, timeout=0.3) as (llm, _):
+        late, left = make_request("Where?"), make_request("Where?")
+        with pytest.raises(GenerationTimeoutError):
+            await llm.run_to_end(late)
+        leaving = asyncio.create_task(llm.run_to_end(left))
+        await until(lambda: left.record.upstream)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+    reasons = [call.error_reason for record in (late.record, left.record) for call in record.upstream]
+    assert reasons == ["TIMEOUT", "CANCELLED"]
+
+
 async def test_the_record_of_a_fallback_is_that_of_the_llm_that_answered():
     first = ScriptedProvider(script=[RateLimitedError("no")])
     second = ScriptedProvider({"model": "other"}, script=[{"text": "yes it is"}])

@@ -130,7 +130,9 @@ class HostedProvider(AbstractLLMInterface[HostedConfigT], Generic[HostedConfigT,
             raise
         except BaseException:
             if upstream.ended_at is None:  # else its reader needs no more of it
-                upstream.error_reason = ErrorReason.CANCELLED
+                # A provider that hangs is to be told from a caller who leaves: only the first one is anybody's fault.
+                is_late = request.deadline is not None and time.monotonic() >= request.deadline
+                upstream.error_reason = ErrorReason.TIMEOUT if is_late else ErrorReason.CANCELLED
             raise
         finally:
             if upstream.ended_at is None:

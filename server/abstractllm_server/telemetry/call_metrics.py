@@ -78,7 +78,7 @@ class CallMetrics:
         """Records a call that has ended."""
         method = self._method(record)
         self._active[method] -= 1
-        error_type = _error_type(record)
+        error_type = {"error.type": record.error_type} if record.error_type else {}
         attributes = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": record.status}
         self._record("rpc.server.call.duration", record.seconds, attributes | error_type)
         # What a hosted LLM refuses is not refused by this server.
@@ -151,13 +151,6 @@ def _gen_ai(provider: str, model: str) -> dict[str, str]:
     if model:
         attributes["gen_ai.request.model"] = model
     return attributes
-
-
-def _error_type(record: CallRecord) -> dict[str, str]:
-    """Returns the attribute of a call that went wrong: the reason of its error, else its status."""
-    if record.status in ("", "OK"):
-        return {}
-    return {"error.type": record.status if record.error is None else str(record.error.reason)}
 
 
 def _time_per_output_token(record: CallRecord) -> float | None:

@@ -159,7 +159,7 @@ class ServerLoad:
             return  # the caller's fault, found before anything was done
         elif record.status != "CANCELLED" or record.output_tokens is not None:
             self._answered += 1
-        if record.operation == "chat":
+        if record.operation == "chat" and record.provider:  # else no LLM had it, and its name may be anybody's
             self._work.setdefault(record.llm, _Work()).add(record.seconds, record.output_tokens or 0)
 
     def measure(self) -> Load:

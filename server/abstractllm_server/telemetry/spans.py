@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -107,7 +108,8 @@ class Traces:
             "rpc.method": record.method.removeprefix("/") if is_known else _OTHER_METHOD,
             "rpc.method_original": None if is_known else record.method,
             "rpc.response.status_code": record.status or None,
-            "network.peer.address": record.peer,
+            "error.type": record.error_type,
+            **_peer_attributes(record.peer),
             "abstractllm.caller": record.caller,
             "abstractllm.llm": record.llm,
             "abstractllm.replica": record.replica or None,
@@ -115,10 +117,8 @@ class Traces:
         }
         for key, value in list(record.labels.items())[:_MOST_LABELS]:
             values[f"abstractllm.label.{key[:_LONGEST_VALUE]}"] = value
-        if record.status not in ("", "OK"):
-            values["error.type"] = record.status if record.error is None else str(record.error.reason)
-            if record.status in _FAULTS_OF_THE_SERVER:
-                span.set_status(StatusCode.ERROR, values["error.type"])
+        if record.status in _FAULTS_OF_THE_SERVER:
+            span.set_status(StatusCode.ERROR, record.error_type)
         span.set_attributes(_told(values))
 
     def _add_phases(self, call: Span, record: CallRecord) -> None:
@@ -190,8 +190,17 @@ def _answer_attributes(record: CallRecord) -> dict[str, Any]:
         "gen_ai.usage.cache_read.input_tokens": record.cached_input_tokens,
         "gen_ai.usage.reasoning.output_tokens": record.reasoning_tokens,
         "gen_ai.response.time_to_first_chunk": record.time_to_first_token,
-        "error.type": None if record.error is None else str(record.error.reason),
+        "error.type": record.error_type,
     }
+
+
+def _peer_attributes(peer: str) -> dict[str, Any]:
+    """Returns the address and the port of a caller's connection, which gRPC tells as `ipv4:127.0.0.1:5`."""
+    kind, _, address = unquote(peer).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return {"network.peer.address": peer}
+    host, _, port = address.rpartition(":")
+    return {"network.peer.address": host.strip("[]"), "network.peer.port": int(port) if port.isdecimal() else None}
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -250,6 +250,7 @@ class Guard(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in its 
             raise InvalidRequestError("the request cannot be decoded: it is not a valid protobuf message") from None
         call.record.request_id = getattr(request, "request_id", "")[: FIELD_LIMITS["GenerateRequest.request_id"].most]
         check_ceilings(request)
+        call.record.llm = getattr(request, "llm", "")
         return request
 
     async def _requests(self, call: GuardedCall) -> AsyncIterator[Any]:
