@@ -192,6 +192,34 @@ def test_no_place_is_kept_for_callers_who_do_not_come_again(clock: Clock) -> Non
     assert upstream.idle_seconds == 0
 
 
+@pytest.mark.parametrize(
+    ("places", "limits"),
+    [(10, limits_of()), (2, limits_of(0)), (2, limits_of(callers={"greedy": CallerLimits(max_queue=0)}))],
+    ids=["others are free", "nobody may wait", "the caller may not wait"],
+)
+def test_no_place_is_kept_where_others_are_free_or_nobody_may_wait(
+    clock: Clock, places: int, limits: AdmissionLimits
+) -> None:
+    upstream = Upstream(clock, places=places, limits=limits, seconds_per_token=0.04)
+    upstream.ask("long", prompt=4, answer=100_000)  # as long as it runs, callers' shares are remembered
+    upstream.ask("greedy", prompt=3000, answer=60)
+    upstream.run(5)
+    answers, tickets = itertools.count(1), list[Ticket]()
+
+    def go_on(ticket: Ticket) -> None:
+        if ticket.caller != "regular":
+            return
+        if next(answers) == 20:
+            tickets.append(upstream.ask("greedy", prompt=300, answer=60))
+        upstream.later(0.05, lambda: upstream.ask("regular", prompt=4, answer=60))
+
+    upstream.on_end = go_on
+    upstream.ask("regular", prompt=4, answer=60)
+    upstream.run(60)
+    (ticket,) = tickets
+    assert ticket.taken_at == ticket.arrived_at
+
+
 def test_what_an_answer_has_really_taken_counts(clock: Clock) -> None:
     upstream = Upstream(clock, places=4, limits=limits_of())
     # Both look alike when they are taken; the answers of one turn out twenty times as long.

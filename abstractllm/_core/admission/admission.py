@@ -230,17 +230,19 @@ class Admission(Generic[T]):
     def patience(self, ticket: T) -> float:
         """Returns the seconds for which a request whose turn is next must let a place stay free; 0 if it may take it.
 
-        They are kept for callers who have got less, and who are about to ask again after the answer that they had.
+        One is kept for each caller who has got less, and who is about to ask again after the answer that they had; none
+        where nobody may wait, since the request would be refused.
         """
         patience = min(_LONGEST_PATIENCE, _PATIENCE * self._rate.mean_duration)
-        if not patience or ticket.is_count:
+        may_wait = self.limits.max_queue and self._limits_of(ticket).max_queue != 0
+        if not patience or ticket.is_count or not may_wait:
             return 0.0
         now, queue = time.monotonic(), self._answers
         got = queue.time_of(ticket.caller)
-        ends = (
-            left_at + patience - now for caller, left_at in self._returning.expected(now) if queue.time_of(caller) < got
-        )
-        return max(0.0, max(ends, default=0.0))
+        returning = [left_at for caller, left_at in self._returning.expected(now) if queue.time_of(caller) < got]
+        ends = sorted(end for left_at in returning if (end := left_at + patience - now) > 0)
+        free = self.places - self._total_running
+        return ends[-max(1, free)] if ends and free <= len(ends) else 0.0
 
     def is_ahead(self, ticket: T) -> bool:
         """Returns True if a request's caller has got more than another one who is being answered or about to return.
