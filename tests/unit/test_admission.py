@@ -376,6 +376,16 @@ async def test_formats_that_take_long_to_compile_hold_up_nobody_else() -> None:
     assert process.ids[10:] == [7, 8]
 
 
+async def test_callers_who_want_no_format_leave_nothing() -> None:
+    queue, process, ready = queue_of(10), Process(), loaded(4)
+    for number in range(1, 1001):
+        queue.add(pending(number, f"caller {number}"), ready)
+        queue.dispatch(ready, process)  # type: ignore[arg-type]
+        queue.receive([Begun(number), done(number)], process)  # type: ignore[arg-type]
+    assert queue.is_empty
+    assert not queue._new_formats
+
+
 async def test_requests_with_new_formats_count_for_their_caller_where_the_queue_is_full() -> None:
     queue, process, ready = queue_of(3), Process(), loaded(1)
     waiting = [pending(number, "greedy", regex=f"heavy {number}") for number in range(1, 5)]

@@ -188,7 +188,8 @@ class AdmissionQueue:
     def _send(self, request: PendingRequest, channel: Channel[FromEngine]) -> None:
         self._sent[request.id] = request
         request.has_new_format = self._is_new_format(request)
-        self._new_formats[request.caller] += request.has_new_format
+        if request.has_new_format:
+            self._new_formats[request.caller] += 1
         self._ahead += 1
         self._bytes_ahead += request.size
         if request.is_count:
