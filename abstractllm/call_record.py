@@ -76,6 +76,8 @@ class CallRecord:
     """The time at which the call began."""
     arrived_at_ns: int = field(default_factory=time.time_ns)
     """The same on the calendar's clock, in nanoseconds since 1970."""
+    tried_at: float | None = None
+    """The time at which the latest try at answering began, which first waits for its turn."""
     checking: float | None = None
     """The duration of waiting for what the request's check must know, such as the abilities of a model that is loaded
     first."""
@@ -137,6 +139,7 @@ class CallRecord:
         """Forgets what an earlier try has left behind that came to nothing: its counts and its times."""
         self.input_tokens = self.output_tokens = self.cached_input_tokens = self.reasoning_tokens = None
         self.queued = self.prefill = self.decode = self.first_token_at = None
+        self.tried_at = time.monotonic()
 
     def facts(self) -> dict[str, Any]:
         """Returns what is known of the request and its answer, by name: ids, tokens, seconds, the end.

@@ -151,6 +151,7 @@ class _Execution(Generic[ConfigT]):
         self._record.provider = llm.provider
         self._record.request_id = self._request_id
         self._record.labels = request.labels
+        self._record.attempts = ()
         self._pauses = pauses
         self._model_field = model_field
         self._deadline = deadline_of(self._config, request)
@@ -159,6 +160,8 @@ class _Execution(Generic[ConfigT]):
         self._failed_attempts: tuple[Attempt, ...] = ()
         self._last_attempt: tuple[Attempt, ...] = ()
         self._began = self._arrival
+        self._is_trying = False
+        """True from the beginning of a try on, until it fails before its first event."""
         self._first_token = 0.0
         self._outcome: Finished | BaseException | None = None
         self._counts_pieces: bool | None = None
@@ -217,7 +220,7 @@ class _Execution(Generic[ConfigT]):
         """
         retries = self._config.max_retries if self._request.retry else 0
         for tries in itertools.count(1):
-            self._began = time.monotonic()
+            self._began, self._is_trying = time.monotonic(), True
             self._record.begin_try()
             events = self._llm.events(self._request, self._config)
             try:
@@ -226,7 +229,9 @@ class _Execution(Generic[ConfigT]):
                 await events.aclose()
                 if not isinstance(error, AbstractLLMError):
                     raise
+                self._is_trying = False
                 self._failed_attempts += error.attempts or (self._attempt(error),)
+                self._record.attempts = ()  # of other LLMs that were asked; they are among the failed ones now
                 if error.attempts:
                     error.attempts = self._failed_attempts
                 if not error.retryable or error.is_billed or error.is_turned_away or tries > retries:
@@ -291,7 +296,9 @@ class _Execution(Generic[ConfigT]):
         """Notes that the caller has left, unless the answer was complete."""
         if self._outcome is None:
             self._outcome = error
-            self._record.attempts = (*self._failed_attempts, *self._last_attempt)
+            running = (self._attempt(),) if self._is_trying else ()
+            # An LLM that asks others has noted those.
+            self._record.attempts = (*self._failed_attempts, *(self._record.attempts or running))
 
     def failed(self, error: AbstractLLMError) -> AbstractLLMError:
         """Notes a failure, and fills it with what is known of the request and with the text so far."""
@@ -303,7 +310,8 @@ class _Execution(Generic[ConfigT]):
             output_tokens=self._record.output_tokens,
         )
         error.partial_text = error.partial_text or self.answer.text
-        self._record.error, self._record.attempts = error, error.attempts or self._failed_attempts
+        broken_off = (error.attempts or (self._attempt(error),)) if self._is_trying else ()
+        self._record.error, self._record.attempts = error, (*self._failed_attempts, *broken_off)
         self._outcome = error
         return error
 

@@ -67,6 +67,23 @@ async def test_each_call_has_one_line_however_it_ends(caplog: pytest.LogCaptureF
     assert ends["left"][0] == "CANCELLED"
 
 
+async def test_default_llm_is_told_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as server:
+        models, config = server.models, server.config
+        await config.GetConfig(config_pb2.GetConfigRequest())
+        await config.SetConfig(config_pb2.SetConfigRequest(validate_only=True))
+        await collect(models.LoadModel(models_pb2.LoadModelRequest()))
+        await failure(collect(models.UnloadModel(models_pb2.UnloadModelRequest())))
+        await failure(collect(models.PullModel(models_pb2.PullModelRequest())))
+        await models.GetCapabilities(models_pb2.GetCapabilitiesRequest())
+        await failure(server.generation.Generate(request("")))
+        calls = await ended(caplog, 7)
+    assert [fields.get("llm") for fields in calls] == ["echo"] * 7
+    audit = [record.getMessage() for record in lines(caplog, "abstractllm.audit")]
+    assert len(audit) == 5
+    assert all(" llm=echo" in line for line in audit)
+
+
 async def test_fault_of_the_server_is_told_under_the_id_that_the_caller_gets(caplog: pytest.LogCaptureFixture) -> None:
     async with serving({"broken": ScriptedProvider({"script": [ValueError("no good")]})}) as server:
         error = await failure(server.generation.Generate(request()))

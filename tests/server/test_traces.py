@@ -232,6 +232,24 @@ def test_local_answer_after_a_hosted_llm_has_failed_has_its_span() -> None:
     assert spans["decode"].end_time == spans["chat demo"].end_time == spans[GENERATE].end_time
 
 
+def test_waiting_of_a_later_try_is_told_at_its_time() -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter, lambda _: True)
+    upstream = [UpstreamCall("gpt", "openai", "gpt", error_reason="PROVIDER_UNAVAILABLE")]
+    record = CallRecord(operation="chat", method=f"/{GENERATE}", caller="ci", upstream=upstream)
+    record.arrived_at -= 10  # which the first try has taken
+    contextvars.copy_context().run(traces.started, record, ())
+    record.begin_try()
+    record.provider, record.model, record.queued, record.ended_at = "openai", "gpt", 2.0, record.arrived_at + 20
+    traces.ended(record)
+    traces.close()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    begin, queue = spans[GENERATE].start_time, spans["queue"]
+    assert begin and queue.start_time and queue.end_time
+    assert queue.start_time - begin >= 10e9
+    assert queue.end_time - queue.start_time == pytest.approx(2e9)
+
+
 @pytest.mark.parametrize(
     ("peer", "address", "port"),
     [

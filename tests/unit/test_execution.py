@@ -38,7 +38,9 @@ from abstractllm import (
     UnsupportedParameterError,
     Usage,
 )
+from abstractllm.requests import make_request
 from abstractllm.testing import ScriptedProvider
+from tests.waiting import until
 
 NOTHING = Capabilities(system_prompt=False, chat=False, parameters=("max_tokens",))
 
@@ -96,6 +98,23 @@ async def test_nothing_is_tried_again_after_the_first_event():
     assert caught.value.partial_text == "a b"
     assert (caught.value.provider, caught.value.llm, caught.value.request_id) == ("scripted", "scripted", "r1")
     assert len(llm.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [[{"text": "a b"}, {"delay": 60}], [{"delay": 60}], [{"text": "a b"}, {"break_off": True}]],
+    ids=["left", "left before it began", "broken off"],
+)
+async def test_an_answer_that_does_not_come_to_its_end_has_all_its_tries_in_the_record(rest):
+    scripts = iter([[RateLimitedError("slow", retry_after=0.01)], rest])
+    llm = ScriptedProvider({"max_retries": 1}, script=lambda _: next(scripts))
+    request = make_request("Hi")
+    call = asyncio.create_task(llm.run_to_end(request))
+    await until(lambda: len(llm.requests) == 2)
+    await asyncio.wait([call], timeout=0.2)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert len(request.record.attempts) == request.record.facts()["attempts"] == 2
 
 
 async def test_a_retry_that_would_outlast_the_deadline_is_not_waited_for():

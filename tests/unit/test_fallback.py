@@ -26,8 +26,10 @@ from abstractllm import (
     UnsupportedFeatureError,
     UnsupportedParameterError,
 )
+from abstractllm.requests import make_request
 from abstractllm.testing import ScriptedProvider
 from tests.unit.fallbacks import NOTHING, failing, falling_back, saying, scripted
+from tests.waiting import until
 
 HANG = 20.0
 # Who answers, and how that is told.
@@ -328,6 +330,24 @@ async def test_tokens_are_counted_by_the_first_llm_that_can():
 
 
 # Fallbacks of fallbacks.
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("text", ["one two", ""], ids=["midway", "before it begins"])
+async def test_an_answer_that_is_left_has_all_llms_that_were_asked_in_the_record(text, nested):
+    second = scripted("b", script=[*([{"text": text}] if text else []), {"delay": 60}])
+    llm = falling_back(failing("a"), falling_back(failing("x"), second) if nested else second)
+    request = make_request("Hi")
+    call = asyncio.create_task(llm.run_to_end(request))
+    await until(lambda: second.requests)
+    await asyncio.wait([call], timeout=0.2)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    told = [(attempt.llm, attempt.error_reason) for attempt in request.record.attempts]
+    assert told == [(name, "PROVIDER_UNAVAILABLE") for name in ("ax" if nested else "a")] + [("b", "")]
+    whole = make_request("Hi")
+    await falling_back(failing("a"), saying("b")).run_to_end(whole)
+    assert [attempt.llm for attempt in whole.record.attempts] == ["a", "b"]
 
 
 async def test_a_fallback_may_be_an_llm_of_another_and_its_attempts_are_told_one_by_one():

@@ -80,7 +80,7 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
         failures = Failures()
         for member, permit in self._candidates(config.strategy):
             began = time.monotonic()
-            has_answered = False
+            has_answered = is_whole = False
             try:
                 async with aclosing(member.llm.run(request)) as events:
                     async for event in events:
@@ -88,6 +88,7 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
                             has_answered = True
                             member.breaker.record_answer()
                         if isinstance(event, Finished):
+                            is_whole = True
                             member.breaker.record_success()
                             event = dataclasses.replace(event, attempts=(*failures.attempts, *event.attempts))
                         yield event
@@ -96,6 +97,10 @@ class FallbackProvider(AbstractLLMInterface[FallbackConfig]):
                 self._record_failure(member, error, failures, config, time.monotonic() - began)
                 if has_answered or VERDICTS[error.reason] is Verdict.STOP:
                     raise failures.last() from error
+            except (asyncio.CancelledError, GeneratorExit):
+                if not is_whole:  # the last LLM has noted itself alone
+                    request.record.attempts = (*failures.attempts, *request.record.attempts)
+                raise
             finally:
                 member.breaker.release(permit)
         raise failures.error()

@@ -38,7 +38,7 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
 
     async def GetConfig(self, request: pb.GetConfigRequest, context: Any) -> pb.GetConfigResponse:
         """Reads an LLM's configuration."""
-        note_administration(request.llm)
+        note_administration(request.llm or self._registry.default)
         config = _encode(self._registry[request.llm].config)
         return pb.GetConfigResponse(config=config, etag=_etag(config))
 
@@ -48,7 +48,8 @@ class ConfigServicer(config_pb2_grpc.ConfigServiceServicer):
         Where the model of a loaded LLM changes, the answer comes when the new one is loaded and in force; a caller who
         leaves before has changed nothing.
         """
-        note_administration(request.llm, keys=_keys(request), validate_only=request.validate_only)
+        llm_name = request.llm or self._registry.default
+        note_administration(llm_name, keys=_keys(request), validate_only=request.validate_only)
         async with self._registry.changing(request.llm) as llm:
             current = _etag(_encode(llm.config))
             if request.etag and request.etag != current:

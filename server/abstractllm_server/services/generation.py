@@ -8,6 +8,7 @@ from typing import Any
 
 from grpc import aio
 
+from abstractllm.interface import AbstractLLMInterface
 from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import generation_pb2 as pb
 from abstractllm_api.v1 import generation_pb2_grpc
@@ -30,7 +31,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: pb.GenerateRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.GenerateResponse:
         """Answers at once, when the whole answer is there."""
-        llm = self._registry[request.llm]
+        llm = self._llm(request.llm)
         return responses.completion(
             await llm.run_to_end(generation_request(request, context.time_remaining(), current_record()))
         )
@@ -39,7 +40,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: pb.GenerateRequest, context: aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.StreamGenerateResponse, None]:
         """Answers event by event."""
-        llm = self._registry[request.llm]
+        llm = self._llm(request.llm)
         generation = generation_request(request, context.time_remaining(), current_record())
         async with aclosing(llm.run(generation)) as events:
             async for event in events:
@@ -51,6 +52,12 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         context: aio.ServicerContext[Any, Any],
     ) -> pb.CountTokensResponse:
         """Counts the tokens of a prompt."""
-        llm = self._registry[request.llm]
+        llm = self._llm(request.llm)
         tokens = await llm.run_count(count_request(request, context.time_remaining(), current_record()))
         return pb.CountTokensResponse(input_tokens=tokens)
+
+    def _llm(self, name: str) -> AbstractLLMInterface:
+        """Returns the LLM of a name, and notes it on the call's record: an empty name means the default one."""
+        llm = self._registry[name]
+        current_record().llm = llm.name
+        return llm

@@ -16,7 +16,7 @@ from abstractllm_api.v1 import models_pb2 as pb
 from abstractllm_api.v1 import models_pb2_grpc
 from abstractllm_server.convert.fields import to_message
 from abstractllm_server.security.roles import open_to_inference
-from abstractllm_server.telemetry.current import note_administration
+from abstractllm_server.telemetry.current import current_record, note_administration
 
 __all__ = ["ModelServicer"]
 
@@ -39,7 +39,9 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Any) -> pb.GetCapabilitiesResponse:
         """Returns the capabilities of an LLM."""
         model = request.model if request.HasField("model") else None
-        capabilities = await self._registry[request.llm].get_capabilities_async(model)
+        llm = self._registry[request.llm]
+        current_record().llm = llm.name
+        capabilities = await llm.get_capabilities_async(model)
         return pb.GetCapabilitiesResponse(capabilities=to_message(pb.Capabilities, capabilities))
 
     async def ListCachedModels(self, request: pb.ListCachedModelsRequest, context: Any) -> pb.ListCachedModelsResponse:
@@ -77,14 +79,14 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def PullModel(self, request: pb.PullModelRequest, context: Any) -> AsyncGenerator[pb.PullModelResponse, None]:
         """Downloads a model, or joins the calls that do."""
         model = request.model if request.HasField("model") else None
-        note_administration(request.llm, pulled_model=request.model)
+        note_administration(request.llm or self._registry.default, pulled_model=request.model)
         async with aclosing(self._registry[request.llm].pull(model)) as reports:
             async for report in reports:
                 yield to_message(pb.PullModelResponse, report)
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Any) -> AsyncGenerator[pb.LoadModelResponse, None]:
         """Loads a local model, or joins the calls that do; a hosted LLM is READY at once."""
-        note_administration(request.llm)
+        note_administration(request.llm or self._registry.default)
         async with aclosing(self._registry[request.llm].load_progress()) as steps:
             async for step in steps:
                 yield to_message(pb.LoadModelResponse, step)
@@ -93,7 +95,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         self, request: pb.UnloadModelRequest, context: Any
     ) -> AsyncGenerator[pb.UnloadModelResponse, None]:
         """Unloads a local LLM's models."""
-        note_administration(request.llm, force=request.force)
+        note_administration(request.llm or self._registry.default, force=request.force)
         async with aclosing(self._registry[request.llm].unload(force=request.force)) as steps:
             async for step in steps:
                 yield to_message(pb.UnloadModelResponse, step)

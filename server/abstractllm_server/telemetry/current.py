@@ -29,8 +29,9 @@ def note_administration(llm: str, **choices: str | bool) -> None:
     """Notes for the audit, on the record of the running call, what an administrator asks for.
 
     Args:
-        llm: The name of the LLM, as the caller gave it.
+        llm: The name of the LLM; empty for none.
         **choices: What is to be done, by name; empty texts and False are left out.
     """
     changes = {"llm": llm} | {name: str(value).lower() if value is True else value for name, value in choices.items()}
-    current_record().changes = {name: str(value) for name, value in changes.items() if value}
+    record = current_record()
+    record.llm, record.changes = llm, {name: str(value) for name, value in changes.items() if value}

@@ -165,7 +165,7 @@ class Traces:
 def _phases(record: CallRecord) -> dict[str, tuple[float, float]]:
     """Returns begin and end of waiting, prefill and decode, counted back and forth from the first token."""
     phases: dict[str, tuple[float, float]] = {}
-    turn = record.arrived_at + (record.queued or 0.0)
+    turn = (record.arrived_at if record.tried_at is None else record.tried_at) + (record.queued or 0.0)
     if record.first_token_at is not None:
         if record.prefill is not None:
             turn = max(record.arrived_at, record.first_token_at - record.prefill)
