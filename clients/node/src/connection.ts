@@ -11,6 +11,7 @@ import {
 } from "@grpc/grpc-js";
 import * as check from "./check.js";
 import { ConfigurationError } from "./errors.js";
+import { cacheLoadReportType } from "./load-reports.js";
 import type { CallMetadata } from "./messages.js";
 
 /** The most bytes of one request or one answer; the server's default is the same. */
@@ -135,6 +136,7 @@ function serviceConfig(policy: keyof typeof LOAD_BALANCING): string {
       requested: shown,
     });
   }
+  if (policy === "weighted_round_robin") cacheLoadReportType();
   return JSON.stringify({ loadBalancingConfig: [{ [policy]: LOAD_BALANCING[policy] }], ...SERVICE_CONFIG });
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import fs, { mkdtempSync, rmSync } from "node:fs";
 import { type AddressInfo, connect as connectTo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,9 +12,9 @@ import {
   type TlsOptions,
 } from "@abstractllm/client";
 import * as v1 from "@abstractllm/client/v1";
-import { credentials, Metadata, ServerCredentials } from "@grpc/grpc-js";
+import { credentials, Metadata, ServerCredentials, status } from "@grpc/grpc-js";
 import selfsigned from "selfsigned";
-import { client, connect, failure, serve } from "./server.js";
+import { client, connect, fail, failure, serve } from "./server.js";
 
 const answer = { generate: () => v1.GenerateResponse.create({ text: "Hi" }) };
 let authority: selfsigned.GenerateResult;
@@ -203,4 +203,14 @@ test("a kind of balancing that there is none of is refused, and both others work
   for (const loadBalancing of ["round_robin", "weighted_round_robin"] as const) {
     assert.equal(await client(t, address, { loadBalancing }).generate("Hi"), "Hi");
   }
+});
+
+test("the type of load reports is read once, not for each answer", async (t) => {
+  const { mock } = t.mock.method(fs, "readFileSync");
+  const report = Buffer.from([0x09, 0, 0, 0, 0, 0, 0, 0xe0, 0x3f]); // cpu_utilization: 0.5
+  const refuse = () => fail(status.INVALID_ARGUMENT, "no", { "endpoint-load-metrics-bin": report });
+  const { llm } = await connect(t, { generate: refuse }, { loadBalancing: "weighted_round_robin" });
+  for (let call = 0; call < 10; call += 1) await failure(llm.generate("Hi"), InvalidRequestError);
+  const files = mock.calls.map((call) => String(call.arguments[0]));
+  assert.equal(files.filter((file) => file.endsWith("/orca.proto")).length, 1);
 });
