@@ -53,7 +53,7 @@ Seconds = Annotated[float, BeforeValidator(_parse_seconds), Field(gt=0, le=604_8
 def _parse_bytes(value: object) -> object:
     """Reads `4096`, `"500MB"` or `"8GiB"` as bytes."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        match = re.fullmatch(r"\s*(\d{1,20}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)  # infinity is no size
         if match is None or match[2] not in _SIZES:
             raise ValueError(f"must be a number of bytes, or a number with one of {', '.join(filter(None, _SIZES))}")
         return round(float(match[1]) * _SIZES[match[2]])
@@ -229,7 +229,8 @@ def _typed(name: str, value: Any) -> Any:
     if not isinstance(value, str) or field is None:
         return value
     kinds = _kinds(field.annotation)
-    for kind, pattern in ((int, r"[-+]?[0-9]+"), (float, r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")):
+    # Python makes no int of more than 4,300 digits.
+    for kind, pattern in ((int, r"[-+]?[0-9]{1,4000}"), (float, r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")):
         if kind in kinds and re.fullmatch(pattern, value) and _DOUBTFUL_NUMBER.match(value) is None:
             return kind(value)
     return value

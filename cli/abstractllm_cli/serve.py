@@ -100,7 +100,7 @@ def serve(
     try:
         settings = load_settings(config, flags)
         if check:
-            _check_files(settings, config)
+            _check_rest(settings, config)
             return
     except ConfigurationError as error:
         for fault in faults_of(error):
@@ -111,8 +111,8 @@ def serve(
     raise typer.Exit(run(settings, config, flags, signals))
 
 
-def _check_files(settings: ServerSettings, config: Path | None) -> None:
-    """Reads the files of tokens and certificates, and warns of dangers, as the server does when it starts.
+def _check_rest(settings: ServerSettings, config: Path | None) -> None:
+    """Makes the LLM of the options, reads the files of tokens and certificates, and warns of dangers, as a start does.
 
     Raises:
         ConfigurationError: If one cannot be used.
@@ -120,6 +120,7 @@ def _check_files(settings: ServerSettings, config: Path | None) -> None:
     import logging
 
     from abstractllm.errors import ConfigurationError
+    from abstractllm.registry import LLMRegistry
     from abstractllm_server.security.access_control import AccessControl
     from abstractllm_server.security.warnings import warn_of_file
     from abstractllm_server.settings import locate
@@ -128,6 +129,8 @@ def _check_files(settings: ServerSettings, config: Path | None) -> None:
     if config is not None:
         warn_of_file(config)
     try:
+        if config is None:  # those of a file have been checked with it
+            LLMRegistry.from_config(settings.llms)
         AccessControl(settings, ())
     except ConfigurationError as error:
         raise locate(error, config) from None

@@ -186,9 +186,9 @@ class Server:
     def _prepare_timeouts(self, settings: ServerSettings) -> Callable[[], None]:
         return lambda: self._guard.set_timeouts(settings.read_timeout, settings.write_timeout)
 
-    def load(self, names: Iterable[str]) -> None:
-        """Begins to load LLMs, in the background."""
-        self._loads.begin(names)
+    def load(self, names: Iterable[str], wanted: Iterable[str] | None = None) -> None:
+        """Begins to load LLMs, in the background; see `BackgroundLoads.begin`."""
+        self._loads.begin(names, wanted)
 
     async def wait(self) -> None:
         """Waits until the server has stopped."""

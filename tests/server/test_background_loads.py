@@ -1,6 +1,7 @@
 """LLMs that are to be loaded at the start, and cannot be at first."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -133,7 +134,12 @@ async def test_a_reload_loads_what_has_failed_and_what_preload_names_anew_though
     registry = LLMRegistry({"local": ScriptedProvider(), "other": ScriptedProvider()})
     settings = ServerSettings(llms={name: {"provider": "scripted"} for name in ("local", "other")})
     loads: list[str] = []
-    reloader = ConfigurationReloader(lambda: settings, settings, registry, {}, ServiceManager(), loads.extend)
+
+    def note(names: Sequence[str], wanted: Sequence[str]) -> None:
+        assert set(names) <= set(wanted)
+        loads.extend(names)
+
+    reloader = ConfigurationReloader(lambda: settings, settings, registry, {}, ServiceManager(), note)
     task = asyncio.create_task(reloader.run())
     for count, state in enumerate((LlmState.READY, LlmState.FAILED), start=1):
         for llm in registry:
@@ -150,6 +156,33 @@ async def test_a_reload_loads_what_has_failed_and_what_preload_names_anew_though
     assert loads == ["local", "other"]
     task.cancel()
     await registry.close()
+
+
+async def test_one_that_a_reload_takes_out_of_preload_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[str] = []
+
+    async def load(llm: ScriptedProvider) -> None:
+        attempts.append(llm.name)
+        llm._become(LlmState.FAILED, "it failed")
+        raise ModelLoadError("no such folder")
+
+    monkeypatch.setattr(ScriptedProvider, "load", load)
+    monkeypatch.setattr(background_loads, "_LONGEST_PAUSE", 0.05)
+    before = ServerSettings(llms={"local": {"provider": "scripted"}}, preload=("local",))
+    after = before.model_copy(update={"preload": ()})
+    async with serving({"local": ScriptedProvider()}, preload=("local",)) as served:
+        reloader = ConfigurationReloader(
+            lambda: after, before, served.registry, {}, ServiceManager(), served.server.load
+        )
+        task = asyncio.create_task(reloader.run())
+        await until(lambda: len(attempts) > 2)
+        reloader.request()
+        await until(lambda: reloader.outcomes["success"])
+        await asyncio.sleep(0.1)
+        count = len(attempts)
+        await asyncio.sleep(0.5)
+        assert len(attempts) == count
+        task.cancel()
 
 
 async def test_one_that_nobody_wants_loaded_is_left_to_its_requests() -> None:

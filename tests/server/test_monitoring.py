@@ -483,6 +483,26 @@ def test_environment_gives_the_ports_that_the_file_does_not(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("key", ["monitoring", "health"])
+async def test_an_address_of_the_environment_is_blamed_on_its_variable(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = f"ABSTRACTLLM_{key.upper()}"
+    file = tmp_path / "llms.yaml"
+    file.write_text("llms: {echo: {provider: scripted}}\n")
+    monkeypatch.setenv(variable, "garbage")
+    with pytest.raises(ConfigurationError, match=f"^{variable}: 'garbage' is not a valid address"):
+        load_settings(file, {})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv(variable, "{}:{}".format(*taken.getsockname()))
+        with pytest.raises(ConfigurationError, match=f"^{variable}: cannot listen on 127") as failure:
+            async with serving():
+                pass
+        assert failure.value.field == variable
+
+
+@pytest.mark.parametrize("key", ["monitoring", "health"])
 async def test_localhost_is_all_of_its_addresses(key: str) -> None:
     async with monitored(**{key: "localhost:0"}) as served:
         monitor = served.server.monitor

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from abstractllm.registry import LLMRegistry
 from abstractllm_api.v1 import models_pb2
+from abstractllm_server.lifecycle.reload import ConfigurationReloader, Preparation
+from abstractllm_server.lifecycle.service_manager import ServiceManager
+from abstractllm_server.settings import Role, ServerSettings, TlsSettings
 from tests.server.server_process import HANG, MAIN, ServerProcess, server_process
 from tests.server.support import failure_of, request
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 TAKEN, REFUSED = "the configuration is taken over", "the configuration is not taken over"
 LLMS = "  echo: {provider: scripted}\n  other: {provider: scripted, reply: before}\n"
@@ -109,6 +115,37 @@ def test_keys_that_take_a_restart_are_named_and_the_others_count(tmp_path: Path)
         assert server.answer() == "still there"
 
 
+async def test_another_order_of_names_is_taken_over_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the names in a certificate the first one counts, and of LLMs without a default."""
+    caplog.set_level("INFO", "abstractllm")
+    subjects, orders = {"a": Role.ADMIN, "b": Role.INFERENCE}, []
+
+    def settings(order: slice) -> ServerSettings:
+        names = dict(list(subjects.items())[order])
+        tls = TlsSettings(certificate=Path("a"), key=Path("b"), client_ca=Path("c"), subjects=names)
+        return ServerSettings(llms={name: {"provider": "scripted"} for name in names}, tls=tls)
+
+    def prepare(settings: ServerSettings) -> Callable[[], None]:
+        assert settings.tls is not None
+        order = list(settings.tls.subjects)
+        return lambda: orders.append(order)
+
+    before, after = settings(slice(None)), settings(slice(None, None, -1))
+    registry = LLMRegistry.from_config(before.llms)
+    preparations: dict[str, Preparation] = {"tls.subjects": prepare}
+    reloader = ConfigurationReloader(
+        lambda: after, before, registry, preparations, ServiceManager(), lambda *names: None
+    )
+    task = asyncio.create_task(reloader.run())
+    reloader.request()
+    await until(lambda: reloader.outcomes["success"])
+    assert orders == [["b", "a"]]
+    assert registry.default == "b"
+    assert "the configuration is taken over: no LLM changed; tls.subjects, default" in caplog.text
+    task.cancel()
+    await registry.close()
+
+
 def test_reload_never_opens_what_listens_to_everybody(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(f"{'0' * 64} admin\n")
@@ -157,6 +194,9 @@ def test_sd_notify_tells_the_service_manager_of_the_servers_life(tmp_path: Path)
             while data := manager.recv(4096):
                 messages.append(data.decode())
 
+        def ready() -> int:
+            return sum(text.startswith("READY=1") for text in messages)
+
         reader = threading.Thread(target=read, daemon=True)
         reader.start()
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
@@ -168,14 +208,14 @@ def test_sd_notify_tells_the_service_manager_of_the_servers_life(tmp_path: Path)
             wait_until(lambda: messages.count("WATCHDOG=1") >= 2)
             assert messages[0].startswith("READY=1\nSTATUS=listening on unix:")
             reload(server)
-            wait_until(lambda: messages[-1] == "WATCHDOG=1")
-            (reloading,) = [
-                place for place, text in enumerate(messages) if text.startswith("RELOADING=1\nMONOTONIC_USEC=")
-            ]
-            assert any(text.startswith("READY=1") for text in messages[reloading:])
+            # The log tells of a reload before the manager is told of its end.
+            wait_until(lambda: messages[-1].startswith("WATCHDOG=1") and ready() == 2)
+            kinds = [text.partition("=")[0] for text in messages if not text.startswith("WATCHDOG=1")]
+            assert kinds == ["READY", "RELOADING", "READY"]
+            assert any(text.startswith("RELOADING=1\nMONOTONIC_USEC=") for text in messages)
             server.send(signal.SIGTERM)
             assert server.ends()[0] == 0
-            assert any(text.startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=20") for text in messages)
+            wait_until(lambda: any(text.startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=20") for text in messages))
 
 
 def test_watchdog_gets_no_sign_of_life_of_a_blocked_loop(tmp_path: Path) -> None:

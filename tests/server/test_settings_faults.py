@@ -56,7 +56,7 @@ llms:
   four: text
   best:
     provider: fallback
-    llms: [one, nobody, two, nothing]
+    llms: [one, nobody, two, nothing, four]
     cooldown_time: soon
   best: {provider: scripted}
   local:
@@ -132,6 +132,17 @@ def test_the_command_checks_a_configuration_and_its_files_without_serving_it(fil
     assert told()[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("provider", "status", "words"),
+    [("nobody", 2, "unknown provider 'nobody'"), ("scripted", 0, "the configuration has no fault")],
+)
+def test_the_command_checks_what_its_options_describe(provider: str, status: int, words: str) -> None:
+    command = [sys.executable, "-m", "abstractllm_cli", "serve", "--check", "--provider", provider]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+
+
 def test_a_process_with_too_few_descriptors_is_refused_and_does_not_crash(file: Path) -> None:
     file.write_text("listen: 127.0.0.1:0\nllms:\n  a: {provider: scripted}\n")
     program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)); import abstractllm_cli.__main__"
@@ -190,12 +201,16 @@ def test_a_plain_word_is_text_in_a_value_too(file: Path, name: str) -> None:
         ("grace: true", "grace: must be a number, got True"),
         ("grace: .nan", "grace: "),
         ("grace: .inf", "grace: "),
+        ("grace: .NaN", "grace: "),
+        ("grace: -.Inf", "grace: "),
+        ("write_timeout: .INF", "write_timeout: "),
         ("max_loaded: true", "max_loaded: must be a number, got True"),
         ("max_loaded: 1.5", "max_loaded: "),
         ("memory_budget: false", "memory_budget: must be a number, got False"),
         ("write_timeout: true", "write_timeout: must be a number, got True"),
         ("reflection: 2", "reflection: "),
         ("max_loaded: " + "9" * 5000, "max_loaded: "),
+        ("memory_budget: " + "9" * 5000, "memory_budget: "),
         # 17, or 15 in octal; a thousand, or text; and a digit that nobody reads as such.
         ("grace: 017", "grace: must be a number in plain decimal digits, got '017'"),
         ("grace: 07m", "grace: must be a number in plain decimal digits"),
@@ -225,6 +240,7 @@ def test_a_value_of_another_kind_is_named(file: Path, line: str, part: str) -> N
         ("timeout", "true"),
         ("temperature", "true"),
         ("max_tokens", "true"),
+        ("max_tokens", "9" * 5000),
         ("stop", "[1]"),
         ("log_content", "2"),
     ],

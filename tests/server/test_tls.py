@@ -1,6 +1,9 @@
 """TLS and mutual TLS with real certificates: who gets in, who does not, and how certificates are exchanged."""
 
+import asyncio
 import shutil
+import ssl
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -8,6 +11,7 @@ from abstractllm.errors import ConfigurationError
 from abstractllm_client import AsyncRemoteLLM, AuthenticationError, PermissionDeniedError, ProviderUnavailableError
 from abstractllm_server.security.tls import Certificates
 from abstractllm_server.settings import ServerSettings
+from tests.addresses import has_ipv6
 from tests.server.certificates import PAST, Authority, Pair
 from tests.server.support import serving
 from tests.server.test_auth import line
@@ -139,6 +143,26 @@ async def test_new_certificates_are_taken_over_under_load_and_broken_ones_are_no
             assert await open_before.generate("hi") == "hi"
         assert await refused(running, first)
         assert await open_before.generate("hi") == "hi"
+
+
+async def test_every_address_of_a_name_has_the_certificate_and_each_one_that_follows(root, tmp_path):
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    live = Pair(tmp_path / "live.crt", tmp_path / "live.key")
+    async with AsyncExitStack() as stack:
+        running = None
+        for number in range(3):
+            pair = root.sign("server", file=f"number{number}")
+            shutil.copy(pair.key, live.key)
+            shutil.copy(pair.certificate, live.certificate)
+            if running is None:
+                running = await stack.enter_async_context(serving(listen="localhost:0", tls=tls(live)))
+            outcomes = running.server._access.watcher.outcomes
+            await until(lambda taken=number, counts=outcomes: counts["certificate", "success"] == taken)
+            port = int(running.server.address.rpartition(":")[2])
+            for host in ("127.0.0.1", "::1"):
+                shown = await asyncio.to_thread(ssl.get_server_certificate, (host, port))
+                assert shown.split() == pair.certificate.read_text().split(), (number, host)
 
 
 def test_certificate_and_key_must_belong_together(root, server_pair, tmp_path):

@@ -58,6 +58,8 @@ def test_one_token_on_two_lines_is_refused_by_line(file: Path, second: str) -> N
         (f"{digest_of('x')} admin expires=soon", "2027-01-31"),
         (f"{digest_of('x')} admin expires=99999-01-01", "2027-01-31"),
         (f"{digest_of('x')} admin expires=", "expires="),
+        (f"{digest_of('x')} admin operator expires=2027-01-31", "expires="),
+        (f"{digest_of('x')} admin Expires=2027-01-31", "expires="),
         (f"{digest_of('x')} admin \x1b[31mred", "printable"),
         (f"{digest_of('x')} admin {'x' * 129}", "128"),
         (f"{digest_of('x')} Admin", "a role (inference, admin)"),
@@ -171,6 +173,19 @@ def test_times_of_expiry_are_in_utc_unless_they_say_otherwise(
     assert entry.expires_at == 1_893_456_000
 
 
+def test_the_first_token_takes_the_place_of_the_word_for_none(file: Path) -> None:
+    file.write_text("# of this machine\n  none  # so far\n")
+    token, entry = TokenEditor(file).create(Role.ADMIN)
+    assert TokenFile(file).find(token) is not None
+    assert file.read_text() == f"# of this machine\n{entry.line()}\n"
+
+
+def test_what_is_a_comment_stays_one(file: Path) -> None:
+    file.write_bytes(f"# one, then a carriage return\r{line('old', 'admin')}".encode())
+    TokenEditor(file).create(Role.INFERENCE)
+    assert TokenFile(file).find("old") is None
+
+
 async def test_a_created_token_is_accepted_and_a_revoked_one_refused(file: Path) -> None:
     editor = TokenEditor(file)
     kept, _ = editor.create(Role.INFERENCE, "kept")
@@ -265,7 +280,9 @@ def test_a_file_with_a_wrong_line_is_not_written(file: Path) -> None:
     assert file.read_text() == "nonsense\n"
 
 
-@pytest.mark.parametrize("label", ["a\nb", "# x", "x" * 129, " x", "expires=2030-01-01", "\u202e"])
+@pytest.mark.parametrize(
+    "label", ["a\nb", "# x", "x" * 129, " x", "expires=2030-01-01", "x expires=2030-01-01", "\u202e"]
+)
 def test_a_label_that_cannot_stand_in_the_file_is_refused(file: Path, label: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         TokenEditor(file).create(Role.ADMIN, label)

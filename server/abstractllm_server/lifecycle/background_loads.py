@@ -48,8 +48,16 @@ class BackgroundLoads:
         self._at_once: dict[AbstractLLMInterface[Any], asyncio.Event] = {}
         """Set where an LLM with a task is to be loaded without a further pause."""
 
-    def begin(self, names: Iterable[str]) -> None:
-        """Begins to load LLMs, in the running event loop."""
+    def begin(self, names: Iterable[str], wanted: Iterable[str] | None = None) -> None:
+        """Begins to load LLMs, in the running event loop.
+
+        Args:
+            names: The names of those LLMs.
+            wanted: The names of all that are tried again from now on, if they fail; those of earlier calls, too, if
+                absent.
+        """
+        if wanted is not None:
+            self._wanted = set(wanted)
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._registry.on_change(self._changed)
@@ -102,6 +110,8 @@ class BackgroundLoads:
                     pause = 0.0
                 except TimeoutError:
                     if llm.state[0] is not LlmState.FAILED or llm not in list(self._registry):
+                        return
+                    if llm.name not in self._wanted:
                         return
             at_once.clear()
             if await self._attempt(llm) and not at_once.is_set():

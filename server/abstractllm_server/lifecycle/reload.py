@@ -43,7 +43,7 @@ class ConfigurationReloader:
         preparations: The keys, beside those of the LLMs, that can change while the server runs.
         service_manager: Is told.
         load_llms: Begins to load LLMs, by their names: those of `preload` that are new there, were changed, or have
-            failed.
+            failed. Its second argument is all of `preload`: others are tried again no more.
 
     Attributes:
         settings: The settings in force.
@@ -57,7 +57,7 @@ class ConfigurationReloader:
         registry: LLMRegistry,
         preparations: Mapping[str, Preparation],
         service_manager: ServiceManager,
-        load_llms: Callable[[Sequence[str]], None],
+        load_llms: Callable[[Sequence[str], Sequence[str]], None],
     ) -> None:
         self.settings = settings
         self.outcomes: Counter[str] = Counter(success=0, failure=0)
@@ -132,7 +132,8 @@ class ConfigurationReloader:
 
             return change_others
 
-        wanted_before = before.preload if before.preload is not None else (self._registry.default,)
+        default_before = self._registry.default
+        wanted_before = before.preload if before.preload is not None else (default_before,)
         await prepare_others()  # for its faults: loading models may take long
         difference = await self._registry.apply(
             after.llms,
@@ -141,12 +142,15 @@ class ConfigurationReloader:
             memory_budget=after.memory_budget,
             prepare_others=prepare_others,
         )
+        if self._registry.default != default_before and "default" not in changed:
+            changed.append("default")  # where the file names none, the first LLM is another one
         self._tell(difference, changed, fixed)
         wanted = after.preload if after.preload is not None else (self._registry.default,)
         unchanged = set(wanted_before) - {*difference.added, *difference.changed}
         # What kept one from being loaded may lie outside the file, and be mended by now.
         self._load_llms(
-            [name for name in wanted if name not in unchanged or self._registry[name].state[0] is LlmState.FAILED]
+            [name for name in wanted if name not in unchanged or self._registry[name].state[0] is LlmState.FAILED],
+            wanted,
         )
 
     def _is_fixed(self, key: str, before: ServerSettings, after: ServerSettings) -> bool:
@@ -169,9 +173,16 @@ def _changed_keys(before: ServerSettings, after: ServerSettings) -> Iterator[str
     for key in ServerSettings.model_fields:
         old, new = getattr(before, key), getattr(after, key)
         if isinstance(old, BaseModel) and isinstance(new, BaseModel):
-            yield from (f"{key}.{name}" for name in type(old).model_fields if getattr(old, name) != getattr(new, name))
-        elif old != new:
+            for name in type(old).model_fields:
+                if _differ(getattr(old, name), getattr(new, name)):
+                    yield f"{key}.{name}"
+        elif _differ(old, new):
             yield key
+
+
+def _differ(old: object, new: object) -> bool:
+    """Returns whether two values differ; the order of names counts, too: of several the first one may win."""
+    return old != new or (isinstance(old, dict) and isinstance(new, dict) and list(old) != list(new))
 
 
 def _value(settings: ServerSettings, key: str) -> Any:

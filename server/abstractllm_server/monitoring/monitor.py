@@ -76,7 +76,7 @@ class Monitor:
     def _open_ports(self, run_thread: RunThread) -> None:
         if self._settings.health is not None:
             self._health = HealthServer(self._board)
-            listener = Listener(self._health.server, self._settings.health, key="health")
+            listener = Listener(self._health.server, self._settings.health, key=self._settings.source("health"))
             self._health.start(listener.ports)
             run_thread("health calls", self._health.run)
             self.health_address = listener.address
@@ -84,7 +84,7 @@ class Monitor:
         if self._settings.monitoring is not None:
             sockets = _HttpSockets()
             self._http = HttpServer(sockets.bound, self._board, self._render)
-            listener = Listener(sockets, self._settings.monitoring, key="monitoring")
+            listener = Listener(sockets, self._settings.monitoring, key=self._settings.source("monitoring"))
             run_thread("monitoring", self._http.run)
             self.http_address = listener.address
             logger.info("monitoring on http://%s", self.http_address)

@@ -56,9 +56,9 @@ class AccessControl:
         self._warn(settings)
 
     @property
-    def server_credentials(self) -> grpc.ServerCredentials | None:
-        """The credentials that gRPC listens with; None for plain text."""
-        return self._certificates.credentials() if self._certificates else None
+    def server_credentials(self) -> Callable[[], grpc.ServerCredentials] | None:
+        """Makes the credentials that gRPC listens with at one address; None for plain text."""
+        return self._certificates.credentials if self._certificates else None
 
     def on_roots_removed(self, function: Callable[[], None]) -> None:
         """Has a function called when a root of callers' certificates is trusted no more.

@@ -195,7 +195,10 @@ class Certificates:
         return change
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Returns the credentials that gRPC listens with; new connections get what was read last."""
+        """Returns the credentials that gRPC listens with at one address; new connections get what was read last.
+
+        At a second address they would have no certificate: each change is told once.
+        """
         known = self._current
 
         def changed() -> grpc.ServerCertificateConfiguration | None:

@@ -69,7 +69,7 @@ class TokenEditor:
             raise ConfigurationError(f"label: {error}", field="label", requested=label) from None
         with self._locked():
             self.entries()  # a file with a wrong line is not written again
-            lines = [line for line in self._lines() if line.strip() != NO_TOKENS]
+            lines = [line for line in self._lines() if line.partition("#")[0].strip() != NO_TOKENS]
             self._write([*lines, entry.line()])
         return token, entry
 
@@ -108,7 +108,8 @@ class TokenEditor:
 
     def _lines(self) -> list[str]:
         try:
-            return self._file.read_text(ENCODING).removesuffix("\n").split("\n")
+            # Lines end as where the entries are read: Python's reading of text knows other ends, too.
+            return read_file(self._file).decode(ENCODING).removesuffix("\n").split("\n")
         except FileNotFoundError:
             return []
 

@@ -61,8 +61,10 @@ class TokenEntry:
         """
         if not self.label.isprintable() or "#" in self.label or len(self.label) > _LONGEST_LABEL:
             raise ValueError(f"the label must be at most {_LONGEST_LABEL} printable characters without #")
-        if self.label != self.label.strip() or self.label.startswith("expires="):
-            raise ValueError("the label must not begin with expires=, nor begin or end with a space")
+        if self.label != self.label.strip():
+            raise ValueError("the label must not begin or end with a space")
+        if any(word.startswith("expires=") for word in self.label.lower().split()):
+            raise ValueError("a label has no expires=: that stands before the label, and there once")
 
 
 def digest_of(token: str) -> str:

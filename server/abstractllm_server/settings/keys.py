@@ -19,6 +19,8 @@ __all__ = ["LoadReportSettings", "MetricsSettings", "Role", "ServerSettings", "T
 
 _KIND_OF_NAME = re.compile(r"(cn|dns|uri|email|ip)\s*[:=]", re.IGNORECASE)
 _LLM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VARIABLES = {"monitoring": "ABSTRACTLLM_MONITORING", "health": "ABSTRACTLLM_HEALTH"}
+"""The keys whose default is a variable of the environment."""
 
 
 class Role(StrEnum):
@@ -105,10 +107,10 @@ class ServerSettings(ConfigModel):
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
     """The form of log records: lines for people, or a JSON object a line."""
-    monitoring: str | None = Field(default_factory=lambda: os.environ.get("ABSTRACTLLM_MONITORING") or None)
+    monitoring: str | None = Field(default_factory=lambda: os.environ.get(_VARIABLES["monitoring"]) or None)
     """`HOST:PORT` of `/metrics`, `/livez` and `/readyz`, over plain HTTP and without credentials; the environment's
     ABSTRACTLLM_MONITORING is the default, and none without it."""
-    health: str | None = Field(default_factory=lambda: os.environ.get("ABSTRACTLLM_HEALTH") or None)
+    health: str | None = Field(default_factory=lambda: os.environ.get(_VARIABLES["health"]) or None)
     """`HOST:PORT` of `grpc.health.v1` alone, plain and without credentials; the environment's ABSTRACTLLM_HEALTH is the
     default, and none without it."""
     loop_timeout: Annotated[Seconds, Field(ge=0.5, le=3600)] = 5.0
@@ -181,7 +183,7 @@ class ServerSettings(ConfigModel):
 
     def _port_faults(self) -> Iterator[ConfigurationError]:
         users: dict[str, str] = {} if self.listen.endswith(":0") else {self.listen: "listen"}
-        for key, address in (("monitoring", self.monitoring), ("health", self.health)):
+        for key, address in ((self.source("monitoring"), self.monitoring), (self.source("health"), self.health)):
             if address is None:
                 continue
             try:
@@ -195,6 +197,10 @@ class ServerSettings(ConfigModel):
                 )
             if not address.endswith(":0"):
                 users[address] = key
+
+    def source(self, key: str) -> str:
+        """Returns what a value comes from: its key, or the variable of the environment that is the key's default."""
+        return key if key in self.model_fields_set else _VARIABLES.get(key, key)
 
     @property
     def has_credentials(self) -> bool:

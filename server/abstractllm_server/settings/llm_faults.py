@@ -18,16 +18,16 @@ _HARMLESS = {"provider": "scripted"}
 _STEP = re.compile(r"\.?([^.[\]]+)|\[(\d+)\]")
 
 
-def llm_faults(lines: Mapping[str, Mapping[str, Any]]) -> list[ConfigurationError]:
+def llm_faults(lines: Mapping[str, Any]) -> list[ConfigurationError]:
     """Returns what is wrong with the LLMs of a configuration, at most `MOST_FAULTS` faults.
 
     Making the LLMs tells the first fault. The key that it names is then left out, and the rest tried again, so that
     each provider need know nothing of it. Nothing is loaded or connected.
 
     Args:
-        lines: The keys of each LLM, by its name.
+        lines: The keys of each LLM, by its name; what is no mapping counts as an LLM without a fault.
     """
-    remaining = {name: _Line(line) for name, line in lines.items()}
+    remaining = {name: _Line(line if isinstance(line, dict) else _HARMLESS) for name, line in lines.items()}
     faults: list[ConfigurationError] = []
     for _ in range(2 * MOST_FAULTS if remaining else 0):
         try:

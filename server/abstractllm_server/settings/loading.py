@@ -48,7 +48,7 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
     settings, faults = _check(values)
     llms = values.get("llms")
     if path is not None and isinstance(llms, dict):
-        faults += llm_faults({name: line for name, line in llms.items() if isinstance(line, dict)})
+        faults += llm_faults(llms)
     # What a key is to hold is not known if it stands twice, or its variable is not set.
     unknown = {fault.field for fault in (*variables.faults, *(fault for _, fault in file.faults))}
     unknown |= {re.sub(r"\[\d+\]$", "", field or "") for field in unknown}
@@ -58,11 +58,17 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> ServerSettings
         return settings
     numbered.sort(key=lambda entry: entry[0] or 0)
     located = [
-        # A flag's fault is not the file's.
-        variables.hide(at_line(fault, None if _top(fault.field or "") in overrides else path, line))
+        # A fault of a flag, or of a variable that is a default, is not the file's.
+        variables.hide(at_line(fault, None if _is_elsewhere(fault, line, overrides) else path, line))
         for line, fault in numbered[:MOST_FAULTS]
     ]
     raise located[0] if len(located) == 1 else ConfigurationFaultsError(located)
+
+
+def _is_elsewhere(fault: ConfigurationError, line: int | None, overrides: Mapping[str, Any]) -> bool:
+    """Returns whether a fault is of a flag, or of a variable of the environment that is a key's default."""
+    field = fault.field or ""
+    return _top(field) in overrides or (line is None and field.isupper())
 
 
 def locate(error: ConfigurationError, path: Path | None) -> ConfigurationError:

@@ -178,7 +178,8 @@ class _Reader:
             return _CONSTANTS[text]
         if _INTEGER.fullmatch(text):
             return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-        return float(text.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(text.lower()) else text
+        number = text.lower()
+        return float(number.replace(".inf", "inf").replace(".nan", "nan")) if _FLOAT.fullmatch(number) else text
 
     def _unknown_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> ConfigurationError:
         return self._fault(event, f"could not determine a constructor for the tag {event.tag!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import grpc
@@ -35,8 +35,8 @@ class Listener:
     Args:
         server: The server that is to listen.
         listen: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
-        credentials: TLS, of a server of grpc.aio; plain text if absent.
-        key: The key of the configuration that the address comes from.
+        credentials: Makes the credentials of TLS for one address, of a server of grpc.aio; plain text if absent.
+        key: The key of the configuration, or the variable, that the address comes from.
 
     Raises:
         ConfigurationError: If the address, or one that its name stands for, cannot be listened on.
@@ -50,7 +50,7 @@ class Listener:
         self,
         server: ListeningServer,
         listen: str,
-        credentials: grpc.ServerCredentials | None = None,
+        credentials: Callable[[], grpc.ServerCredentials] | None = None,
         *,
         key: str = "listen",
     ) -> None:
@@ -90,7 +90,7 @@ class Listener:
             if self._credentials is None:
                 return self._server.add_insecure_port(address)
             assert isinstance(self._server, aio.Server)
-            return self._server.add_secure_port(address, self._credentials)
+            return self._server.add_secure_port(address, self._credentials())
         except RuntimeError as error:
             fault = _bind_error(host, port)
             in_use = f"is {address} in use?"
