@@ -219,9 +219,9 @@ def test_a_check_takes_microseconds_however_many_tokens_there_are(tmp_path: Path
     access = control(tokens=file)
     times = []
     for number in (0, 19_999, 20_000):
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(200):
             caller(access, "/x.Y/Z", str(number), {})
-        times.append((time.perf_counter() - began) / 200)
+        times.append((time.thread_time() - began) / 200)
     print(f"{[round(seconds * 1e6) for seconds in times]} microseconds: first, last, unknown token of 20,000")
     assert max(times) < 0.002

@@ -115,7 +115,13 @@ async def test_second_signal_ends_the_process_at_once(start: Start) -> None:
     async with start(grace=600) as server:
         stream = server.generation.StreamGenerate(request(script=ENDLESS))
         await stream.read()
-        status, _ = await server.ends(signal.SIGTERM, signal.SIGINT)
+        watch = server.health.Watch(health_pb2.HealthCheckRequest(service=""))
+        for number, seen in ((0, 1), (signal.SIGTERM, 2)):  # ready; then the first signal has been taken
+            server.process.send_signal(number)
+            while (await asyncio.wait_for(watch.read(), HANG)).status != seen:
+                pass
+        await asyncio.sleep(0.2)
+        status, _ = await server.ends(signal.SIGINT)
         assert status == 130
         stream.cancel()
 

@@ -230,6 +230,7 @@ def test_second_signal_ends_the_process_at_once_and_leaves_no_socket(tmp_path: P
     with server_process(tmp_path, settings="grace: 600\n") as server:
         stream = server.begin(request(script=ENDLESS))
         server.send(signal.SIGTERM)
+        wait_until(lambda: "stopping: " in server.log)  # from here on it is no longer the same signal
         threading.Event().wait(0.3)
         server.send(signal.SIGINT)
         assert server.ends()[0] == 130
