@@ -136,6 +136,8 @@ class Cluster:
         # A Ray that is started here is ended by the kernel with the thread that has started it: this one stays.
         self._thread = ThreadOfItsOwn("ray")
         self._turns = ThreadOfItsOwn("ray serve")
+        self.handles: dict[str, Any] = {}
+        """The handles of deployments, by application."""
         self.connection = 0
         """The number of the connection: another one each time that one is given up because nobody answers."""
 
@@ -238,13 +240,31 @@ class Cluster:
             if connection != self.connection:
                 return
             self._users -= 1
-            if not self._users and self._is_ours:
+            if self._users:
+                return
+            if not self._is_ours:
+                with contextlib.suppress(Exception):
+                    self.take_turn(self._end_handles, _LEAVING_SECONDS)
+            else:
                 with contextlib.suppress(UnansweredError):
                     self.take_turn(lambda: None, _LEAVING_SECONDS)  # Ray must not be left under what it is being asked
                 with contextlib.suppress(TimeoutError):
                     self._thread.submit(self._disconnect).result(_LEAVING_SECONDS)
 
-    # In the thread.
+    # In the threads.
+
+    def _end_handles(self) -> None:
+        """Ends the handles of LLMs in a Ray that stays: each would report its number of requests for ever.
+
+        Once the program has left that Ray, they would connect it again, or start another one.
+        """
+        _, serve = import_serve()
+        cache = serve.context._global_client.handle_cache
+        for handle in self.handles.values():
+            for key in [key for key, known in cache.items() if known is handle]:
+                del cache[key]
+            handle.shutdown()
+        self.handles.clear()
 
     def _connect(self, address: str, keys: ReplicaKeys) -> None:
         ray, serve = import_serve()
@@ -276,6 +296,7 @@ class Cluster:
         with contextlib.suppress(Exception):
             # Of an autoscaled deployment they report the number of requests for ever, and connect this process again.
             serve.context._global_client.shutdown_cached_handles()
+        self.handles.clear()
         with quiet(), _own_sigterm():
             ray.shutdown()
         # It keeps the controller that it knew, and would ask that one again.

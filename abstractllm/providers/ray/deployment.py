@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -186,6 +187,7 @@ def deploy(definition: Definition, version: tuple[int, int]) -> None:
 
 def _deploy(definition: Definition, version: tuple[int, int]) -> None:
     serve = _connected_serve()
+    serve.start(proxy_location="Disabled")  # it may have been shut down, and would start with proxies
     target = serve.RunTarget(target=application_of(definition, version), name=definition.application, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=True, wait_for_applications_running=False)
 
@@ -197,9 +199,7 @@ def find(application: str) -> ApplicationState:
     `serve.status` asks it the same, and then serializes a class for each deployment there is: that takes ten times as
     long, and more where more modules are loaded, each second and for each LLM.
     """
-    serve = _connected_serve()
-    client = serve.context._get_global_client(raise_if_no_controller_running=False)
-    details = client.get_serve_details()["applications"].get(application) if client is not None else None
+    details = _applications().get(application)
     if details is None:
         return ApplicationState("")
     deployments = details["deployments"].values()
@@ -207,6 +207,26 @@ def find(application: str) -> ApplicationState:
     replicas = Counter(str(replica["state"].value) for deployment in deployments for replica in deployment["replicas"])
     status = str(details["status"].value)
     return ApplicationState(status, " ".join(filter(None, words)), replicas["RUNNING"], replicas["STARTING"])
+
+
+def _applications() -> Mapping[str, Any]:
+    """Returns what the controller tells of all applications; nothing where there is no controller.
+
+    Ray Serve goes on asking the one that it knows, also where that one was ended, as `serve shutdown` does it.
+    """
+    ray, serve = import_serve()
+    for is_known in (True, False):
+        _connected_serve()
+        try:
+            client = serve.context._get_global_client(raise_if_no_controller_running=False)
+            return client.get_serve_details()["applications"] if client is not None else {}
+        except ray.exceptions.ActorDiedError:
+            with contextlib.suppress(Exception):
+                serve.context._global_client.shutdown_cached_handles()
+            serve.context._set_global_client(None)
+            if not is_known:
+                raise
+    return {}
 
 
 @_in_turn
@@ -220,4 +240,5 @@ def delete(application: str) -> None:
 def handle_of(application: str) -> Any:
     """Returns the handle through which replicas are asked."""
     serve = _connected_serve()
-    return serve.get_deployment_handle(DEPLOYMENT, application)
+    cluster.handles[application] = handle = serve.get_deployment_handle(DEPLOYMENT, application)
+    return handle

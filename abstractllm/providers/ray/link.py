@@ -34,6 +34,8 @@ _FIT_ATTEMPTS = 6
 _STOPPING_TIMEOUT = 5.0
 _TROUBLES = 3
 """Looks in a row that must fail before Ray counts as gone: its controller may just be starting again."""
+_STALE_SECONDS = 1.0
+"""Time of Ray Serve's controller, which takes a tenth of it, for forgetting why the deployment before has failed."""
 _GONE = "Ray does not answer any more"
 _AGAIN_SECONDS = 5.0
 """Pause before what may mend itself is tried again, without a request: a server that is not ready gets none."""
@@ -87,8 +89,8 @@ class DeploymentLink:
         self._handle: Any = None
         self.reports: tuple[Report, ...] = ()
         """What each replica that runs has told of itself last."""
-        self.starting = 0
-        """Replicas that do not run yet."""
+        self.is_deploying = False
+        """True while replicas are missing that were not there before, or run that are to be replaced."""
 
     @property
     def state(self) -> tuple[LlmState, str]:
@@ -104,6 +106,11 @@ class DeploymentLink:
     def is_connected(self) -> bool:
         """True if this LLM is connected to the cluster, and it has not been given up as gone."""
         return self._connection is not None and self._connection == cluster.connection
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the LLM is closed."""
+        return self._is_closed
 
     @property
     def handle(self) -> Any:
@@ -176,6 +183,7 @@ class DeploymentLink:
         if self._thread is not None:
             self._thread.join(_STOPPING_TIMEOUT)
         self._handle, self.reports = None, ()
+        self._end_waits()
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -236,32 +244,35 @@ class DeploymentLink:
 
     def _open(self, definition: Definition, end: threading.Event) -> None:
         """Deploys, or finds, the application, and waits until a replica answers."""
-        state = find(definition.application)
+        state, stale_until = find(definition.application), 0.0
         if definition.keys.deploy:
             is_there = state.status in ("RUNNING", "DEPLOYING", "UNHEALTHY") and self._fits(definition)
             if not is_there:
                 self._become(LlmState.LOADING, "deploying")
                 self._has_deployed = True  # before it is: who closes the LLM meanwhile has to end it behind that
                 deploy(definition, self._settings.begin())
+                stale_until = time.monotonic() + _STALE_SECONDS
                 logger.info("LLM %s: deployed as application %s of Ray Serve", definition.llm, definition.application)
             self._has_deployed = True
         began = time.monotonic()
         while True:
             state = find(definition.application)
-            if state.status == "RUNNING":
+            self.is_deploying = state.status == "DEPLOYING"
+            # One is enough to answer: others may have no room, or be replaced in turns.
+            if state.status == "RUNNING" or state.running:
                 break
-            if not state.status or state.is_failed or state.is_hopeless:
+            if (not state.status or state.is_failed or state.is_hopeless) and time.monotonic() > stale_until:
                 raise state.error(definition.application)
-            total = state.running + state.starting
-            self.starting = state.starting
-            words = f"replicas that run: {state.running} of {total}" if total else "waiting for room in the cluster"
+            total = state.starting
+            words = f"replicas that run: 0 of {total}" if total else "waiting for room in the cluster"
             self._become(LlmState.LOADING, words)
             if time.monotonic() - began > definition.keys.deploy_timeout:
                 raise missing(definition.application, f"deploy_timeout is over; {state.message}")
             if end.wait(_DEPLOYING_INTERVAL):
                 raise ServerShuttingDownError("the LLM was closed, or is deployed anew")
         self._handle = handle_of(definition.application)
-        self._look(definition, state)
+        with contextlib.suppress(Exception):  # the handle may not know of the replicas yet; they are looked at again
+            self._look(definition, state)
         if definition.keys.deploy:
             self._settings.bring_file()
 
@@ -288,8 +299,8 @@ class DeploymentLink:
                 self._lose(end, _GONE)
                 return
             try:
-                self._look(definition, find(definition.application))
-                troubles = 0
+                state = find(definition.application)
+                self._look(definition, state)
             except SystemExit:  # so Ray ends a call when this process has left it
                 return
             except Exception as error:
@@ -302,28 +313,39 @@ class DeploymentLink:
                     return
                 self.reports = ()
                 self._become(LlmState.FAILED, translate(error).message)
+            else:
+                troubles = 0 if state.status else troubles + 1
+                if troubles >= _TROUBLES:  # it was deleted, or Ray Serve was shut down
+                    self._lose(end, self._state[1])
+                    return
 
     def _lose(self, end: threading.Event, reason: str) -> None:
-        """Ends what waits for a cluster that is gone, and connects again when it is back."""
+        """Ends what waits for a cluster, or an application, that is gone; connects, or deploys, again."""
         logger.warning("LLM %s: %s", self._define().llm, reason)
         self.reports = ()
         self._become(LlmState.FAILED, reason)
+        self._end_waits()
+        self._try_again(end)
+
+    def _end_waits(self) -> None:
+        """Ends what waits for Ray, which would keep it until a replica comes."""
         for loop, limit in self._waits.copy():
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_end_wait, limit)
-        self._try_again(end)
 
     def _look(self, definition: Definition, state: ApplicationState) -> None:
         """Looks at the application and its replicas, and brings those up to date that are behind."""
-        if not state.status or (state.is_failed and not state.running):
+        self.is_deploying = state.status == "DEPLOYING"
+        if not state.status or state.is_hopeless or (state.is_failed and not state.running):
             self.reports = ()
             self._become(LlmState.FAILED, state.error(definition.application).message)
+            if state.status:
+                self._end_waits()
             return
         self.reports = tuple(self._ask_all(time.monotonic() + _REPORT_TIMEOUT)) if state.running else ()
-        self.starting = state.starting
         self._settings.hear(self.reports)
         self._settings.tell(self._handle, self.reports)
-        self._become(*self._judge(definition))
+        self._become(*self._judge(definition, state))
 
     def _ask_all_again(self) -> list[Report]:
         """Asks all replicas, and again while none of them answers in time, since they are busy."""
@@ -347,12 +369,14 @@ class DeploymentLink:
         answers: list[Any] = response.results(timeout_s=max(0.1, until - time.monotonic()), return_exceptions=True)
         return answers
 
-    def _judge(self, definition: Definition) -> tuple[LlmState, str]:
+    def _judge(self, definition: Definition, application: ApplicationState) -> tuple[LlmState, str]:
         """Returns the state that follows from those of the replicas."""
         keys = definition.keys
         states = [LlmState(report.facts["state"]) for report in self.reports]
         wanted = keys.replicas if keys.autoscaling is None else keys.autoscaling.min_replicas
         words = "" if len(states) >= wanted else f"replicas that run: {len(states)} of {wanted}"
+        if application.is_failed:  # those of the deployment before go on
+            words = "; ".join(filter(None, [words, application.error(definition.application).message]))
         if not states:
             if wanted == 0:
                 return LlmState.UNLOADED, "no replica runs; the next request starts one"

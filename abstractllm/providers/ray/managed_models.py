@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -48,12 +49,17 @@ class ManagedModels(AbstractLLMInterface[LLMConfig]):
     async def load(self) -> None:
         """Connects to Ray, deploys the replicas if they are to be, and loads the model in each that has unloaded it.
 
+        It waits for all of them, `deploy_timeout` at most, while those that are there answer.
+
         Raises:
             ConfigurationError: If Ray is not installed.
             ProviderUnavailableError: If the cluster or the deployment is not there.
             AbstractLLMError: The reason why no replica can load its model.
         """
         await self._replicas.available()
+        until = time.monotonic() + keys_of(self.config).deploy_timeout
+        while self._link.is_deploying and time.monotonic() < until:  # noqa: ASYNC110 # a thread looks at Ray
+            await asyncio.sleep(_REPORT_INTERVAL)
         if any(report.facts["state"] != LlmState.READY for report in self._link.reports):
             results = await self._replicas.ask_all("load")
             await asyncio.to_thread(self._link.look)

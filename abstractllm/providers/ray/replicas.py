@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from abstractllm.errors import AbstractLLMError, ProviderUnavailableError
+from abstractllm.errors import AbstractLLMError, ProviderUnavailableError, ServerShuttingDownError
 from abstractllm.providers.ray.errors import translate, translating
 from abstractllm.providers.ray.link import DeploymentLink
 from abstractllm.providers.ray.plain import decode, error_of, plain_error
@@ -63,10 +63,11 @@ class Replicas:
         return _result(answer)
 
     async def _answer(self, response: Awaitable[Any]) -> Any:
-        """Waits for Ray, which would wait without end for a cluster that is gone.
+        """Waits for Ray, which would wait without end for a cluster, or replicas, that are gone.
 
         Raises:
-            ProviderUnavailableError: If the cluster is found to be gone meanwhile.
+            ProviderUnavailableError: If they are found to be gone meanwhile.
+            ServerShuttingDownError: If the LLM is closed meanwhile.
         """
         limit = asyncio.timeout(None)
         try:
@@ -76,6 +77,8 @@ class Replicas:
         except TimeoutError:
             if not limit.expired():
                 raise
+            if self._link.is_closed:
+                raise ServerShuttingDownError("the LLM is closed") from None
             raise ProviderUnavailableError(
                 f"the request is lost: {self._link.state[1]}", retry_after=_GONE_RETRY_AFTER
             ) from None
