@@ -242,6 +242,10 @@ def test_a_file_of_tokens_is_taken_where_the_server_takes_it(charts: Charts, tmp
         "none  # yet": "",
         line(TOKEN) + OTHER_TOKEN: "line 2 is no SHA-256 and role",
         f"{line(TOKEN)}\n{line(OTHER_TOKEN, 'root')}": "line 3 is no SHA-256 and role",
+        f"{secret} admin backend expires=2027-01-01": "line 1 has an expires=",
+        f"{secret} admin Expires=2027-01-01": "line 1 has an expires=",
+        f"{secret} admin expires=soon": "line 1 has an expires=",
+        f"{secret} admin expires=2027-01-01T10:00:00Z a b # or expires=": "",
     }
     for text, words in texts.items():
         file.write_text(text, "utf-8", newline="")

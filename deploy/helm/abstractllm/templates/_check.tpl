@@ -103,6 +103,8 @@
 {{- range $index, $line := splitList "\n" (default "" $auth.tokens.file | trimPrefix "\uFEFF") -}}
 {{- if not (regexMatch "^\\s*([0-9a-fA-F]{64}\\s+(inference|admin)(\\s.*)?|none\\s*)?(#.*)?$" ($line | trimSuffix "\r")) -}}
 {{- $faults = append $faults (printf "auth.tokens.file: line %d is no SHA-256 and role, as `abstractllm token create --file` writes them" (add $index 1)) -}}
+{{- else if regexMatch "(?i)^[^#]*\\sexpires=" (regexReplaceAll "^([^#]*?\\s(inference|admin))\\s+expires=[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ]?[0-9:.+zZ-]*)(\\s|#|$)" $line "$1 $4") -}}
+{{- $faults = append $faults (printf "auth.tokens.file: line %d has an expires= that is no date, or does not follow the role" (add $index 1)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $tls.existingSecret $tls.certManager.enabled -}}
