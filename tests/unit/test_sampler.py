@@ -13,8 +13,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from abstractllm.providers.huggingface.worker.batching.distributions import top_values
 from abstractllm.providers.huggingface.worker.batching.random_numbers import uniforms
-from abstractllm.providers.huggingface.worker.batching.sampler import _top_values, sample
+from abstractllm.providers.huggingface.worker.batching.sampler import sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 
@@ -109,7 +110,7 @@ def test_the_largest_values_are_found_wherever_they_are(size, count):
     values[2] = values[2].round()
     values[3] = torch.arange(size)
     count = min(count, size)
-    largest, places = _top_values(values, count)
+    largest, places = top_values(values, count)
     assert torch.equal(largest, values.topk(count).values)
     assert torch.equal(largest, values.gather(1, places))
     assert all(len(set(line)) == count for line in places.tolist())

@@ -11,7 +11,7 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Turn,
 )
 from abstractllm.providers.huggingface.worker.batching import sampler
-from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
+from abstractllm.providers.huggingface.worker.batching.row_settings import RowSettings
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import failure_message
@@ -114,17 +114,17 @@ def test_too_little_memory_in_the_sampler_fails_at_most_its_request(
     wanted = harness.answer(*ask_neighbours(harness))
 
     def method(name: str) -> Any:
-        real = sampler._METHODS[name]
+        real = sampler.METHODS[name]
 
-        def greedy_for_memory(logits: torch.Tensor, states: list[SamplingState]) -> Any:
-            if len(states) > 1 or is_bad(states[0]):
+        def greedy_for_memory(logits: torch.Tensor, rows: RowSettings) -> Any:
+            if len(rows.states) > 1 or is_bad(rows.states[0]):
                 raise CUDA_MEMORY
-            return real(logits, states)
+            return real(logits, rows)
 
         return greedy_for_memory
 
-    for name in sampler._METHODS:
-        monkeypatch.setitem(sampler._METHODS, name, method(name))
+    for name in sampler.METHODS:
+        monkeypatch.setitem(sampler.METHODS, name, method(name))
     first = ask_neighbours(harness)
     bad = harness.submit("hello", temperature=1.0, seed=BAD_SEED)
     assert (harness.failure(bad).reason, harness.answer(*first)) == ("OVERLOADED", wanted)

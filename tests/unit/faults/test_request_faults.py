@@ -20,9 +20,11 @@ from abstractllm.providers.huggingface.protocol.messages import (
 from abstractllm.providers.huggingface.worker import sequential
 from abstractllm.providers.huggingface.worker.batching import sampler, sampling_state
 from abstractllm.providers.huggingface.worker.batching.equivalence_check import references
+from abstractllm.providers.huggingface.worker.batching.row_settings import RowSettings
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
+from abstractllm.providers.huggingface.worker.batching.token_changes import TokenChanges
 from abstractllm.providers.huggingface.worker.detokenizer import Detokenizer, ExactDetokenizer
 from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
 from abstractllm.providers.huggingface.worker.logprobs import LogprobAligner
@@ -116,12 +118,12 @@ def test_a_single_minus_infinity_is_no_fault() -> None:
 
 def fail_method(name: str) -> Any:
     """Returns a way of sampling that fails if the bad request is among those that it is done for."""
-    real = sampler._METHODS[name]
+    real = sampler.METHODS[name]
 
-    def method(logits: torch.Tensor, states: list[SamplingState]) -> Any:
-        if any(map(is_bad, states)):
+    def method(logits: torch.Tensor, rows: RowSettings) -> Any:
+        if any(map(is_bad, rows.states)):
             raise ZeroDivisionError
-        return real(logits, states)
+        return real(logits, rows)
 
     return method
 
@@ -131,8 +133,8 @@ def test_an_exception_in_any_way_of_sampling_fails_one_request(
     harness: FaultHarness, monkeypatch: pytest.MonkeyPatch, sampling: dict[str, Any]
 ) -> None:
     wanted = harness.answer(*ask_neighbours(harness))
-    for name in sampler._METHODS:
-        monkeypatch.setitem(sampler._METHODS, name, fail_method(name))
+    for name in sampler.METHODS:
+        monkeypatch.setitem(sampler.METHODS, name, fail_method(name))
     first = ask_neighbours(harness)
     bad = harness.submit("hello", **{**sampling, "seed": BAD_SEED})
     last = ask_neighbours(harness)
@@ -142,12 +144,12 @@ def test_an_exception_in_any_way_of_sampling_fails_one_request(
 
 
 FAULTS = {
-    "bias": (sampler, "_apply_bias_and_penalties", {"temperature": 0.0, "logit_bias": {9: 1.0}}),
-    "penalties": (sampler, "_apply_bias_and_penalties", {"temperature": 0.0, "presence_penalty": 1.0}),
+    "bias": (TokenChanges, "_apply", {"temperature": 0.0, "logit_bias": {9: 1.0}}),
+    "penalties": (TokenChanges, "_apply", {"temperature": 0.0, "presence_penalty": 1.0}),
     "counts": (TokenCounts, "add", {"temperature": 0.0, "presence_penalty": 1.0}),
     "record": (SamplingState, "record", {"temperature": 0.0}),
     "log-probabilities": (StepLogprobs, "_compute", {"temperature": 0.0, "top_logprobs": 2}),
-    "their report": (StepLogprobs, "_put", {"temperature": 0.0, "top_logprobs": 2}),
+    "their report": (StepLogprobs, "_gather", {"temperature": 0.0, "top_logprobs": 2}),
     "their place": (LogprobAligner, "assign", {"temperature": 0.0, "top_logprobs": 2}),
     "detokenizer": (Detokenizer, "push", {"temperature": 0.0}),
     "its end": (Detokenizer, "flush", {"temperature": 0.0}),
@@ -196,9 +198,7 @@ class Broken:
             ):
                 raise ZeroDivisionError
         indexes = arguments[-1]
-        states = next((argument for argument in arguments if isinstance(argument, list)), None)
-        if isinstance(arguments[0], StepLogprobs):
-            states = arguments[0]._states
+        states = arguments[0]._states if isinstance(arguments[0], StepLogprobs | TokenChanges) else None
         is_step = isinstance(indexes, list) and states and isinstance(states[0], SamplingState)
         if is_step and any(is_bad(states[index]) for index in indexes):
             raise ZeroDivisionError
@@ -298,10 +298,10 @@ def test_a_message_that_cannot_be_sent_fails_its_request(
 
 
 def test_a_broken_device_still_ends_the_process(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(logits: torch.Tensor, states: list[SamplingState]) -> Any:
+    def broken(logits: torch.Tensor, rows: RowSettings) -> Any:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setitem(sampler._METHODS, "greedy", broken)
+    monkeypatch.setitem(sampler.METHODS, "greedy", broken)
     with running(loaded) as harness:
         harness.submit("hello", temperature=0.0)
         with pytest.raises(AssertionError):

@@ -12,9 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import LogitsProcessorList
 
+from abstractllm.providers.huggingface.worker.device_tensors import index_tensor, to_device
 from abstractllm.providers.huggingface.worker.generation_rules import GenerationRules, end_growth, raised_ends
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 
@@ -82,7 +84,7 @@ class LogitsRules:
         _set(logits, _entries(requests, RequestRules.forbidden_tokens))
         forced = _entries(requests, RequestRules.forced_tokens)
         if forced:
-            rows = torch.tensor(sorted({row for row, _, _ in forced}), device=logits.device)
+            rows = index_tensor(sorted({row for row, _, _ in forced}), logits.device)
             logits.index_fill_(0, rows, -torch.inf)
             _set(logits, forced)
         if self.rules.remove_invalid_values:
@@ -111,7 +113,7 @@ class LogitsRules:
     def _favour_prompts(self, logits: torch.Tensor, requests: Sequence[RequestRules]) -> None:
         """Applies the penalty of the tokens that are not in the prompt, by favouring those that are."""
         ids = [request.prompt_ids(logits.device) for request in requests]
-        lengths = torch.tensor([len(tokens) for tokens in ids], device=logits.device)
+        lengths = index_tensor([len(tokens) for tokens in ids], logits.device)
         rows = torch.arange(len(ids), device=logits.device).repeat_interleave(lengths, output_size=sum(map(len, ids)))
         places, factor = (rows, torch.cat(ids)), 1 / self.rules.encoder_repetition_penalty
         values = logits[places]
@@ -123,7 +125,7 @@ class LogitsRules:
         if decay is None or not any(request.generated > decay[0] for request in requests):
             return
         factors = [end_growth(decay[1], request.generated - decay[0]) for request in requests]
-        column = torch.tensor(factors, dtype=logits.dtype, device=logits.device).unsqueeze(1)
+        column = to_device(np.array(factors, dtype=np.float32), logits.device).unsqueeze(1)
         logits[:, self._ends] = raised_ends(logits[:, self._ends], column)
 
 
@@ -180,7 +182,7 @@ class RequestRules:
         """Returns the prompt's distinct tokens that have logits."""
         if self._prompt_ids is None:
             tokens = self.shared.inside(list(dict.fromkeys(self._prompt)))
-            self._prompt_ids = torch.tensor(tokens, dtype=torch.long, device=device)
+            self._prompt_ids = index_tensor(tokens, device)
         return self._prompt_ids
 
     def biased_tokens(self) -> Iterator[tuple[int, float]]:
@@ -242,9 +244,9 @@ def _set(logits: torch.Tensor, entries: Sequence[_Entry]) -> None:
 
 
 def _tensors(logits: torch.Tensor, entries: Sequence[_Entry]) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-    places = torch.tensor([(row, token) for row, token, _ in entries], device=logits.device)
-    values = torch.tensor([value for _, _, value in entries], dtype=logits.dtype, device=logits.device)
-    return (places[:, 0], places[:, 1]), values
+    rows, tokens, values = zip(*entries, strict=True)
+    places = to_device(np.array((rows, tokens), dtype=np.int64), logits.device)
+    return (places[0], places[1]), to_device(np.array(values, dtype=np.float32), logits.device)
 
 
 def _by_prefix(

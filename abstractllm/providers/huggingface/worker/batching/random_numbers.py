@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["uniforms"]
+__all__ = ["uniform_table", "uniforms"]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -23,7 +23,13 @@ def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> npt.NDArray[np.f
         seeds: Integers; negative ones and those of more than 64 bits are taken modulo 2^64.
         positions: Integers from 0 on, one for each seed.
     """
-    mixed = _mix(_words(seeds)) ^ (_words(positions) * _GOLDEN)
+    return uniform_table(seeds, positions, 1)[:, 0]
+
+
+def uniform_table(seeds: Sequence[int], positions: Sequence[int], steps: int) -> npt.NDArray[np.float64]:
+    """Returns the random numbers of each seed at its position and the next ones, `[seeds, steps]`; see `uniforms`."""
+    places = _words(positions)[:, np.newaxis] + np.arange(steps, dtype=np.uint64)
+    mixed = _mix(_words(seeds))[:, np.newaxis] ^ np.multiply(places, _GOLDEN, dtype=np.uint64)
     return (_mix(mixed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

@@ -5,6 +5,9 @@ the answer's format, temperature, top-k, top-p, min-p. A token is sampled by eva
 distribution at one random number. That depends on the request's seed and position alone, so that a request's tokens do
 not depend on the other requests of its batch. Nothing sorts the whole vocabulary.
 
+The settings of the requests lie on the device as long as the batch stays the same. The device is waited for once in a
+step: all that the host has to know of it is read together.
+
 What fails for one request fails that request alone. Whether a request's logits are finite shows in the largest of them,
 which is read together with the tokens.
 """
@@ -12,36 +15,23 @@ which is read together with the tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import numpy as np
 import torch
-from torch.nn.functional import pad
 
+from abstractllm.providers.huggingface.worker.batching.choosing import METHODS, Chosen
 from abstractllm.providers.huggingface.worker.batching.isolation import run_isolated
 from abstractllm.providers.huggingface.worker.batching.logits_rules import RequestRules
-from abstractllm.providers.huggingface.worker.batching.random_numbers import uniforms
+from abstractllm.providers.huggingface.worker.batching.row_settings import MOST_LIKELY, RowSettings
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
+from abstractllm.providers.huggingface.worker.batching.token_changes import TokenChanges
+from abstractllm.providers.huggingface.worker.device_tensors import index_tensor
 from abstractllm.providers.huggingface.worker.generation_errors import no_token_error
 from abstractllm.providers.huggingface.worker.structured.matcher import forbid
 
-__all__ = ["sample"]
-
-_SMALL_K = 256
-"""Requests with at most this top-k are sampled together, so that one huge top-k does not slow them."""
-_NUCLEUS_K = 256
-"""The number of likeliest tokens among which a nucleus is expected."""
-_LEAST_TOP_P = 1e-30
-"""A smaller top-p, which float32 might hold as zero, counts as this: the likeliest token is always kept."""
-_BLOCK = 128
-"""Tokens whose weights are summed together before one of them is sampled."""
-_STRIPE = 16
-"""Values of which only the largest is looked at first."""
-
-_Chosen = tuple[torch.Tensor, torch.Tensor]
-"""The tokens of some requests, `[requests]`, and the largest logit of each, `[requests]`: NaN if one of them is."""
+__all__ = ["BatchSampler", "SampledStep", "sample"]
 
 
 def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
@@ -57,41 +47,168 @@ def sample(logits: torch.Tensor, states: Sequence[SamplingState]) -> list[int]:
     Raises:
         torch.AcceleratorError: If the device cannot be used any more.
     """
-    logprobs = StepLogprobs(logits, states)
-    _change_logits(logits, states)
-    groups = _group_by_method(states, logits.shape[1])
-    result = torch.zeros((2, len(states)), dtype=torch.float32, device=logits.device)  # holds token ids below 2^24
-
-    def choose(method: str, group: Sequence[int]) -> None:
-        group_logits = logits if len(group) == len(states) else logits[group]
-        chosen, largest = _METHODS[method](group_logits, [states[index] for index in group])
-        values = torch.stack((chosen.float(), largest.float()))
-        if len(group) == len(states):
-            result.copy_(values)
-        else:
-            result[:, group] = values
-
-    for method, group in groups.items():
-        run_isolated(partial(choose, method), group, states)
-    ids, largest_logits = result.tolist()
-    tokens = [int(id) for id in ids]
-    for state, largest_logit in zip(states, largest_logits, strict=True):
-        if state.error is None and not math.isfinite(largest_logit):
-            state.has_invalid_logits = True
-            names = "" if state.rules is None else state.rules.shared.names
-            field = None if state.matcher is None else state.matcher.field
-            state.error = no_token_error(largest_logit, names, field)
-    logprobs.report(tokens)
-    for state, token in zip(states, tokens, strict=True):
-        if state.error is None:
-            try:
-                state.record(token)
-            except Exception as error:
-                state.error = error
-    return [token if state.error is None else 0 for token, state in zip(tokens, states, strict=True)]
+    return BatchSampler().sample(logits, states).take()
 
 
-def _change_logits(logits: torch.Tensor, states: Sequence[SamplingState]) -> None:
+class BatchSampler:
+    """Samples the tokens of a batch, step by step."""
+
+    def __init__(self) -> None:
+        self._states: list[SamplingState] = []
+        self._changes = TokenChanges(())
+        self._groups: list[_Group] = []
+
+    def sample(self, logits: torch.Tensor, states: Sequence[SamplingState]) -> SampledStep:
+        """Starts to sample one token for each request; does not wait for the device.
+
+        Args:
+            logits: `[requests, vocabulary]`, float32, the model's raw ones; overwritten.
+            states: The states of the requests, in the order of the logits. The tokens of all steps before have been
+                taken.
+
+        Raises:
+            torch.AcceleratorError: If the device cannot be used any more.
+        """
+        if self._states != list(states):  # they are compared by identity
+            self._states = list(states)
+            self._changes = TokenChanges(self._states)
+            self._groups = _groups(self._states, logits)
+        logprobs = StepLogprobs(logits, self._states)
+        _change_logits(logits, self._states, self._changes)
+        step = SampledStep(self._states, logprobs)
+        for group in self._groups:
+            run_isolated(partial(step.choose, group, logits), group.indexes, self._states)
+        step.finish(logits.device)
+        return step
+
+
+class _Group:
+    """The requests of a batch that are sampled in the same way."""
+
+    def __init__(
+        self, method: str, indexes: Sequence[int], states: Sequence[SamplingState], logits: torch.Tensor
+    ) -> None:
+        self.method = method
+        self.indexes = indexes
+        self._size = len(states)
+        self.rows = RowSettings([states[index] for index in indexes], logits.shape[1], logits.device)
+        self.index = index_tensor(indexes, logits.device)
+
+    def logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """Returns the logits of the group's requests, of those of all requests."""
+        return logits if len(self.indexes) == self._size else logits.index_select(0, self.index)
+
+
+class SampledStep:
+    """The tokens of a step, which the device may still be computing.
+
+    Args:
+        states: The states of the requests.
+        logprobs: Their log-probabilities.
+    """
+
+    def __init__(self, states: Sequence[SamplingState], logprobs: StepLogprobs) -> None:
+        self._states = states
+        self._logprobs = logprobs
+        self._chosen: list[tuple[Sequence[int], RowSettings, Chosen]] = []
+        """What was chosen for some requests, their indexes, and their settings."""
+        self.tokens = torch.zeros(0)
+        """The tokens on the device, `[requests]`, int64; those of `retried` are not the final ones."""
+        self.retried: list[int] = []
+        """The requests whose tokens were chosen anew when the first ones had been read."""
+
+    def choose(self, group: _Group, logits: torch.Tensor, indexes: Sequence[int]) -> None:
+        """Chooses the tokens of requests that are sampled in the same way; see `run_isolated`."""
+        if indexes is not group.indexes:
+            group = _Group(group.method, indexes, self._states, logits)
+        self._chosen.append((indexes, group.rows, METHODS[group.method](group.logits(logits), group.rows)))
+
+    def finish(self, device: torch.device) -> None:
+        """Starts to copy what the host has to know; called when all requests have their tokens."""
+        count, order = len(self._states), [index for indexes, _, _ in self._chosen for index in indexes]
+        tokens = _joined([chosen.tokens for _, _, chosen in self._chosen], device)
+        if order != list(range(count)):  # several groups, or requests with an error
+            places = index_tensor(order, device)
+            tokens = torch.zeros(count, dtype=torch.int64, device=device).index_copy_(0, places, tokens)
+        self.tokens = tokens
+        self._numbers = self._logprobs.of_tokens(tokens)
+        parts = [tokens, *(chosen.largest for _, _, chosen in self._chosen)]
+        parts += [chosen.is_open for _, _, chosen in self._chosen if chosen.is_open is not None]
+        parts += [numbers.flatten() for _, numbers in self._numbers]
+        # Token ids are below 2^24, so that float32 holds them.
+        self._read = torch.cat([part.float() for part in parts]).to("cpu", non_blocking=True)
+        self._is_read = None
+        if device.type != "cpu":
+            self._is_read = torch.Event(device)
+            self._is_read.record()
+
+    def take(self) -> list[int]:
+        """Waits for the device, and records the tokens in the states.
+
+        Returns:
+            The token ids; 0 for a request whose state has an error now.
+
+        Raises:
+            torch.AcceleratorError: If the device cannot be used any more.
+        """
+        if self._is_read is not None:
+            self._is_read.synchronize()
+        values = iter(self._read.tolist())
+        states, tokens = self._states, [int(next(values)) for _ in self._states]
+        for indexes, _, _ in self._chosen:
+            for index in indexes:
+                _check_finite(states[index], next(values))
+        for indexes, rows, chosen in self._chosen:
+            if chosen.is_open is not None:
+                flags = [next(values) for _ in rows.open_rows]
+                places = {indexes[row]: place for place, row in enumerate(rows.open_rows) if flags[place]}
+                retried = [index for index in places if states[index].error is None]
+                run_isolated(partial(self._choose_again, chosen, places, tokens), retried, states)
+        self._report_logprobs(values, tokens)
+        for state, token in zip(states, tokens, strict=True):
+            if state.error is None:
+                try:
+                    state.record(token)
+                except Exception as error:
+                    state.error = error
+        return [token if state.error is None else 0 for token, state in zip(tokens, states, strict=True)]
+
+    def _choose_again(self, chosen: Chosen, places: dict[int, int], tokens: list[int], indexes: Sequence[int]) -> None:
+        """Chooses the tokens of requests which may get more than the likeliest tokens; see `run_isolated`."""
+        assert chosen.open_logits is not None
+        logits = chosen.open_logits[[places[index] for index in indexes]]
+        rows = RowSettings([self._states[index] for index in indexes], logits.shape[1], logits.device)
+        for index, token in zip(indexes, METHODS["open"](logits, rows).tokens.tolist(), strict=True):
+            tokens[index] = token
+            self.retried.append(index)
+
+    def _report_logprobs(self, values: Iterator[float], tokens: Sequence[int]) -> None:
+        """Puts the log-probabilities into the states."""
+        if any(self._states[index].top_logprobs is not None for index in self.retried):
+            final = index_tensor(tokens, self.tokens.device)
+            self._numbers = self._logprobs.of_tokens(final)
+            values = iter([number for _, numbers in self._numbers for number in numbers.flatten().tolist()])
+        for indexes, numbers in self._numbers:
+            for index in indexes:
+                self._logprobs.report(index, [next(values) for _ in range(numbers.shape[1])])
+
+
+def _joined(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts)) if parts else torch.zeros(0, dtype=torch.int64, device=device)
+
+
+def _check_finite(state: SamplingState, largest_logit: float) -> None:
+    """Fails a request whose logits are not finite."""
+    if state.error is None and not math.isfinite(largest_logit):
+        state.has_invalid_logits = True
+        names = "" if state.rules is None else state.rules.shared.names
+        field = None if state.matcher is None else state.matcher.field
+        state.error = no_token_error(largest_logit, names, field)
+
+
+def _change_logits(logits: torch.Tensor, states: Sequence[SamplingState], changes: TokenChanges) -> None:
     """Applies in place what changes logits before the temperature."""
     ruled = [index for index, state in enumerate(states) if state.rules is not None]
     shared = next((state.rules.shared for state in states if state.rules is not None), None)
@@ -103,9 +220,7 @@ def _change_logits(logits: torch.Tensor, states: Sequence[SamplingState]) -> Non
 
     if shared is not None and shared.comes_before_penalties:
         run_isolated(partial(apply, shared.before_penalties), ruled, states)
-    for index, state in enumerate(states):
-        if state.changes_logits:
-            run_isolated(partial(_apply_bias_and_penalties, logits, states), [index], states)
+    changes.apply(logits)
     if shared is not None and shared.comes_after_penalties:
         run_isolated(partial(apply, shared.after_penalties), ruled, states)
     constrained = [index for index, state in enumerate(states) if state.matcher is not None]
@@ -116,233 +231,26 @@ def _change_logits(logits: torch.Tensor, states: Sequence[SamplingState]) -> Non
     run_isolated(hold_to_format, constrained, states)
 
 
-def _apply_bias_and_penalties(logits: torch.Tensor, states: Sequence[SamplingState], indexes: Sequence[int]) -> None:
-    """Applies bias and penalties in place; only the logits of tokens that they concern are touched."""
-    for index in indexes:
-        settings, counts, row = states[index].settings, states[index].counts, logits[index]
-        if settings.logit_bias:
-            ids = torch.tensor(list(settings.logit_bias), device=logits.device)
-            row.index_add_(0, ids, torch.tensor(list(settings.logit_bias.values()), device=logits.device))
-        if counts is not None and len(counts.tokens):
-            ids = torch.from_numpy(counts.tokens).to(logits.device)
-            generated = torch.from_numpy(counts.generated).to(logits.device)
-            values, penalty = row[ids], settings.repetition_penalty
-            if penalty != 1.0:
-                values = torch.where(values < 0, values * penalty, values / penalty)
-            row[ids] = values - settings.frequency_penalty * generated - settings.presence_penalty * (generated > 0)
+def _groups(states: Sequence[SamplingState], logits: torch.Tensor) -> list[_Group]:
+    """Returns the groups of requests that are sampled in the same way.
 
-
-def _group_by_method(states: Sequence[SamplingState], vocabulary: int) -> dict[str, list[int]]:
-    """Returns the indexes of the requests that are sampled by the same method, by its name in `_METHODS`."""
-    groups: dict[str, list[int]] = {}
+    Greedy requests beside sampled ones are those with a top-k of 1.
+    """
+    methods: dict[str, list[int]] = {}
     for index, state in enumerate(states):
-        settings = state.settings
-        if settings.temperature == 0:
-            method = "greedy"
-        elif state.rules is not None and state.rules.shared.has_filters:
-            method = "filtered"
-        elif 0 < settings.top_k < vocabulary:
-            method = "small top-k" if settings.top_k <= _SMALL_K else "large top-k"
-        else:
-            method = "nucleus" if settings.top_p < 1 else "whole"
-        groups.setdefault(method, []).append(index)
-    return groups
+        methods.setdefault(_method(state, logits.shape[1]), []).append(index)
+    if "likeliest" in methods and "greedy" in methods:
+        methods["likeliest"] = sorted(methods["likeliest"] + methods.pop("greedy"))
+    return [_Group(method, indexes, states, logits) for method, indexes in methods.items()]
 
 
-def _likeliest(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
-    """Returns the likeliest token of each request; NaN counts as the largest logit."""
-    on_cpu = logits.device.type == "cpu"  # NumPy's takes a tenth of PyTorch's time there
-    tokens = torch.from_numpy(logits.numpy().argmax(axis=1)) if on_cpu else logits.argmax(dim=-1)
-    return tokens, logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
-
-
-def _sample_top_k(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
-    """Samples from the top k."""
-    largest = max(state.settings.top_k for state in states)
-    values, ids = _top_values(logits, largest)
-    weights = _weights(values, values[:, :1], states)
-    rank = torch.arange(largest, device=weights.device)
-    weights = weights.masked_fill(rank >= _column([state.settings.top_k for state in states], weights), 0.0)
-    weights = _keep_nucleus(weights, _nucleus_weight(weights.sum(dim=-1, keepdim=True), states))
-    places = _inverse_cdf(_keep_min_p(weights, states), _uniforms(states, weights.device))
-    return ids.gather(1, places).squeeze(1), values[:, 0]
-
-
-def _sample_whole(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
-    """Samples from the whole vocabulary."""
-    best = logits.amax(dim=-1, keepdim=True)
-    weights = _weights(logits, best, states)
-    return _inverse_cdf(_keep_min_p(weights, states), _uniforms(states, weights.device)).squeeze(1), best.squeeze(1)
-
-
-def _sample_filtered(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
-    """Samples from what the model's own filters leave, beside the cuts of each request."""
-    best = logits.amax(dim=-1, keepdim=True)
-    finite = torch.where(best.isfinite(), logits, 0.0)  # transformers' filters raise an error for a row that is not
-    scores = finite / _column([state.settings.temperature for state in states], logits)
-    by_cuts: dict[tuple[float, ...], list[int]] = {}
-    for index, state in enumerate(states):
-        settings = state.settings
-        by_cuts.setdefault((settings.top_k, settings.top_p, settings.min_p), []).append(index)
-    for indexes in by_cuts.values():
-        first = states[indexes[0]]
-        assert first.rules is not None
-        scores[indexes] = first.rules.shared.filter(scores[indexes], first.settings)
-    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp_()
-    return _inverse_cdf(weights, _uniforms(states, weights.device)).squeeze(1), best.squeeze(1)
-
-
-def _sample_nucleus(logits: torch.Tensor, states: Sequence[SamplingState]) -> _Chosen:
-    """Samples from nuclei.
-
-    Most nuclei lie within the likeliest tokens. Where one does not, tokens are sampled from the whole vocabulary until
-    one lies in the nucleus, that is, until the tokens that are likelier than it have less than `top_p` together. At
-    least one in `1 / top_p` tries succeeds, and nothing has to be sorted.
-    """
-    best = logits.amax(dim=-1, keepdim=True)
-    weights = _weights(logits, best, states)
-    nucleus = _nucleus_weight(weights.sum(dim=-1, keepdim=True), states)
-    values, ids = _top_values(weights, min(_NUCLEUS_K, weights.shape[1]))
-    kept = _keep_min_p(_keep_nucleus(values, nucleus), states)
-    tokens = ids.gather(1, _inverse_cdf(kept, _uniforms(states, weights.device))).squeeze(1)
-    open_rows = (values.sum(dim=-1) < nucleus.squeeze(1)).nonzero().squeeze(1)
-    attempt = 0
-    while len(open_rows):
-        open_weights, open_states = weights[open_rows], [states[index] for index in open_rows.tolist()]
-        numbers = _uniforms(open_states, weights.device, attempt)
-        candidates = _inverse_cdf(_keep_min_p(open_weights, open_states), numbers)
-        likelier = torch.where(open_weights > open_weights.gather(1, candidates), open_weights, 0.0)
-        tokens[open_rows] = candidates.squeeze(1)
-        open_rows = open_rows[(likelier.sum(dim=-1, keepdim=True) >= nucleus[open_rows]).squeeze(1)]
-        attempt += 1
-    return tokens, best.squeeze(1)
-
-
-def _weights(logits: torch.Tensor, best: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
-    """Returns the probability of each token over that of the best: 1 for the best token, 0 for a forbidden one.
-
-    The best logit is subtracted before the division by the temperature, which could overflow at a tiny one.
-
-    Args:
-        logits: `[requests, n]`.
-        best: `[requests, 1]`: the largest logit of each request.
-        states: The states of the requests.
-    """
-    return (logits - best).div_(_column([state.settings.temperature for state in states], logits)).exp_()
-
-
-def _nucleus_weight(total: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
-    """Returns the weight of each nucleus, `[requests, 1]`; infinity where all tokens are kept.
-
-    Args:
-        total: `[requests, 1]`: the weight of the whole distribution.
-        states: The states of the requests.
-    """
-    shares = [max(state.settings.top_p, _LEAST_TOP_P) if state.settings.top_p < 1 else math.inf for state in states]
-    return total * _column(shares, total)
-
-
-def _keep_nucleus(weights: torch.Tensor, nucleus: torch.Tensor) -> torch.Tensor:
-    """Sets the weights outside the nucleus to 0: a token is in it if the likelier ones weigh less than the nucleus.
-
-    Args:
-        weights: `[requests, k]`, in descending order.
-        nucleus: `[requests, 1]`: the weight of the nucleus.
-    """
-    return weights.masked_fill(weights.cumsum(dim=-1) - weights >= nucleus, 0.0)
-
-
-def _keep_min_p(weights: torch.Tensor, states: Sequence[SamplingState]) -> torch.Tensor:
-    """Sets the weights below `min_p` to 0; the likeliest token weighs 1."""
-    if not any(state.settings.min_p > 0 for state in states):
-        return weights
-    return weights.masked_fill(weights < _column([state.settings.min_p for state in states], weights), 0.0)
-
-
-def _top_values(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the largest values of each row, in descending order, and their places, in a fraction of `topk`'s time.
-
-    The values of a row are dealt out to stripes of values that stand `stride` apart. The `count` largest values lie in
-    the `count` stripes with the largest maxima, and finding these reads the values only once.
-    """
-    size = values.shape[1]
-    stride = size // _STRIPE
-    if count * _STRIPE * 2 > size:
-        places = _largest_places(values, count)
-    else:
-        striped = values[:, : stride * _STRIPE].view(len(values), _STRIPE, stride)
-        best_stripes = _largest_places(striped.amax(dim=1), count)
-        steps = torch.arange(_STRIPE, device=values.device) * stride
-        places = (best_stripes.unsqueeze(1) + steps.unsqueeze(1)).flatten(1)
-        rest = torch.arange(stride * _STRIPE, size, device=values.device)
-        places = torch.cat((places, rest.expand(len(values), -1)), dim=1)
-        places = places.gather(1, _largest_places(values.gather(1, places), count))
-    largest, order = values.gather(1, places).sort(dim=1, descending=True)
-    return largest, places.gather(1, order)
-
-
-def _largest_places(values: torch.Tensor, count: int) -> torch.Tensor:
-    """Returns the places of the largest values of each row, `[rows, count]`, in any order."""
-    if values.device.type == "cpu":  # NumPy's partition takes a third of PyTorch's time there
-        split = values.shape[1] - count
-        return torch.from_numpy(np.argpartition(values.numpy(), split, axis=1)[:, split:])
-    return values.topk(count, sorted=False).indices
-
-
-def _inverse_cdf(weights: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Evaluates the inverse of the cumulative distribution that each row of weights describes.
-
-    First the block of tokens is determined, then the token in it, since the sums of blocks are cheaper than running
-    sums. Running sums are in float64: over a large vocabulary float32 would lose the tail. The argument is kept below
-    the last sum, so that a token of probability 0 is never returned.
-
-    Args:
-        weights: `[rows, n]`; at least one in each row is not 0.
-        numbers: `[rows, 1]`, float64, in [0, 1).
-
-    Returns:
-        A place in each row, `[rows, 1]`; any place of a row that holds NaN.
-    """
-    count = weights.shape[1]
-    if count <= _BLOCK:
-        sums = weights.cumsum(dim=-1, dtype=torch.float64)
-        return torch.searchsorted(sums, _below_last(sums, numbers * sums[:, -1:]), right=True).clamp_(max=count - 1)
-    if count % _BLOCK:
-        weights = pad(weights, (0, _BLOCK - count % _BLOCK))
-    blocks = weights.view(len(weights), -1, _BLOCK)
-    block_sums = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
-    targets = _below_last(block_sums, numbers * block_sums[:, -1:])
-    block = torch.searchsorted(block_sums, targets, right=True).clamp_(max=block_sums.shape[1] - 1)
-    before = torch.where(block > 0, block_sums.gather(1, (block - 1).clamp(min=0)), 0.0)
-    inside = blocks[torch.arange(len(blocks), device=block.device), block.squeeze(1)].cumsum(
-        dim=-1, dtype=torch.float64
-    )
-    places = block * _BLOCK + torch.searchsorted(inside, _below_last(inside, targets - before), right=True)
-    return places.clamp_(max=count - 1)
-
-
-def _below_last(sums: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Returns the targets, but at most the largest number below the last sum."""
-    total = sums[:, -1:]
-    return torch.minimum(targets, torch.nextafter(total, torch.zeros_like(total)))
-
-
-def _uniforms(states: Sequence[SamplingState], device: torch.device, attempt: int = 0) -> torch.Tensor:
-    """Returns the random number for the next token of each request, `[requests, 1]`; another one for each attempt."""
-    numbers = uniforms([state.seed for state in states], [state.sampled + (attempt << 40) for state in states])
-    return torch.from_numpy(numbers).to(device).unsqueeze(1)
-
-
-def _column(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).unsqueeze(1)
-
-
-_METHODS = {
-    "greedy": _likeliest,
-    "small top-k": _sample_top_k,
-    "large top-k": _sample_top_k,
-    "filtered": _sample_filtered,
-    "nucleus": _sample_nucleus,
-    "whole": _sample_whole,
-}
-"""The functions from the logits and states of some requests to one token for each, and to the largest logits."""
+def _method(state: SamplingState, vocabulary: int) -> str:
+    """Returns the name in `METHODS` of the way in which a request's tokens are chosen."""
+    settings = state.settings
+    if settings.temperature == 0:
+        return "greedy"
+    if state.rules is not None and state.rules.shared.has_filters:
+        return "filtered"
+    if 0 < settings.top_k < vocabulary:
+        return "likeliest" if settings.top_k <= MOST_LIKELY else "large top-k"
+    return "likeliest" if settings.top_p < 1 or settings.min_p > 0 else "whole"

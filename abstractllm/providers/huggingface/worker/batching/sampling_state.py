@@ -68,6 +68,8 @@ class TokenCounts:
         self._indexes = {token: index for index, token in enumerate(distinct)}
         self._tokens = np.array(distinct, dtype=np.int64)
         self._generated = np.zeros(len(distinct), dtype=np.float32)
+        self.last: tuple[int, float, int] = (0, 0.0, 0)
+        """The token generated last, how often it was, and its place in `tokens`."""
 
     def add(self, token: int) -> None:
         """Counts a generated token."""
@@ -78,6 +80,7 @@ class TokenCounts:
             self._generated = np.concatenate((self._generated, np.zeros(size - len(self._generated), dtype=np.float32)))
         self._tokens[index] = token
         self._generated[index] += 1
+        self.last = (token, float(self._generated[index]), index)
 
     @property
     def tokens(self) -> npt.NDArray[np.int64]:

@@ -8,8 +8,9 @@ import torch
 from llguidance import LLMatcher
 
 from abstractllm.errors import AbstractLLMError
+from abstractllm.providers.huggingface.worker.device_tensors import index_tensor, is_on_cpu, to_device
 from abstractllm.providers.huggingface.worker.structured.format_errors import failed_step, invalid_format
-from abstractllm.providers.huggingface.worker.structured.token_masks import LOGIT_CHANGES, TokenMasks, tokens_in
+from abstractllm.providers.huggingface.worker.structured.token_masks import TokenMasks, logit_changes, tokens_in
 
 __all__ = ["Matcher", "forbid"]
 
@@ -97,10 +98,15 @@ def forbid(logits: torch.Tensor, matchers: Sequence[Matcher], rows: Sequence[int
         matchers: The matchers of the requests that have a format, of one model.
         rows: The row of each of them.
     """
-    masks, changes = _next_masks(matchers).to(logits.device), LOGIT_CHANGES.to(logits)
-    for mask, row in zip(masks, rows, strict=True):
+    masks, changes = to_device(_next_masks(matchers).numpy(), logits.device), logit_changes(logits.device)
+    index = index_tensor(rows, logits.device)
+    # On a CPU one after another, so that what is added stays in the processor's cache.
+    step = 1 if is_on_cpu(logits) else len(masks)
+    for begin in range(0, len(masks), step):
+        part = masks[begin : begin + step].int()
         # Adding is eight times as fast as filling by a mask: random bits mislead the processor's branch prediction.
-        logits[row].add_(changes.index_select(0, mask.int()).flatten()[: logits.shape[1]])
+        added = changes.index_select(0, part.flatten()).view(len(part), -1)[:, : logits.shape[1]]
+        logits.index_add_(0, index[begin : begin + step], added)
 
 
 def _next_masks(matchers: Sequence[Matcher]) -> torch.Tensor:

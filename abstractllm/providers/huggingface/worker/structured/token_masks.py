@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import cache
 
 import torch
 from llguidance import LLExecutor
 
-__all__ = ["LOGIT_CHANGES", "TokenMasks", "tokens_in"]
+__all__ = ["TokenMasks", "logit_changes", "tokens_in"]
 
 _BITS = torch.arange(8, dtype=torch.uint8)
-LOGIT_CHANGES = torch.where(torch.arange(256)[:, None] >> torch.arange(8) & 1 > 0, 0.0, -math.inf)
-"""`[256, 8]`: for each byte of a mask, the numbers that are added to the logits of its eight tokens."""
 
 
 class TokenMasks:
@@ -48,9 +47,15 @@ class TokenMasks:
         return self._buffer[:count]
 
 
+@cache
+def logit_changes(device: torch.device) -> torch.Tensor:
+    """Returns, for each byte of a mask, the numbers that are added to the logits of its eight tokens, `[256, 8]`."""
+    return torch.where(torch.arange(256)[:, None] >> torch.arange(8) & 1 > 0, 0.0, -math.inf).to(device)
+
+
 def tokens_in(mask: torch.Tensor) -> list[int]:
     """Returns the tokens whose bits are set in a mask, in ascending order."""
-    tokens: list[int] = (LOGIT_CHANGES[mask.long()].flatten() == 0).nonzero().squeeze(1).tolist()
+    tokens: list[int] = (logit_changes(mask.device)[mask.long()].flatten() == 0).nonzero().squeeze(1).tolist()
     return tokens
 
 
