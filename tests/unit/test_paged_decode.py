@@ -43,6 +43,8 @@ def in_torch(
     """The same as the kernel, sequence by sequence."""
     output, page = torch.zeros_like(query), key_pages.shape[1]
     for index, length in enumerate(key_starts.diff().tolist()):
+        if not length:  # fills a captured step
+            continue
         places = torch.arange(length)
         numbers, offsets = block_table[index, places // page].long(), places % page
         key_pages[numbers[-1], offsets[-1]], value_pages[numbers[-1], offsets[-1]] = key[index], value[index]

@@ -52,7 +52,7 @@ class HuggingFaceConfig(AdmissionConfig):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"] | None = None
     """The model's attention, for requests that are answered one at a time; in a batch, flash attention alone counts."""
     cuda_graphs: bool | None = None
-    """CUDA graphs: where unset, for the decode steps of models that allow it; True for every step; False for none."""
+    """CUDA graphs of decode steps: where unset, for the models that allow it; True refuses others; False for none."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers.generation.continuous_batching.model_runner import infer_max_s
 
 from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.decode_graphs import DecodeGraphs, GraphSizes
 from abstractllm.providers.huggingface.worker.batching.decode_inputs import DecodeInputs
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules
 from abstractllm.providers.huggingface.worker.batching.memory_recovery import recover_memory
@@ -26,7 +28,7 @@ from abstractllm.providers.huggingface.worker.batching.request_output import Mes
 from abstractllm.providers.huggingface.worker.batching.sampling_after_forward import sample_after_forward
 from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest, BatchScheduler, NullOutputRouter
-from abstractllm.providers.huggingface.worker.batching.sizes import batching_config
+from abstractllm.providers.huggingface.worker.batching.sizes import batching_config, most_graph_bytes, reserved_bytes
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
@@ -46,7 +48,7 @@ class BatchEngine:
         max_batch_size: The most requests in a batch.
         cache_bytes: Memory for the keys and values of all requests together.
         attention_name: The attention implementation that the model is switched to.
-        cuda_graphs: Whether forward passes are captured in CUDA graphs; None for decode steps, where they can be.
+        cuda_graphs: Whether decode steps are captured in CUDA graphs, where they can be.
         prefix_sharing: Whether a request may use the keys and values of an earlier one with the same beginning.
         send: Called with the messages of each step, in the loop's thread; must not wait.
         end: Called with each request that is over, in the loop's thread.
@@ -67,7 +69,7 @@ class BatchEngine:
         end: Callable[[EngineRequest], None],
         crash: Callable[[], None],
         attention_name: str = attention.PAGED_ATTENTION,
-        cuda_graphs: bool | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         self._loaded = loaded
         self._send = send
@@ -94,18 +96,18 @@ class BatchEngine:
             cache_bytes,
             window=window,
             attention=attention_name,
-            cuda_graphs=bool(cuda_graphs),
+            cuda_graphs=cuda_graphs,
         )
         config.allow_block_sharing = prefix_sharing
-        if attention_name == attention.IN_PLACE_ATTENTION:
-            # Prompts are of any length; a step that reads one is never captured.
-            config.use_cuda_graph = (False, cuda_graphs is not False and loaded.model.device.type == "cuda")
         self._manager = _Manager(loaded, config, attention_name, self._after_step, lambda: self.crash())
         self._manager.warmup()
         self.max_request_tokens = min(window, infer_max_single_request_tokens(self._manager.cache))
         """The most tokens of prompt and answer of one request: the context window, or less where the cache is small."""
         self.cache_bytes: int = self._manager.cache.cache_tensor.nbytes
         """The memory that the cache of keys and values takes."""
+        graphs = self._manager.graphs
+        self.graph_sizes: GraphSizes | None = None if graphs is None else graphs.sizes
+        """The sizes of decode steps that were captured; None where none can be."""
 
     def start(self) -> None:
         """Starts the loop's thread."""
@@ -236,6 +238,8 @@ class _Manager(ContinuousBatchingManager):
         self.output_router: Any = NullOutputRouter()
         self._after_step = after_step
         self._crash = crash
+        self.graphs: DecodeGraphs | None = None
+        """The CUDA graphs of decode steps, where there are some."""
         self.failure: Exception | None = None
         """The error that has ended the loop."""
 
@@ -272,6 +276,9 @@ class _Manager(ContinuousBatchingManager):
         is_new = self.batch_processor is None
         processor: Any = super()._create_batch_processor()
         if is_new:
+            if any(processor.cb_config.cuda_graph_booleans):
+                device = processor.model_device
+                self.graphs = DecodeGraphs(processor, most_graph_bytes(device), partial(reserved_bytes, device))
             if self._attention_name == attention.IN_PLACE_ATTENTION:
                 DecodeInputs(processor)
             sample_after_forward(processor, self._vocabulary_size)

@@ -14,10 +14,18 @@ from transformers.generation.continuous_batching.utils import find_head_dim, fin
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.machine import memory_left
 from abstractllm.providers.huggingface.protocol.messages import CPU_BATCH_SIZE, CPU_CACHE_BYTES, GPU_BATCH_SIZE
-from abstractllm.providers.huggingface.worker.batching.attention import is_flash
+from abstractllm.providers.huggingface.worker.batching.attention import IN_PLACE_ATTENTION, is_flash
 from abstractllm.providers.huggingface.worker.batching.scheduling import SCHEDULER
 
-__all__ = ["DEFAULT_BATCH_SIZE", "batching_config", "default_cache_bytes", "free_bytes"]
+__all__ = [
+    "DEFAULT_BATCH_SIZE",
+    "batching_config",
+    "captures_decode",
+    "default_cache_bytes",
+    "free_bytes",
+    "most_graph_bytes",
+    "reserved_bytes",
+]
 
 DEFAULT_BATCH_SIZE = {"cpu": CPU_BATCH_SIZE, "cuda": GPU_BATCH_SIZE}
 """The most requests in a batch, by device."""
@@ -36,6 +44,9 @@ _ALIGNMENT = 128
 _UNCHECKED = 1e9
 """A share of the memory that no cache exceeds."""
 
+_GRAPH_DIVISOR = 20
+_MOST_GRAPH_BYTES = 2 << 30
+
 _CPU_CACHE_SHARE = 0.25
 _GPU_CACHE_SHARE = 0.4
 
@@ -49,6 +60,27 @@ def free_bytes(device: torch.device) -> int:
     left: int = psutil.virtual_memory().available
     limited = memory_left()
     return left if limited is None else min(left, limited)
+
+
+def reserved_bytes(device: torch.device) -> int:
+    """Returns the memory that this process holds on a GPU, as PyTorch's allocator counts it, in bytes; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved(device)
+
+
+def most_graph_bytes(device: torch.device) -> int:
+    """Returns the memory that CUDA graphs may take: a twentieth of the GPU's, at most 2 GiB."""
+    if device.type != "cuda":
+        return _MOST_GRAPH_BYTES
+    _, total = torch.cuda.mem_get_info(device)
+    return min(total // _GRAPH_DIVISOR, _MOST_GRAPH_BYTES)
+
+
+def captures_decode(attention: str) -> bool:
+    """Tells whether decode steps with an attention implementation can be captured: it reads pages by a table."""
+    return is_flash(attention) or attention == IN_PLACE_ATTENTION
 
 
 def default_cache_bytes(device: torch.device) -> int:
@@ -73,7 +105,7 @@ def batching_config(
         cache_bytes: The memory that the cache may take; it takes less where a full batch of full context windows does.
         window: The most tokens that one request may have.
         attention: The name of the attention implementation.
-        cuda_graphs: Whether the forward pass is captured.
+        cuda_graphs: Whether decode steps are captured, if the attention implementation allows it.
 
     Raises:
         ConfigurationError: If the memory is too little for the smallest cache, or not there; the message names both
@@ -112,7 +144,8 @@ def batching_config(
         max_requests_per_batch=max_batch_size,
         max_blocks_per_request=-(-window // page) if is_flash(attention) else 0,
         use_async_batching=False,
-        use_cuda_graph=cuda_graphs,
+        # Prompts are of any length; a step that reads one is never captured.
+        use_cuda_graph=(False, cuda_graphs and captures_decode(attention)),
         scheduler_type=SCHEDULER,
     )
 

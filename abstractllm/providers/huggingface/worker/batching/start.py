@@ -22,6 +22,7 @@ from abstractllm.providers.huggingface.worker.batching.equivalence_check import 
 )
 from abstractllm.providers.huggingface.worker.batching.sizes import (
     DEFAULT_BATCH_SIZE,
+    captures_decode,
     default_cache_bytes,
     free_bytes,
 )
@@ -98,12 +99,17 @@ def _start_any(
         return None, "its positions are scaled by the length of the longest text that is computed with them"
     answers = references(loaded)
     reason = ""
-    for attention_name in candidates(model, settings.cuda_graphs):
+    names = candidates(model, settings.cuda_graphs)
+    for attention_name in filter(captures_decode, names) if settings.cuda_graphs else names:
         engine, reason = _start_with(attention_name, loaded, settings, answers, send, end)
         if engine is not None:
             engine.crash = crash
             return engine, ""
     if settings.cuda_graphs:
+        reason = (
+            reason
+            or f"decode steps are captured on a GPU, in half precision; its weights are {model.dtype} on {model.device}"
+        )
         raise ConfigurationError(f"cuda_graphs: this model cannot be captured: {reason}", field="cuda_graphs")
     return None, reason
 
@@ -131,11 +137,13 @@ def _start_with(
             cache_bytes=settings.kv_cache_bytes or default_cache_bytes(model.device),
             prefix_sharing=settings.prefix_sharing,
             attention_name=attention_name,
-            cuda_graphs=settings.cuda_graphs,
+            cuda_graphs=settings.cuda_graphs is not False,
             send=send,
             end=end,
             crash=broken.set,
         )
+        if settings.cuda_graphs and not (engine.graph_sizes and engine.graph_sizes.captured):
+            raise CheckFailedError(str(engine.graph_sizes))
         engine.start()
         run_probes(engine, answers, broken)
     except Exception as error:
