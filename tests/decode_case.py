@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 
-OPTIONS: list[dict[str, Any]] = [{}, {"softcap": 5.0, "window": 7}, {"sinks": True}, {"softcap": 30.0, "sinks": True}]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"softcap": 5.0, "window": 7},
+    {"sinks": True, "window": 40},
+    {"softcap": 30.0, "sinks": True},
+]
 SHAPES = [(4, 2, 64), (8, 8, 80), (6, 1, 16)]
 
 
@@ -43,39 +48,44 @@ class DecodeCase:
         self.lengths = lengths
         self.query = random(count, heads, size)
         self.key, self.value = random(count, key_heads, size), random(count, key_heads, size)
-        self.pages = random(2 * count * of_each, page, key_heads, size)
+        self.pages = random(2 * count * of_each, key_heads, page, size)
         """Pages of keys and pages of values in turn."""
         numbers = torch.randperm(count * of_each, generator=generator).reshape(count, of_each)
         self.table = numbers.to(device, torch.int32)
         for row, length in zip(self.table, lengths, strict=True):
-            row[-(-length // page) :] = -1  # as transformers leaves it
-        self.starts = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
+            row[-(-length // page) :] = -1  # which is no page
 
-    @property
-    def arguments(self) -> tuple[torch.Tensor, ...]:
-        """The arguments of `paged_decode`."""
-        return self.query, self.key, self.value, self.pages[::2], self.pages[1::2], self.table, self.starts
+    def places(self, window: int | None) -> tuple[list[int], list[int]]:
+        """Returns the slots that each new token sees, and its own; with a window, they are a ring."""
+        if window is None:
+            return list(self.lengths), [max(0, length - 1) for length in self.lengths]
+        return [min(length, window) for length in self.lengths], [
+            max(0, length - 1) % window for length in self.lengths
+        ]
+
+    def arguments(self, window: int | None = None) -> tuple[torch.Tensor, ...]:
+        """Returns the arguments of `paged_decode`."""
+        places = (torch.tensor(each, dtype=torch.int32, device=self.table.device) for each in self.places(window))
+        return self.query, self.key, self.value, self.pages[::2], self.pages[1::2], self.table, *places
 
     def reference(
         self, softcap: float | None = None, window: int | None = None, sinks: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns what attention must give, and the pages afterwards; in float32 meanwhile."""
         output, pages = torch.zeros_like(self.query), self.pages.clone()
-        group = self.query.shape[1] // self.key.shape[1]
-        for index, length in enumerate(self.lengths):
+        group, page = self.query.shape[1] // self.key.shape[1], pages.shape[2]
+        for index, (length, slot) in enumerate(zip(*self.places(window), strict=True)):
             if not length:
                 continue
-            places = torch.arange(length, device=pages.device)
-            numbers, offsets = self.table[index, places // pages.shape[1]].long(), places % pages.shape[1]
-            pages[::2][numbers[-1], offsets[-1]] = self.key[index]
-            pages[1::2][numbers[-1], offsets[-1]] = self.value[index]
-            keys = pages[::2][numbers, offsets].float().repeat_interleave(group, dim=1)
-            values = pages[1::2][numbers, offsets].float().repeat_interleave(group, dim=1)
+            slots = torch.arange(length, device=pages.device)
+            numbers, offsets = self.table[index, slots // page].long(), slots % page
+            pages[::2][numbers[slot], :, offsets[slot]] = self.key[index]
+            pages[1::2][numbers[slot], :, offsets[slot]] = self.value[index]
+            keys = pages[::2][numbers, :, offsets].float().repeat_interleave(group, dim=1)
+            values = pages[1::2][numbers, :, offsets].float().repeat_interleave(group, dim=1)
             scores = torch.einsum("hd,nhd->hn", self.query[index].float(), keys) * self.query.shape[2] ** -0.5
             if softcap is not None:
                 scores = softcap * torch.tanh(scores / softcap)
-            if window is not None:
-                scores[:, : max(0, length - window)] = -torch.inf
             if sinks is not None:
                 scores = torch.cat((scores, sinks.float()[:, None]), dim=1)
             output[index] = torch.einsum("hn,nhd->hd", scores.softmax(dim=-1)[:, :length], values)
@@ -99,7 +109,9 @@ def check(shape: tuple[int, int, int], options: dict[str, Any], case: DecodeCase
     sinks = torch.linspace(-2, 2, shape[0]).to(case.query)
     chosen = options | ({"sinks": sinks} if "sinks" in options else {})
     wanted, pages = case.reference(**chosen)
-    torch.testing.assert_close(paged_decode(*case.arguments, **chosen), wanted, atol=tolerance, rtol=tolerance)
+    window = chosen.pop("window", None)
+    output = paged_decode(*case.arguments(window), **chosen)
+    torch.testing.assert_close(output, wanted, atol=tolerance, rtol=tolerance)
     assert torch.equal(case.pages, pages)
 
 

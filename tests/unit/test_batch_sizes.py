@@ -1,6 +1,5 @@
 """The memory that the batch loop's cache may take, and the attention that it runs with."""
 
-import math
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +13,12 @@ from abstractllm.errors import ConfigurationError, ModelLoadError
 from abstractllm.providers.huggingface import machine
 from abstractllm.providers.huggingface.config import HuggingFaceConfig
 from abstractllm.providers.huggingface.protocol.messages import Load
-from abstractllm.providers.huggingface.worker.batching import attention, sizes, start
+from abstractllm.providers.huggingface.worker.batching import attention, padded_attention, sizes, start
 from abstractllm.providers.huggingface.worker.batching import engine as engine_module
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
-from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
+from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
 
 MEBIBYTE = 1 << 20
 
@@ -90,7 +89,7 @@ def test_too_little_memory_beside_a_configured_cache_is_refused(breaks: str, mon
     if breaks == "warmup":
         monkeypatch.setattr(engine_module._Manager, "warmup", run_out)
     else:
-        monkeypatch.setattr(attention, "scaled_dot_product_attention", run_out)
+        monkeypatch.setattr(padded_attention, "scaled_dot_product_attention", run_out)
     with pytest.raises(
         ConfigurationError, match="beside a cache of 4194304 bytes there is too little memory"
     ) as caught:
@@ -163,17 +162,20 @@ def test_only_attention_that_is_installed_is_tried(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(attention, "is_flash_attn_2_available", lambda: True)
     monkeypatch.setattr(attention, "find_spec", lambda name: name == "triton")
-    half = torch.bfloat16
-    assert attention.candidates(model("cpu", half), False) == [attention.PAGED_ATTENTION]
-    assert attention.candidates(model("cuda", torch.float32), False) == [attention.PAGED_ATTENTION]
-    both = [attention.VARLEN_ATTENTION, attention.PAGED_ATTENTION]
-    assert attention.candidates(model("cuda", half, flash=False), False) == both
-    assert attention.candidates(model("cuda", half), False) == ["flash_attention_2", *both]
-    assert attention.candidates(model("cuda", half), True) == ["flash_attention_2", attention.VARLEN_ATTENTION]
-    in_place = attention.candidates(model("cuda", half, flash=False, name="Llama"), None)
-    assert in_place == [attention.IN_PLACE_ATTENTION, *both]
+    half, in_place, paged = torch.bfloat16, attention.IN_PLACE_ATTENTION, attention.PAGED_ATTENTION
+    assert attention.candidates(model("cpu", half), False) == [paged]
+    assert attention.candidates(model("cuda", torch.float32), False) == [paged]
+    assert attention.candidates(model("cuda", half, flash=False), False) == [in_place, paged]
+    assert attention.candidates(model("cuda", half), False) == ["flash_attention_2", in_place, paged]
+    assert attention.candidates(model("cuda", half), True) == ["flash_attention_2", in_place]
+    for name in ("Llama", "Gemma 2", "GPT-OSS"):
+        assert attention.candidates(model("cuda", half, flash=False, name=name), None) == [in_place, paged]
+    assert attention.left_out(model("cuda", half), None) == {"flash_attention_3": "its package is not installed"}
+    assert attention.left_out(model("cpu", half), None)[in_place] == "not on cpu"
+    assert attention.left_out(model("cuda", torch.float32), None)["flash_attention_2"] == "not in float32"
     monkeypatch.setattr(attention, "find_spec", lambda name: None)
-    assert attention.candidates(model("cuda", half, flash=False, name="Llama"), None) == both
+    assert attention.candidates(model("cuda", half, flash=False), None) == [paged]
+    assert attention.left_out(model("cuda", half), None)[in_place] == "Triton is not installed"
 
 
 def test_cuda_graphs_on_a_cpu_are_refused() -> None:
@@ -181,47 +183,20 @@ def test_cuda_graphs_on_a_cpu_are_refused() -> None:
         started(loaded("Llama"), cuda_graphs=True)
 
 
-@pytest.mark.parametrize("name", ["Qwen3", "Mistral", "Gemma 3"])
-def test_all_sequences_in_one_kernel_give_the_same_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "varlen_attn", packed_attention)
-    monkeypatch.setattr(start, "candidates", lambda model, cuda_graphs: [attention.VARLEN_ATTENTION])
+@pytest.mark.parametrize("name", ["Gemma 2", "GPT-OSS"])
+def test_where_a_kernel_fails_the_next_implementation_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setattr(attention, "in_place_attention", failing)
+    names = [attention.IN_PLACE_ATTENTION, attention.PAGED_ATTENTION]
+    monkeypatch.setattr(start, "candidates", lambda model, cuda_graphs: names)
     model = loaded(name)
     engine = started(model, kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4)
-    assert engine is not None, model.description.note
-    assert model.model.config._attn_implementation == attention.VARLEN_ATTENTION
-    engine.stop()
-
-
-@pytest.mark.parametrize("name", ["Gemma 2", "GPT-OSS"])
-def test_what_the_kernel_does_not_know_goes_to_the_next_implementation(name: str) -> None:
-    model = loaded(name)
-    names = [attention.VARLEN_ATTENTION, attention.PAGED_ATTENTION]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "candidates", lambda model, cuda_graphs: names)
-        engine = started(model, kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4)
     assert engine is not None
     assert model.model.config._attn_implementation == attention.PAGED_ATTENTION
     assert model.description.note == ""
     engine.stop()
-
-
-def test_sequences_one_after_another_attend_as_a_formula_says() -> None:
-    generator = torch.Generator().manual_seed(3)
-    query, key, value = (
-        torch.randn(1, heads, length, 8, generator=generator) for heads, length in ((4, 5), (2, 12), (2, 12))
-    )
-    query_starts, key_starts = torch.tensor([0, 1, 5]), torch.tensor([0, 3, 12])
-    for window in (None, 2, 100):
-        wanted = packed_attention(
-            query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1), query_starts, key_starts, 4, 9,
-            scale=1 / math.sqrt(8), window_size=(-1 if window is None else window - 1, 0), enable_gqa=True,
-        )  # fmt: skip
-        cache = SimpleNamespace(update=lambda **_: (key, value))
-        output, _ = attention.paged_attention(
-            SimpleNamespace(layer_idx=0), query, key, value, None,  # type: ignore[arg-type]
-            sliding_window=window, cache=cache, cu_seq_lens_q=query_starts, cu_seq_lens_k=key_starts,
-        )  # fmt: skip
-        assert torch.allclose(output[0], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])

@@ -6,7 +6,6 @@ captured function again, with the very tensors that it was captured with: what i
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -30,8 +29,8 @@ from abstractllm.providers.huggingface.worker.batching.decode_graphs import Grap
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
-from tests.unit.architectures import ARCHITECTURES, model_of, packed_attention, tokenizer
-from tests.unit.test_paged_decode import KERNELS, in_torch
+from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
+from tests.unit.kernel_stand_ins import stand_in_for_kernels
 
 MIXED = [
     Sampling(temperature=0.0, top_logprobs=0),
@@ -159,10 +158,7 @@ class Replays:
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for the kernels of a GPU."""
-    module = type(sys)(KERNELS)
-    monkeypatch.setattr(module, "paged_decode", in_torch, raising=False)
-    monkeypatch.setitem(sys.modules, KERNELS, module)
-    monkeypatch.setattr(attention, "varlen_attn", packed_attention)
+    stand_in_for_kernels(monkeypatch)
 
 
 def answers(loaded: LoadedModel, cuda_graphs: bool, replays: Replays | None = None) -> dict[int, list[int]]:
@@ -211,12 +207,14 @@ def answers(loaded: LoadedModel, cuda_graphs: bool, replays: Replays | None = No
     return tokens
 
 
-def llama() -> LoadedModel:
-    return LoadedModel(model_of(ARCHITECTURES[0]), tokenizer(), Load(model="", is_directory=True, cache_dir=""))
+def model(name: str = "Llama") -> LoadedModel:
+    architecture = next(each for each in ARCHITECTURES if each.name == name)
+    return LoadedModel(model_of(architecture), tokenizer(), Load(model="", is_directory=True, cache_dir=""))
 
 
-def test_answers_with_replayed_forward_passes_are_those_without(kernels: None) -> None:
-    loaded = llama()
+@pytest.mark.parametrize("name", ["Llama", "Gemma 2", "GPT-OSS"])
+def test_answers_with_replayed_forward_passes_are_those_without(name: str, kernels: None) -> None:
+    loaded = model(name)
     plain = answers(loaded, False)
     with pytest.MonkeyPatch.context() as patch:
         replays = Replays(patch)
@@ -227,7 +225,7 @@ def test_answers_with_replayed_forward_passes_are_those_without(kernels: None) -
 
 
 def test_what_cannot_be_captured_at_the_start_is_not_captured_later(kernels: None) -> None:
-    loaded = llama()
+    loaded = model()
     plain = answers(loaded, False)
     with pytest.MonkeyPatch.context() as patch:
         replays = Replays(patch, refused=(6, 1))
@@ -241,7 +239,7 @@ def test_graphs_that_take_too_much_memory_are_given_back(kernels: None, monkeypa
     monkeypatch.setattr(engine_module, "most_graph_bytes", lambda device: 3)
     monkeypatch.setattr(engine_module, "reserved_bytes", lambda device: len(replays.captured))
     engine = BatchEngine(
-        llama(),
+        model(),
         max_batch_size=24,
         cache_bytes=1 << 20,
         prefix_sharing=True,

@@ -1,6 +1,7 @@
 """The private parts of transformers that the batch loop is put into: a new version that moves one fails here first."""
 
 import inspect
+import re
 
 from transformers import (
     AttentionInterface,
@@ -12,6 +13,8 @@ from transformers import (
 from transformers.generation.continuous_batching import scheduler
 from transformers.generation.continuous_batching.cache import PagedAttentionCache, group_layers_by_attn_type
 from transformers.generation.continuous_batching.cache_allocators.cache_allocator import BlockLedger, CacheAllocator
+from transformers.generation.continuous_batching.cache_allocators.cache_pool import CachePool
+from transformers.generation.continuous_batching.cache_allocators.full_attention import FullAttentionCacheAllocator
 from transformers.generation.continuous_batching.cache_allocators.sliding_attention import (
     SlidingAttentionCacheAllocator,
 )
@@ -28,6 +31,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_
 
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.batching import attention, start
+from abstractllm.providers.huggingface.worker.batching.step_inputs import StepInputs
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
 from tests.unit.test_architectures import Followers
@@ -149,27 +153,99 @@ def test_the_cache_is_updated_by_the_attention_and_sized_from_its_configuration(
     )
 
 
+def test_the_inputs_of_a_step_are_prepared_by_methods_that_can_be_replaced():
+    prepare = ContinuousBatchingIOs.prepare_batch_tensors
+    names = ["requests_in_batch", "logits_processors", "use_decode_fast_path", "num_q_tokens", "max_kv_read"]
+    assert parameters(prepare) == ["self", *names, "use_padding"]
+    assert parameters(ContinuousBatchingIOs.get_model_kwargs) == ["self", "use_padding"]
+    source = inspect.getsource(ContinuousBatchProcessor.prepare_next_batch)
+    assert all(name in source for name in ("inputs_and_outputs.prepare_batch_tensors(", *names))
+    # What it reads of a step: a new attribute would have to be set, too.
+    read = set(re.findall(r"self\.(\w+)", inspect.getsource(ContinuousBatchingIOs.get_model_kwargs)))
+    kept = {
+        "input_ids",
+        "position_ids",
+        "cumulative_seqlens_q",
+        "cumulative_seqlens_k",
+        "logits_indices",
+        "block_table",
+    }
+    kept |= {"attention_mask", "read_index_storage", "write_index_storage", "_bulk_input_tensor", "static_inputs"}
+    written = {"num_q_tokens", "max_kv_read", "max_length_q", "max_length_k", "true_read_sizes", "true_write_sizes"}
+    assert read == {*kept, *written, "use_block_table", "cache", "use_cuda_graph_varlen", "_get_num_sequences"} | (
+        {"total_seqlen_k"}  # of masks, which our attention does without
+    )
+    assert "return (self.num_q_tokens,)" in inspect.getsource(ContinuousBatchingIOs._get_graph_key)
+
+
+def test_a_scheduler_takes_steps_for_decode_steps_by_the_caches_word():
+    source = inspect.getsource(scheduler.Scheduler._process_candidates)
+    assert "decode_fast_path = self.cache.max_blocks_per_request > 0" in source
+    assert "state.position_offset < self.cache.max_decode_fast_path_length" in source
+    assert "use_decode_fast_path" in inspect.getsource(ContinuousBatchProcessor.prepare_next_batch)
+
+
+def test_pages_lie_in_memory_as_the_attention_reads_them():
+    """A page of keys, then one of values, for each layer of a block; two sectors that no request is given."""
+    source = inspect.getsource(FullAttentionCacheAllocator.register_cache_tensor)
+    assert "flattened_view[(2 * i + 0) * self.tokens_per_page :]" in source
+    assert "flattened_view[(2 * i + 1) * self.tokens_per_page :]" in source
+    assert "self._kv_page_views[layer_idx] = (k_pages[:num_pages], v_pages[:num_pages])" in source
+    assert "self._copy_view = cache_tensor.view(-1, self.bytes_per_block)" in source
+    source = inspect.getsource(CacheAllocator)
+    assert "self.write_trash_index = self.block_physical_stride * self.blocks_per_sector" in source
+    assert "self.block_physical_stride = self.rows_per_token * self.tokens_per_block" in source
+    assert all(name in source for name in ("self.layer_indices", "self.tokens_per_page", "self.block_table"))
+    source = inspect.getsource(FullAttentionCacheAllocator.__init__)
+    assert all(name in source for name in ("self.head_dim", "self.num_key_value_heads", "self.cache_dtype"))
+    assert FullAttentionCacheAllocator.rows_per_token == 2
+    assert "num_reserved_sectors: int = 2" in inspect.getsource(CachePool.__init__)
+    assert not hasattr(FullAttentionCacheAllocator, "sliding_window")
+
+
+def test_a_sliding_window_is_a_ring_of_slots():
+    """The token at a position lies in the slot `position % window`, and no more pages are given out than that takes."""
+    source = inspect.getsource(SlidingAttentionCacheAllocator)
+    assert "self.sliding_window = sliding_window" in source
+    assert "ring_idx = token_idx % self.sliding_window" in source
+    assert "page_idx, page_offset = divmod(ring_idx, self.tokens_per_page)" in source
+    assert "total_length = min(past_length + query_length, self.sliding_window)" in source
+    assert "query_length + min(past_length, self.sliding_window - 1)" in source
+
+
 def test_what_the_attention_is_handed(monkeypatch):
-    """A layer either hands its cache to the attention or has put its keys into it, and says where sequences end."""
-    handed = []
+    """The cache is asked once for each layer, by the layer or by the attention, and what it adds comes through."""
+    handed, layers = [], []
+    hand_over, attend = StepInputs._hand_over, attention.paged_attention
+
+    def counting(inputs, key_states, value_states, layer_idx, kwargs):
+        layers.append(layer_idx)
+        return hand_over(inputs, key_states, value_states, layer_idx, kwargs)
 
     def recording(module, query, key, value, attention_mask, **options):
-        keys, values = attention._cached(module, key, value, options)
+        output, weights = attend(module, query, key, value, attention_mask, **options)
+        assert attention_mask is None
+        assert query.shape[2] == key.shape[2] == value.shape[2] == output.shape[1]
+        assert options.keys() >= {"scaling", "cu_seq_lens_q", "max_length_q"}
         assert options["cu_seq_lens_q"][-1] == query.shape[2]
-        assert options["cu_seq_lens_k"][-1] == keys.shape[2] == values.shape[2]
-        handed.append((options["max_length_q"], options["max_length_k"], query.shape[2], keys.shape[2]))
-        return attention._attend_in_turn(query, keys, values, options, options["scaling"], None, None, None), None
+        handed.append((module.layer_idx, options["max_length_q"]))
+        return output, weights
 
+    monkeypatch.setattr(StepInputs, "_hand_over", counting)
     monkeypatch.setattr(attention, "paged_attention", recording)
-    monkeypatch.setattr(start, "candidates", lambda *_: [attention.PAGED_ATTENTION])
-    followers = Followers()
-    load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=4 << 20, max_batch_size=2)
-    loaded = LoadedModel(model_of(next(each for each in ARCHITECTURES if each.name == "Llama")), tokenizer(), load)
-    engine = start.start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
-    assert engine is not None, loaded.description.note
-    engine.stop()
-    assert any(longest_query == 1 < longest_key for longest_query, longest_key, _, _ in handed)
-    assert all(isinstance(size, int) for sizes in handed for size in sizes)
+    for name in ("Llama", "Gemma 3", "GPT-OSS"):
+        handed.clear()
+        layers.clear()
+        monkeypatch.setattr(start, "candidates", lambda *_: [attention.PAGED_ATTENTION])
+        followers = Followers()
+        load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=4 << 20, max_batch_size=2)
+        loaded = LoadedModel(model_of(next(each for each in ARCHITECTURES if each.name == name)), tokenizer(), load)
+        engine = start.start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
+        assert engine is not None, loaded.description.note
+        engine.stop()
+        assert [layer for layer, _ in handed] == layers
+        assert {longest == 1 for _, longest in handed} == {True, False}
+        assert all(isinstance(longest, int) for _, longest in handed)
 
 
 def test_flash_attention_is_found_without_asking_a_hub():

@@ -1,9 +1,9 @@
-"""Attention over a paged cache that computes the scores of each sequence against its own keys only.
+"""The attention that a model is switched to in a batch: over pages of the cache, each sequence to its own keys only.
 
 Without flash attention, transformers' continuous batching builds one dense mask over all sequences of a batch and
-computes the scores of each against the keys of all. Here sequences are computed one after another, which any device can
-do, or by PyTorch's own flash attention, in half precision on a GPU. There, decode steps read the pages of the cache
-where they are, if all layers of the model have full attention.
+computes the scores of each against the keys of all. Here the sequences with one new token are attended where their
+pages are, all at once: by a kernel on a GPU, by padded calls of PyTorch's own operations anywhere. Prompts are attended
+by PyTorch's flash attention, in half precision on a GPU, or by padded calls, too.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ from __future__ import annotations
 import inspect
 from functools import cache
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
-from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-__all__ = ["IN_PLACE_ATTENTION", "PAGED_ATTENTION", "VARLEN_ATTENTION", "candidates", "is_flash", "register"]
+from abstractllm.providers.huggingface.worker.batching.cache_layout import LAYER_STEP, GroupStep, LayerStep
+from abstractllm.providers.huggingface.worker.batching.padded_attention import (
+    Scoring,
+    attend_decoding,
+    attend_prompts,
+    gather_prompts,
+)
+
+__all__ = ["IN_PLACE_ATTENTION", "PAGED_ATTENTION", "candidates", "is_flash", "left_out", "register"]
 
 PAGED_ATTENTION = "abstractllm_paged"
-"""The name in transformers of the attention that takes sequences one after another."""
-VARLEN_ATTENTION = "abstractllm_varlen"
-"""The name in transformers of the attention by PyTorch's flash attention."""
+"""The name in transformers of the attention by PyTorch's own operations, which any device can do."""
 IN_PLACE_ATTENTION = "abstractllm_in_place"
-"""The name in transformers of the attention that reads the pages of the cache in decode steps."""
-_ALL_KEYS = (-1, -1)
-"""The window in which each token sees every key of its sequence."""
+"""The name in transformers of the attention by kernels of a GPU."""
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def register() -> None:
     """Registers the implementations with transformers."""
     AttentionInterface.register(PAGED_ATTENTION, paged_attention)
-    AttentionInterface.register(VARLEN_ATTENTION, varlen_attention)
     AttentionInterface.register(IN_PLACE_ATTENTION, in_place_attention)
 
 
@@ -53,23 +54,37 @@ def candidates(model: Any, cuda_graphs: bool | None) -> list[str]:
         cuda_graphs: Whether CUDA graphs must be used; None for where they can be. An implementation that needs the host
             between its kernels is left out where they must.
     """
-    names: list[str] = []
-    if model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16):
-        if model._supports_flash_attn:
-            installed = {
-                "flash_attention_3": is_flash_attn_3_available(),
-                "flash_attention_2": is_flash_attn_2_available(),
-            }
-            names += [name for name, is_installed in installed.items() if is_installed]
-        if find_spec("triton") and _is_attention_full(model):
-            names.append(IN_PLACE_ATTENTION)
-        names.append(VARLEN_ATTENTION)
-    return names if cuda_graphs else [*names, PAGED_ATTENTION]
+    excluded = left_out(model, cuda_graphs)
+    names = ("flash_attention_3", "flash_attention_2", IN_PLACE_ATTENTION, PAGED_ATTENTION)
+    return [name for name in names if name not in excluded]
 
 
-def _is_attention_full(model: Any) -> bool:
-    """Tells whether each layer of a model attends to all tokens before: a ring of pages has no table in their order."""
-    return list(group_layers_by_attn_type(model.config.get_text_config(decoder=True))) == ["full_attention"]
+def left_out(model: Any, cuda_graphs: bool | None) -> dict[str, str]:
+    """Returns the implementations that are not tried, each with the reason; see `candidates`."""
+    reasons: dict[str, str] = {}
+    installed = {"flash_attention_3": is_flash_attn_3_available(), "flash_attention_2": is_flash_attn_2_available()}
+    for name, is_installed in installed.items():
+        if model.device.type != "cuda":
+            reasons[name] = f"not on {model.device.type}"
+        elif model.dtype not in _HALF:
+            reasons[name] = f"not in {_type_name(model.dtype)}"
+        elif not model._supports_flash_attn:
+            reasons[name] = "the model does not support it"
+        elif not is_installed:
+            reasons[name] = "its package is not installed"
+    if model.device.type != "cuda":
+        reasons[IN_PLACE_ATTENTION] = f"not on {model.device.type}"
+    elif model.dtype not in _HALF:
+        reasons[IN_PLACE_ATTENTION] = f"not in {_type_name(model.dtype)}"
+    elif not find_spec("triton"):
+        reasons[IN_PLACE_ATTENTION] = "Triton is not installed"
+    if cuda_graphs:
+        reasons[PAGED_ATTENTION] = "CUDA graphs cannot hold it"
+    return reasons
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def paged_attention(
@@ -84,70 +99,35 @@ def paged_attention(
     s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attends each sequence to its own keys.
+    """Puts the new keys and values into the cache and attends each sequence to its own, by PyTorch's own operations.
 
     Args:
         module: The attention layer.
-        query: `[1, heads, query tokens of all sequences, head size]`.
-        key: `[1, key heads, query tokens of all sequences, head size]`; the keys of the cache are put before it. With
-            transformers 5.24 they are there already, `[1, key heads, key tokens of all sequences, head size]`.
+        query: `[1, heads, new tokens of all sequences, head size]`.
+        key: `[1, key heads, new tokens of all sequences, head size]`.
         value: As `key`.
         attention_mask: Not used: each token sees those before it in its sequence.
         scaling: The factor of the scores.
         softcap: Bounds the scores by `softcap * tanh(score / softcap)` (Gemma 2).
-        sliding_window: The number of tokens that each token sees, itself included; None for all before it.
+        sliding_window: Not used: the layer's pages hold no more than a window.
         s_aux: `[heads]`: attention sinks, a score beside those of the keys (GPT-OSS).
-        **kwargs: Passed on by continuous batching: the cache, and where sequences begin.
+        **kwargs: Passed on by continuous batching: the layer's pages, or the cache that knows them.
 
     Returns:
-        `[1, query tokens, heads, head size]`, and no weights.
+        `[1, new tokens, heads, head size]`, and no weights.
     """
-    keys, values = _cached(module, key, value, kwargs)
-    return _attend_in_turn(query, keys, values, kwargs, scaling, softcap, sliding_window, s_aux), None
-
-
-def _attend_in_turn(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    kwargs: dict[str, Any],
-    scaling: float | None,
-    softcap: float | None,
-    sliding_window: int | None,
-    sinks: torch.Tensor | None,
-) -> torch.Tensor:
-    """Attends one sequence after another."""
-    query_lengths = _lengths(kwargs["cu_seq_lens_q"])
-    key_lengths = _lengths(kwargs["cu_seq_lens_k"])
-    sequences = zip(
-        torch.split(query, query_lengths, dim=2),
-        torch.split(keys, key_lengths, dim=2),
-        torch.split(values, key_lengths, dim=2),
-        strict=True,
-    )
-    outputs = [_attend(*sequence, scaling, softcap, sliding_window, sinks) for sequence in sequences]
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
-
-
-def varlen_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    sliding_window: int | None = None,
-    s_aux: torch.Tensor | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attends each sequence to its own keys, all sequences in one kernel; see `paged_attention`.
-
-    Raises:
-        ValueError: For a model with capped scores or attention sinks, which the kernel does not support.
-    """
-    keys, values = _cached(module, key, value, kwargs)
-    return _attend_together(query, keys, values, kwargs, scaling, softcap, sliding_window, s_aux), None
+    layer = _layer_step(module, key, value, kwargs)
+    scoring = Scoring(scaling, softcap, s_aux)
+    outputs = []
+    count, prompts = layer.group.decoding, layer.group.prompts
+    if prompts is not None:
+        keys, values = gather_prompts(key[:, :, count:], value[:, :, count:], layer)
+        outputs.append(attend_prompts(query[:, :, count:], keys, values, layer.group, scoring))
+    assert layer.group.written_rows is not None
+    layer.pages.write(layer.group.written_rows, key, value)
+    if count:
+        outputs.insert(0, attend_decoding(query[:, :, :count], layer, scoring))
+    return _joined(outputs), None
 
 
 def in_place_attention(
@@ -162,56 +142,76 @@ def in_place_attention(
     s_aux: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attends each sequence to its own keys, in decode steps to those in the pages of the cache; see `paged_attention`.
+    """Puts the new keys and values into the cache and attends each sequence to its own, by kernels of a GPU.
 
-    Raises:
-        ValueError: As `varlen_attention`, in other steps.
+    Only prompts of models with capped scores or attention sinks are attended by PyTorch's own operations. See
+    `paged_attention`.
     """
-    keys, values = _cached(module, key, value, kwargs)
-    if kwargs.get("block_table") is None:
-        attend = _attend_together if query.device.type == "cuda" else _attend_in_turn
-        return attend(query, keys, values, kwargs, scaling, softcap, sliding_window, s_aux), None
-    from abstractllm.providers.huggingface.worker.batching.paged_decode import paged_decode  # only where Triton is
+    layer = _layer_step(module, key, value, kwargs)
+    scoring = Scoring(scaling, softcap, s_aux)
+    outputs = []
+    group, count = layer.group, layer.group.decoding
+    if group.table is not None and count:
+        from abstractllm.providers.huggingface.worker.batching.paged_decode import paged_decode  # only where Triton is
 
-    output = paged_decode(
-        query[0].transpose(0, 1),
-        keys[0].transpose(0, 1),
-        values[0].transpose(0, 1),
-        kwargs["k_cache"],
-        kwargs["v_cache"],
-        kwargs["block_table"],
-        kwargs["cu_seq_lens_k"],
-        scaling=scaling,
-        softcap=softcap,
-        window=sliding_window,
-        sinks=s_aux,
-    )
-    return output.unsqueeze(0), None
+        new = [each[0].transpose(0, 1)[:count] for each in (query, key, value)]
+        output = paged_decode(
+            new[0],
+            new[1],
+            new[2],
+            layer.pages.keys,
+            layer.pages.values,
+            group.table.pages,
+            group.table.lengths,
+            group.table.slots,
+            scaling=scaling,
+            softcap=softcap,
+            sinks=s_aux,
+        )
+        outputs.append(output.unsqueeze(0))
+    if group.prompts is not None:
+        new_key, new_value = key[:, :, count:], value[:, :, count:]
+        keys, values = gather_prompts(new_key, new_value, layer)
+        attend = _attend_packed if scoring.is_plain else attend_prompts
+        outputs.append(attend(query[:, :, count:], keys, values, group, scoring))
+        assert group.written_rows is not None
+        layer.pages.write(group.written_rows, new_key, new_value)
+    return _joined(outputs), None
 
 
-def _attend_together(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    kwargs: dict[str, Any],
-    scaling: float | None,
-    softcap: float | None,
-    sliding_window: int | None,
-    sinks: torch.Tensor | None,
+def _layer_step(module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]) -> LayerStep:
+    """Returns what the layer reads and writes.
+
+    The cache tells it, see `StepInputs`. Since transformers 5.24 each layer of a model calls the cache itself, before
+    its attention, and does not pass it on.
+    """
+    if "cache" in kwargs:
+        kwargs["cache"].update(key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs)
+    layer = kwargs[LAYER_STEP]
+    assert isinstance(layer, LayerStep)
+    return layer
+
+
+def _joined(outputs: list[torch.Tensor]) -> torch.Tensor:
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def _attend_packed(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, group: GroupStep, scoring: Scoring
 ) -> torch.Tensor:
-    """Attends all sequences in one kernel."""
-    if softcap is not None or sinks is not None:
-        raise ValueError("PyTorch's flash attention has neither capped scores nor attention sinks")
+    """Attends all prompts in one kernel; see `attend_prompts`."""
+    prompts = group.prompts
+    assert prompts is not None
     output = varlen_attn(
         query[0].transpose(0, 1),
-        keys[0].transpose(0, 1),
-        values[0].transpose(0, 1),
-        kwargs["cu_seq_lens_q"],
-        kwargs["cu_seq_lens_k"],
-        kwargs["max_length_q"],
-        kwargs["max_length_k"],
-        scale=scaling,
-        window_size=_window(kwargs["max_length_q"], sliding_window),
+        keys,
+        values,
+        prompts.query_starts,
+        prompts.key_starts,
+        max(prompts.lengths),
+        max(length + cached for length, cached in zip(prompts.lengths, prompts.cached, strict=True)),
+        scale=scoring.scaling,
+        window_size=(-1 if group.window is None else group.window - 1, 0),
         **_varlen_options(),
     )
     assert isinstance(output, torch.Tensor)
@@ -222,73 +222,3 @@ def _attend_together(
 def _varlen_options() -> dict[str, Any]:
     """Returns what allows heads to share key heads: nothing in PyTorch 2.11, which always does, a switch after it."""
     return {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
-
-
-def _cached(
-    module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Puts the keys and values of the new tokens into the cache, and returns those of all tokens of the sequences.
-
-    Since transformers 5.24 each layer of a model does so itself, before its attention, and no cache is passed on.
-    """
-    if "cache" not in kwargs:
-        return key, value
-    cached: tuple[torch.Tensor, torch.Tensor] = kwargs["cache"].update(
-        key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs
-    )
-    return cached
-
-
-def _window(longest_query: int, sliding_window: int | None) -> tuple[int, int]:
-    """Returns the tokens to the left and to the right, without itself, that a token sees; -1 is all of them.
-
-    The one new token of a sequence sees every key that is read for it, since the cache reads no more than a window of
-    them. A kernel that masks nothing may split the keys of a sequence among more of the device's processors.
-    """
-    if longest_query == 1:
-        return _ALL_KEYS
-    return (-1 if sliding_window is None else sliding_window - 1, 0)
-
-
-def _lengths(starts: torch.Tensor) -> list[int]:
-    """Returns the length of each sequence, from the places where each begins and the last one ends."""
-    return [end - begin for begin, end in pairwise(starts.tolist())]
-
-
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float | None,
-    softcap: float | None,
-    window: int | None,
-    sinks: torch.Tensor | None,
-) -> torch.Tensor:
-    """Attends one sequence: the tokens of `query`, its last ones, to all its keys."""
-    heads, tokens, key_heads, length = query.shape[1], query.shape[2], key.shape[1], key.shape[2]
-    if tokens == 1 and softcap is None and sinks is None:
-        if window is not None:
-            key, value = key[:, :, -window:], value[:, :, -window:]
-        # The heads that share a key head take the place of the tokens, so that no keys have to be repeated.
-        packed = query.view(1, key_heads, heads // key_heads, -1)
-        return scaled_dot_product_attention(packed, key, value, scale=scaling).reshape(query.shape)
-    if heads != key_heads:
-        key = key.repeat_interleave(heads // key_heads, dim=1)
-        value = value.repeat_interleave(heads // key_heads, dim=1)
-    window = length if window is None else min(window, length)
-    if softcap is None and sinks is None and tokens == length == window:
-        return scaled_dot_product_attention(query, key, value, scale=scaling, is_causal=True)
-    distance = torch.arange(length - tokens, length, device=query.device)[:, None] - torch.arange(
-        length, device=query.device
-    )
-    visible = (distance >= 0) & (distance < window)
-    if softcap is None and sinks is None:
-        return scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling)
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-    if sinks is not None:
-        scores = torch.cat((scores, sinks.view(1, -1, 1, 1).expand(1, heads, tokens, 1)), dim=-1)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    return weights[..., :length] @ value

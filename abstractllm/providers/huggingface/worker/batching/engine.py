@@ -21,7 +21,6 @@ from transformers.generation.continuous_batching.model_runner import infer_max_s
 from abstractllm.providers.huggingface.protocol.messages import Batch, Counters
 from abstractllm.providers.huggingface.worker.batching import attention
 from abstractllm.providers.huggingface.worker.batching.decode_graphs import DecodeGraphs, GraphSizes
-from abstractllm.providers.huggingface.worker.batching.decode_inputs import DecodeInputs
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules
 from abstractllm.providers.huggingface.worker.batching.memory_recovery import recover_memory
 from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
@@ -29,6 +28,7 @@ from abstractllm.providers.huggingface.worker.batching.sampling_after_forward im
 from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest, BatchScheduler, NullOutputRouter
 from abstractllm.providers.huggingface.worker.batching.sizes import batching_config, most_graph_bytes, reserved_bytes
+from abstractllm.providers.huggingface.worker.batching.step_inputs import StepInputs
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
@@ -224,17 +224,13 @@ class _Manager(ContinuousBatchingManager):
         crash: Callable[[], None],
     ) -> None:
         self._attention_name = attention_name
-        self._vocabulary_size = loaded.vocabulary_size
+        self._vocabulary_size, self._longest = loaded.vocabulary_size, loaded.description.context_window
         # Nothing of the model's own generation configuration: requests bring everything themselves.
         generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, eos_token_id=-1, pad_token_id=0
         )
         with torch.no_grad():
             super().__init__(loaded.model, generation_config, config)
-        if attention_name == attention.IN_PLACE_ATTENTION:
-            # transformers knows of no attention but flash attention's packages that reads pages by a table.
-            pages = -(-loaded.description.context_window // config.page_size)
-            self.continuous_batching_config.max_blocks_per_request = pages
         self.output_router: Any = NullOutputRouter()
         self._after_step = after_step
         self._crash = crash
@@ -279,8 +275,9 @@ class _Manager(ContinuousBatchingManager):
             if any(processor.cb_config.cuda_graph_booleans):
                 device = processor.model_device
                 self.graphs = DecodeGraphs(processor, most_graph_bytes(device), partial(reserved_bytes, device))
-            if self._attention_name == attention.IN_PLACE_ATTENTION:
-                DecodeInputs(processor)
+            if not attention.is_flash(self._attention_name):
+                has_kernel = self._attention_name == attention.IN_PLACE_ATTENTION
+                StepInputs(processor, self._longest, has_kernel=has_kernel)
             sample_after_forward(processor, self._vocabulary_size)
         return processor  # type: ignore[no-any-return]
 

@@ -34,10 +34,10 @@ def paged_decode(
     key_pages: torch.Tensor,
     value_pages: torch.Tensor,
     block_table: torch.Tensor,
-    key_starts: torch.Tensor,
+    lengths: torch.Tensor,
+    slots: torch.Tensor,
     scaling: float | None = None,
     softcap: float | None = None,
-    window: int | None = None,
     sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attends the new token of each sequence to all its keys, and puts its own key and value into the cache.
@@ -46,14 +46,15 @@ def paged_decode(
         query: `[sequences, heads, head size]`.
         key: `[sequences, key heads, head size]`: the keys of the new tokens.
         value: As `key`.
-        key_pages: `[pages, tokens of a page, key heads, head size]`; changed.
+        key_pages: `[pages, key heads, tokens of a page, head size]`; changed.
         value_pages: As `key_pages`, with the same strides; changed.
-        block_table: `[sequences, pages of a sequence]`, int32: the pages of each sequence, in their order.
-        key_starts: `[sequences + 1]`, int32: running sums of the sequences' lengths, the new tokens included. A
-            sequence of length 0 has no query: it is there to fill a captured graph.
+        block_table: `[sequences, pages of a sequence]`, int32: the pages of each sequence, in the order of their slots.
+        lengths: `[sequences]`, int32: the slots of each sequence that are read, from its first on, the new token's
+            included. A sequence of length 0 has no query: it is there to fill a captured graph.
+        slots: `[sequences]`, int32: the slot of each new token, whose earlier content is not read. It is the last one,
+            or any other where the pages of a sequence are a ring.
         scaling: The factor of the scores; one over the root of the head size where there is none.
         softcap: Bounds the scores by `softcap * tanh(score / softcap)`.
-        window: The number of tokens that the new one sees, itself included; None for all.
         sinks: `[heads]`: a score beside those of the keys, which takes its share of the weights.
 
     Returns:
@@ -74,7 +75,8 @@ def paged_decode(
         key_pages,
         value_pages,
         block_table,
-        key_starts,
+        lengths,
+        slots,
         partial,
         weights,
         query.stride(0),
@@ -84,12 +86,11 @@ def paged_decode(
         value.stride(0),
         value.stride(1),
         key_pages.stride(0),
-        key_pages.stride(1),
         key_pages.stride(2),
+        key_pages.stride(1),
         block_table.stride(0),
         size**-0.5 if scaling is None else scaling,
         softcap or 0.0,
-        window or 0,
         sequences,
         splits,
         HEADS=heads,
@@ -97,7 +98,7 @@ def paged_decode(
         ROWS=max(_LEAST_ROWS, triton.next_power_of_2(group)),
         SIZE=size,
         PADDED_SIZE=padded_size,
-        PAGE=key_pages.shape[1],
+        PAGE=key_pages.shape[2],
         BLOCK=_BLOCK,
         PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
         num_warps=4,
@@ -129,7 +130,8 @@ def _attend_split(
     key_pages,
     value_pages,
     block_table,
-    key_starts,
+    lengths,
+    slots,
     partial,
     weights,
     query_row,
@@ -144,7 +146,6 @@ def _attend_split(
     table_row,
     scaling,
     softcap,
-    window,
     sequences,
     splits,
     HEADS: tl.constexpr,
@@ -158,7 +159,7 @@ def _attend_split(
 ):
     """Attends the heads of one sequence that share a key head to one split of its keys."""
     sequence, shared_head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    length = tl.load(key_starts + sequence + 1) - tl.load(key_starts + sequence)
+    length, slot = tl.load(lengths + sequence), tl.load(slots + sequence)
     places = tl.arange(0, PADDED_SIZE)
     in_size = places < SIZE
     rows = tl.arange(0, ROWS)
@@ -170,9 +171,8 @@ def _attend_split(
     )
     new_key = tl.load(key + sequence * key_row + shared_head * key_head + places, mask=in_size, other=0.0)
     new_value = tl.load(value + sequence * value_row + shared_head * value_head + places, mask=in_size, other=0.0)
-    first = tl.where(window > 0, tl.maximum(length - window, 0), 0)
-    step = tl.cdiv(tl.cdiv(length - first, splits), BLOCK) * BLOCK
-    begin = first + split * step
+    step = tl.cdiv(tl.cdiv(length, splits), BLOCK) * BLOCK
+    begin = split * step
     end = tl.minimum(begin + step, length)
     best = tl.full((ROWS,), _NOTHING, tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
@@ -180,8 +180,8 @@ def _attend_split(
     for start in range(begin, end, BLOCK):
         tokens = start + tl.arange(0, BLOCK)
         in_split = tokens < end
-        is_new = tokens == length - 1
-        is_cached = in_split & (tokens < length - 1)
+        is_new = tokens == slot
+        is_cached = in_split & (tokens != slot)
         pages = tl.load(block_table + sequence * table_row + tokens // PAGE, mask=is_cached, other=0).to(tl.int64)
         offsets = pages * page_stride + (tokens % PAGE) * token_stride + shared_head * head_stride
         in_cache = is_cached[:, None] & in_size[None, :]
@@ -200,10 +200,10 @@ def _attend_split(
         total = total * shrink + tl.sum(share, axis=1)
         summed = summed * shrink[:, None] + tl.dot(share.to(values.dtype), values, input_precision=PRECISION)
         best = new_best
-    if (begin < length) & (end == length):
-        # No other program reads this place: they all stop before the new token.
-        page = tl.load(block_table + sequence * table_row + (length - 1) // PAGE).to(tl.int64)
-        place = page * page_stride + ((length - 1) % PAGE) * token_stride + shared_head * head_stride
+    if (split == 0) & (length > 0):
+        # No program reads this place.
+        page = tl.load(block_table + sequence * table_row + slot // PAGE).to(tl.int64)
+        place = page * page_stride + (slot % PAGE) * token_stride + shared_head * head_stride
         tl.store(key_pages + place + places, new_key, mask=in_size)
         tl.store(value_pages + place + places, new_value, mask=in_size)
     row = (split * sequences + sequence) * HEADS + shared_head * GROUP + rows
