@@ -1,13 +1,14 @@
 """The process that measures the engine alone: transformers' continuous batching, driven in process, without a server.
 
-python -m benchmarks.serving.alone MODEL THREADS BLOCKS [sampled]
+python -m benchmarks.serving.alone MODEL THREADS SETTINGS
 
-It is the stock engine, with the attention that it chooses itself. With `sampled` each request has its own settings
-(`per_request_processors`); an engine of that kind cannot be greedy.
+It is the stock engine, with the attention that it chooses itself. SETTINGS are those of `benchmarks.serving.stock`, as
+JSON.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -17,26 +18,27 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
-from benchmarks.serving.workload import Figures, Workload, serve_workloads, settings
+from benchmarks.serving.stock import Settings
+from benchmarks.serving.workload import Figures, Workload, serve_workloads
+
+_REQUESTS = 64
+"""The most requests of a step, which is what ours has."""
+_PATIENCE = 600.0
+"""Seconds until the next answer: 64 long prompts take minutes."""
 
 
 class EngineAlone:
     """The engine, and a note of the time at each of its steps."""
 
-    def __init__(self, folder: str, threads: int, blocks: int, sampled: bool) -> None:
+    def __init__(self, folder: str, threads: int, settings: Settings) -> None:
         torch.set_num_threads(threads)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         config = ContinuousBatchingConfig(
-            page_size=16,
-            num_blocks=blocks,
-            max_batch_tokens=512,
-            max_requests_per_batch=64,
-            per_request_processors=sampled,
+            num_blocks=settings.blocks, max_batch_tokens=settings.step_tokens, max_requests_per_batch=_REQUESTS
         )
+        if settings.page is not None:
+            config.page_size = settings.page
         options = GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=64)
-        if sampled:
-            options.update(do_sample=True, temperature=0.9, top_k=50, top_p=0.9)
-        self._sampled = sampled
         self._manager: Any = model.init_continuous_batching(
             generation_config=options, continuous_batching_config=config
         )
@@ -65,10 +67,9 @@ class EngineAlone:
         submitted = done = tokens = 0
         while done < requests:
             while submitted < min(requests, done + workload.clients):
-                options = settings(submitted) if self._sampled else {}
-                self._manager.add_request(workload.prompt(submitted), max_new_tokens=workload.new_tokens, **options)
+                self._manager.add_request(workload.prompt(submitted), max_new_tokens=workload.new_tokens)
                 submitted += 1
-            result = self._manager.get_result(timeout=60)
+            result = self._manager.get_result(timeout=_PATIENCE)
             if result is None or result.error:
                 raise RuntimeError(f"the engine gave no answer: {result}")
             done += 1
@@ -89,6 +90,6 @@ class EngineAlone:
 
 
 if __name__ == "__main__":
-    folder, threads, blocks, *rest = sys.argv[1:]
-    with closing(EngineAlone(folder, int(threads), int(blocks), bool(rest))) as engine:
+    folder, threads, settings = sys.argv[1:]
+    with closing(EngineAlone(folder, int(threads), Settings(**json.loads(settings)))) as engine:
         serve_workloads(engine.measure)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from benchmarks.serving.workload import Figures, Workload
+from benchmarks.serving.workload import SHORT, Figures, Workload
 
-__all__ = ["ALONE", "ALONE_SAMPLED", "OURS", "PEER", "TARGETS", "Case", "Results", "Run", "Target", "cases"]
+__all__ = ["ALONE", "OURS", "PEER", "Case", "Run", "Target", "cases", "first_token", "rate"]
 
-ALONE, ALONE_SAMPLED, OURS = "engine alone", "engine alone, its own sampling", "ours"
-PEER = "transformers serve"
+ALONE, OURS, PEER = "engine alone", "ours", "transformers serve"
+_ANSWERS = 4
+"""Answers of each client, one after another: the first ones begin together, the later ones as others end."""
+_HEAVY = 16_000
+"""Prompt tokens of all clients together from which on transformers' own attention takes minutes for a run."""
+_TRIAL_CLIENTS, _TRIAL_TOKENS = 16, 16
+"""The most clients of a trial of heavy prompts, and the new tokens of every trial."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The name of its line in the table."""
-        if self.system == ALONE_SAMPLED:
-            return self.system
+        """The name of its line in the table; of the engine alone and of the peer the settings are added."""
         kind = [] if self.system == ALONE else ["streaming" if self.workload.streaming else "unary"]
         return ", ".join([self.system, *kind, "sampled" if self.workload.sampled else "greedy"])
 
@@ -33,83 +36,95 @@ class Run:
 class Case:
     """Runs of workloads of one size, which are compared with each other."""
 
-    title: str
     runs: tuple[Run, ...]
-    every: int = 1
-    """The number of repetitions in which it is run once."""
+    trial: Workload
+    """The workload by which the settings are chosen of the engine alone, and of the peer."""
+    rounds: int | None = None
+    """The most rounds in which it is run; None for all."""
+
+    @property
+    def title(self) -> str:
+        """Its name on the command line."""
+        return f"{self.runs[0].workload.clients}x{self.runs[0].workload.prompt_tokens}"
+
+    @property
+    def words(self) -> str:
+        """Its name in tables."""
+        workload = self.runs[0].workload
+        clients = f"{workload.clients} client{'s' * (workload.clients > 1)}"
+        return f"{clients}, prompts of {workload.prompt_tokens:,} tokens"
+
+    @property
+    def systems(self) -> list[str]:
+        """The systems that are compared."""
+        return list(dict.fromkeys(run.system for run in self.runs))
+
+    @property
+    def targets(self) -> list[Target]:
+        """The bounds that its figures should keep."""
+        streaming, unary, sampled = (f"{OURS}, {kind}" for kind in _KINDS)
+        clients = self.runs[0].workload.clients
+        targets = [
+            Target("streaming / engine alone", streaming, ALONE, rate, least=0.95),
+            Target("unary / engine alone", unary, ALONE, rate, least=0.97),
+            Target("sampled / greedy, streaming", sampled, streaming, rate, least=0.9),
+        ]
+        if clients == 1:
+            targets.append(Target("first token / peer", streaming, PEER, first_token, most=1.0))
+        elif clients == 64:
+            targets.append(Target("streaming / peer", streaming, PEER, rate, least=1.5))
+            targets.append(Target("first token / peer", streaming, PEER, first_token, most=0.5))
+        return targets
 
 
-def cases(quick: bool) -> list[Case]:
-    """Returns all cases or, if quick, the fewest and the most clients alone, and few long prompts without the peer."""
-    if quick:
-        return [_short(1), _short(64), _long(16, 1024, (ALONE, OURS))]
-    long = [_long(clients, tokens, (ALONE, OURS, PEER)) for clients, tokens in ((16, 1024), (64, 256))]
-    return [_short(1), _short(16), _short(64), *(replace(case, every=2) for case in long)]
-
-
-def _short(clients: int) -> Case:
-    greedy = Workload(clients, answers=4 if clients < 4 else 1)
-    unary, sampled = replace(greedy, streaming=False), replace(greedy, sampled=True)
-    # Those that targets compare are neighbours.
-    runs = [Run(OURS, unary), Run(ALONE, greedy), Run(OURS, greedy), Run(OURS, sampled), Run(PEER, greedy)]
-    runs += [Run(PEER, unary), Run(OURS, replace(unary, sampled=True)), Run(ALONE_SAMPLED, sampled)]
-    return Case(f"{clients} x 16", tuple(runs))
-
-
-def _long(clients: int, prompt_tokens: int, systems: Sequence[str]) -> Case:
-    workload = Workload(clients, prompt_tokens=prompt_tokens)
-    return Case(f"{clients} x {prompt_tokens:,}", tuple(Run(system, workload) for system in systems))
-
-
-@dataclass
-class Results:
-    """The figures of every repetition, by case and run."""
-
-    figures: dict[tuple[str, str], list[Figures]] = field(default_factory=dict)
-
-    def add(self, case: Case, run: Run, figures: Figures) -> None:
-        """Adds the figures of one run."""
-        self.figures.setdefault((case.title, run.title), []).append(figures)
-
-    def ratios(self, case: str, one: str, other: str, value: Callable[[Figures], float | None]) -> list[float]:
-        """Returns a figure of one run over that of another, repetition by repetition."""
-        pairs = zip(self.figures.get((case, one), ()), self.figures.get((case, other), ()), strict=False)
-        return [mine / theirs for a, b in pairs if (mine := value(a)) and (theirs := value(b))]
+_KINDS = ("streaming, greedy", "unary, greedy", "streaming, sampled")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the median of ratios."""
+    """A bound on the median of ratios; it counts where both were run."""
 
     title: str
-    case: str
     one: str
+    """The title of a run."""
     other: str
+    """The title of another one; or `ALONE` or `PEER`, for the settings of it that were the fastest."""
     value: Callable[[Figures], float | None]
     least: float | None = None
     most: float | None = None
 
 
-def _rate(figures: Figures) -> float | None:
+def rate(figures: Figures) -> float | None:
+    """Returns the tokens per second."""
     return figures.tokens_per_second
 
 
-def _first(figures: Figures) -> float | None:
+def first_token(figures: Figures) -> float | None:
+    """Returns the milliseconds until the first token."""
     return figures.first_token_ms
 
 
-def _step(figures: Figures) -> float | None:
-    return figures.step_ms
+def cases(quick: bool) -> list[Case]:
+    """Returns all cases or, if quick, the fewest and the most clients with short prompts, and long prompts."""
+    if quick:
+        return [_case(1, SHORT), _case(64, SHORT), _case(16, 256, new_tokens=32)]
+    light = [_case(clients, tokens) for tokens in (SHORT, 256) for clients in (1, 16)]
+    light += [_case(64, SHORT), _case(1, 1024)]
+    heavy = [_case(16, 1024, new_tokens=32), _case(64, 256, new_tokens=32), _case(64, 1024, new_tokens=16)]
+    return [*light, *heavy]
 
 
-_STREAM, _ALONE, _PEER = f"{OURS}, streaming, greedy", f"{ALONE}, greedy", f"{PEER}, streaming, greedy"
-
-TARGETS = (
-    Target("streaming, 64 clients / engine alone", "64 x 16", _STREAM, _ALONE, _rate, least=0.95),
-    Target("unary, 64 clients / engine alone", "64 x 16", f"{OURS}, unary, greedy", _ALONE, _rate, least=0.97),
-    Target("streaming, 64 clients / peer", "64 x 16", _STREAM, _PEER, _rate, least=1.5),
-    Target("sampled / greedy, streaming, 64 clients", "64 x 16", f"{OURS}, streaming, sampled", _STREAM, _rate, 0.85),
-    Target("first token, 64 clients / peer", "64 x 16", _STREAM, _PEER, _first, most=0.5),
-    Target("decode step, 16 x 1,024 / engine alone", "16 x 1,024", _STREAM, _ALONE, _step, most=0.5),
-    Target("decode step, 64 x 256 / engine alone", "64 x 256", _STREAM, _ALONE, _step, most=0.5),
-)
+def _case(clients: int, prompt_tokens: int, new_tokens: int = 64) -> Case:
+    greedy = Workload(clients, _ANSWERS, prompt_tokens, new_tokens)
+    unary, sampled = replace(greedy, streaming=False), replace(greedy, sampled=True)
+    # Those that targets compare are neighbours.
+    runs = [Run(OURS, unary), Run(ALONE, greedy), Run(OURS, greedy)]
+    if prompt_tokens == SHORT:
+        runs.append(Run(OURS, sampled))
+    if prompt_tokens == SHORT or clients == 1:
+        runs.append(Run(PEER, greedy))
+    is_heavy = clients * prompt_tokens >= _HEAVY
+    trial = replace(greedy, answers=1, new_tokens=_TRIAL_TOKENS)
+    if is_heavy:
+        trial = replace(trial, clients=min(clients, _TRIAL_CLIENTS))
+    return Case(tuple(runs), trial, rounds=1 if is_heavy else None)

@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from benchmarks.results import Figure, Target, figure
-from benchmarks.serving.cases import ALONE, PEER, TARGETS, Case, Results, Run
+from benchmarks.serving.cases import ALONE, OURS, PEER, Case, Run
+from benchmarks.serving.comparison import Results, Value
 from benchmarks.serving.workload import Figures
 
-__all__ = ["figures"]
+__all__ = ["figures", "notes"]
 
 _TABLES = (
-    ("Tokens a second", "tokens/s", "tokens_per_second"),
-    ("First token", "ms", "first_token_ms"),
-    ("Decode step", "ms", "step_ms"),
-    ("CPU of the system for a token", "ms", "cpu_ms_per_token"),
+    ("Tokens a second", "tokens/s", "tokens_per_second", ALONE),
+    ("First token", "ms", "first_token_ms", PEER),
+    ("CPU of the system for a token", "ms", "cpu_ms_per_token", ALONE),
 )
+"""The tables: title, unit, field of `Figures`, and the system whose fastest settings ours is compared with."""
+_NAMES = {ALONE: "the engine alone", PEER: "transformers serve"}
 
 
 def figures(cases: Sequence[Case], results: Results) -> list[Figure]:
-    """Returns a figure for each run and quantity: over the peer's of the same manner, or else over the engine alone."""
+    """Returns a figure for each run and quantity, and the ratios that have a target."""
     lines = []
-    for title, unit, field in _TABLES:
+    for title, unit, name, other in _TABLES:
         for case in cases:
             for run in case.runs:
-                values = _values(results, case, run.title, _getter(field))
-                if values:
-                    to, over = _compared(results, case, run, _getter(field), len(values))
-                    table = f"{title}, {_words(case)}"
-                    lines.append(figure(table, run.title, unit, values, over=over, to=to))
-    return [*lines, *_targets(results)]
+                for line in results.titles(case, run):
+                    if values := results.values(case, line, _getter(name)):
+                        to, over = _compared(results, case, run, name, other, len(values))
+                        lines.append(figure(f"{title}, {case.words}", line, unit, values, over=over, to=to))
+    return [*lines, *_targets(cases, results)]
 
 
-def _compared(
-    results: Results, case: Case, run: Run, value: Callable[[Figures], float | None], count: int
-) -> tuple[str, list[float] | None]:
-    kind = "streaming" if run.workload.streaming else "unary"
-    if run.system not in (ALONE, PEER):
-        for other, name in ((f"{PEER}, {kind}, greedy", PEER), (f"{ALONE}, greedy", "the engine alone")):
-            if len(over := _values(results, case, other, value)) == count:
-                return name, over
-    return "", None
-
-
-def _targets(results: Results) -> list[Figure]:
-    """Returns the ratios that have a target."""
+def notes(cases: Sequence[Case], results: Results) -> list[str]:
+    """Returns a sentence for each case and system with settings: those that were the fastest, and the trial."""
     lines = []
-    for target in TARGETS:
-        if ratios := results.ratios(target.case, target.one, target.other, target.value):
-            bound = Target(target.least, target.most)
-            lines.append(figure("Ratios with a target", target.title, "", ratios, target=bound))
+    for case in cases:
+        for run in case.runs:
+            trial = results.trials.get((case.title, run.system))
+            best = results.fastest(case, run.system, _getter("tokens_per_second"), is_time=False)
+            if trial and best:
+                fastest = results.titles(case, run)[best]
+                lines.append(f"{case.words}: {run.system} was the fastest with {fastest} (in a trial: {trial}).")
     return lines
 
 
-def _values(results: Results, case: Case, run: str, value: Callable[[Figures], float | None]) -> list[float]:
-    runs = results.figures.get((case.title, run), ())
-    return [number for one in runs if (number := value(one)) is not None]
+def _compared(
+    results: Results, case: Case, run: Run, field: str, other: str, count: int
+) -> tuple[str, list[float] | None]:
+    if run.system != OURS:
+        return "", None
+    is_time = field != "tokens_per_second"
+    title = results.fastest(case, other, _getter(field), is_time=is_time)
+    over = results.values(case, title, _getter(field)) if title else []
+    return (_NAMES[other], over) if len(over) == count else ("", None)
 
 
-def _getter(field: str) -> Callable[[Figures], float | None]:
+def _targets(cases: Sequence[Case], results: Results) -> list[Figure]:
+    lines = []
+    for case in cases:
+        for target in case.targets:
+            if ratios := results.ratios(case, target):
+                bound = Target(target.least, target.most)
+                lines.append(figure("Ratios with a target", f"{case.words}: {target.title}", "", ratios, target=bound))
+    return lines
+
+
+def _getter(field: str) -> Value:
     def value(one: Figures) -> float | None:
         number: float | None = getattr(one, field)
         return number
 
     return value
-
-
-def _words(case: Case) -> str:
-    workload = case.runs[0].workload
-    clients = f"{workload.clients} client{'s' * (workload.clients > 1)}"
-    return f"{clients}, prompts of {workload.prompt_tokens:,} tokens"

@@ -20,13 +20,12 @@ import psutil
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from benchmarks.serving.stock import Settings
 from benchmarks.serving.workload import Figures, Process, Workload
 
-__all__ = ["BLOCKS", "System", "engine_alone", "in_process", "install_peer", "ours", "peer"]
+__all__ = ["System", "engine_alone", "in_process", "install_peer", "ours", "peer"]
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKS = 2048
-"""Blocks of 16 tokens in the cache of the engine alone and of the peer: more than any workload needs."""
 _PATIENCE = 120.0
 """Seconds that a server has to get ready."""
 
@@ -61,10 +60,10 @@ class System:
 
 
 @contextmanager
-def engine_alone(folder: Path, threads: int, sampled: bool) -> Iterator[System]:
+def engine_alone(folder: Path, threads: int, settings: Settings) -> Iterator[System]:
     """Starts the stock batching engine in a process of its own, without a server."""
-    arguments = [str(folder), str(threads), str(BLOCKS), *["sampled"] * sampled]
-    log = folder / f"alone{'-sampled' * sampled}.log"
+    arguments = [str(folder), str(threads), json.dumps(dataclasses.asdict(settings))]
+    log = folder / f"alone-{settings.title}.log"
     process = Process("benchmarks.serving.alone", *arguments, log=log, environment=_threads(threads))
     with contextlib.closing(process):
         yield System(process)
@@ -120,18 +119,23 @@ def ours(
 
 
 @contextmanager
-def peer(folder: Path, threads: int, packages: Path) -> Iterator[System]:
+def peer(folder: Path, threads: int, packages: Path, settings: Settings) -> Iterator[System]:
     """Starts `transformers serve --continuous-batching`, which is called over HTTP.
 
     Args:
         folder: The model.
         threads: CPU threads of torch.
         packages: The folder that `install_peer` returned.
+        settings: The settings of its engine.
     """
-    log = folder / "peer.log"
+    log = folder / f"peer-{settings.title}.log"
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
-    command += ["--continuous-batching", "--cb-block-size", "16", "--cb-num-blocks", str(BLOCKS)]
-    command += ["--cb-max-batch-tokens", "512", "--device", "cpu", "--dtype", "float32"]
+    command += ["--continuous-batching", "--device", "cpu", "--dtype", "float32"]
+    command += ["--cb-num-blocks", str(settings.blocks)]
+    if settings.page is not None:
+        command += ["--cb-block-size", str(settings.page)]
+    if settings.step_tokens is not None:
+        command += ["--cb-max-batch-tokens", str(settings.step_tokens)]
     command += ["--host", "127.0.0.1", "--port", "0"]
     path = os.pathsep.join([str(packages), *filter(None, [os.environ.get("PYTHONPATH")])])
     with _server(command, log, {"PYTHONPATH": path, **_threads(threads)}) as server:
@@ -140,7 +144,7 @@ def peer(folder: Path, threads: int, packages: Path) -> Iterator[System]:
             "benchmarks.serving.client_http",
             address,
             str(folder),
-            log=folder / "client_http.log",
+            log=folder / f"client_http-{settings.title}.log",
             environment={"PYTHONPATH": path},
         )
         with contextlib.closing(process):
