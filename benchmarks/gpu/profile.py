@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from abstractllm.providers.huggingface.worker.batching import sampling_after_forward
+from abstractllm.providers.huggingface.worker.batching.sampler import BatchSampler, SampledStep
 
 __all__ = ["Profile"]
 
@@ -27,9 +27,9 @@ class Profile:
     """Looks at some steps of the batch loop.
 
     Within a `with` block, `steps` is called while requests are decoded; afterwards `figures` holds, for one step, in
-    milliseconds: `step`; `prepare`, `forward`, `sample`, `update`, the host's time in each part (`sample` ends with
-    waiting for the device); and on a GPU `busy`, the time in which a kernel ran, `idle`, the rest, `kernels`, their
-    number, and `longest`, their names with the time of each.
+    milliseconds: `step`; `prepare`, `forward`, `sample`, `wait`, `update`, the host's time in each part (`wait` is for
+    the tokens; the device is idle in the others unless steps overlap); and on a GPU `busy`, the time in which a kernel
+    ran, `idle`, the rest, `kernels`, their number, and `longest`, their names with the time of each.
     """
 
     def __init__(self, engine: Any, device: str) -> None:
@@ -43,11 +43,12 @@ class Profile:
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
-        processor = self._engine._manager.processor
-        self._time(processor, "prepare_next_batch", "prepare")
-        self._time(processor.model_runner, "compute_batch", "compute")
-        self._time(sampling_after_forward, "sample", "sample")
-        self._time(processor, "update_batch", "update", self._step_ended)
+        pipeline = self._engine._manager._pipeline
+        self._time(pipeline, "_prepare_next", "prepare")
+        self._time(pipeline, "_compute", "forward")
+        self._time(BatchSampler, "sample", "sample")
+        self._time(SampledStep, "take", "wait")
+        self._time(pipeline, "_update", "update", self._step_ended)
         return self
 
     def __exit__(
@@ -74,9 +75,8 @@ class Profile:
         seconds = time.perf_counter() - began
         steps = max(1, self._counted)
         spent = {part: 1000 * value / steps for part, value in self._spent.items()}
-        forward = spent.get("compute", 0.0) - spent.get("sample", 0.0)
-        parts = {part: spent.get(part, 0.0) for part in ("prepare", "sample", "update")}
-        self.figures |= {"steps": steps, "step": 1000 * seconds / steps, "forward": forward, **parts}
+        parts = {part: spent.get(part, 0.0) for part in ("prepare", "forward", "sample", "wait", "update")}
+        self.figures |= {"steps": steps, "step": 1000 * seconds / steps, **parts}
 
     def _step_ended(self) -> None:
         if self._remaining:

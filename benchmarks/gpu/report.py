@@ -49,12 +49,12 @@ def _show_profiles(entries: list[dict[str, Any]]) -> None:
         return
     print("\nA decode step in milliseconds: the host's parts, and the device.\n")
     print(
-        "| model | graphs | requests | sampling | step | prepare | forward | sample, wait | update | busy | kernels |"
+        "| model | graphs | requests | sampling | step | prepare | forward | sample | wait | update | busy | kernels |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for entry in entries:
         parts = entry["profile"]
-        values = [f"{parts[part]:.1f}" for part in ("step", "prepare", "forward", "sample", "update")]
+        values = [f"{parts[part]:.1f}" for part in ("step", "prepare", "forward", "sample", "wait", "update")]
         values += [f"{parts['busy']:.1f}", f"{parts['kernels']:.0f}"] if "busy" in parts else ["", ""]
         graphs = _GRAPHS[entry["cuda_graphs"]]
         columns = [entry["shape"], graphs, str(entry["requests"]), entry["sampling"], *values]

@@ -44,6 +44,7 @@ class Harness:
         max_batch_size: int = 32,
         cache_bytes: int = 64 * MEBIBYTE,
         prefix_sharing: bool = True,
+        overlaps: bool | None = None,
     ) -> None:
         self.loaded = loaded
         self.texts: dict[int, str] = {}
@@ -58,6 +59,7 @@ class Harness:
             max_batch_size=max_batch_size,
             cache_bytes=cache_bytes,
             prefix_sharing=prefix_sharing,
+            overlaps=overlaps,
             send=self._send,
             end=self._end,
             crash=self._crash,

@@ -47,7 +47,8 @@ def choose_among_likeliest(logits: torch.Tensor, rows: RowSettings) -> Chosen:
         weights.mul_(rows.within_top_k)
     kept, is_open, open_logits = weights, None, None
     if rows.open_index is not None:
-        open_logits = logits if rows.all_open else logits.index_select(0, rows.open_index)
+        # A copy, where the next forward pass may write to the same logits before `choose_open` is called.
+        open_logits = logits if rows.all_open and is_on_cpu(logits) else logits.index_select(0, rows.open_index)
     if rows.has_top_p:
         nucleus = _total(weights, best, rows, open_logits) * rows.top_p
         running = weights.cumsum(dim=-1)

@@ -24,11 +24,11 @@ from abstractllm.providers.huggingface.worker.batching.decode_graphs import Deco
 from abstractllm.providers.huggingface.worker.batching.logits_rules import LogitsRules
 from abstractllm.providers.huggingface.worker.batching.memory_recovery import recover_memory
 from abstractllm.providers.huggingface.worker.batching.request_output import Message, RequestOutput, StepCounters
-from abstractllm.providers.huggingface.worker.batching.sampling_after_forward import sample_after_forward
 from abstractllm.providers.huggingface.worker.batching.sampling_state import new_sampling_state
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest, BatchScheduler, NullOutputRouter
 from abstractllm.providers.huggingface.worker.batching.sizes import batching_config, most_graph_bytes, reserved_bytes
 from abstractllm.providers.huggingface.worker.batching.step_inputs import StepInputs
+from abstractllm.providers.huggingface.worker.batching.step_pipeline import StepPipeline
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.output import OutputProcessor
@@ -49,6 +49,7 @@ class BatchEngine:
         cache_bytes: Memory for the keys and values of all requests together.
         attention_name: The attention implementation that the model is switched to.
         cuda_graphs: Whether decode steps are captured in CUDA graphs, where they can be.
+        overlaps: Whether a step begins before the tokens of the one before are known; None for where it saves time.
         prefix_sharing: Whether a request may use the keys and values of an earlier one with the same beginning.
         send: Called with the messages of each step, in the loop's thread; must not wait.
         end: Called with each request that is over, in the loop's thread.
@@ -70,6 +71,7 @@ class BatchEngine:
         crash: Callable[[], None],
         attention_name: str = attention.PAGED_ATTENTION,
         cuda_graphs: bool = True,
+        overlaps: bool | None = None,
     ) -> None:
         self._loaded = loaded
         self._send = send
@@ -99,7 +101,9 @@ class BatchEngine:
             cuda_graphs=cuda_graphs,
         )
         config.allow_block_sharing = prefix_sharing
-        self._manager = _Manager(loaded, config, attention_name, self._after_step, lambda: self.crash())
+        if overlaps is None:
+            overlaps = loaded.model.device.type != "cpu"  # a CPU would only take each token later
+        self._manager = _Manager(loaded, config, attention_name, overlaps, self._after_step, lambda: self.crash())
         self._manager.warmup()
         self.max_request_tokens = min(window, infer_max_single_request_tokens(self._manager.cache))
         """The most tokens of prompt and answer of one request: the context window, or less where the cache is small."""
@@ -220,10 +224,11 @@ class _Manager(ContinuousBatchingManager):
         loaded: LoadedModel,
         config: ContinuousBatchingConfig,
         attention_name: str,
+        overlaps: bool,
         after_step: Callable[[float, int], None],
         crash: Callable[[], None],
     ) -> None:
-        self._attention_name = attention_name
+        self._attention_name, self._overlaps = attention_name, overlaps
         self._vocabulary_size, self._longest = loaded.vocabulary_size, loaded.description.context_window
         # Nothing of the model's own generation configuration: requests bring everything themselves.
         generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -278,7 +283,7 @@ class _Manager(ContinuousBatchingManager):
             if not attention.is_flash(self._attention_name):
                 has_kernel = self._attention_name == attention.IN_PLACE_ATTENTION
                 StepInputs(processor, self._longest, has_kernel=has_kernel)
-            sample_after_forward(processor, self._vocabulary_size)
+            self._pipeline = StepPipeline(processor, self._vocabulary_size, overlaps=self._overlaps)
         return processor  # type: ignore[no-any-return]
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
@@ -295,6 +300,7 @@ class _Manager(ContinuousBatchingManager):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            self._pipeline.take_tokens()
             recover_memory(self.processor, error)
 
     def _handle_critical_error(self, error: Exception, batch_processor: ContinuousBatchProcessor | None) -> None:

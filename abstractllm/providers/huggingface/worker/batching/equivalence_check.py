@@ -73,6 +73,11 @@ class _Probe:
     """The likeliest tokens of each step and their log-probabilities."""
     error: Exception | None = None
 
+    @property
+    def is_at_limit(self) -> bool:
+        """True if one more token is the last."""
+        return len(self.tokens) + 1 >= _NEW_TOKENS
+
     def begin(self, cached_tokens: int) -> None:
         """Does nothing, since nobody waits for the beginning."""
 

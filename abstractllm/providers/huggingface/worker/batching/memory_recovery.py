@@ -28,13 +28,16 @@ def recover_memory(processor: Any, error: Exception) -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     batch, scheduler, cache = processor.inputs_and_outputs, processor.scheduler, processor.cache
-    states = [future.state for future in batch.requests_in_batch]
-    largest = max(states, key=lambda state: state.position_offset, default=None)
-    for future in batch.requests_in_batch:
-        _take_back(future, cache)
-    batch.requests_in_batch, batch.num_request_in_batch = [], 0
-    if largest is None:
+    if not batch.requests_in_batch:
         raise error
+    # Some may have ended with the tokens of the step before, which came after this step had begun.
+    futures = [future for future in batch.requests_in_batch if future.state.status != RequestStatus.FINISHED]
+    batch.requests_in_batch, batch.num_request_in_batch = [], 0
+    if not futures:
+        return
+    largest = max((future.state for future in futures), key=lambda state: state.position_offset)
+    for future in futures:
+        _take_back(future, cache)
     scheduler.finish_request(largest.request_id)
     if scheduler.active_requests:
         scheduler.add_waiting_request(largest.create_equivalent_initial_request())

@@ -57,6 +57,11 @@ class RequestOutput:
         self._end = end
         self._has_begun = False
 
+    @property
+    def is_at_limit(self) -> bool:
+        """True if the answer cannot have more than one further token."""
+        return self.request.output_tokens + 1 >= self.request.max_tokens
+
     def begin(self, cached_tokens: int) -> None:
         """Notes that the request is part of a batch; only the first time counts, not that after an eviction.
 

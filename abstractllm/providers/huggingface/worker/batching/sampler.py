@@ -15,7 +15,7 @@ which is read together with the tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -142,8 +142,11 @@ class SampledStep:
             self._is_read = torch.Event(device)
             self._is_read.record()
 
-    def take(self) -> list[int]:
+    def take(self, lost: Collection[int] = ()) -> list[int]:
         """Waits for the device, and records the tokens in the states.
+
+        Args:
+            lost: Requests that have left the batch since, whose tokens are not recorded.
 
         Returns:
             The token ids; 0 for a request whose state has an error now.
@@ -162,11 +165,11 @@ class SampledStep:
             if chosen.is_open is not None:
                 flags = [next(values) for _ in rows.open_rows]
                 places = {indexes[row]: place for place, row in enumerate(rows.open_rows) if flags[place]}
-                retried = [index for index in places if states[index].error is None]
+                retried = [index for index in places if states[index].error is None and index not in lost]
                 run_isolated(partial(self._choose_again, chosen, places, tokens), retried, states)
         self._report_logprobs(values, tokens)
-        for state, token in zip(states, tokens, strict=True):
-            if state.error is None:
+        for index, (state, token) in enumerate(zip(states, tokens, strict=True)):
+            if state.error is None and index not in lost:
                 try:
                     state.record(token)
                 except Exception as error:

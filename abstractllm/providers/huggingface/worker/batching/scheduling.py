@@ -93,6 +93,7 @@ class BatchScheduler(FIFOScheduler):
         for state in cancelled:
             self.set_request_cancellation(state.request_id)
             state.output.cancel()
+            state.status = RequestStatus.FINISHED
         if cancelled:
             self.block_new_requests = False
         return super().clear_cancelled_requests()
