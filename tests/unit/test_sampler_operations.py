@@ -1,4 +1,4 @@
-"""What a step of sampling asks of a device: operations that are launched, copies to it, and waits for it.
+"""Operations that a step of sampling launches on a device, copies to it, and waits for it.
 
 It is counted on a CPU, with the code for other devices.
 """
@@ -28,7 +28,7 @@ READS = {"tolist", "item", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__
 
 @dataclass
 class Counts:
-    """What was counted."""
+    """Operations, and calls that wait."""
 
     operations: list[str] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)

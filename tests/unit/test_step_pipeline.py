@@ -38,7 +38,7 @@ def overlapped(loaded: LoadedModel) -> Iterator[FaultHarness]:
 
 @pytest.fixture(scope="module")
 def wanted(directory: Path) -> list[tuple[str, str, int]]:
-    """What requests get that are answered one after another, by steps that do not overlap."""
+    """Returns the answers of requests one after another, by steps that do not overlap."""
     with running(load(directory), overlaps=False) as harness:
         return [harness.answer(harness.submit(prompt, **sampling))[0] for prompt, sampling in WISHES]
 
@@ -125,8 +125,7 @@ def test_tokens_that_are_chosen_again_replace_the_ones_that_were_carried_over(
         return choose(logits, rows)
 
     # So few that what a nucleus or min-p keeps is more, again and again.
-    for module in (row_settings, sampler):
-        monkeypatch.setattr(module, "MOST_LIKELY", 2)
+    monkeypatch.setattr(row_settings, "MOST_LIKELY", 2)
     monkeypatch.setitem(sampler.METHODS, "open", noted)
     with running(loaded, overlaps=False) as plain:
         wanted = [plain.answer(plain.submit(prompt, **sampling))[0] for prompt, sampling in WISHES]

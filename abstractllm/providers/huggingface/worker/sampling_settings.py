@@ -35,6 +35,19 @@ class SamplingSettings:
         """True if any penalty changes logits."""
         return bool(self.repetition_penalty != 1.0 or self.presence_penalty or self.frequency_penalty)
 
+    @property
+    def cut_values(self) -> tuple[float, ...]:
+        """The values by which `cuts` are made."""
+        return self.top_k, self.top_p, self.min_p
+
+    def reduction(self, generated: Any) -> Any:
+        """Returns what presence and frequency take off the logit of a token.
+
+        Args:
+            generated: How often the token was generated: a number, or an array of numbers.
+        """
+        return self.frequency_penalty * generated + self.presence_penalty * (generated > 0)
+
     def cuts(self) -> list[LogitsProcessor]:
         """Returns transformers' processors that leave out the tokens which must not be sampled, in their order."""
         cuts: list[LogitsProcessor] = []

@@ -19,7 +19,7 @@ __all__ = ["METHODS", "Chosen"]
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What was chosen for some requests."""
+    """The tokens that were chosen for some requests."""
 
     tokens: torch.Tensor
     """`[rows]`, int64."""
@@ -43,21 +43,21 @@ def choose_among_likeliest(logits: torch.Tensor, rows: RowSettings) -> Chosen:
     values, ids = top_values(logits, rows.count)
     best = values[:, :1]
     weights = rows.weights(values, best)
-    if rows.within_top_k is not None:
-        weights.mul_(rows.within_top_k)
+    if rows.within_limit is not None:
+        weights.mul_(rows.within_limit)
     kept, is_open, open_logits = weights, None, None
     if rows.open_index is not None:
         # A copy, where the next forward pass may write to the same logits before `choose_open` is called.
         open_logits = logits if rows.all_open and is_on_cpu(logits) else logits.index_select(0, rows.open_index)
-    if rows.has_top_p:
-        nucleus = _total(weights, best, rows, open_logits) * rows.top_p
+    if rows.has_nucleus:
+        nucleus = _total(weights, best, rows, open_logits) * rows.nucleus_share
         running = weights.cumsum(dim=-1)
         # A token is in the nucleus if the likelier ones weigh less than it.
         kept = torch.where(running - weights < nucleus, weights, 0.0)
         is_open = running[:, -1:] < nucleus
-    if rows.has_min_p:
-        kept = torch.where(weights >= rows.min_p, kept, 0.0)
-        goes_on = weights[:, -1:] >= rows.min_p
+    if rows.has_least_weight:
+        kept = torch.where(weights >= rows.least_weight, kept, 0.0)
+        goes_on = weights[:, -1:] >= rows.least_weight
         is_open = goes_on if is_open is None else is_open & goes_on
     tokens = ids.gather(1, inverse_cdf(kept, rows.numbers())).squeeze(1)
     if rows.open_index is None or is_open is None:
@@ -99,8 +99,7 @@ def choose_filtered(logits: torch.Tensor, rows: RowSettings) -> Chosen:
     scores = finite / rows.temperature
     by_cuts: dict[tuple[float, ...], list[int]] = {}
     for index, state in enumerate(rows.states):
-        settings = state.settings
-        by_cuts.setdefault((settings.top_k, settings.top_p, settings.min_p), []).append(index)
+        by_cuts.setdefault(state.settings.cut_values, []).append(index)
     for indexes in by_cuts.values():
         first = rows.states[indexes[0]]
         assert first.rules is not None
@@ -118,8 +117,8 @@ def choose_open(logits: torch.Tensor, rows: RowSettings) -> Chosen:
     """
     best = logits.amax(dim=-1, keepdim=True)
     weights = rows.weights(logits, best)
-    nucleus = weights.sum(dim=-1, keepdim=True) * rows.top_p
-    kept = torch.where(weights >= rows.min_p, weights, 0.0)
+    nucleus = weights.sum(dim=-1, keepdim=True) * rows.nucleus_share
+    kept = torch.where(weights >= rows.least_weight, weights, 0.0)
     tokens = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
     open_rows, numbers, attempt = torch.arange(len(logits), device=logits.device), rows.numbers(), 0
     while len(open_rows):

@@ -1,4 +1,4 @@
-"""What sampling needs of distributions: the largest values of a row, and the inverse of a cumulative distribution.
+"""The largest values of a row, and the inverse of a cumulative distribution.
 
 Nothing sorts the whole vocabulary.
 """

@@ -12,7 +12,7 @@ from abstractllm.providers.huggingface.worker.batching.random_numbers import uni
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.device_tensors import index_tensor, to_device
 
-__all__ = ["MOST_LIKELY", "RowSettings", "random_numbers"]
+__all__ = ["RowSettings", "random_numbers", "sampling_method"]
 
 MOST_LIKELY = 256
 """The number of likeliest tokens among which most are sampled; a larger top-k is sampled apart."""
@@ -54,14 +54,14 @@ class RowSettings:
             ],
             dtype=np.float32,
         )
-        self.temperature, self.top_p, self.min_p, top_k = to_device(columns, device).unsqueeze(2)
-        """Each `[rows, 1]`, float32; infinity in `top_p` keeps every token."""
-        self.has_min_p = bool(columns[2].any())
-        """True if any request sets `min_p`."""
-        self.has_top_p = bool(np.isfinite(columns[1]).any())
-        """True if any request sets `top_p`."""
+        self.temperature, self.nucleus_share, self.least_weight, limit = to_device(columns, device).unsqueeze(2)
+        """Each `[rows, 1]`, float32: the temperature, top-p, or infinity where every token is kept, and min-p."""
+        self.has_least_weight = bool(columns[2].any())
+        """True if any request sets min-p."""
+        self.has_nucleus = bool(np.isfinite(columns[1]).any())
+        """True if any request sets top-p."""
         ranks = torch.arange(self.count, device=device)
-        self.within_top_k = (ranks < top_k) if len(set(limits)) > 1 or self.count > limits[0] else None
+        self.within_limit = (ranks < limit) if len(set(limits)) > 1 or self.count > limits[0] else None
         """`[rows, count]`: True for the ranks that top-k keeps; None if it keeps all that are looked at."""
         open_rows = [row for row, value in enumerate(is_open) if value] if self.count < vocabulary else []
         self.open_rows = open_rows
@@ -94,6 +94,18 @@ class RowSettings:
             table = uniform_table([state.seed for state in self.states], positions, _STEPS)
             self._numbers = to_device(table, self._device)
         return self._numbers[:, step : step + 1]
+
+
+def sampling_method(state: SamplingState, vocabulary: int) -> str:
+    """Returns the name of the way in which a request's tokens are chosen; the ways are in `choosing.METHODS`."""
+    settings = state.settings
+    if settings.temperature == 0:
+        return "greedy"
+    if state.rules is not None and state.rules.shared.has_filters:
+        return "filtered"
+    if 0 < settings.top_k < vocabulary:
+        return "likeliest" if settings.top_k <= MOST_LIKELY else "large top-k"
+    return "likeliest" if settings.top_p < 1 or settings.min_p > 0 else "whole"
 
 
 def _is_cut(temperature: float, top_p: float) -> bool:

@@ -23,7 +23,7 @@ import torch
 from abstractllm.providers.huggingface.worker.batching.choosing import METHODS, Chosen
 from abstractllm.providers.huggingface.worker.batching.isolation import run_isolated
 from abstractllm.providers.huggingface.worker.batching.logits_rules import RequestRules
-from abstractllm.providers.huggingface.worker.batching.row_settings import MOST_LIKELY, RowSettings
+from abstractllm.providers.huggingface.worker.batching.row_settings import RowSettings, sampling_method
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.batching.step_logprobs import StepLogprobs
 from abstractllm.providers.huggingface.worker.batching.token_changes import TokenChanges
@@ -241,19 +241,7 @@ def _groups(states: Sequence[SamplingState], logits: torch.Tensor) -> list[_Grou
     """
     methods: dict[str, list[int]] = {}
     for index, state in enumerate(states):
-        methods.setdefault(_method(state, logits.shape[1]), []).append(index)
+        methods.setdefault(sampling_method(state, logits.shape[1]), []).append(index)
     if "likeliest" in methods and "greedy" in methods:
         methods["likeliest"] = sorted(methods["likeliest"] + methods.pop("greedy"))
     return [_Group(method, indexes, states, logits) for method, indexes in methods.items()]
-
-
-def _method(state: SamplingState, vocabulary: int) -> str:
-    """Returns the name in `METHODS` of the way in which a request's tokens are chosen."""
-    settings = state.settings
-    if settings.temperature == 0:
-        return "greedy"
-    if state.rules is not None and state.rules.shared.has_filters:
-        return "filtered"
-    if 0 < settings.top_k < vocabulary:
-        return "likeliest" if settings.top_k <= MOST_LIKELY else "large top-k"
-    return "likeliest" if settings.top_p < 1 or settings.min_p > 0 else "whole"

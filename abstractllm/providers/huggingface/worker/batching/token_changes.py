@@ -143,12 +143,11 @@ class _Table:
             values[0] = [settings.logit_bias.get(token, 0.0) for token in places[1].tolist()]
         values[1] = 1.0
         values[1, : len(tokens)] = settings.repetition_penalty
-        values[2, : len(tokens)] = settings.frequency_penalty * generated + settings.presence_penalty * (generated > 0)
+        values[2, : len(tokens)] = settings.reduction(generated)
         return places, values
 
 
 def _values(state: SamplingState, token: int, generated: float) -> tuple[float, float, float]:
     """Returns the values of the entry of a token that has been generated."""
     settings = state.settings
-    less = settings.frequency_penalty * generated + settings.presence_penalty
-    return settings.logit_bias.get(token, 0.0), settings.repetition_penalty, less
+    return settings.logit_bias.get(token, 0.0), settings.repetition_penalty, settings.reduction(generated)
