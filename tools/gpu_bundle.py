@@ -23,7 +23,7 @@ _MOST_BYTES = 64 << 20
 _WHEELS = (
     # The engine; torch, numpy, tokenizers, safetensors, huggingface_hub and psutil are the machine's own.
     *("transformers", "msgspec", "llguidance", "pydantic", "pydantic_core", "annotated-types", "typing-inspection"),
-    *("typing_extensions", "accelerate"),
+    *("typing_extensions", "accelerate", "liger_kernel"),
     # The tests.
     *("pytest", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "execnet", "pluggy", "iniconfig", "Pygments"),
     # The server.

@@ -60,6 +60,7 @@ class ConfigValues(ParameterValues, total=False):
     device_map: str | dict[str, int | str]
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]
     cuda_graphs: bool
+    fused_kernels: bool
     trust_remote_code: bool
     local_files_only: bool
     heartbeat_timeout: float
@@ -71,6 +72,7 @@ class ConfigValues(ParameterValues, total=False):
     max_batch_size: int
     kv_cache_bytes: int
     """Bytes."""
+    gpu_memory_utilization: float
     prefix_sharing: bool
     threads: int
 

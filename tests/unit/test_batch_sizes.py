@@ -107,6 +107,70 @@ def test_the_memory_is_that_of_the_models_own_device(monkeypatch: pytest.MonkeyP
     ]
 
 
+class Gpu:
+    """A GPU of 1,000 MiB, on which weights take 200, and others what is neither free nor taken by the weights."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, free: int = 800) -> None:
+        patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (free * MEBIBYTE, 1000 * MEBIBYTE))
+        patch.setattr(torch.cuda, "memory_reserved", lambda device: 200 * MEBIBYTE)
+        model = loaded("Llama").model
+        self.model = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16, config=model.config)
+        self.step_bytes = sizes._step_bytes(self.model, 8)
+
+    def cache_bytes(self, attention_name: str = attention.IN_PLACE_ATTENTION, **settings: Any) -> int:
+        load = Load(model="", is_directory=True, cache_dir="", **settings)
+        return sizes.configured_cache_bytes(self.model, load, 8, attention=attention_name)
+
+
+def test_a_share_of_the_gpu_holds_weights_cache_graphs_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(monkeypatch)
+    graphs = sizes.most_graph_bytes(gpu.model.device)
+    assert graphs == 50 * MEBIBYTE
+    half = gpu.cache_bytes(gpu_memory_utilization=0.5)
+    assert half + 200 * MEBIBYTE + graphs + gpu.step_bytes == 500 * MEBIBYTE
+    assert gpu.cache_bytes(gpu_memory_utilization=0.5, cuda_graphs=False) == half + graphs
+    assert gpu.cache_bytes(attention.PAGED_ATTENTION, gpu_memory_utilization=0.5) == half + graphs
+
+
+def test_the_share_is_bounded_by_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(monkeypatch, free=300)
+    assert gpu.cache_bytes(gpu_memory_utilization=0.9) == 250 * MEBIBYTE - gpu.step_bytes
+
+
+def test_a_configured_cache_comes_before_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(monkeypatch)
+    assert gpu.cache_bytes(gpu_memory_utilization=0.5, kv_cache_bytes=10 * MEBIBYTE) == 10 * MEBIBYTE
+    assert gpu.cache_bytes() == 320 * MEBIBYTE
+
+
+def test_a_share_that_leaves_nothing_for_the_cache_is_refused_with_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(monkeypatch)
+    with pytest.raises(ConfigurationError, match=r"gpu_memory_utilization: 0\.2 of the 1048576000 bytes") as caught:
+        gpu.cache_bytes(gpu_memory_utilization=0.2)
+    assert caught.value.field == "gpu_memory_utilization"
+    assert caught.value.requested == 200 * MEBIBYTE
+    assert isinstance(caught.value.limit, int)
+    assert caught.value.limit > 250 * MEBIBYTE
+    assert "The weights take 209715200" in caught.value.message
+
+
+def test_a_share_of_a_gpu_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ConfigurationError, match="gpu_memory_utilization: the model is on cpu") as caught:
+        started(loaded("Llama"), gpu_memory_utilization=0.5)
+    assert caught.value.field == "gpu_memory_utilization"
+
+
+def test_what_a_batch_on_a_gpu_runs_with_is_told() -> None:
+    engine: Any = SimpleNamespace(graph_sizes=None)
+    gpu: Any = SimpleNamespace(device=torch.device("cuda"))
+    kernels = start.FusedKernels(gpu, wanted=False)
+    told = start._summary(gpu, attention.PAGED_ATTENTION, {"flash_attention_2": "it failed"}, kernels, engine)
+    assert told == (
+        "attention abstractllm_paged (not flash_attention_2: it failed); no fused kernels: switched off; no CUDA graphs"
+    )
+
+
 @pytest.mark.parametrize(("name", "tokens"), [(attention.PAGED_ATTENTION, 16), ("flash_attention_2", 256)])
 def test_pages_are_of_the_size_that_the_documentation_names(name: str, tokens: int) -> None:
     config = sizes.batching_config(
@@ -118,7 +182,7 @@ def test_pages_are_of_the_size_that_the_documentation_names(name: str, tokens: i
 
 
 def test_without_memory_to_spare_requests_are_answered_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "default_cache_bytes", lambda device: 1000)
+    monkeypatch.setattr(sizes, "default_cache_bytes", lambda device: 1000)
     model = loaded("Llama")
     assert started(model) is None
     assert "one at a time" in model.description.note

@@ -56,6 +56,9 @@ def test_flags_are_read_as_quantization() -> None:
         ({"keep_alive": 0}, "keep_alive"),
         ({"max_queue": -1}, "max_queue"),
         ({"threads": 0}, "threads"),
+        ({"gpu_memory_utilization": 0}, "gpu_memory_utilization"),
+        ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization"),
+        ({"tp_plan": "auto"}, "tp_plan"),
         ({"modle": "x"}, "modle"),
     ],
 )

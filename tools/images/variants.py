@@ -84,7 +84,7 @@ class Variant:
 IMAGES = (
     Variant("slim", "3.11", HOSTED),
     Variant("cpu", "3.11", (*HOSTED, "huggingface", "adapters"), absent=CUDA, kept=LOADED_WITH_TORCH),
-    Variant("cuda", "3.12", (*HOSTED, "huggingface", "adapters", "quantization")),
+    Variant("cuda", "3.12", (*HOSTED, "huggingface", "adapters", "gpu", "quantization")),
 )
 BUILD = Variant("build", "3.11", tools=("pip", "setuptools"))
 """The tools that install the rest, and build our own distributions; they stay out of the images."""

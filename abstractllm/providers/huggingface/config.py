@@ -53,6 +53,8 @@ class HuggingFaceConfig(AdmissionConfig):
     """The model's attention, for requests that are answered one at a time; in a batch, flash attention alone counts."""
     cuda_graphs: bool | None = None
     """CUDA graphs of decode steps: where unset, for the models that allow it; True refuses others; False for none."""
+    fused_kernels: bool = True
+    """Kernels of liger-kernel in a batch: on a GPU in half precision, where it is installed and knows the model."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)
@@ -71,6 +73,9 @@ class HuggingFaceConfig(AdmissionConfig):
     """Requests that are answered at a time: 64 on a CPU, 256 on a GPU, if absent; 1 answers them one after another."""
     kv_cache_bytes: Annotated[Bytes, Field(ge=1 << 20)] | None = None
     """Memory for the keys and values of all running requests: 512 MiB on a CPU, 40 % of what is free on a GPU."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of the GPU's memory, all of it, that weights, keys and values, graphs and steps may take together;
+    what is left of it is for keys and values, unless kv_cache_bytes sizes them."""
     prefix_sharing: bool = True
     """Use the keys and values that an earlier request with the same beginning left in the cache; the time until an
     answer begins then tells whether there was such a request."""
@@ -131,11 +136,13 @@ class HuggingFaceConfig(AdmissionConfig):
             device_map=self.device_map,
             attn_implementation=self.attn_implementation,
             cuda_graphs=self.cuda_graphs,
+            fused_kernels=self.fused_kernels,
             trust_remote_code=self.trust_remote_code,
             local_files_only=self.local_files_only,
             threads=threads,
             max_batch_size=self.max_batch_size,
             kv_cache_bytes=self.kv_cache_bytes,
+            gpu_memory_utilization=self.gpu_memory_utilization,
             prefix_sharing=self.prefix_sharing,
         )
 

@@ -250,7 +250,9 @@ class EngineSupervisor(EngineResident):
             case Progress():
                 self._state.progress(message.phase, message.fraction)
             case Loaded():
-                self._state.ready(message, load_seconds=time.monotonic() - began)
+                seconds = time.monotonic() - began
+                logger.info("model %s is loaded in %.1f s on %s: %s", self.name, seconds, message.device, message.note)
+                self._state.ready(message, load_seconds=seconds)
                 self.dispatch()
                 self.reconcile()
             case Batch(messages=messages, counters=counters):

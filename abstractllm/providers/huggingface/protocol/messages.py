@@ -74,11 +74,13 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     device_map: str | dict[str, Any] | None = None
     attn_implementation: str | None = None
     cuda_graphs: bool | None = None
+    fused_kernels: bool = True
     trust_remote_code: bool = False
     local_files_only: bool = False
     threads: int | None = None
     max_batch_size: int | None = None
     kv_cache_bytes: int | None = None
+    gpu_memory_utilization: float | None = None
     prefix_sharing: bool = True
 
 
@@ -225,7 +227,8 @@ class Loaded(Struct, tag=True, frozen=True, kw_only=True):
     longest: int = 0
     """Tokens of prompt and answer that one request may have: the window, or less where the cache holds less."""
     note: str = ""
-    """A change of the weights' precision, and the reason why requests are answered one at a time, if they are."""
+    """A change of the weights' precision; what a batch on a GPU runs with, or the reason why requests are answered one
+    at a time."""
 
 
 class Failed(Struct, tag=True, frozen=True):

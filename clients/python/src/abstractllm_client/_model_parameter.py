@@ -40,6 +40,8 @@ class ModelParameter(StrEnum):
     EXTRA_HEADERS = "extra_headers"
     EXTRA_QUERY = "extra_query"
     FAILURE_THRESHOLD = "failure_threshold"
+    FUSED_KERNELS = "fused_kernels"
+    GPU_MEMORY_UTILIZATION = "gpu_memory_utilization"
     HEARTBEAT_TIMEOUT = "heartbeat_timeout"
     KEEP_ALIVE = "keep_alive"
     KV_CACHE_BYTES = "kv_cache_bytes"

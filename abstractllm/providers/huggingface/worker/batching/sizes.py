@@ -13,7 +13,12 @@ from transformers.generation.continuous_batching.utils import find_head_dim, fin
 
 from abstractllm.errors import ConfigurationError
 from abstractllm.providers.huggingface.machine import memory_left
-from abstractllm.providers.huggingface.protocol.messages import CPU_BATCH_SIZE, CPU_CACHE_BYTES, GPU_BATCH_SIZE
+from abstractllm.providers.huggingface.protocol.messages import (
+    CPU_BATCH_SIZE,
+    CPU_CACHE_BYTES,
+    GPU_BATCH_SIZE,
+    Load,
+)
 from abstractllm.providers.huggingface.worker.batching.attention import IN_PLACE_ATTENTION, is_flash
 from abstractllm.providers.huggingface.worker.batching.scheduling import SCHEDULER
 
@@ -21,6 +26,7 @@ __all__ = [
     "DEFAULT_BATCH_SIZE",
     "batching_config",
     "captures_decode",
+    "configured_cache_bytes",
     "default_cache_bytes",
     "free_bytes",
     "most_graph_bytes",
@@ -94,6 +100,41 @@ def default_cache_bytes(device: torch.device) -> int:
     return min(CPU_CACHE_BYTES, int(free_bytes(device) * _CPU_CACHE_SHARE))
 
 
+def configured_cache_bytes(model: Any, settings: Load, max_batch_size: int, *, attention: str) -> int:
+    """Returns the memory for the cache, in bytes.
+
+    Args:
+        model: A transformers model.
+        settings: The settings of the engine.
+        max_batch_size: The most requests in a batch.
+        attention: The name of the attention implementation.
+
+    Raises:
+        ConfigurationError: If the configured share of a GPU leaves too little; the message names all parts.
+    """
+    if settings.kv_cache_bytes:
+        return settings.kv_cache_bytes
+    if not settings.gpu_memory_utilization:
+        return default_cache_bytes(model.device)
+    held, free = reserved_bytes(model.device), free_bytes(model.device)
+    _, total = torch.cuda.mem_get_info(model.device)
+    allowed = int(total * settings.gpu_memory_utilization)
+    kept = _step_bytes(model, max_batch_size)
+    if settings.cuda_graphs is not False and captures_decode(attention):
+        kept += most_graph_bytes(model.device)
+    left, least = min(allowed - held, free) - kept, _least_cache_bytes(model, attention)
+    if left < least:
+        raise ConfigurationError(
+            f"gpu_memory_utilization: {settings.gpu_memory_utilization:g} of the {total} bytes of {model.device} are "
+            f"{allowed}. The weights take {held}, and {kept} are kept for steps and CUDA graphs; with {free} free, "
+            f"nothing is left for keys and values, which need at least {least}",
+            field="gpu_memory_utilization",
+            limit=held + kept + least,
+            requested=allowed,
+        )
+    return left
+
+
 def batching_config(
     model: Any, max_batch_size: int, cache_bytes: int, *, window: int, attention: str, cuda_graphs: bool
 ) -> ContinuousBatchingConfig:
@@ -113,10 +154,9 @@ def batching_config(
         ValueError: If transformers cannot batch the model.
     """
     on_gpu = model.device.type == "cuda"
-    page = _FLASH_PAGE if is_flash(attention) else _PAGE
+    page = _page(attention)
     block_bytes, sector_bytes = _unit_bytes(model, page)
-    least = (_LEAST_SECTORS + _PADDING_SECTORS) * sector_bytes
-    if cache_bytes < least:
+    if cache_bytes < (least := _least_cache_bytes(model, attention)):
         raise ConfigurationError(
             f"kv_cache_bytes: {cache_bytes} bytes are too few for the keys and values of this model, "
             f"which need at least {least}",
@@ -148,6 +188,29 @@ def batching_config(
         use_cuda_graph=(False, cuda_graphs and captures_decode(attention)),
         scheduler_type=SCHEDULER,
     )
+
+
+def _page(attention: str) -> int:
+    return _FLASH_PAGE if is_flash(attention) else _PAGE
+
+
+def _least_cache_bytes(model: Any, attention: str) -> int:
+    """Returns the bytes of the smallest cache."""
+    _, sector_bytes = _unit_bytes(model, _page(attention))
+    return (_LEAST_SECTORS + _PADDING_SECTORS) * sector_bytes
+
+
+def _step_bytes(model: Any, max_batch_size: int) -> int:
+    """Returns the bytes that a step takes beside weights and cache, generously.
+
+    They are the numbers of one layer for each new token, and for each request its logits: in the model's precision, in
+    float32, kept, and what the sampler makes of them.
+    """
+    config = model.config.get_text_config(decoder=True)
+    hidden = config.hidden_size
+    wide = max(getattr(config, "intermediate_size", None) or 0, 4 * hidden)
+    tokens = max(max_batch_size, _BATCH_TOKENS["cuda"])
+    return int(tokens * (8 * hidden + 3 * wide) * model.dtype.itemsize + max_batch_size * config.vocab_size * 16)
 
 
 def _unit_bytes(model: Any, page: int) -> tuple[int, int]:
