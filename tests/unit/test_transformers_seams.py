@@ -24,6 +24,7 @@ from transformers.generation.continuous_batching.continuous_api import (
 )
 from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingIOs
 from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens
+from transformers.generation.continuous_batching.offloading_manager import OffloadingManager
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState, RequestStatus
 from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads, stream_context
 from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
@@ -101,6 +102,25 @@ def test_the_runner_samples_in_one_method_and_computes_in_another():
     assert "self.output_ids[0, : self.num_request_in_batch]" in inspect.getsource(ContinuousBatchingIOs)
     assert "compute_stream" in inspect.getsource(ContinuousBatchingIOs.__init__)
     assert parameters(stream_context) == ["stream"]
+
+
+def test_a_step_has_parts_that_can_be_put_in_another_order():
+    loop = inspect.getsource(ContinuousBatchingManager._generation_loop_body)
+    parts = ("batch_processor.prepare_next_batch()", "self._generation_step()", "batch_processor.update_batch()")
+    assert sorted(parts, key=loop.index) == list(parts)
+    assert parameters(ContinuousBatchProcessor.prepare_next_batch) == ["self"]
+    assert parameters(ContinuousBatchProcessor.update_batch) == ["self"]
+    step = inspect.getsource(ContinuousBatchProcessor._generation_step)
+    assert "self.inputs_and_outputs.retrieve_device_outputs()" in step
+    update = inspect.getsource(ContinuousBatchProcessor.update_batch)
+    assert "requests_in_batch, new_tokens, logprobs = self.inputs_and_outputs.prepare_batch_update()" in update
+    assert "if future_state.has_new_token:" in update
+    # One that lost its place to others in flight is told from one that goes on.
+    source = inspect.getsource(OffloadingManager.offload_requests)
+    assert "_status = RequestStatus.FINISHED" in source
+    assert "_status = RequestStatus.PENDING" in source
+    assert "self.input_ids = " in inspect.getsource(ContinuousBatchingIOs._setup_static_tensors)
+    assert "self.compute_stream" in inspect.getsource(ContinuousBatchingIOs.__init__)
 
 
 def test_a_step_can_be_taken_back_and_a_request_wiped_out_of_the_cache():

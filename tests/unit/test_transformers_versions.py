@@ -18,6 +18,7 @@ TESTS = (
     "test_batching.py",
     "test_paged_decode.py",
     "test_sampler.py",
+    "test_step_pipeline.py",
     "test_transformers_seams.py",
 )
 KERNEL = "tests/unit/test_paged_decode.py::test_each_new_token_attends_to_its_sequence_and_is_put_into_the_cache"
