@@ -61,6 +61,7 @@ class ConfigValues(ParameterValues, total=False):
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3"]
     cuda_graphs: bool
     fused_kernels: bool
+    overlap_steps: bool
     trust_remote_code: bool
     local_files_only: bool
     heartbeat_timeout: float

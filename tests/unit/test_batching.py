@@ -44,7 +44,7 @@ class Harness:
         max_batch_size: int = 32,
         cache_bytes: int = 64 * MEBIBYTE,
         prefix_sharing: bool = True,
-        overlaps: bool | None = None,
+        overlaps: bool = False,
     ) -> None:
         self.loaded = loaded
         self.texts: dict[int, str] = {}

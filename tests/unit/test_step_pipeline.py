@@ -4,11 +4,14 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from abstractllm.providers.huggingface.worker.batching import row_settings, sampler
+from abstractllm.providers.huggingface.protocol.messages import Load
+from abstractllm.providers.huggingface.worker.batching import row_settings, sampler, start
 from abstractllm.providers.huggingface.worker.batching.sampler import BatchSampler, SampledStep
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
 from abstractllm.providers.huggingface.worker.model import LoadedModel
@@ -215,3 +218,23 @@ def test_an_overflow_in_flight_fails_one_request(loaded: LoadedModel) -> None:
         assert "the model's logits are not finite" in harness.failure(bad).message
         assert (harness.answer(*first), harness.answer(*last)) == (wanted, wanted)
         wait_until(harness.is_empty)
+
+
+def test_a_model_that_fails_with_overlapping_steps_is_tried_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[bool, bool]] = []
+
+    def start_with(trial: Any, name: str, kernels: Any, *, overlaps: bool) -> tuple[Any, str]:
+        tried.append((kernels is not None, overlaps))
+        return (None, "wrong") if overlaps else (object(), "")
+
+    monkeypatch.setattr(start._Trial, "start_with", start_with)
+    kernels = SimpleNamespace(left_out="")
+    model = SimpleNamespace(device=torch.device("cuda"))
+    loaded: Any = SimpleNamespace(model=model)
+    for overlap_steps, expected in ((True, [(True, True), (False, True), (False, False)]), (False, [(True, False)])):
+        tried.clear()
+        settings = Load(model="", is_directory=True, cache_dir="", overlap_steps=overlap_steps)
+        ignored: Any = None
+        trial = start._Trial(loaded, settings, (), ignored, ignored, kernels)
+        assert trial.start_fastest("any")[0] is not None
+        assert tried == expected

@@ -55,6 +55,8 @@ class HuggingFaceConfig(AdmissionConfig):
     """CUDA graphs of decode steps: where unset, for the models that allow it; True refuses others; False for none."""
     fused_kernels: bool = True
     """Kernels of liger-kernel in a batch: on a GPU in half precision, where it is installed and knows the model."""
+    overlap_steps: bool = True
+    """Begin the next step of a batch while the tokens of the one before are being taken: on a GPU."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     local_files_only: bool = Field(default_factory=lambda: os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE)
@@ -137,6 +139,7 @@ class HuggingFaceConfig(AdmissionConfig):
             attn_implementation=self.attn_implementation,
             cuda_graphs=self.cuda_graphs,
             fused_kernels=self.fused_kernels,
+            overlap_steps=self.overlap_steps,
             trust_remote_code=self.trust_remote_code,
             local_files_only=self.local_files_only,
             threads=threads,

@@ -75,6 +75,7 @@ class Load(Struct, tag=True, frozen=True, kw_only=True):
     attn_implementation: str | None = None
     cuda_graphs: bool | None = None
     fused_kernels: bool = True
+    overlap_steps: bool = True
     trust_remote_code: bool = False
     local_files_only: bool = False
     threads: int | None = None

@@ -60,6 +60,7 @@ class ModelParameter(StrEnum):
     MAX_TOKENS_PARAMETER = "max_tokens_parameter"
     MODELS = "models"
     ORGANIZATION = "organization"
+    OVERLAP_STEPS = "overlap_steps"
     PARAMETERS = "parameters"
     PREFIX_SHARING = "prefix_sharing"
     PROJECT = "project"

@@ -49,7 +49,7 @@ class BatchEngine:
         cache_bytes: Memory for the keys and values of all requests together.
         attention_name: The attention implementation that the model is switched to.
         cuda_graphs: Whether decode steps are captured in CUDA graphs, where they can be.
-        overlaps: Whether a step begins before the tokens of the one before are known; None for where it saves time.
+        overlaps: Whether a step begins before the tokens of the one before are known.
         prefix_sharing: Whether a request may use the keys and values of an earlier one with the same beginning.
         send: Called with the messages of each step, in the loop's thread; must not wait.
         end: Called with each request that is over, in the loop's thread.
@@ -71,7 +71,7 @@ class BatchEngine:
         crash: Callable[[], None],
         attention_name: str = attention.PAGED_ATTENTION,
         cuda_graphs: bool = True,
-        overlaps: bool | None = None,
+        overlaps: bool = False,
     ) -> None:
         self._loaded = loaded
         self._send = send
@@ -101,8 +101,8 @@ class BatchEngine:
             cuda_graphs=cuda_graphs,
         )
         config.allow_block_sharing = prefix_sharing
-        if overlaps is None:
-            overlaps = loaded.model.device.type != "cpu"  # a CPU would only take each token later
+        self.overlaps = overlaps
+        """Whether a step begins before the tokens of the one before are known."""
         self._manager = _Manager(loaded, config, attention_name, overlaps, self._after_step, lambda: self.crash())
         self._manager.warmup()
         self.max_request_tokens = min(window, infer_max_single_request_tokens(self._manager.cache))

@@ -140,7 +140,8 @@ def _summary(
         return ""
     faster = ", ".join(f"not {name}: {reason}" for name, reason in excluded.items() if name != PAGED_ATTENTION)
     graphs = engine.graph_sizes or "no CUDA graphs"
-    return f"attention {attention_name}{faster and f' ({faster})'}; {kernels}; {graphs}"
+    order = "steps overlap" if engine.overlaps else "steps do not overlap"
+    return f"attention {attention_name}{faster and f' ({faster})'}; {kernels}; {graphs}; {order}"
 
 
 @dataclass(frozen=True)
@@ -156,18 +157,22 @@ class _Trial:
     kernels: FusedKernels
 
     def start_fastest(self, attention_name: str) -> tuple[BatchEngine | None, str]:
-        """Starts the loop with fused kernels, if they can be used, and if that fails without; see `start_with`."""
-        failure = ""
-        if not self.kernels.left_out:
-            engine, failure = self.start_with(attention_name, self.kernels)
+        """Starts the loop with all that makes it fast; if that fails, without fused kernels, then without overlap."""
+        kernels = None if self.kernels.left_out else self.kernels
+        overlaps = self.settings.overlap_steps and self.loaded.model.device.type != "cpu"
+        engine, reason = self.start_with(attention_name, kernels, overlaps=overlaps)
+        if engine is None and kernels is not None:
+            failure, kernels = reason, None
+            engine, reason = self.start_with(attention_name, kernels, overlaps=overlaps)
             if engine is not None:
-                return engine, ""
-        engine, reason = self.start_with(attention_name, None)
-        if engine is not None and failure:
-            self.kernels.left_out = failure
+                self.kernels.left_out = failure
+        if engine is None and overlaps:
+            engine, reason = self.start_with(attention_name, kernels, overlaps=False)
         return engine, reason
 
-    def start_with(self, attention_name: str, kernels: FusedKernels | None) -> tuple[BatchEngine | None, str]:
+    def start_with(
+        self, attention_name: str, kernels: FusedKernels | None, *, overlaps: bool
+    ) -> tuple[BatchEngine | None, str]:
         """Starts the loop with one attention implementation and checks its answers.
 
         Returns the loop; or None and the reason, in which case the model has its own attention and operations again.
@@ -187,6 +192,7 @@ class _Trial:
                 prefix_sharing=settings.prefix_sharing,
                 attention_name=attention_name,
                 cuda_graphs=settings.cuda_graphs is not False,
+                overlaps=overlaps,
                 send=self.send,
                 end=self.end,
                 crash=broken.set,
