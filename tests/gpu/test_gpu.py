@@ -22,8 +22,8 @@ from abstractllm import create_llm
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.protocol.messages import Conversation, Generate, Load, Sampling
 from abstractllm.providers.huggingface.worker.batching import attention
-from abstractllm.providers.huggingface.worker.batching.sampler import sample
-from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
+from abstractllm.providers.huggingface.worker.batching.sampler import BatchSampler, sample
+from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
 from abstractllm.providers.huggingface.worker.batching.start import start
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import EngineRequest
@@ -118,6 +118,19 @@ def test_captured_answers_are_those_of_the_plain_loop(device: torch.device, name
     assert_same_but_for_near_ties(loaded, batched(loaded, cuda_graphs=True), wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cuda_graphs", [None, False], ids=["captured", "plain"])
+def test_answers_of_steps_that_overlap_are_those_of_steps_that_do_not(
+    device: torch.device, dtype: torch.dtype, cuda_graphs: bool | None
+) -> None:
+    loaded = large("Llama", device, dtype)
+    wanted = batched(loaded, cuda_graphs=cuda_graphs, overlap_steps=False)
+    for _ in range(3):
+        answers = batched(loaded, cuda_graphs=cuda_graphs)
+        assert "steps overlap" in loaded.description.note or device.type == "cpu"
+        assert_same_but_for_near_ties(loaded, answers, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("shape", [*decode_case.SHAPES, (32, 8, 128)], ids=str)
 def test_the_pages_are_read_in_place(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> None:
@@ -161,6 +174,39 @@ def test_the_sampler_takes_on_the_device_the_tokens_that_it_takes_on_a_cpu(devic
     pairs = zip(sample(logits.clone(), states()), sample(logits.to(device), states()), strict=True)
     # Sums in another order may move an edge between two tokens onto the other side of a random number.
     assert sum(ours != theirs for ours, theirs in pairs) <= 5
+
+
+def test_step_after_step_the_sampler_changes_logits_on_the_device_as_on_a_cpu(device: torch.device) -> None:
+    wishes: list[dict[str, Any]] = [
+        {"repetition_penalty": 1.3, "top_k": 20},
+        {"presence_penalty": 0.5, "frequency_penalty": 0.25, "logit_bias": {7: 3.0, 11: -2.0}},
+        {"logit_bias": {3: 5.0}, "temperature": 0.0},
+        {"temperature": 0.0},
+        {"top_p": 0.9, "repetition_penalty": 1.1},
+    ]
+
+    def states() -> list[SamplingState]:
+        made = []
+        for index in range(60):
+            settings = SamplingSettings(**wishes[index % len(wishes)])
+            counts = TokenCounts(range(index, index + 50)) if settings.has_penalties else None
+            made.append(SamplingState(settings, seed=index, counts=counts, top_logprobs=3 if index % 2 else None))
+        return made
+
+    batches = [(states(), torch.device("cpu"), BatchSampler()), (states(), device, BatchSampler())]
+    generator = torch.Generator().manual_seed(1)
+    different = 0
+    for step in range(40):
+        logits = torch.randn(60, 500, generator=generator) * 3
+        if step == 20:  # some requests have ended
+            batches = [(kept[::2], place, sampler) for kept, place, sampler in batches]
+        rows = logits[::2] if step >= 20 else logits
+        ours, theirs = (sampler.sample(rows.clone().to(place), kept).take() for kept, place, sampler in batches)
+        different += sum(one != other for one, other in zip(ours, theirs, strict=True))
+        for one, other in zip(batches[0][0], batches[1][0], strict=True):
+            assert (one.logprobs is None) == (other.logprobs is None)
+            assert one.error is other.error is None
+    assert different <= 60  # one that differs has another history from then on
 
 
 def test_cancelled_requests_leave_the_device_idle(device: torch.device) -> None:

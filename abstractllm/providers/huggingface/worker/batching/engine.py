@@ -101,7 +101,8 @@ class BatchEngine:
             cuda_graphs=cuda_graphs,
         )
         config.allow_block_sharing = prefix_sharing
-        self.overlaps = overlaps
+        # For flash attention's packages transformers itself prepares a step, over the inputs of the one that runs.
+        self.overlaps = overlaps = overlaps and not attention.is_flash(attention_name)
         """Whether a step begins before the tokens of the one before are known."""
         self._manager = _Manager(loaded, config, attention_name, overlaps, self._after_step, lambda: self.crash())
         self._manager.warmup()
