@@ -15,7 +15,7 @@ PYTHON_VERSION ?= 3.12
 BIN := .venv/bin
 PINS := constraints.txt pyproject.toml clients/python/pyproject.toml tools/setup_environment.sh
 
-.PHONY: help run serve demo test abuse soak interop packages gpu-bundle check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks release
+.PHONY: help run serve demo test abuse soak interop packages gpu-bundle test-torch check lint charts types contracts generate checkgenerate bench docs image bump image-rehearsal locks checklocks release
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ generate: .venv/.installed ## Write everything that follows from proto/ or a tab
 
 checkgenerate: .venv/.installed ## Fail where anything of that differs from what it follows from
 	$(BIN)/python -m tools.generate --check
+
+test-torch: .venv/.installed ## Run the batch loop's tests with the lowest PyTorch that is allowed, on a CPU (a download of 600 MB)
+	@$(BIN)/python -m tools.lowest_torch
 
 bench: .venv/.installed ## Measure everything in under 30 minutes and write docs/benchmarks.md (PARTS=server,engine: these alone)
 	@$(BIN)/python -m benchmarks --parts "$(PARTS)"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,11 +25,8 @@ import torch
 
 from benchmarks.gpu.engine import measure, memory_in_use
 from benchmarks.gpu.report import show
-from benchmarks.gpu.scenarios import SHAPES, Scenario, scenarios
+from benchmarks.gpu.scenarios import SHAPES, VARIANTS, Scenario, Variant, scenarios
 from benchmarks.gpu.serving import measure_server
-
-_GRAPHS = {"default": None, "with": True, "without": False}
-"""The values of the key `cuda_graphs`, by their names."""
 
 
 def main() -> None:
@@ -41,7 +39,9 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=128, help="tokens of each answer")
     parser.add_argument("--softcap", choices=("none", *SHAPES), default="gemma-2-2b", help="a model with capped scores")
     parser.add_argument("--served", choices=("none", *SHAPES), default="llama-1b", help="the model of the server")
-    parser.add_argument("--graphs", choices=(*_GRAPHS, "all"), default="default", help="the key cuda_graphs")
+    parser.add_argument(
+        "--compare", action=argparse.BooleanOptionalAction, default=True, help="try the engine without each part, too"
+    )
     parser.add_argument("--seconds", type=float, default=900, help="begin nothing after this time")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
@@ -49,21 +49,26 @@ def main() -> None:
         parser.error("there is no CUDA device; --device cpu tries the benchmark itself")
     figures = _Figures(arguments)
     counts = [int(count) for count in arguments.requests.split(",")]
-    graphs = list(_GRAPHS.values()) if arguments.graphs == "all" else [_GRAPHS[arguments.graphs]]
     runs = scenarios(arguments.shape, counts, arguments.prompt, arguments.new)
-    for cuda_graphs in graphs if arguments.device == "cuda" else [None]:
-        figures.take_all("engine", partial(_engine, arguments, arguments.shape, cuda_graphs, runs))
+    compared = [
+        run for run in runs if run.requests in (1, 64) and run.prompt == arguments.prompt and run.name == "greedy"
+    ]
+    default, *others = VARIANTS.values()
+    figures.take_all("engine", partial(_engine, arguments, arguments.shape, default, runs))
+    for variant in others if arguments.compare else ():
+        figures.take_all("engine", partial(_engine, arguments, arguments.shape, variant, compared or runs[:1]))
     if arguments.softcap != "none":
         capped = [Scenario(min(64, max(counts)), arguments.prompt, 32, profiled=True)]
-        figures.take_all("engine", partial(_engine, arguments, arguments.softcap, None, capped))
+        figures.take_all("engine", partial(_engine, arguments, arguments.softcap, default, capped))
     if arguments.served != "none":
         short = scenarios("llama-1b", [count for count in counts if count >= 64] or counts, 128, arguments.new)
-        figures.take_all("engine", partial(_engine, arguments, arguments.served, None, short))
+        figures.take_all("engine", partial(_engine, arguments, arguments.served, default, short))
         clients = [run.requests for run in short]
         served = arguments.served, arguments.device, clients, 128, arguments.new
         figures.take_all("server", partial(measure_server, *served))
     figures.add("memory", {"bytes_before": figures.before, "bytes_after": memory_in_use(arguments.device)})
     show(figures.taken)
+    sys.exit(1 if figures.taken["failures"] else 0)
 
 
 class _Figures:
@@ -93,6 +98,8 @@ class _Figures:
             for figures in measuring():
                 print(json.dumps(figures), flush=True)
                 self.add(part, figures)
+                if figures.get("captures"):
+                    self.add("failures", f"{part}: {figures['captures']} graphs were captured while serving")
         except SystemExit as error:
             print(error, flush=True)
             self.add("failures", f"{part}: {error}")
@@ -109,13 +116,13 @@ class _Figures:
 
 
 def _engine(
-    arguments: argparse.Namespace, shape: str, cuda_graphs: bool | None, runs: list[Scenario]
+    arguments: argparse.Namespace, shape: str, variant: Variant, runs: list[Scenario]
 ) -> Iterator[dict[str, Any]]:
     """Yields the figures of the engine, which runs in a process of its own."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     cancelled = max(run.requests for run in runs)
-    process = context.Process(target=measure, args=(shape, arguments.device, cuda_graphs, runs, cancelled, sender))
+    process = context.Process(target=measure, args=(shape, arguments.device, variant, runs, cancelled, sender))
     process.start()
     sender.close()
     try:

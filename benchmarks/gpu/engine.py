@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -14,7 +15,7 @@ import psutil
 import torch
 
 from benchmarks.gpu.profile import Profile
-from benchmarks.gpu.scenarios import SHAPES, Scenario
+from benchmarks.gpu.scenarios import SHAPES, Scenario, Variant
 from benchmarks.serving.model import word_tokenizer
 
 __all__ = ["measure", "memory_in_use"]
@@ -26,33 +27,34 @@ _PATIENCE_SECONDS = 300
 
 
 def measure(
-    shape: str, device: str, cuda_graphs: bool | None, runs: Sequence[Scenario], cancelled: int, pipe: Connection
+    shape: str, device: str, variant: Variant, runs: Sequence[Scenario], cancelled: int, pipe: Connection
 ) -> None:
     """Loads a model and sends the figures of each run as soon as they are known.
 
     Args:
         shape: The name of the model's shape.
         device: `cuda` or `cpu`.
-        cuda_graphs: The key of the configuration.
+        variant: What the engine runs with.
         runs: What is run.
         cancelled: The number of requests that are cancelled at the end.
         pipe: Takes one dict for each run, the first about the engine; the process ends after the last.
     """
-    from abstractllm.providers.huggingface.worker.batching.start import start
-
+    start: Any = import_module("abstractllm.providers.huggingface.worker.batching.start")
+    if variant.attention:
+        start.candidates = lambda *_: [variant.attention]
     bandwidth = _bandwidth(device)
     began = time.perf_counter()
-    loaded, settings = _random_model(shape, device, max(run.requests for run in runs), cuda_graphs)
+    loaded, settings = _random_model(shape, device, max(run.requests for run in runs), variant)
     load_seconds, began = time.perf_counter() - began, time.perf_counter()
     watch = _Watch()
-    engine = start(loaded, settings, send=watch.take, end=lambda request: None, crash=watch.crash)
+    engine = start.start(loaded, settings, send=watch.take, end=lambda request: None, crash=watch.crash)
     if engine is None:
         raise SystemExit(loaded.description.note)
     captures = _count_captures(engine)
     pipe.send(
         {
             "shape": shape,
-            "cuda_graphs": cuda_graphs,
+            "variant": variant.name,
             "attention": loaded.model.config._attn_implementation,
             "note": loaded.description.note,
             "bandwidth_bytes_per_second": bandwidth,
@@ -72,7 +74,7 @@ def measure(
             limit = run.requests * bandwidth / _step_bytes(loaded, run)
             figures: dict[str, Any] = {
                 "shape": shape,
-                "cuda_graphs": cuda_graphs,
+                "variant": variant.name,
                 "requests": run.requests,
                 "prompt": run.prompt,
                 "sampling": run.name,
@@ -88,12 +90,12 @@ def measure(
                 figures["profile"] = profile.figures
             pipe.send(figures)
         cancelling = watch.cancel(engine, Scenario(cancelled, runs[0].prompt, 4096))
-        pipe.send({"shape": shape, "cuda_graphs": cuda_graphs, "cancel_to_idle_seconds": cancelling})
+        pipe.send({"shape": shape, "variant": variant.name, "cancel_to_idle_seconds": cancelling})
     finally:
         engine.stop()
 
 
-def _random_model(shape: str, device: str, max_batch_size: int, cuda_graphs: bool | None) -> tuple[Any, Any]:
+def _random_model(shape: str, device: str, max_batch_size: int, variant: Variant) -> tuple[Any, Any]:
     """Returns a model of the wanted shape in bfloat16, whose tokens are words, and the settings of its engine."""
     import transformers
 
@@ -103,7 +105,7 @@ def _random_model(shape: str, device: str, max_batch_size: int, cuda_graphs: boo
     options = SHAPES[shape].options
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
     configuration = getattr(transformers, SHAPES[shape].config)(**options, **ends)
-    settings = HuggingFaceConfig.parse({"max_batch_size": max_batch_size, "cuda_graphs": cuda_graphs}).load_settings()
+    settings = HuggingFaceConfig.parse({"max_batch_size": max_batch_size, **variant.keys}).load_settings()
     with torch.device(device):
         model = transformers.AutoModelForCausalLM.from_config(configuration, dtype=torch.bfloat16).eval()
     # Words of which each is a token, so that text, pieces and messages are made of every token.

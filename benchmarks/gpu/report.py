@@ -6,18 +6,14 @@ from typing import Any
 
 __all__ = ["show"]
 
-_GRAPHS = {None: "graphs by default", True: "everything in graphs", False: "no graphs"}
-"""The key `cuda_graphs` in words."""
-
 
 def show(figures: dict[str, Any]) -> None:
     """Prints all tables."""
     print(f"\n{figures['device']}, torch {figures['torch']}")
     for entry in figures["engine"]:
-        graphs = _GRAPHS[entry["cuda_graphs"]]
         if "attention" in entry:
             print(
-                f"\n{entry['shape']}, {graphs}, {entry['attention']}: weights "
+                f"\n{entry['shape']}, {entry['variant']} ({entry['note'] or entry['attention']}): weights "
                 f"{entry['weight_bytes'] / 1e9:.2f} GB, cache {entry['cache_bytes'] / 1e9:.2f} GB, bandwidth "
                 f"{entry['bandwidth_bytes_per_second'] / 1e9:.0f} GB/s, started in {entry['start_seconds']:.1f} s\n"
             )
@@ -30,6 +26,7 @@ def show(figures: dict[str, Any]) -> None:
                 f"| {entry['requests']} | {entry['prompt']} | {entry['sampling']} | {entry['tokens_per_second']:.0f} | "
                 f"{entry['step_ms']:.1f} | {entry['roofline']:.0f} | {entry['share']:.0%} | {entry['captures']} |"
             )
+    _show_variants([entry for entry in figures["engine"] if "step_ms" in entry])
     _show_profiles([entry for entry in figures["engine"] if "profile" in entry])
     if figures["server"]:
         print("\n| served model | clients | tokens/s | first token, ms | step, ms |\n|---|---|---|---|---|")
@@ -44,18 +41,36 @@ def show(figures: dict[str, Any]) -> None:
         print(f"failed: {failure}")
 
 
+def _show_variants(entries: list[dict[str, Any]]) -> None:
+    """Prints the runs that were made with and without what makes the engine fast."""
+    by_run: dict[Any, dict[str, float]] = {}
+    for entry in entries:
+        run = tuple(entry[part] for part in ("shape", "requests", "prompt", "sampling"))
+        by_run.setdefault(run, {})[entry["variant"]] = entry["step_ms"]
+    compared = {run: steps for run, steps in by_run.items() if len(steps) > 1 and "default" in steps}
+    if compared:
+        print("\n| model | requests | engine | step, ms | of the default's |\n|---|---|---|---|---|")
+    for (shape, requests, _, _), steps in compared.items():
+        for variant, step in steps.items():
+            print(f"| {shape} | {requests} | {variant} | {step:.1f} | {step / steps['default']:.2f} |")
+
+
 def _show_profiles(entries: list[dict[str, Any]]) -> None:
     if not entries:
         return
     print("\nA decode step in milliseconds: the host's parts, and the device.\n")
     print(
-        "| model | graphs | requests | sampling | step | prepare | forward | sample | wait | update | busy | kernels |"
+        "| model | engine | requests | sampling | step | prepare | forward | sample | wait | update "
+        "| host | busy | idle | kernels |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     for entry in entries:
         parts = entry["profile"]
         values = [f"{parts[part]:.1f}" for part in ("step", "prepare", "forward", "sample", "wait", "update")]
-        values += [f"{parts['busy']:.1f}", f"{parts['kernels']:.0f}"] if "busy" in parts else ["", ""]
-        graphs = _GRAPHS[entry["cuda_graphs"]]
-        columns = [entry["shape"], graphs, str(entry["requests"]), entry["sampling"], *values]
+        values.append(f"{sum(parts[part] for part in ('prepare', 'forward', 'sample', 'update')):.1f}")
+        on_device = (
+            [f"{parts['busy']:.1f}", f"{parts['idle']:.1f}", f"{parts['kernels']:.0f}"] if "busy" in parts else []
+        )
+        values += on_device or [""] * 3
+        columns = [entry["shape"], entry["variant"], str(entry["requests"]), entry["sampling"], *values]
         print(f"| {' | '.join(columns)} |")

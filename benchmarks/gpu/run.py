@@ -25,9 +25,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("figures"), help="the folder of the figures")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument(
-        "--test-seconds", type=float, default=200, help="the longest time of the tests; 0 leaves them out"
+        "--test-seconds", type=float, default=180, help="the longest time of the tests; 0 leaves them out"
     )
-    parser.add_argument("--seconds", type=float, default=240, help="no measurement begins after this time")
+    parser.add_argument("--seconds", type=float, default=260, help="no measurement begins after this time")
     parser.add_argument("benchmark", nargs="*", help="further arguments of benchmarks.gpu, after --")
     arguments = parser.parse_args()
     output = arguments.output.resolve()

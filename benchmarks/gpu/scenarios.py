@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["GREEDY", "SHAPES", "Scenario", "Shape", "scenarios"]
+__all__ = ["GREEDY", "SHAPES", "VARIANTS", "Scenario", "Shape", "Variant", "scenarios"]
 
 GREEDY: dict[str, Any] = {"temperature": 0.0}
 _QWEN: dict[str, Any] = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
@@ -80,6 +80,28 @@ SHAPES = {
     ),
 }
 """By name; `tiny` tries the benchmark itself on a CPU."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The engine without some of what makes it fast, to measure what that saves."""
+
+    name: str
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Keys of the configuration."""
+    attention: str = ""
+    """The attention, if only one is tried."""
+
+
+_SLOWER: dict[str, Any] = {"cuda_graphs": False, "fused_kernels": False, "overlap_steps": False}
+VARIANTS = {
+    "default": Variant("default"),
+    "no graphs": Variant("no graphs", {"cuda_graphs": False}),
+    "no fused kernels": Variant("no fused kernels", {"fused_kernels": False}),
+    "no overlap": Variant("no overlap", {"overlap_steps": False}),
+    "plain": Variant("plain", _SLOWER, attention="abstractllm_paged"),
+}
+"""By name; `plain` has none of it, and attends by PyTorch's own operations."""
 
 
 @dataclass(frozen=True)

@@ -275,7 +275,7 @@ def model_of(architecture: Architecture, **changes: Any) -> Any:
 
 def packed_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_starts: torch.Tensor, key_starts: torch.Tensor,
-    longest_query: int, longest_key: int, *, scale: float, window_size: tuple[int, int], enable_gqa: bool,
+    longest_query: int, longest_key: int, *, scale: float, window_size: tuple[int, int], enable_gqa: bool = True,
 ) -> torch.Tensor:  # fmt: skip
     """Computes, token by token, the documented result of PyTorch's kernel, which exists on a GPU alone."""
     import torch

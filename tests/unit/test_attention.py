@@ -190,6 +190,8 @@ def test_prompts_are_packed_for_pytorchs_flash_attention(window: int | None, mon
 
 
 def test_pytorch_is_asked_for_shared_heads_only_where_it_has_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "varlen_attn", lambda query, key, value, *, enable_gqa, window_size: query)
+    attention._varlen_options.cache_clear()
     assert attention._varlen_options() == {"enable_gqa": True}
     monkeypatch.setattr(attention, "varlen_attn", lambda query, key, value, *, window_size: query)
     attention._varlen_options.cache_clear()
