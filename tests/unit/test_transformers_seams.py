@@ -198,6 +198,23 @@ def test_the_inputs_of_a_step_are_prepared_by_methods_that_can_be_replaced():
     assert "return (self.num_q_tokens,)" in inspect.getsource(ContinuousBatchingIOs._get_graph_key)
 
 
+def test_the_cache_gives_and_replaces_blocks_in_lists_that_it_keeps():
+    assert parameters(PagedAttentionCache.can_store_request_tokens) == ["self", "state", "request_len", "dry_run"]
+    assert "self.cache.can_store_request_tokens(state, request_len)" in inspect.getsource(
+        scheduler.Scheduler._process_candidates
+    )
+    assert "return self.position_offset" in inspect.getsource(RequestState.current_len)
+    assert "block_table.extend(" in inspect.getsource(FullAttentionCacheAllocator.allocate_cache_to_request)
+    assert parameters(PagedAttentionCache.mark_complete_blocks) == ["self", "state", "complete_blocks"]
+    assert "self.cache.mark_complete_blocks(state, future_state.complete_blocks)" in inspect.getsource(
+        ContinuousBatchProcessor.update_batch
+    )
+    replacing = [name for name, function in vars(CacheAllocator).items() if callable(function)]
+    replacing = [name for name in replacing if "block_table[i] =" in inspect.getsource(getattr(CacheAllocator, name))]
+    assert replacing == ["mark_complete_blocks"]
+    assert "self.block_table.pop(request_id" in inspect.getsource(CacheAllocator.free_blocks)
+
+
 def test_a_scheduler_takes_steps_for_decode_steps_by_the_caches_word():
     source = inspect.getsource(scheduler.Scheduler._process_candidates)
     assert "decode_fast_path = self.cache.max_blocks_per_request > 0" in source

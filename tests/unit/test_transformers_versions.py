@@ -18,6 +18,7 @@ TESTS = (
     "test_batching.py",
     "test_paged_decode.py",
     "test_sampler.py",
+    "test_step_inputs.py",
     "test_step_pipeline.py",
     "test_transformers_seams.py",
 )

@@ -69,6 +69,7 @@ class GroupInputs:
         self._unread_page = allocator.write_trash_index // self._page
         self._head_offsets = torch.arange(self._heads, device=device) * self._page
         self._buffers = GatherBuffers()
+        self._rows_of_requests: dict[str, _Row] = {}
         pages = -(-min(longest, self._window or longest) // self._page)
         is_pinned = device.type == "cuda"
         # One is written while the copy out of the other may still wait for its turn.
@@ -108,13 +109,32 @@ class GroupInputs:
             buffers=self._buffers,
         )
 
+    def has_room(self, request_id: str, length: int) -> bool:
+        """Tells whether a request has pages for so many tokens already."""
+        if self._window is not None:
+            length = min(length, self._window)
+        return length <= len(self._allocator.block_table.get(request_id, ())) * self._page
+
+    def forget(self, request_id: str) -> None:
+        """Reads the pages of a request anew in the next step, since some of them have been replaced by others."""
+        self._rows_of_requests.pop(request_id, None)
+
     def _fill_table(self, sequences: Sequences) -> np.ndarray:
         """Returns `[sequences, pages]`: the pages of each sequence, padded with a page of zeros."""
-        tables = [self._allocator.block_table[id] for id in sequences.ids]
-        table: np.ndarray = self._tables[0].numpy()[: len(tables), : max(map(len, tables))]
-        table[:] = 0
-        for row, blocks in zip(table, tables, strict=True):
-            row[: len(blocks)] = blocks
+        block_table, kept_rows = self._allocator.block_table, self._rows_of_requests
+        if len(kept_rows) > 2 * len(self._tables[0]):
+            self._rows_of_requests = kept_rows = {id: row for id, row in kept_rows.items() if id in block_table}
+        rows = []
+        for id in sequences.ids:
+            blocks, row = block_table[id], kept_rows.get(id)
+            if row is None or row.blocks is not blocks:
+                row = kept_rows[id] = _Row(blocks, self._tables[0].shape[1])
+            if row.count < len(blocks):
+                row.extend()
+            rows.append(row)
+        table: np.ndarray = self._tables[0].numpy()[: len(rows), : max(row.count for row in rows)]
+        for target, row in zip(table, rows, strict=True):
+            target[:] = row.numbers[: len(target)]
         table *= self._pages_of_block
         return table
 
@@ -201,6 +221,29 @@ class GroupInputs:
 
     def _to_device(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+
+class _Row:
+    """The blocks of a request as a row of a table; those that are added later are appended.
+
+    Args:
+        blocks: The allocator's list of them, which it extends.
+        width: The most blocks of a request.
+    """
+
+    __slots__ = ("blocks", "count", "numbers")
+
+    def __init__(self, blocks: list[int], width: int) -> None:
+        self.blocks = blocks
+        self.count = 0
+        """The number of blocks in the row."""
+        self.numbers = np.zeros(width, np.int32)
+        """`[width]`: the blocks, and zeros."""
+
+    def extend(self) -> None:
+        """Appends the blocks that have been added to the list."""
+        self.numbers[self.count : len(self.blocks)] = self.blocks[self.count :]
+        self.count = len(self.blocks)
 
 
 def _running_sums(values: np.ndarray) -> np.ndarray:

@@ -56,21 +56,26 @@ def decode_chunks(
     """
     most_tokens = _CHUNK_BYTES // (2 * head_bytes * heads)
     longest = int(-(-lengths[-1] // page) * page)
-    head_pages = table[:, None, : longest // page] * heads + np.arange(heads, dtype=table.dtype)[:, None]
-    is_padding = torch.from_numpy(np.arange(longest) >= lengths[:, None])
-    masks = torch.zeros(is_padding.shape, dtype=like.dtype).masked_fill_(is_padding, -torch.inf).to(like.device)
+    head_pages = torch.from_numpy(
+        table[:, None, : longest // page] * heads + np.arange(heads, dtype=table.dtype)[:, None]
+    ).to(like.device)
+    rows = np.zeros((len(lengths), longest), np.float32)
+    for row, length in zip(rows, lengths.tolist(), strict=True):
+        row[length:] = -np.inf
+    masks = torch.from_numpy(rows).to(like)
+    page_counts = -(-lengths // page)
     chunks = []
-    for begin, end in _similar(-(-lengths // page) * page, most_tokens):
-        tokens = int(-(-lengths[end - 1] // page) * page)
-        pages = torch.from_numpy(head_pages[begin:end, :, : tokens // page].reshape(-1)).to(like.device)
-        chunks.append(DecodeChunk(begin, end, pages, masks[begin:end, None, None, :tokens]))
+    for begin, end in _similar((page_counts * page).tolist(), most_tokens):
+        pages = int(page_counts[end - 1])
+        mask = masks[begin:end, None, None, : pages * page]
+        chunks.append(DecodeChunk(begin, end, head_pages[begin:end, :, :pages].reshape(-1), mask))
     return chunks
 
 
-def _similar(lengths: Sequence[int] | np.ndarray, most_tokens: int) -> Iterator[tuple[int, int]]:
+def _similar(lengths: Sequence[int], most_tokens: int) -> Iterator[tuple[int, int]]:
     """Yields where runs of lengths begin and end, each of which can be padded to its longest one."""
     begin = total = longest = 0
-    for index, length in enumerate(map(int, lengths)):
+    for index, length in enumerate(lengths):
         longest, total = max(longest, length), total + length
         padded = (index - begin + 1) * longest
         if index > begin and (padded > most_tokens or padded > _MOST_PADDING * total):

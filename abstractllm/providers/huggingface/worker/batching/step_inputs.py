@@ -52,7 +52,26 @@ class StepInputs:
         ]
         self._group_of_layer = {layer: group for group in self._groups for layer in group.layers}
         self._batch.prepare_batch_tensors = self._prepare
+        self._can_store, self._mark_complete_blocks = cache.can_store_request_tokens, cache.mark_complete_blocks
+        cache.can_store_request_tokens, cache.mark_complete_blocks = self._find_room, self._replace_blocks
         cache.update = self._hand_over
+
+    def _find_room(self, state: Any, request_len: int, dry_run: bool = False) -> bool:
+        """Gives a request pages for its next tokens, if it has none and there are some; tells whether it has them now.
+
+        Most requests that decode have them. transformers asks every allocator about every request all the same.
+        """
+        length = state.position_offset + request_len
+        if all(group.has_room(state.request_id, length) for group in self._groups):
+            return True
+        return bool(self._can_store(state, request_len, dry_run))
+
+    def _replace_blocks(self, state: Any, complete_blocks: Any) -> None:
+        """Shares blocks that are full with other requests of the same beginning, which may replace some of them."""
+        self._mark_complete_blocks(state, complete_blocks)
+        if complete_blocks:
+            for group in self._groups:
+                group.forget(state.request_id)
 
     def _hand_over(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, kwargs: dict[str, Any]
