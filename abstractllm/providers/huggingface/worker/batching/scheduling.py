@@ -8,6 +8,7 @@ from typing import Any
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
+from abstractllm.providers.huggingface.worker.batching.prefill_budget import step_tokens
 from abstractllm.providers.huggingface.worker.batching.prefill_order import PrefillOrder
 from abstractllm.providers.huggingface.worker.batching.request_output import RequestOutput
 
@@ -76,12 +77,15 @@ class BatchScheduler(FIFOScheduler):
         self.evictions += state.was_evicted
         super().add_waiting_request(state)
 
-    def _process_candidates(self, candidates: list[Any], *arguments: Any) -> Any:
+    def _process_candidates(self, candidates: list[Any], token_budget: int, *arguments: Any) -> Any:
         """Chooses the requests of the next batch: those that decode first, then prompts in turns by caller."""
         decoding = [state for state in candidates if state.status == RequestStatus.DECODING]
         prompts = [state for state in candidates if state.status != RequestStatus.DECODING]
-        ordered = [*decoding, *self._prefill_order.sort(prompts, decoding)]
-        chosen = super()._process_candidates(ordered, *arguments)
+        prompts = self._prefill_order.sort(prompts, decoding)
+        if self.cache.cache_tensor.device.type == "cpu":
+            lengths = (len(state.remaining_prefill_tokens) for state in prompts)
+            token_budget = step_tokens(token_budget, len(decoding), lengths)
+        chosen = super()._process_candidates([*decoding, *prompts], token_budget, *arguments)
         for future in chosen[0]:
             self._prefill_order.charge(future.state, future.query_length)
         return chosen
