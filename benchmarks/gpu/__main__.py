@@ -48,15 +48,16 @@ def main() -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device; --device cpu tries the benchmark itself")
     figures = _Figures(arguments)
-    counts = [int(count) for count in arguments.requests.split(",")]
+    counts = _counts(arguments)
     runs = scenarios(arguments.shape, counts, arguments.prompt, arguments.new)
+    numbers = {1, 64 if 64 in counts else max(counts)}
     compared = [
-        run for run in runs if run.requests in (1, 64) and run.prompt == arguments.prompt and run.name == "greedy"
+        run for run in runs if run.requests in numbers and run.prompt == arguments.prompt and run.name == "greedy"
     ]
     default, *others = VARIANTS.values()
     figures.take_all("engine", partial(_engine, arguments, arguments.shape, default, runs))
     for variant in others if arguments.compare else ():
-        figures.take_all("engine", partial(_engine, arguments, arguments.shape, variant, compared or runs[:1]))
+        figures.take_all("engine", partial(_engine, arguments, arguments.shape, variant, compared))
     if arguments.softcap != "none":
         capped = [Scenario(min(64, max(counts)), arguments.prompt, 32, profiled=True)]
         figures.take_all("engine", partial(_engine, arguments, arguments.softcap, default, capped))
@@ -115,14 +116,18 @@ class _Figures:
             self._file.write_text(json.dumps(self.taken, indent=2))
 
 
+def _counts(arguments: argparse.Namespace) -> list[int]:
+    return [int(count) for count in arguments.requests.split(",")]
+
+
 def _engine(
     arguments: argparse.Namespace, shape: str, variant: Variant, runs: list[Scenario]
 ) -> Iterator[dict[str, Any]]:
     """Yields the figures of the engine, which runs in a process of its own."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    cancelled = max(run.requests for run in runs)
-    process = context.Process(target=measure, args=(shape, arguments.device, variant, runs, cancelled, sender))
+    slots = max(2, *_counts(arguments))  # one alone is answered without a batch
+    process = context.Process(target=measure, args=(shape, arguments.device, variant, runs, slots, sender))
     process.start()
     sender.close()
     try:

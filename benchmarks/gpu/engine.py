@@ -26,9 +26,7 @@ _COPIES = 10
 _PATIENCE_SECONDS = 300
 
 
-def measure(
-    shape: str, device: str, variant: Variant, runs: Sequence[Scenario], cancelled: int, pipe: Connection
-) -> None:
+def measure(shape: str, device: str, variant: Variant, runs: Sequence[Scenario], slots: int, pipe: Connection) -> None:
     """Loads a model and sends the figures of each run as soon as they are known.
 
     Args:
@@ -36,7 +34,7 @@ def measure(
         device: `cuda` or `cpu`.
         variant: What the engine runs with.
         runs: What is run.
-        cancelled: The number of requests that are cancelled at the end.
+        slots: The most requests in a batch; as many are cancelled at the end.
         pipe: Takes one dict for each run, the first about the engine; the process ends after the last.
     """
     start: Any = import_module("abstractllm.providers.huggingface.worker.batching.start")
@@ -44,7 +42,7 @@ def measure(
         start.candidates = lambda *_: [variant.attention]
     bandwidth = _bandwidth(device)
     began = time.perf_counter()
-    loaded, settings = _random_model(shape, device, max(run.requests for run in runs), variant)
+    loaded, settings = _random_model(shape, device, slots, variant)
     load_seconds, began = time.perf_counter() - began, time.perf_counter()
     watch = _Watch()
     engine = start.start(loaded, settings, send=watch.take, end=lambda request: None, crash=watch.crash)
@@ -89,7 +87,7 @@ def measure(
                     watch.run(engine, run, profile.steps)
                 figures["profile"] = profile.figures
             pipe.send(figures)
-        cancelling = watch.cancel(engine, Scenario(cancelled, runs[0].prompt, 4096))
+        cancelling = watch.cancel(engine, Scenario(slots, runs[0].prompt, 4096))
         pipe.send({"shape": shape, "variant": variant.name, "cancel_to_idle_seconds": cancelling})
     finally:
         engine.stop()

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 import torch
@@ -22,6 +24,7 @@ from abstractllm import create_llm
 from abstractllm.providers.huggingface import HuggingFaceProvider
 from abstractllm.providers.huggingface.protocol.messages import Conversation, Generate, Load, Sampling
 from abstractllm.providers.huggingface.worker.batching import attention
+from abstractllm.providers.huggingface.worker.batching.fused_kernels import FusedKernels
 from abstractllm.providers.huggingface.worker.batching.sampler import BatchSampler, sample
 from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState, TokenCounts
 from abstractllm.providers.huggingface.worker.batching.start import start
@@ -39,6 +42,31 @@ PROMPTS = [list(range(2, 2 + length)) for length in (1, 9, 40, 100, 150, 200)]
 NEAR_TIE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.02}
 """The most that two tokens' logits may lie apart, as a share of their spread, for rounding to decide between them."""
 LARGER = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "initializer_range": 0.06}
+
+
+APPLIED: list[FusedKernels] = []
+"""Kernels that a test has put into its model, and into transformers' own functions."""
+
+
+class RecordedKernels(FusedKernels):
+    """Fused kernels that are taken out again."""
+
+    def apply(self) -> None:
+        APPLIED.append(self)
+        super().apply()
+
+
+def take_out_kernels() -> None:
+    while APPLIED:
+        APPLIED.pop().undo()
+
+
+@pytest.fixture(autouse=True)
+def own_operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Gives every model its own operations back."""
+    monkeypatch.setattr("abstractllm.providers.huggingface.worker.batching.start.FusedKernels", RecordedKernels)
+    yield
+    take_out_kernels()
 
 
 def large(name: str, device: torch.device, dtype: torch.dtype) -> LoadedModel:
@@ -61,6 +89,7 @@ def batched(loaded: LoadedModel, **settings: Any) -> list[list[int]]:
         followers.wait(len(PROMPTS))
     finally:
         engine.stop()
+        take_out_kernels()
         loaded.model.set_attn_implementation(original_attention)
     return [followers.tokens.get(index, []) for index in range(len(PROMPTS))]
 
@@ -129,6 +158,35 @@ def test_answers_of_steps_that_overlap_are_those_of_steps_that_do_not(
         answers = batched(loaded, cuda_graphs=cuda_graphs)
         assert "steps overlap" in loaded.description.note or device.type == "cpu"
         assert_same_but_for_near_ties(loaded, answers, wanted)
+
+
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "Qwen3-MoE", "Mistral", "Gemma 2", "Gemma 3", "GPT-OSS"])
+def test_fused_kernels_give_the_same_answers(device: torch.device, name: str) -> None:
+    if device.type == "cpu":
+        pytest.skip("liger-kernel needs a GPU")
+    pytest.importorskip("liger_kernel")
+    loaded = large(name, device, torch.bfloat16)
+    wanted = batched(loaded, fused_kernels=False)
+    loaded.description = msgspec.structs.replace(loaded.description, note="")
+    answers = batched(loaded)
+    assert "fused kernels of liger-kernel" in loaded.description.note
+    assert_same_but_for_near_ties(loaded, answers, wanted)
+
+
+def test_a_model_takes_no_more_than_its_share_of_the_device(device: torch.device) -> None:
+    if device.type == "cpu":
+        pytest.skip("a share of a GPU needs one")
+    loaded = large("Llama", device, torch.bfloat16)
+    _, total = torch.cuda.mem_get_info(device)
+    settings: dict[str, Any] = {"gpu_memory_utilization": 0.1, "max_batch_size": 4096, "cuda_graphs": False}
+    load = Load(model="", is_directory=True, cache_dir="", **settings)
+    # So many tokens that the share bounds the cache, and not the most that requests can hold.
+    loaded.description = msgspec.structs.replace(loaded.description, context_window=8192)
+    engine = start(loaded, load, send=lambda _: None, end=lambda _: None, crash=lambda: None)
+    assert engine is not None
+    engine.stop()
+    assert 0.05 * total < engine.cache_bytes
+    assert torch.cuda.memory_reserved(device) < 0.1 * total
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

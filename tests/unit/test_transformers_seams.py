@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from types import SimpleNamespace
 
 from transformers import (
     AttentionInterface,
@@ -26,7 +27,12 @@ from transformers.generation.continuous_batching.input_outputs import Continuous
 from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens
 from transformers.generation.continuous_batching.offloading_manager import OffloadingManager
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState, RequestStatus
-from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads, stream_context
+from transformers.generation.continuous_batching.utils import (
+    CudaGraphBuffer,
+    find_head_dim,
+    find_num_key_value_heads,
+    stream_context,
+)
 from transformers.utils.chat_template_utils import _get_template_literal_text, _get_template_variables
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
@@ -102,6 +108,32 @@ def test_the_runner_samples_in_one_method_and_computes_in_another():
     assert "self.output_ids[0, : self.num_request_in_batch]" in inspect.getsource(ContinuousBatchingIOs)
     assert "compute_stream" in inspect.getsource(ContinuousBatchingIOs.__init__)
     assert parameters(stream_context) == ["stream"]
+
+
+def test_what_is_captured_and_replayed_is_decided_by_methods_that_can_be_replaced():
+    assert parameters(ModelRunner.warmup) == ["self", "model"]
+    assert parameters(ModelRunner.run_one_warmup) == ["self", "model", "num_q_tokens", "max_kv_read"]
+    assert parameters(ModelRunner.maybe_pad_inputs) == ["self", "num_q_tokens", "max_kv_read", "use_decode_fast_path"]
+    assert parameters(ModelRunner._get_forward_fn) == ["self", "use_block_table"]
+    assert "self.model_runner.warmup(model)" in inspect.getsource(ContinuousBatchProcessor.warmup)
+    warmup = inspect.getsource(ModelRunner.run_one_warmup)
+    assert "use_decode_fast_path = max_kv_read is None" in warmup
+    assert "self.maybe_pad_inputs(" in warmup
+    assert "self.compute_batch(model, batch_data)" in warmup
+    compute = inspect.getsource(ModelRunner.compute_batch)
+    assert "forward_fn, use_cuda_graph = self._get_forward_fn(" in compute
+    assert "self._capture_graph(" in compute
+    assert "return (self.num_q_tokens,)" in inspect.getsource(ContinuousBatchingIOs._get_graph_key)
+    assert "pool=self.graph_pool_id" in inspect.getsource(ModelRunner._capture_graph)
+    assert "memory_pool_context(self.mem_pool)" in inspect.getsource(ModelRunner._capture_graph)
+    # Whether a step is padded is read after its size was decided.
+    prepare = inspect.getsource(ContinuousBatchProcessor.prepare_next_batch)
+    assert prepare.index("maybe_pad_inputs") < prepare.index("use_padding=self.model_runner.pad_inputs")
+    graphs = CudaGraphBuffer()
+    graph = SimpleNamespace(reset=lambda: None)
+    graphs.set_graph((4,), graph)
+    assert graphs.get_graph((4,)) is graphs._storage[4,] is graph
+    assert graphs.get_graph((8,)) is None
 
 
 def test_a_step_has_parts_that_can_be_put_in_another_order():

@@ -16,6 +16,7 @@ NEWEST = "5.24.0"
 TESTS = (
     "test_attention.py",
     "test_batching.py",
+    "test_cuda_graphs.py",
     "test_paged_decode.py",
     "test_sampler.py",
     "test_step_inputs.py",
