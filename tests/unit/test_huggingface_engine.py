@@ -6,7 +6,9 @@ Where only the processes matter and not their answers, they are of the kind that
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,6 +201,17 @@ def test_idle_model_is_unloaded_and_loaded_again_and_a_dropped_llm_leaves_no_eng
 
     pid = use()
     wait_until(lambda: not is_running(pid))
+
+
+def test_a_loaded_model_is_told_in_the_log(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stand_in_engine.use(monkeypatch)
+    caplog.set_level(logging.INFO, logger="abstractllm")
+    with open_llm(directory) as llm:
+        llm.generate("hello", max_tokens=2)
+    told = [record.getMessage() for record in caplog.records if record.name == "abstractllm.engine"]
+    assert any(re.fullmatch(r"model .* was loaded in [\d.]+ s on \w+(: .+)?", message) for message in told), told
 
 
 def test_missing_directory_is_model_not_found(tmp_path: Path) -> None:

@@ -251,7 +251,8 @@ class EngineSupervisor(EngineResident):
                 self._state.progress(message.phase, message.fraction)
             case Loaded():
                 seconds = time.monotonic() - began
-                logger.info("model %s is loaded in %.1f s on %s: %s", self.name, seconds, message.device, message.note)
+                place = f"{message.device}: {message.note}" if message.note else message.device
+                logger.info("model %s was loaded in %.1f s on %s", self.name, seconds, place)
                 self._state.ready(message, load_seconds=seconds)
                 self.dispatch()
                 self.reconcile()
