@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,32 @@ def test_model_is_a_directory_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.Mo
     for model, meaning in expected.items():
         settings = HuggingFaceConfig.parse({"model": model}).load_settings()
         assert (settings.model, settings.is_directory) == meaning
+
+
+def test_a_link_to_a_model_is_followed_anew_for_each_request(tmp_path: Path) -> None:
+    config = HuggingFaceConfig.parse({"model": str(tmp_path / "link")})
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(name)
+        assert config.load_settings().model == str(tmp_path / name)
+
+
+def test_looking_up_the_model_of_a_request_takes_few_calls(tmp_path: Path) -> None:
+    config = HuggingFaceConfig.parse({"model": str(tmp_path)})
+    config.load_settings()
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        config.load_settings()
+    finally:
+        sys.setprofile(None)
+    assert calls < 100
 
 
 def test_flags_are_read_as_quantization() -> None:

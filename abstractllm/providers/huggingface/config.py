@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,18 +119,19 @@ class HuggingFaceConfig(AdmissionConfig):
             model: One of `models`; `model` if empty.
         """
         model, is_directory, dtype, threads = model or self.model, True, self.dtype, self.threads
+        home = os.environ.get("HOME")
         if model == DEMO_MODEL:
             model = str(Path(__file__).with_name("demo_model"))
             # So small a model is faster without bfloat16 and without a second thread.
             dtype, threads = "float32" if dtype == "auto" else dtype, threads or 1
-        elif model.startswith(("~", ".", os.sep)) or Path(model).is_dir():
-            model = str(Path(model).expanduser().resolve())
+        elif model.startswith(("~", ".", os.sep)) or os.path.isdir(model):  # noqa: PTH112 - for every request, as below
+            model = os.path.realpath(_expanded(model, home))
         else:
             is_directory = False
         return Load(
             model=model,
             is_directory=is_directory,
-            cache_dir=str(Path(self.cache_dir).expanduser()),
+            cache_dir=_expanded(self.cache_dir, home),
             revision=self.revision,
             dtype=dtype,
             quantization=self.quantization.value,
@@ -158,6 +160,12 @@ class HuggingFaceConfig(AdmissionConfig):
         patience = Patience(self.heartbeat_timeout, self.step_timeout, self.load_timeout)
         limits = EngineLimits(self.admission_limits, self.keep_alive, patience)
         return EngineSettings(model or self.model, self.load_settings(model), limits)
+
+
+@lru_cache(maxsize=256)
+def _expanded(path: str, home: str | None) -> str:
+    """Returns a path with the home folder in the place of its `~`; kept, since each request's model is looked up."""
+    return str(Path(path).expanduser())
 
 
 def without_replace(changes: Mapping[Any, Any]) -> tuple[dict[str, Any], bool]:
