@@ -230,14 +230,21 @@ def test_only_attention_that_is_installed_is_tried(monkeypatch: pytest.MonkeyPat
     assert attention.candidates(model("cpu", half), False) == [paged]
     assert attention.candidates(model("cuda", torch.float32), False) == [paged]
     assert attention.candidates(model("cuda", half, flash=False), False) == [in_place, paged]
-    assert attention.candidates(model("cuda", half), False) == ["flash_attention_2", in_place, paged]
-    assert attention.candidates(model("cuda", half), True) == ["flash_attention_2", in_place]
+    assert attention.candidates(model("cuda", half), False) == [in_place, paged]
+    assert attention.candidates(model("cuda", half, name="Llama"), False) == ["flash_attention_2", in_place, paged]
+    assert attention.candidates(model("cuda", half, name="Llama"), True) == ["flash_attention_2", in_place]
     for name in ("Llama", "Gemma 2", "GPT-OSS"):
         assert attention.candidates(model("cuda", half, flash=False, name=name), None) == [in_place, paged]
-    assert attention.left_out(model("cuda", half), None) == {"flash_attention_3": "its package is not installed"}
+    for name in ("Lfm2", "Llama 4", "Qwen3-Next"):  # whose layers no batch knows
+        assert in_place in attention.candidates(model("cuda", half, name=name), None)
+    assert attention.left_out(model("cuda", half), None) == {
+        "flash_attention_3": "its package is not installed",
+        "flash_attention_2": "it does not read pages in place with a sliding window",
+    }
     assert attention.left_out(model("cpu", half), None)[in_place] == "not on cpu"
     assert attention.left_out(model("cuda", torch.float32), None)["flash_attention_2"] == "not in float32"
     monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    assert attention.candidates(model("cuda", half), None) == ["flash_attention_2", paged]
     assert attention.candidates(model("cuda", half, flash=False), None) == [paged]
     assert attention.left_out(model("cuda", half), None)[in_place] == "Triton is not installed"
 

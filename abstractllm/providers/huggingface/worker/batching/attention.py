@@ -62,6 +62,7 @@ def candidates(model: Any, cuda_graphs: bool | None) -> list[str]:
 def left_out(model: Any, cuda_graphs: bool | None) -> dict[str, str]:
     """Returns the implementations that are not tried, each with the reason; see `candidates`."""
     reasons: dict[str, str] = {}
+    has_triton = find_spec("triton") is not None
     installed = {"flash_attention_3": is_flash_attn_3_available(), "flash_attention_2": is_flash_attn_2_available()}
     for name, is_installed in installed.items():
         if model.device.type != "cuda":
@@ -72,15 +73,25 @@ def left_out(model: Any, cuda_graphs: bool | None) -> dict[str, str]:
             reasons[name] = "the model does not support it"
         elif not is_installed:
             reasons[name] = "its package is not installed"
+        elif has_triton and _has_window(model):
+            reasons[name] = "it does not read pages in place with a sliding window"
     if model.device.type != "cuda":
         reasons[IN_PLACE_ATTENTION] = f"not on {model.device.type}"
     elif model.dtype not in _HALF:
         reasons[IN_PLACE_ATTENTION] = f"not in {_type_name(model.dtype)}"
-    elif not find_spec("triton"):
+    elif not has_triton:
         reasons[IN_PLACE_ATTENTION] = "Triton is not installed"
     if cuda_graphs:
         reasons[PAGED_ATTENTION] = "CUDA graphs cannot hold it"
     return reasons
+
+
+def _has_window(model: Any) -> bool:
+    """Tells whether some layers of a model have a sliding window."""
+    config = model.config.get_text_config(decoder=True)
+    if layer_types := getattr(config, "layer_types", None):
+        return "sliding_attention" in layer_types
+    return getattr(config, "sliding_window", None) is not None
 
 
 def _type_name(dtype: torch.dtype) -> str:

@@ -138,12 +138,12 @@ class GatherBuffers:
 
     def gather(self, pages: LayerPages, head_pages: torch.Tensor) -> list[torch.Tensor]:
         """Returns copies of pages of keys and of values, each `[pages and heads, tokens of a page * head size]`."""
-        copies = []
+        count, copies = head_pages.shape[0], []
         for index, source in enumerate(pages.head_pages):
             buffer = self._buffers.get(index)
-            if buffer is None or len(buffer) < len(head_pages):
-                buffer = self._buffers[index] = source.new_empty((len(head_pages), source.shape[1]))
-            copies.append(torch.index_select(source, 0, head_pages, out=buffer[: len(head_pages)]))
+            if buffer is None or buffer.shape[0] < count:
+                buffer = self._buffers[index] = source.new_empty((count, source.shape[1]))
+            copies.append(torch.index_select(source, 0, head_pages, out=buffer[:count]))
         return copies
 
 

@@ -17,6 +17,7 @@ from abstractllm.providers.huggingface.worker.batching.cache_layout import (
     Prompts,
 )
 from abstractllm.providers.huggingface.worker.batching.padded_attention import decode_chunks
+from abstractllm.providers.huggingface.worker.device_tensors import to_device
 
 __all__ = ["GroupInputs", "Sequences"]
 
@@ -220,7 +221,7 @@ class GroupInputs:
         return rows.reshape(-1)
 
     def _to_device(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
+        return to_device(values, self._device)
 
 
 class _Row:

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from abstractllm.providers.huggingface.worker.batching.cache_layout import DecodeChunk, GroupStep, LayerStep, Prompts
+from abstractllm.providers.huggingface.worker.device_tensors import to_device
 
 __all__ = ["Scoring", "attend_decoding", "attend_prompts", "decode_chunks", "gather_prompts"]
 
@@ -56,13 +57,13 @@ def decode_chunks(
     """
     most_tokens = _CHUNK_BYTES // (2 * head_bytes * heads)
     longest = int(-(-lengths[-1] // page) * page)
-    head_pages = torch.from_numpy(
-        table[:, None, : longest // page] * heads + np.arange(heads, dtype=table.dtype)[:, None]
-    ).to(like.device)
+    head_pages = to_device(
+        table[:, None, : longest // page] * heads + np.arange(heads, dtype=table.dtype)[:, None], like.device
+    )
     rows = np.zeros((len(lengths), longest), np.float32)
     for row, length in zip(rows, lengths.tolist(), strict=True):
         row[length:] = -np.inf
-    masks = torch.from_numpy(rows).to(like)
+    masks = to_device(rows, like.device).to(like.dtype)
     page_counts = -(-lengths // page)
     chunks = []
     for begin, end in _similar((page_counts * page).tolist(), most_tokens):
@@ -164,7 +165,7 @@ def attend_prompts(
         key_end = key_begin + sum(lengths) + sum(prompts.cached[first:last])
         longest, visible = max(lengths), max(lengths) + prompts.cached[first]
         is_even = len(set(lengths)) == 1
-        rows = None if is_even else _padded_rows(lengths, longest).to(query.device)
+        rows = None if is_even else to_device(_padded_rows(lengths, longest), query.device)
         output = _attend_causally(
             _by_sequence(queries[query_begin:query_end], rows, len(lengths), longest),
             _by_sequence(keys[key_begin:key_end], rows, len(lengths), visible),
@@ -173,7 +174,7 @@ def attend_prompts(
             scoring,
         )
         tokens = output.transpose(1, 2).reshape(-1, *queries.shape[1:])
-        outputs.append(tokens if is_even else tokens[_real_rows(lengths, longest).to(query.device)])
+        outputs.append(tokens if is_even else tokens[to_device(_real_rows(lengths, longest), query.device)])
         query_begin, key_begin = query_end, key_end
     return torch.cat(outputs).unsqueeze(0) if len(outputs) > 1 else outputs[0].unsqueeze(0)
 
@@ -194,16 +195,16 @@ def _prompt_runs(prompts: Prompts) -> Iterator[tuple[int, int]]:
             begin = end
 
 
-def _padded_rows(lengths: Sequence[int], longest: int) -> torch.Tensor:
+def _padded_rows(lengths: Sequence[int], longest: int) -> np.ndarray:
     """Returns `[sequences * longest]`: the row of each token, and the last one's row for those that pad."""
     sizes = np.array(lengths)
-    places = np.minimum(np.arange(longest), sizes[:, None] - 1) + (sizes.cumsum() - sizes)[:, None]
-    return torch.from_numpy(places.reshape(-1))
+    places: np.ndarray = np.minimum(np.arange(longest), sizes[:, None] - 1) + (sizes.cumsum() - sizes)[:, None]
+    return places.reshape(-1)
 
 
-def _real_rows(lengths: Sequence[int], longest: int) -> torch.Tensor:
+def _real_rows(lengths: Sequence[int], longest: int) -> np.ndarray:
     """Returns `[tokens]`: the rows of tokens among those of `_padded_rows`."""
-    return torch.from_numpy(np.flatnonzero(np.arange(longest) < np.array(lengths)[:, None]))
+    return np.flatnonzero(np.arange(longest) < np.array(lengths)[:, None])
 
 
 def _by_sequence(packed: torch.Tensor, rows: torch.Tensor | None, count: int, longest: int) -> torch.Tensor:

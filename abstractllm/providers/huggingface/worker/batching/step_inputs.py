@@ -93,7 +93,8 @@ class StepInputs:
     ) -> None:
         """Writes the inputs of a step, on the stream that will read them.
 
-        Requests with one new token come first, those with the shortest contexts before the others.
+        Requests with one new token come first, those with the shortest contexts before the others; then new prompts,
+        the shortest first, and later pieces of prompts.
         """
         requests = sorted(requests_in_batch, key=_place_in_batch)
         count = len(requests)
@@ -148,6 +149,7 @@ class StepInputs:
             batch.max_length_k[layer_type] = 1
 
 
-def _place_in_batch(request: Any) -> tuple[bool, int]:
-    is_prompt = request.query_length > 1
-    return is_prompt, 0 if is_prompt else request.state.position_offset
+def _place_in_batch(request: Any) -> tuple[bool, int, int]:
+    """Returns what sequences are sorted by: those that are alike are attended in one call."""
+    past = request.state.position_offset
+    return (False, past, 1) if request.query_length == 1 else (True, past > 0, request.query_length)
