@@ -162,12 +162,13 @@ def test_a_share_of_a_gpu_is_refused_on_a_cpu() -> None:
 
 
 def test_what_a_batch_on_a_gpu_runs_with_is_told() -> None:
-    engine: Any = SimpleNamespace(graph_sizes=None)
+    engine: Any = SimpleNamespace(graph_sizes=None, overlaps=True)
     gpu: Any = SimpleNamespace(device=torch.device("cuda"))
     kernels = start.FusedKernels(gpu, wanted=False)
     told = start._summary(gpu, attention.PAGED_ATTENTION, {"flash_attention_2": "it failed"}, kernels, engine)
     assert told == (
-        "attention abstractllm_paged (not flash_attention_2: it failed); no fused kernels: switched off; no CUDA graphs"
+        "attention abstractllm_paged (not flash_attention_2: it failed); no fused kernels: switched off; no CUDA graphs; "
+        "steps overlap"
     )
 
 
