@@ -167,8 +167,8 @@ def test_what_a_batch_on_a_gpu_runs_with_is_told() -> None:
     kernels = start.FusedKernels(gpu, wanted=False)
     told = start._summary(gpu, attention.PAGED_ATTENTION, {"flash_attention_2": "it failed"}, kernels, engine)
     assert told == (
-        "attention abstractllm_paged (not flash_attention_2: it failed); no fused kernels: switched off; no CUDA graphs; "
-        "steps overlap"
+        "attention abstractllm_paged (not flash_attention_2: it failed); no fused kernels: switched off; "
+        "no CUDA graphs; steps overlap"
     )
 
 
