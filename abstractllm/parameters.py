@@ -28,7 +28,7 @@ class GenerationParameters(ParameterFields):
 
     def set_fields(self) -> dict[str, Any]:
         """The parameters that are set, by name; an empty list or map is not."""
-        return {name: value for name, value in self if not is_unset(value)}
+        return {name: value for name, value in self.__dict__.items() if value is not None and not is_unset(value)}
 
     def over(self, defaults: GenerationParameters) -> GenerationParameters:
         """These parameters, with `defaults` where they are unset."""

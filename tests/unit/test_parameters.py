@@ -1,6 +1,7 @@
 """Generation parameters: what is accepted, and how a refusal names the field, the limit and the value."""
 
 import math
+import sys
 
 import pytest
 
@@ -75,6 +76,21 @@ def test_an_unknown_name_is_unsupported():
 def test_zero_is_a_value_and_none_is_not():
     parameters = parse_parameters({"temperature": 0, "seed": 0, "top_logprobs": 0, "top_p": None})
     assert parameters.set_fields() == {"temperature": 0, "seed": 0, "top_logprobs": 0}
+
+
+def test_listing_what_is_set_looks_at_values_that_are_set_alone():
+    parameters, looks = GenerationParameters(temperature=0.5), 0
+
+    def count(frame, event, argument):
+        nonlocal looks
+        looks += event == "call"
+
+    sys.setprofile(count)
+    try:
+        parameters.set_fields()
+    finally:
+        sys.setprofile(None)
+    assert looks < len(GENERATION_PARAMETERS)
 
 
 def test_keys_may_be_members_of_the_enumeration_and_a_stop_may_be_one_string():
