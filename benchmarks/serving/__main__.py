@@ -60,7 +60,7 @@ def measure(chosen: Sequence[Case], started: Systems, repetitions: int) -> Resul
             _choose(chosen, started, results)
             continue
         for place, case in enumerate(chosen):
-            if case.rounds is not None and repetition > case.rounds:
+            if case.is_heavy and repetition > 1:
                 continue
             for run in case.runs:
                 workload = dataclasses.replace(run.workload, salt=1000 * repetition + place)

@@ -10,8 +10,9 @@ from benchmarks.serving.workload import SHORT, Figures, Workload
 __all__ = ["ALONE", "OURS", "PEER", "Case", "Run", "Target", "cases", "first_token", "rate"]
 
 ALONE, OURS, PEER = "engine alone", "ours", "transformers serve"
-_ANSWERS = 4
-"""Answers of each client, one after another: the first ones begin together, the later ones as others end."""
+_ANSWERS, _HEAVIEST_ANSWERS = 4, 2
+"""Answers of each client, one after another: the first ones begin together, the later ones as others end. Two of them
+are all that there is time for with 64 prompts of 1,024 tokens."""
 _HEAVY = 16_000
 """Prompt tokens of all clients together from which on transformers' own attention takes minutes for a run."""
 _TRIAL_CLIENTS, _TRIAL_TOKENS = 16, 16
@@ -39,8 +40,8 @@ class Case:
     runs: tuple[Run, ...]
     trial: Workload
     """The workload by which the settings are chosen of the engine alone, and of the peer."""
-    rounds: int | None = None
-    """The most rounds in which it is run; None for all."""
+    is_heavy: bool = False
+    """Whether a run takes minutes: there is one round then."""
 
     @property
     def title(self) -> str:
@@ -110,12 +111,13 @@ def cases(quick: bool) -> list[Case]:
         return [_case(1, SHORT), _case(64, SHORT), _case(16, 256, new_tokens=32)]
     light = [_case(clients, tokens) for tokens in (SHORT, 256) for clients in (1, 16)]
     light += [_case(64, SHORT), _case(1, 1024)]
-    heavy = [_case(16, 1024, new_tokens=32), _case(64, 256, new_tokens=32), _case(64, 1024, new_tokens=16)]
+    heavy = [_case(16, 1024, new_tokens=32), _case(64, 256, new_tokens=32)]
+    heavy.append(_case(64, 1024, new_tokens=16, answers=_HEAVIEST_ANSWERS))
     return [*light, *heavy]
 
 
-def _case(clients: int, prompt_tokens: int, new_tokens: int = 64) -> Case:
-    greedy = Workload(clients, _ANSWERS, prompt_tokens, new_tokens)
+def _case(clients: int, prompt_tokens: int, new_tokens: int = 64, answers: int = _ANSWERS) -> Case:
+    greedy = Workload(clients, answers, prompt_tokens, new_tokens)
     unary, sampled = replace(greedy, streaming=False), replace(greedy, sampled=True)
     # Those that targets compare are neighbours.
     runs = [Run(OURS, unary), Run(ALONE, greedy), Run(OURS, greedy)]
@@ -127,4 +129,4 @@ def _case(clients: int, prompt_tokens: int, new_tokens: int = 64) -> Case:
     trial = replace(greedy, answers=1, new_tokens=_TRIAL_TOKENS)
     if is_heavy:
         trial = replace(trial, clients=min(clients, _TRIAL_CLIENTS))
-    return Case(tuple(runs), trial, rounds=1 if is_heavy else None)
+    return Case(tuple(runs), trial, is_heavy)

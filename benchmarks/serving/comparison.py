@@ -26,7 +26,9 @@ class Results:
     def titles(self, case: Case, run: Run) -> dict[str, str]:
         """Returns the titles of a run's lines, and the settings of each; one of ours has one line, without any."""
         trial = self.trials.get((case.title, run.system))
-        return {f"{run.title}, {name}": name for name in trial.chosen} if trial else {run.title: ""}
+        if trial is None:
+            return {run.title: ""}
+        return {f"{run.title}, {name}": name for name in trial.chosen(is_heavy=case.is_heavy)}
 
     def add(self, case: Case, title: str, figures: Figures) -> None:
         """Adds the figures of one run."""

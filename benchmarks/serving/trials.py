@@ -14,8 +14,8 @@ __all__ = ["Trial", "run_trial"]
 
 _PASSES = 2
 """How often each setting is tried, in turn."""
-_CLOSE = 0.95
-"""The part of the best one's tokens per second from which on others are measured in the rounds, too."""
+_CLOSE, _MOST_CHOSEN = 0.95, 2
+"""The part of the best one's tokens per second from which on another one is measured in the rounds, too."""
 _SALT = 900_000
 
 
@@ -28,14 +28,18 @@ class Trial:
     first_tokens: Mapping[str, float]
     """Milliseconds until the first token, where the system streams."""
 
-    @property
-    def chosen(self) -> list[str]:
-        """The settings to measure: the fastest, those that are close, and the one with the earliest first token."""
-        best = max(self.rates.values())
-        chosen = [title for title, value in self.rates.items() if value >= _CLOSE * best]
+    def chosen(self, *, is_heavy: bool = False) -> list[str]:
+        """Returns the settings to measure: the fastest, and one that is close or has an earlier first token.
+
+        Args:
+            is_heavy: Whether a run takes minutes, so that the fastest alone is measured.
+        """
+        ordered = sorted(self.rates, key=lambda title: -self.rates[title])
+        chosen = ordered[:1]
         if self.first_tokens:
             chosen.append(min(self.first_tokens, key=lambda title: self.first_tokens[title]))
-        return list(dict.fromkeys(chosen))
+        chosen += [title for title in ordered if self.rates[title] >= _CLOSE * self.rates[ordered[0]]]
+        return list(dict.fromkeys(chosen))[: 1 if is_heavy else _MOST_CHOSEN]
 
     def __str__(self) -> str:
         """Returns the tokens per second of all settings, the fastest first."""

@@ -41,7 +41,7 @@ def test_every_size_is_served_in_waves() -> None:
     sizes = {(case.runs[0].workload.clients, case.runs[0].workload.prompt_tokens) for case in cases(quick=False)}
     assert sizes == {(clients, tokens) for clients in (1, 16, 64) for tokens in (16, 256, 1024)}
     for case in (*cases(quick=False), *cases(quick=True)):
-        assert all(run.workload.answers >= 4 for run in case.runs)
+        assert all(run.workload.answers >= (2 if case.title == "64x1024" else 4) for run in case.runs)
         assert {f"{OURS}, streaming, greedy", f"{OURS}, unary, greedy"} <= {run.title for run in case.runs}
 
 
@@ -63,8 +63,10 @@ def test_settings_are_tried_in_turn_and_the_best_pass_counts() -> None:
 
 
 def test_settings_that_are_close_to_the_fastest_are_measured_too() -> None:
-    assert Trial({"a": 100.0, "b": 97.0, "c": 90.0}, {}).chosen == ["a", "b"]
-    assert Trial({"a": 100.0, "b": 60.0}, {"a": 20.0, "b": 10.0}).chosen == ["a", "b"]
+    assert Trial({"a": 97.0, "b": 100.0, "c": 90.0}, {}).chosen() == ["b", "a"]
+    assert Trial({"a": 100.0, "b": 60.0}, {"a": 20.0, "b": 10.0}).chosen() == ["a", "b"]
+    assert Trial({"a": 100.0, "b": 97.0, "c": 98.0}, {}).chosen() == ["a", "c"]
+    assert Trial({"a": 100.0, "b": 97.0}, {}).chosen(is_heavy=True) == ["a"]
 
 
 def test_ours_is_compared_with_the_settings_that_were_the_fastest() -> None:
