@@ -138,7 +138,7 @@ def test_every_attention_gives_the_same_answers(
         assert_same_but_for_near_ties(loaded, batched(loaded), wanted)
 
 
-@pytest.mark.parametrize("name", ["Llama", "Qwen3"])
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "Mistral", "Gemma 2", "Gemma 3", "GPT-OSS"])
 def test_captured_answers_are_those_of_the_plain_loop(device: torch.device, name: str) -> None:
     if device.type == "cpu":
         pytest.skip("CUDA graphs need CUDA")
