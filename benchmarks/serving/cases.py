@@ -41,7 +41,7 @@ class Case:
     trial: Workload
     """The workload by which the settings are chosen of the engine alone, and of the peer."""
     is_heavy: bool = False
-    """Whether a run takes minutes: there is one round then."""
+    """True if a run takes minutes: there is one round then."""
 
     @property
     def title(self) -> str:

@@ -13,7 +13,7 @@ from benchmarks.serving.workload import Figures, Workload
 __all__ = ["Trial", "run_trial"]
 
 _PASSES = 2
-"""How often each setting is tried, in turn."""
+"""Trials of each setting, in turn."""
 _CLOSE, _MOST_CHOSEN = 0.95, 2
 """The part of the best one's tokens per second from which on another one is measured in the rounds, too."""
 _SALT = 900_000
