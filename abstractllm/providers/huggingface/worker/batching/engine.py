@@ -136,6 +136,8 @@ class BatchEngine:
     def stop(self) -> None:
         """Ends the loop after its current step and gives the model its own attention back."""
         self._manager.stop(block=True, hard_stop=True)
+        if self._loaded.model.device.type == "cuda":  # a step that has begun may still be running
+            torch.cuda.synchronize(self._loaded.model.device)
 
     def submit(self, request: EngineRequest) -> None:
         """Takes a request whose prompt is tokenized and fits; from any thread."""
