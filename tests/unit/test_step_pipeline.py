@@ -12,6 +12,7 @@ import torch
 
 from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.batching import row_settings, sampler, start
+from abstractllm.providers.huggingface.worker.batching.group_inputs import GroupInputs, Sequences
 from abstractllm.providers.huggingface.worker.batching.sampler import BatchSampler, SampledStep
 from abstractllm.providers.huggingface.worker.batching.scheduling import BatchRequest
 from abstractllm.providers.huggingface.worker.model import LoadedModel
@@ -208,6 +209,49 @@ def test_too_little_memory_in_flight_makes_steps_smaller(overlapped: FaultHarnes
     assert refused
     assert overlapped.failed == {}
     wait_until(overlapped.is_empty)
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_too_little_memory_for_the_inputs_makes_steps_smaller(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, overlaps: bool
+) -> None:
+    with running(loaded, overlaps=overlaps) as harness:
+        wanted = harness.answer(*ask_neighbours(harness))
+        refused: list[int] = []
+        prepare = GroupInputs.prepare
+
+        def refuse(group: GroupInputs, sequences: Sequences, size: int) -> None:
+            if len(sequences.ids) > 4:
+                refused.append(len(sequences.ids))
+                raise CUDA_MEMORY
+            prepare(group, sequences, size)
+
+        monkeypatch.setattr(GroupInputs, "prepare", refuse)
+        assert harness.answer(*ask_neighbours(harness)) == wanted
+        assert refused
+        assert harness.failed == {}
+        wait_until(harness.is_empty)
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_the_loop_does_not_wait_with_messages_that_are_to_be_sent(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, overlaps: bool
+) -> None:
+    with running(loaded, overlaps=overlaps) as harness:
+        kept: list[int] = []
+        wake_up = harness.engine._manager._wake_up_loop
+        wait = wake_up.wait
+
+        def noted_wait(timeout: float | None = None) -> bool:
+            kept.append(0 if wake_up.is_set() else len(harness.engine._outbox))
+            return wait(timeout)
+
+        monkeypatch.setattr(wake_up, "wait", noted_wait)
+        harness.answer(harness.submit("hello", temperature=0.0, max_tokens=6))
+        wait_until(harness.is_empty)
+        rounds = len(kept)
+        wait_until(lambda: len(kept) > rounds)
+        assert not any(kept)
 
 
 def test_an_overflow_in_flight_fails_one_request(loaded: LoadedModel) -> None:

@@ -10,11 +10,14 @@ from abstractllm.providers.huggingface.protocol.messages import (
     Conversation,
     Turn,
 )
-from abstractllm.providers.huggingface.worker.batching import sampler
+from abstractllm.providers.huggingface.worker.batching import row_settings, sampler
+from abstractllm.providers.huggingface.worker.batching.random_numbers import uniforms
 from abstractllm.providers.huggingface.worker.batching.row_settings import RowSettings
+from abstractllm.providers.huggingface.worker.batching.sampling_state import SamplingState
 from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from abstractllm.providers.huggingface.worker.request import failure_message
+from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 from tests.unit.fault_harness import (
     BAD_SEED,
     CPU_MEMORY,
@@ -160,3 +163,37 @@ def test_a_model_recovers_from_too_little_memory_but_not_from_a_broken_device(
     assert freed == [True]
     with pytest.raises(torch.AcceleratorError):
         loaded.recover(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+
+
+def test_what_a_sampler_had_no_memory_for_is_made_anew_by_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch may then be the same: the request that gave way had only begun."""
+    logits = torch.eye(8)[:3] * 5
+    states = [SamplingState(SamplingSettings(temperature=0.0), seed=0) for _ in logits]
+    batch = sampler.BatchSampler()
+    assert batch.sample(logits.clone(), states).take() == [0, 1, 2]
+
+    def fail(*_: Any) -> None:
+        raise CUDA_MEMORY
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler, "_groups", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            batch.sample(logits[1:].clone(), states[1:])
+    assert batch.sample(logits[1:].clone(), states[1:]).take() == [1, 2]
+
+
+def test_random_numbers_that_had_no_memory_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SamplingState(SamplingSettings(), seed=7)
+    rows = RowSettings([state], 8, torch.device("cpu"))
+    rows.numbers()
+
+    def fail(*_: Any) -> None:
+        raise CUDA_MEMORY
+
+    state.sampled = 100
+    with monkeypatch.context() as patched:
+        patched.setattr(row_settings, "to_device", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            rows.numbers()
+    for state.sampled in (100, 101):
+        assert rows.numbers().item() == uniforms([7], [state.sampled])[0]

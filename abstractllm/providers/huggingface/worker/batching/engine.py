@@ -104,7 +104,15 @@ class BatchEngine:
         # For flash attention's packages transformers itself prepares a step, over the inputs of the one that runs.
         self.overlaps = overlaps = overlaps and not attention.is_flash(attention_name)
         """Whether a step begins before the tokens of the one before are known."""
-        self._manager = _Manager(loaded, config, attention_name, overlaps, self._after_step, lambda: self.crash())
+        self._manager = _Manager(
+            loaded,
+            config,
+            attention_name,
+            overlaps,
+            self._after_step,
+            has_messages=lambda: bool(self._outbox),
+            crash=lambda: self.crash(),
+        )
         self._manager.warmup()
         self.max_request_tokens = min(window, infer_max_single_request_tokens(self._manager.cache))
         """The most tokens of prompt and answer of one request: the context window, or less where the cache is small."""
@@ -229,6 +237,7 @@ class _Manager(ContinuousBatchingManager):
         attention_name: str,
         overlaps: bool,
         after_step: Callable[[float, int], None],
+        has_messages: Callable[[], bool],
         crash: Callable[[], None],
     ) -> None:
         self._attention_name, self._overlaps = attention_name, overlaps
@@ -240,7 +249,7 @@ class _Manager(ContinuousBatchingManager):
         with torch.no_grad():
             super().__init__(loaded.model, generation_config, config)
         self.output_router: Any = NullOutputRouter()
-        self._after_step = after_step
+        self._after_step, self._has_messages = after_step, has_messages
         self._crash = crash
         self.graphs: DecodeGraphs | None = None
         """The CUDA graphs of decode steps, where there are some."""
@@ -287,7 +296,18 @@ class _Manager(ContinuousBatchingManager):
                 has_kernel = self._attention_name == attention.IN_PLACE_ATTENTION
                 StepInputs(processor, self._longest, has_kernel=has_kernel)
             self._pipeline = StepPipeline(processor, self._vocabulary_size, overlaps=self._overlaps)
+            self._prepare_next, processor.prepare_next_batch = processor.prepare_next_batch, self._prepare
         return processor  # type: ignore[no-any-return]
+
+    def _prepare(self) -> bool:
+        """Prepares the next step; if there is none, the loop waits, but not with messages that are to be sent.
+
+        They are of requests that have been cancelled, and the last ones where steps overlap.
+        """
+        is_prepared = bool(self._prepare_next())
+        if not is_prepared and self._has_messages():
+            self._wake_up_loop.set()
+        return is_prepared
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
         steps, began = self.current_batch, time.monotonic()

@@ -90,9 +90,10 @@ class RowSettings:
         positions = [state.sampled for state in self.states]
         step = positions[0] - self._positions[0] if self._positions else -1
         if self._numbers is None or not 0 <= step < _STEPS or positions != [begin + step for begin in self._positions]:
-            self._positions, step = positions, 0
+            step = 0
             table = uniform_table([state.seed for state in self.states], positions, _STEPS)
-            self._numbers = to_device(table, self._device)
+            # Both, or none of them where there is too little memory.
+            self._numbers, self._positions = to_device(table, self._device), positions
         return self._numbers[:, step : step + 1]
 
 

@@ -69,10 +69,10 @@ class BatchSampler:
         Raises:
             torch.AcceleratorError: If the device cannot be used any more.
         """
-        if self._states != list(states):  # they are compared by identity
-            self._states = list(states)
-            self._changes = TokenChanges(self._states)
-            self._groups = _groups(self._states, logits)
+        if self._states != (states := list(states)):  # they are compared by identity
+            self._changes = TokenChanges(states)
+            self._groups = _groups(states, logits)
+            self._states = states  # last: what fails for want of memory is made anew by the next step
         logprobs = StepLogprobs(logits, self._states)
         _change_logits(logits, self._states, self._changes)
         step = SampledStep(self._states, logprobs)

@@ -19,6 +19,7 @@ from transformers.generation.continuous_batching.utils import stream_context
 
 from abstractllm.providers.huggingface.worker.batching.cache_layout import LAYER_STEP, LayerStep
 from abstractllm.providers.huggingface.worker.batching.group_inputs import GroupInputs, Sequences
+from abstractllm.providers.huggingface.worker.generation_errors import is_out_of_memory
 
 __all__ = ["StepInputs"]
 
@@ -51,7 +52,10 @@ class StepInputs:
             for allocator in cache.cache_allocators.values()
         ]
         self._group_of_layer = {layer: group for group in self._groups for layer in group.layers}
+        self._failure: Exception | None = None
+        """The lack of memory for the inputs that were prepared last."""
         self._batch.prepare_batch_tensors = self._prepare
+        self._inputs, self._batch.get_model_kwargs = self._batch.get_model_kwargs, self._checked_inputs
         self._can_store, self._mark_complete_blocks = cache.can_store_request_tokens, cache.mark_complete_blocks
         cache.can_store_request_tokens, cache.mark_complete_blocks = self._find_room, self._replace_blocks
         cache.update = self._hand_over
@@ -103,10 +107,15 @@ class StepInputs:
         past = np.fromiter((state.position_offset for state in states), np.int64, count)
         sequences = Sequences([state.request_id for state in states], past, lengths)
         size = num_q_tokens if use_decode_fast_path else count
-        with stream_context(self._batch.compute_stream):
-            self._write_numbers(requests, sequences, size)
-            for group in self._groups:
-                group.prepare(sequences, size if use_decode_fast_path else sequences.decoding)
+        try:
+            with stream_context(self._batch.compute_stream):
+                self._write_numbers(requests, sequences, size)
+                for group in self._groups:
+                    group.prepare(sequences, size if use_decode_fast_path else sequences.decoding)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._failure = error  # the requests are in the step already, which fails as a whole
         for request, state in zip(requests, states, strict=True):
             state.position_offset += request.query_length
             if request.has_new_token:
@@ -114,6 +123,13 @@ class StepInputs:
         self._describe(
             requests, sequences, num_q_tokens if use_decode_fast_path else sequences.tokens, use_decode_fast_path
         )
+
+    def _checked_inputs(self, use_padding: bool = False) -> Any:
+        """Returns what the model is called with; a step whose inputs had too little memory fails here."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return self._inputs(use_padding=use_padding)
 
     def _write_numbers(self, requests: Sequence[Any], sequences: Sequences, size: int) -> None:
         """Writes what the model reads; sequences up to `size` have no tokens."""
