@@ -1,6 +1,8 @@
 """The memory that the batch loop's cache may take, and the attention that it runs with."""
 
+import gc
 import warnings
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from abstractllm.providers.huggingface.protocol.messages import Load
 from abstractllm.providers.huggingface.worker.batching import attention, padded_attention, sizes, start
 from abstractllm.providers.huggingface.worker.batching import engine as engine_module
 from abstractllm.providers.huggingface.worker.batching.engine import BatchEngine
+from abstractllm.providers.huggingface.worker.batching.equivalence_check import CheckFailedError
 from abstractllm.providers.huggingface.worker.loading import load_model
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
@@ -269,6 +272,31 @@ def test_where_a_kernel_fails_the_next_implementation_is_taken(name: str, monkey
     assert model.model.config._attn_implementation == attention.PAGED_ATTENTION
     assert model.description.note == ""
     engine.stop()
+
+
+def test_a_loop_that_failed_holds_no_memory_when_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches: list[weakref.ref[torch.Tensor]] = []
+    held: list[int] = []
+
+    class NotedEngine(BatchEngine):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            held.append(sum(reference() is not None for reference in caches))
+            super().__init__(*arguments, **options)
+            caches.append(weakref.ref(self._manager.cache.cache_tensor))
+
+    def failing(*_: Any) -> None:
+        raise CheckFailedError("wrong")
+
+    monkeypatch.setattr(start, "BatchEngine", NotedEngine)
+    monkeypatch.setattr(start, "run_probes", failing)
+    monkeypatch.setattr(start, "candidates", lambda *_: [attention.PAGED_ATTENTION] * 3)
+    gc.disable()  # it may come at any time
+    try:
+        assert started(loaded("Llama"), kv_cache_bytes=4 * MEBIBYTE, max_batch_size=4) is None
+    finally:
+        gc.enable()
+    assert held == [0, 0, 0]
+    assert not any(reference() is not None for reference in caches)
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])

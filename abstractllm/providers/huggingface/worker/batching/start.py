@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -175,8 +176,17 @@ class _Trial:
     ) -> tuple[BatchEngine | None, str]:
         """Starts the loop with one attention implementation and checks its answers.
 
-        Returns the loop; or None and the reason, in which case the model has its own attention and operations again.
+        Returns the loop; or None and the reason, in which case the model has its own attention and operations again,
+        and the memory of the cache is free.
         """
+        engine, reason = self._try(attention_name, kernels, overlaps=overlaps)
+        if engine is None:
+            gc.collect()  # the parts of the loop refer to each other, and hold its cache and its graphs
+        return engine, reason
+
+    def _try(
+        self, attention_name: str, kernels: FusedKernels | None, *, overlaps: bool
+    ) -> tuple[BatchEngine | None, str]:
         model: Any = self.loaded.model
         settings, max_batch_size = self.settings, _max_batch_size(model, self.settings)
         original_attention = model.config._attn_implementation
