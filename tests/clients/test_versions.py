@@ -159,7 +159,7 @@ def test_the_page_has_the_servers_ranges() -> None:
     extras = project["optional-dependencies"]
     lines = [
         *project["dependencies"],
-        *(line for name in ("server", "huggingface", "openai", "anthropic", "ollama") for line in extras[name]),
+        *(line for name in ("server", "huggingface", "gpu", "openai", "anthropic", "ollama") for line in extras[name]),
     ]
     ours = ("abstractllm-",)
     wanted = python_rows(project, [line for line in lines if not line.startswith(ours)])
