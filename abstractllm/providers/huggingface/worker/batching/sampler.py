@@ -217,9 +217,10 @@ def _change_logits(logits: torch.Tensor, states: Sequence[SamplingState], change
     shared = next((state.rules.shared for state in states if state.rules is not None), None)
 
     def apply(rule: Callable[[torch.Tensor, Sequence[RequestRules]], None], indexes: Sequence[int]) -> None:
-        changed = logits[indexes]  # a copy, so that a failure leaves the logits as they were
+        rows = index_tensor(indexes, logits.device)
+        changed = logits.index_select(0, rows)  # a copy, so that a failure leaves the logits as they were
         rule(changed, [rules for index in indexes if (rules := states[index].rules) is not None])
-        logits[indexes] = changed
+        logits.index_copy_(0, rows, changed)
 
     if shared is not None and shared.comes_before_penalties:
         run_isolated(partial(apply, shared.before_penalties), ruled, states)
