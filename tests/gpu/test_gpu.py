@@ -33,7 +33,7 @@ from abstractllm.providers.huggingface.worker.request import EngineRequest
 from abstractllm.providers.huggingface.worker.sampling_settings import SamplingSettings
 from tests import decode_case
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
-from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, new_request
+from tests.unit.test_architectures import HANG, NEW_TOKENS, Followers, answered_together, new_request
 from tests.unit.tiny_models import build
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
@@ -78,20 +78,13 @@ def large(name: str, device: torch.device, dtype: torch.dtype) -> LoadedModel:
 
 def batched(loaded: LoadedModel, **settings: Any) -> list[list[int]]:
     """The greedy tokens of all prompts at once."""
-    followers = Followers()
     load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=64 << 20, max_batch_size=8, **settings)
     original_attention = loaded.model.config._attn_implementation
-    engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
-    assert engine is not None, loaded.description.note
     try:
-        for index, prompt in enumerate(PROMPTS):
-            engine.submit(new_request(index, prompt))
-        followers.wait(len(PROMPTS))
+        return answered_together(loaded, load, PROMPTS)
     finally:
-        engine.stop()
         take_out_kernels()
         loaded.model.set_attn_implementation(original_attention)
-    return [followers.tokens.get(index, []) for index in range(len(PROMPTS))]
 
 
 def alone(loaded: LoadedModel) -> list[list[int]]:

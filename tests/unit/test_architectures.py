@@ -148,6 +148,20 @@ class Followers:
         assert self._error is None
 
 
+def answered_together(loaded: LoadedModel, load: Load, prompts: list[list[int]]) -> list[list[int]]:
+    """Returns the greedy tokens of prompts that are answered at the same time."""
+    followers = Followers()
+    engine = start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
+    assert engine is not None, loaded.description.note
+    try:
+        for index, prompt in enumerate(prompts):
+            engine.submit(new_request(index, prompt))
+        followers.wait(len(prompts))
+    finally:
+        engine.stop()
+    return [followers.tokens.get(index, []) for index in range(len(prompts))]
+
+
 def table() -> str:
     """Returns the table of the documentation."""
     lines = [

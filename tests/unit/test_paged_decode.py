@@ -17,7 +17,7 @@ from abstractllm.providers.huggingface.worker.batching.step_inputs import StepIn
 from abstractllm.providers.huggingface.worker.model import LoadedModel
 from tests.unit.architectures import ARCHITECTURES, model_of, tokenizer
 from tests.unit.kernel_stand_ins import stand_in_for_kernels
-from tests.unit.test_architectures import Followers, new_request
+from tests.unit.test_architectures import answered_together
 
 
 def test_each_new_token_attends_to_its_sequence_and_is_put_into_the_cache(repository: Path) -> None:
@@ -51,18 +51,8 @@ PROMPTS = [list(range(2, 2 + length)) for length in (1, 9, 40, 100, 15, 17, 31)]
 def answers_by(name: str, model: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The tokens of all prompts, four at once, with an attention."""
     monkeypatch.setattr(start, "candidates", lambda *_: [name])
-    followers = Followers()
     load = Load(model="", is_directory=True, cache_dir="", kv_cache_bytes=8 << 20, max_batch_size=4)
-    loaded = LoadedModel(model, tokenizer(), load)
-    engine = start.start(loaded, load, send=followers.take_all, end=followers.end, crash=followers.crash)
-    assert engine is not None, loaded.description.note
-    try:
-        for index, prompt in enumerate(PROMPTS):
-            engine.submit(new_request(index, prompt))
-        followers.wait(len(PROMPTS))
-    finally:
-        engine.stop()
-    return [followers.tokens.get(index, []) for index in range(len(PROMPTS))]
+    return answered_together(LoadedModel(model, tokenizer(), load), load, PROMPTS)
 
 
 @pytest.mark.parametrize("name", ["Llama", "Qwen3", "Mistral", "Gemma 2", "Gemma 3", "GPT-OSS"])
